@@ -1,0 +1,1 @@
+//! The coordinator of bloctrain: plans a run, hands out its tasks, keeps its state.

@@ -1,0 +1,1 @@
+//! Wire protocol of bloctrain: services, messages and their conversions.

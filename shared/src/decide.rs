@@ -1,0 +1,54 @@
+//! Which classes stay hard after a block (design invariant R-6: once per block, from its complete validation).
+
+use crate::label::LabelMap;
+use crate::spec::{HardClassPolicy, HardClassSpec};
+
+/// The hard classes among a block's classes, by class-wise validation accuracy.
+///
+/// A class without validation samples counts as accuracy 0. Ties go to the smaller label. The result is a subset of
+/// the given classes.
+pub fn hard_classes(spec: &HardClassSpec, accuracy: &[(u16, Option<f64>)]) -> LabelMap {
+    let value = |entry: &(u16, Option<f64>)| entry.1.unwrap_or(0.0);
+    let mut ranked: Vec<&(u16, Option<f64>)> = accuracy.iter().collect();
+    ranked.sort_by(|a, b| value(a).total_cmp(&value(b)).then(a.0.cmp(&b.0)));
+    let lowest = |count: usize| ranked.iter().take(count).map(|entry| entry.0).collect();
+    let hard = match spec.policy {
+        HardClassPolicy::Threshold => ranked.iter().filter(|entry| value(entry) < spec.threshold).map(|entry| entry.0).collect(),
+        HardClassPolicy::BottomK => lowest(spec.k),
+        HardClassPolicy::BottomFraction => lowest((spec.fraction * accuracy.len() as f64).ceil() as usize),
+        HardClassPolicy::All => lowest(accuracy.len()),
+    };
+    LabelMap::new(hard)
+}
+
+/// Whether deeper blocks have anything to learn: at least two hard classes.
+pub fn goes_on(hard: &LabelMap) -> bool {
+    hard.len() >= 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCURACY: [(u16, Option<f64>); 4] = [(1, Some(0.9)), (3, Some(0.5)), (4, Some(0.7)), (8, Some(0.5))];
+
+    fn decide(policy: HardClassPolicy) -> Vec<u16> {
+        let spec = HardClassSpec { policy, threshold: 0.7, k: 1, fraction: 0.6 };
+        hard_classes(&spec, &ACCURACY).globals().to_vec()
+    }
+
+    #[test]
+    fn each_policy_by_hand() {
+        assert_eq!(decide(HardClassPolicy::Threshold), [3, 8], "0.7 is not below 0.7");
+        assert_eq!(decide(HardClassPolicy::BottomK), [3], "the tie goes to the smaller label");
+        assert_eq!(decide(HardClassPolicy::BottomFraction), [3, 4, 8], "0.6 of 4 rounds up to 3");
+        assert_eq!(decide(HardClassPolicy::All), [1, 3, 4, 8]);
+    }
+
+    #[test]
+    fn a_class_without_samples_is_hard_and_one_class_is_not_enough() {
+        let hard = hard_classes(&HardClassSpec::default(), &[(0, None), (1, Some(1.0))]);
+        assert_eq!(hard.globals(), [0]);
+        assert!(!goes_on(&hard));
+    }
+}

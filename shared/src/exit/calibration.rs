@@ -1,0 +1,179 @@
+//! Finding the exit thresholds, on validation records only.
+//!
+//! For every sample and every possible exit the answer is fixed, so they are worked out once; a setting of the gates
+//! then only chooses among them. All gates equal over a grid of (tau, gamma) gives a first front of accuracy against
+//! compute; then each gate of each point of the front is varied on its own. What is on the front at the end is the curve.
+
+use super::{ExitRule, Gate, answer_at, cost_at, full_cost};
+use crate::record::Records;
+use crate::spec::{Combine, ExitSpec};
+use serde::{Deserialize, Serialize};
+
+const TAUS: [f32; 12] = [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 0.97, 1.01];
+const GAMMAS: [f32; 10] = [0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995];
+
+/// One setting of the gates with what it does to the validation data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// One gate for every block but the last.
+    pub gates: Vec<Gate>,
+    /// Fraction of right answers in [0, 1].
+    pub accuracy: f64,
+    /// Mean compute per sample as a fraction of the full network's.
+    pub relative_compute: f64,
+}
+
+/// The result of a calibration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// The chosen rule.
+    pub rule: ExitRule,
+    /// The front of accuracy against compute, cheapest first; each point is more accurate than the one before.
+    pub curve: Vec<Point>,
+    /// Index in `curve` of the chosen point.
+    pub chosen: usize,
+}
+
+struct Table {
+    samples: usize,
+    /// `[exit][sample]`
+    right: Vec<Vec<bool>>,
+    cost: Vec<Vec<f64>>,
+    /// `[gate][sample]`
+    hard: Vec<Vec<f32>>,
+    confidence: Vec<Vec<f32>>,
+    full: f64,
+}
+
+impl Table {
+    fn new(records: &Records, combine: Combine, classes: usize) -> Self {
+        let samples = records.len();
+        let exits = 0..records.blocks.len();
+        let gated = &records.blocks[..records.blocks.len().saturating_sub(1)];
+        let over = |f: &dyn Fn(usize) -> f64| (0..samples).map(f).collect::<Vec<f64>>();
+        let right =
+            |exit| (0..samples).map(|i| answer_at(records, i, exit, combine, classes).class == records.labels[i]).collect();
+        Self {
+            samples,
+            right: exits.clone().map(right).collect(),
+            cost: exits.map(|exit| over(&|i| cost_at(records, i, exit).total())).collect(),
+            hard: gated.iter().map(|block| block.hard.clone()).collect(),
+            confidence: gated.iter().map(|block| (0..samples).map(|i| block.confidence(i)).collect()).collect(),
+            full: (0..samples).map(|i| full_cost(records, i).total()).sum(),
+        }
+    }
+
+    fn measure(&self, gates: &[Gate]) -> Point {
+        let (mut right, mut cost) = (0_u64, 0.0);
+        for sample in 0..self.samples {
+            let opens = |&k: &usize| gates[k].opens(self.hard[k][sample], self.confidence[k][sample]);
+            let exit = (0..gates.len()).find(opens).unwrap_or(gates.len());
+            right += u64::from(self.right[exit][sample]);
+            cost += self.cost[exit][sample];
+        }
+        let accuracy = right as f64 / self.samples.max(1) as f64;
+        let relative_compute = if self.full > 0.0 { cost / self.full } else { 1.0 };
+        Point { gates: gates.to_vec(), accuracy, relative_compute }
+    }
+}
+
+/// Calibrates the gates of a network on validation records over `classes` classes.
+///
+/// The chosen point is the cheapest whose accuracy is at most `max_accuracy_drop` below the best of the curve, or,
+/// with a `compute_budget`, the most accurate within it (the cheapest of all when none is).
+pub fn calibrate(records: &Records, spec: &ExitSpec, classes: usize) -> Calibration {
+    let table = Table::new(records, spec.combine, classes);
+    let gates = records.blocks.len().saturating_sub(1);
+    let mut curve = front(grid().map(|gate| table.measure(&vec![gate; gates])).collect());
+    if gates > 1 {
+        for _ in 0..2 {
+            curve = front(vary_each_gate(&table, curve));
+        }
+    }
+    let chosen = choose(&curve, spec);
+    let rule = ExitRule { combine: spec.combine, gates: curve.get(chosen).map(|point| point.gates.clone()).unwrap_or_default() };
+    Calibration { rule, curve, chosen }
+}
+
+fn grid() -> impl Iterator<Item = Gate> {
+    TAUS.into_iter().flat_map(|tau| GAMMAS.into_iter().map(move |gamma| Gate { tau, gamma }))
+}
+
+fn vary_each_gate(table: &Table, curve: Vec<Point>) -> Vec<Point> {
+    let mut points = curve.clone();
+    for point in &curve {
+        for gate in 0..point.gates.len() {
+            points.extend(grid().map(|changed| {
+                let mut gates = point.gates.clone();
+                gates[gate] = changed;
+                table.measure(&gates)
+            }));
+        }
+    }
+    points
+}
+
+/// Points that no other point beats in both accuracy and compute, cheapest first.
+fn front(mut points: Vec<Point>) -> Vec<Point> {
+    points.sort_by(|a, b| a.relative_compute.total_cmp(&b.relative_compute).then(b.accuracy.total_cmp(&a.accuracy)));
+    let mut kept: Vec<Point> = Vec::new();
+    for point in points {
+        if kept.last().is_none_or(|last| point.accuracy > last.accuracy) {
+            kept.push(point);
+        }
+    }
+    kept
+}
+
+fn choose(curve: &[Point], spec: &ExitSpec) -> usize {
+    if let Some(budget) = spec.compute_budget {
+        return curve.iter().rposition(|point| point.relative_compute <= budget).unwrap_or(0);
+    }
+    let best = curve.last().map_or(0.0, |point| point.accuracy);
+    let enough = |point: &Point| point.accuracy >= best - spec.max_accuracy_drop - 1e-12;
+    curve.iter().position(enough).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::evaluate;
+    use super::super::tests::two_blocks;
+    use super::*;
+
+    fn spec(drop: f64, budget: Option<f64>) -> ExitSpec {
+        ExitSpec { max_accuracy_drop: drop, compute_budget: budget, ..ExitSpec::default() }
+    }
+
+    #[test]
+    fn the_curve_by_hand() {
+        // Exits and their totals: at block 1 always 113, at block 2 always 426; the full network costs 423.
+        // Right at block 1: sample 0 only. Right at block 2 (mixture): all three.
+        // Best for 1, 2 and 3 samples sent deeper: samples 1 and 2 must go, sample 0 need not.
+        let calibration = calibrate(&two_blocks(), &spec(0.0, None), 3);
+        let accuracies: Vec<f64> = calibration.curve.iter().map(|point| point.accuracy).collect();
+        assert_eq!(accuracies, [1.0 / 3.0, 2.0 / 3.0, 1.0]);
+        let cheapest = (113.0 * 3.0) / (423.0 * 3.0);
+        let best = (113.0 + 426.0 * 2.0) / (423.0 * 3.0);
+        assert!((calibration.curve[0].relative_compute - cheapest).abs() < 1e-12);
+        assert!((calibration.curve[2].relative_compute - best).abs() < 1e-12);
+        assert_eq!(calibration.chosen, 2);
+        assert_eq!(evaluate(&two_blocks(), &calibration.rule, 3).accuracy, 1.0);
+    }
+
+    #[test]
+    fn the_point_follows_the_wish() {
+        let chosen = |spec: &ExitSpec| calibrate(&two_blocks(), spec, 3).chosen;
+        assert_eq!(chosen(&spec(0.4, None)), 1, "a third may be given up");
+        assert_eq!(chosen(&spec(0.0, Some(0.5))), 0);
+        assert_eq!(chosen(&spec(0.0, Some(0.9))), 2);
+        assert_eq!(chosen(&spec(0.0, Some(0.01))), 0, "nothing fits: the cheapest");
+    }
+
+    #[test]
+    fn one_block_has_no_gates() {
+        let mut records = two_blocks();
+        records.blocks.truncate(1);
+        let calibration = calibrate(&records, &spec(0.0, None), 3);
+        assert_eq!((calibration.rule.gates.len(), calibration.curve.len()), (0, 1));
+    }
+}

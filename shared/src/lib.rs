@@ -1,0 +1,31 @@
+//! The nouns and the pure rules of `bloctrain`.
+//!
+//! One ladder of words runs through the whole project:
+//! [`RunSpec`](spec::RunSpec) (asked) → [`Plan`](plan::Plan) (derived, pure) → stage (block × kind) →
+//! [`Task`](task::Task) (a pure function of named inputs) → attempt (one worker, one lease) →
+//! [`Report`](task::Report) (what a worker claims) → commit (what the coordinator accepted).
+//!
+//! Nothing here does I/O, reads a clock, or draws randomness that was not seeded by its caller. This crate knows
+//! no tensor library, so the coordinator can depend on it alone.
+
+pub mod compute;
+pub mod decide;
+pub mod digest;
+pub mod exit;
+pub mod geometry;
+pub mod key;
+pub mod label;
+pub mod metric;
+pub mod order;
+pub mod plan;
+pub mod record;
+pub mod schedule;
+pub mod seed;
+pub mod spec;
+pub mod spike;
+pub mod summary;
+pub mod task;
+
+pub use digest::Digest;
+pub use geometry::ImageShape;
+pub use spec::RunSpec;

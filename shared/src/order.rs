@@ -1,0 +1,66 @@
+//! The order in which an epoch's samples are trained on, known before the data is (design section 4, R-2).
+
+use crate::seed;
+use rand::seq::SliceRandom;
+
+/// Shards whose samples are shuffled together.
+pub const WINDOW_SHARDS: usize = 4;
+
+/// Positions of an epoch's samples as (shard, index within shard), each exactly once.
+///
+/// Shards are permuted by (seed, block, epoch); samples are shuffled within windows of [`WINDOW_SHARDS`] consecutive
+/// shards of that permutation, so a reader needs a window of shards at a time and can start before the last shard
+/// exists. `sizes[s]` is the number of samples of shard s.
+pub fn epoch_order(sizes: &[usize], seed: u64, block: u32, epoch: u32) -> Vec<(usize, usize)> {
+    let mut shards: Vec<usize> = (0..sizes.len()).collect();
+    shards.shuffle(&mut seed::rng(seed, "shard-order", &[block.into(), epoch.into()]));
+    let mut order = Vec::with_capacity(sizes.iter().sum());
+    for (number, window) in shards.chunks(WINDOW_SHARDS).enumerate() {
+        let start = order.len();
+        order.extend(window.iter().flat_map(|&shard| (0..sizes[shard]).map(move |index| (shard, index))));
+        let mut rng = seed::rng(seed, "sample-order", &[block.into(), epoch.into(), number as u64]);
+        order[start..].shuffle(&mut rng);
+    }
+    order
+}
+
+/// Optimiser steps of an epoch: full batches, and one short batch for a remainder of at least two samples.
+///
+/// A single left-over sample is merged into the batch before it, because batch statistics of one sample at one
+/// position do not exist.
+pub fn batches(order: &[(usize, usize)], batch: usize) -> Vec<&[(usize, usize)]> {
+    let mut chunks: Vec<&[(usize, usize)]> = order.chunks(batch.max(1)).collect();
+    if batch > 1 && chunks.len() > 1 && chunks.last().is_some_and(|last| last.len() == 1) {
+        chunks.truncate(chunks.len() - 2);
+        let start = chunks.iter().map(|chunk| chunk.len()).sum();
+        chunks.push(&order[start..]);
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn every_sample_once(sizes in prop::collection::vec(0_usize..20, 0..12), seed in 0_u64..50, epoch in 0_u32..5, batch in 1_usize..9) {
+            let order = epoch_order(&sizes, seed, 1, epoch);
+            let seen: BTreeSet<_> = order.iter().copied().collect();
+            prop_assert_eq!(seen.len(), order.len());
+            prop_assert_eq!(order.len(), sizes.iter().sum::<usize>());
+            let batched: Vec<_> = batches(&order, batch).concat();
+            prop_assert_eq!(batched, order);
+        }
+    }
+
+    #[test]
+    fn epochs_and_seeds_differ() {
+        let sizes = [8; 6];
+        assert_ne!(epoch_order(&sizes, 1, 1, 0), epoch_order(&sizes, 1, 1, 1));
+        assert_ne!(epoch_order(&sizes, 1, 1, 0), epoch_order(&sizes, 2, 1, 0));
+        assert_eq!(epoch_order(&sizes, 1, 1, 0), epoch_order(&sizes, 1, 1, 0));
+    }
+}

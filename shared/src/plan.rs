@@ -1,0 +1,167 @@
+//! From what is asked to what will be done: pure, so any process derives the same plan.
+
+use crate::spec::RunSpec;
+use crate::spec::check::{CheckError, check_on};
+use crate::task::Split;
+use crate::{Digest, ImageShape};
+use serde::{Deserialize, Serialize};
+
+/// Version of everything that changes a number in the result. It is part of every run's identity and of cache keys.
+pub const ARITHMETIC_VERSION: u32 = 1;
+
+/// Samples of a shard, except the last.
+pub const SHARD_SAMPLES: usize = 1024;
+
+/// What the plan has to know about a data set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatasetInfo {
+    /// Name for people.
+    pub name: String,
+    /// Digest of all images and labels.
+    pub digest: Digest,
+    /// Class names by global label.
+    pub classes: Vec<String>,
+    /// Shape of every image.
+    pub shape: ImageShape,
+    /// Training samples, without those held out.
+    pub train: usize,
+    /// Held-out training samples.
+    pub validation: usize,
+    /// Test samples.
+    pub test: usize,
+}
+
+/// A run as it was submitted. Its digest is the run's identity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Submission {
+    /// What was asked.
+    pub spec: RunSpec,
+    /// On which data.
+    pub dataset: DatasetInfo,
+    /// [`ARITHMETIC_VERSION`] of the submitter.
+    pub arithmetic: u32,
+    /// Backend that the run's workers must have (`cpu`, `cuda`, `wgpu`).
+    pub backend: String,
+}
+
+impl Submission {
+    /// The run's id: the same submission is the same run. The place of the data on disk is not part of it.
+    pub fn run_id(&self) -> String {
+        let mut identity = self.clone();
+        identity.spec.data.dir = None;
+        identity.spec.data.name = None;
+        format!("r{}", Digest::of_json(&identity).short(12))
+    }
+}
+
+/// What will be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The run's id.
+    pub run: String,
+    /// Number of blocks; 1 end to end.
+    pub blocks: u32,
+    /// Number of classes.
+    pub classes: usize,
+    /// Augmented views in the cache.
+    pub views: u32,
+    /// Shards of the training split.
+    pub train_shards: u32,
+    /// Shards of the validation split.
+    pub validation_shards: u32,
+    /// Shards of the test split.
+    pub test_shards: u32,
+    /// Epochs without improvement after which training stops; 0 never.
+    pub patience: u32,
+}
+
+/// One part of an export stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExportPart {
+    /// Split of the shard.
+    pub split: Split,
+    /// Augmented view; 0 for validation data.
+    pub view: u32,
+    /// The shard.
+    pub shard: u32,
+}
+
+impl Plan {
+    /// The plan of a submission.
+    ///
+    /// # Errors
+    /// When the spec cannot work on this data set.
+    pub fn new(submission: &Submission) -> Result<Self, CheckError> {
+        let dataset = &submission.dataset;
+        let blocks = check_on(&submission.spec, dataset.shape)?.len();
+        let shards = |samples: usize| u32::try_from(samples.div_ceil(SHARD_SAMPLES)).unwrap_or(u32::MAX);
+        Ok(Self {
+            run: submission.run_id(),
+            blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
+            classes: dataset.classes.len(),
+            views: if submission.spec.data.augment.is_empty() { 1 } else { submission.spec.data.views },
+            train_shards: shards(dataset.train),
+            validation_shards: shards(dataset.validation),
+            test_shards: shards(dataset.test),
+            patience: submission.spec.train.patience,
+        })
+    }
+
+    /// Parts of an export stage: view 0 of the training shards, validation, then the other views.
+    pub fn export_parts(&self) -> Vec<ExportPart> {
+        let train = |view| (0..self.train_shards).map(move |shard| ExportPart { split: Split::Train, view, shard });
+        let validation = (0..self.validation_shards).map(|shard| ExportPart { split: Split::Validation, view: 0, shard });
+        train(0).chain(validation).chain((1..self.views).flat_map(train)).collect()
+    }
+
+    /// Parts of the evaluate stage: validation shards, then test shards.
+    pub fn evaluate_parts(&self) -> Vec<(Split, u32)> {
+        let parts = |split, shards| (0..shards).map(move |shard| (split, shard));
+        parts(Split::Validation, self.validation_shards).chain(parts(Split::Test, self.test_shards)).collect()
+    }
+
+    /// The view that an epoch trains on.
+    pub fn view(&self, epoch: u32) -> u32 {
+        epoch % self.views.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn submission() -> Submission {
+        let classes = (0..10).map(|class| class.to_string()).collect();
+        let dataset = DatasetInfo {
+            name: "d".into(),
+            digest: Digest::of(b""),
+            classes,
+            shape: ImageShape::new(1, 28, 28),
+            train: 2049,
+            validation: 100,
+            test: 1024,
+        };
+        Submission { spec: RunSpec::default(), dataset, arithmetic: ARITHMETIC_VERSION, backend: "cpu".into() }
+    }
+
+    #[test]
+    fn shards_cover_the_data_and_parts_are_in_order() {
+        let mut submission = submission();
+        submission.spec.data.augment = vec![crate::spec::Augment::Flip];
+        submission.spec.data.views = 2;
+        let plan = Plan::new(&submission).expect("fits");
+        assert_eq!((plan.blocks, plan.train_shards, plan.validation_shards, plan.test_shards), (3, 3, 1, 1));
+        let parts = plan.export_parts();
+        assert_eq!(parts.len(), 7);
+        assert_eq!((parts[3].split, parts[4].view, parts[4].shard), (Split::Validation, 1, 0));
+    }
+
+    #[test]
+    fn the_run_id_follows_the_content_not_the_place() {
+        let (mut a, b) = (submission(), submission());
+        a.spec.data.dir = Some("/elsewhere".into());
+        assert_eq!(a.run_id(), b.run_id());
+        a.spec.run.seed = 2;
+        assert_ne!(a.run_id(), b.run_id());
+    }
+}

@@ -1,0 +1,102 @@
+//! What a user asks for: everything that changes a number in the result, and nothing else.
+//!
+//! A [`RunSpec`] is TOML; every field has a default, so an empty spec is a valid one. [`parse`](parse::parse) reads it
+//! with overrides, [`check`](check::check) refuses values that cannot work. How this process runs (device, threads,
+//! store address) is not part of it.
+
+pub mod check;
+pub mod network;
+pub mod neuron;
+pub mod parse;
+pub mod preset;
+pub mod train;
+
+pub use network::{BlockSpec, HeadSpec, LayerSpec, NetworkSpec, Norm};
+pub use neuron::{EncodingKind, EncodingSpec, NeuronModel, NeuronSpec, Reset, Surrogate};
+pub use parse::{Override, parse};
+pub use train::{
+    Combine, DetectorPolicy, DetectorSpec, ExitSpec, HardClassPolicy, HardClassSpec, Loss, OptimizerKind, Schedule, TrainSpec,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The whole specification of a run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunSpec {
+    /// What to train on.
+    pub data: DataSpec,
+    /// The network and its cut into blocks.
+    pub network: NetworkSpec,
+    /// The spiking neuron used in every layer.
+    pub neuron: NeuronSpec,
+    /// How images become input over time.
+    pub encoding: EncodingSpec,
+    /// How each block is trained.
+    pub train: TrainSpec,
+    /// Which classes go on to the next block.
+    pub hard_classes: HardClassSpec,
+    /// How inputs are judged easy or hard at inference.
+    pub detector: DetectorSpec,
+    /// How exits are chosen and answers combined.
+    pub exit: ExitSpec,
+    /// Name, seed and priority.
+    pub run: RunOptions,
+}
+
+/// `[data]`: the data set and its preparation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataSpec {
+    /// Name of an embedded data set; used when `dir` is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Folder with the data set's standard files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
+    /// Fraction of the training data held out for validation, per class, in (0, 0.5].
+    pub validation_fraction: f64,
+    /// Augmentations of training images.
+    pub augment: Vec<Augment>,
+    /// Augmented versions of every sample that a spike cache holds, cycled over epochs.
+    pub views: u32,
+}
+
+impl Default for DataSpec {
+    fn default() -> Self {
+        Self { name: None, dir: None, validation_fraction: 0.1, augment: Vec::new(), views: 1 }
+    }
+}
+
+/// An augmentation of a training image, drawn from (seed, sample, view).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Augment {
+    /// Pad by four zero pixels, then cut out a window of the original size.
+    Crop,
+    /// Mirror left to right, with probability one half.
+    Flip,
+    /// Replace a square by the mean.
+    Cutout,
+}
+
+/// `[run]`: what the run is called and what seeds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunOptions {
+    /// Name shown to people; the run's id is derived from the whole spec.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Seed of everything random in the run.
+    pub seed: u64,
+    /// Share of a fleet relative to other runs.
+    pub priority: u32,
+    /// Train the same network without blocks, by ordinary back-propagation through time.
+    pub end_to_end: bool,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self { name: None, seed: 1, priority: 1, end_to_end: false }
+    }
+}

@@ -1,0 +1,216 @@
+//! `[network]`: a preset or blocks written out, and their resolved form.
+
+use super::preset;
+use serde::{Deserialize, Serialize};
+
+/// `[network]`: a preset with a width, or `[[network.block]]` with layers written out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkSpec {
+    /// Name of a preset; excludes `block`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// Channels of the preset's first layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<usize>,
+    /// Normalisation between a convolution and its neurons.
+    pub norm: Norm,
+    /// Blocks written out, first to last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub block: Vec<BlockSpec>,
+    /// The network's own head, used by the last block and end to end; a preset has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadSpec>,
+    /// The local classifier of every block but the last.
+    pub classifier: HeadSpec,
+}
+
+impl Default for NetworkSpec {
+    fn default() -> Self {
+        Self { preset: None, width: None, norm: Norm::Batch, block: Vec::new(), head: None, classifier: HeadSpec::default() }
+    }
+}
+
+/// Normalisation between a convolution and its neurons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Norm {
+    /// Batch normalisation with statistics over (T, B, H, W).
+    Batch,
+    /// The same, scaled by the neuron's threshold (tdBN, Zheng et al. 2021).
+    Td,
+    /// None; convolutions get a bias instead.
+    None,
+}
+
+/// One block: layers between two cuts. Its last layer must emit spikes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockSpec {
+    /// The layers, first to last.
+    pub layers: Vec<LayerSpec>,
+}
+
+/// One layer. `conv`, `residual` and `linear` end in spiking neurons.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LayerSpec {
+    /// Convolution, normalisation, neurons; padding is `kernel / 2`.
+    Conv {
+        /// Output channels.
+        channels: usize,
+        /// Side of the square kernel, odd.
+        #[serde(default = "three")]
+        kernel: usize,
+        /// Step between output positions.
+        #[serde(default = "one")]
+        stride: usize,
+    },
+    /// Two 3x3 convolutions with a 1x1 shortcut into the second one's neurons; the second convolution and the
+    /// shortcut have the stride.
+    Residual {
+        /// Output channels.
+        channels: usize,
+        /// Step between output positions.
+        #[serde(default = "one")]
+        stride: usize,
+    },
+    /// Flatten, fully connected weights, neurons.
+    Linear {
+        /// Output features.
+        features: usize,
+    },
+    /// Average over windows; its output is not binary.
+    AvgPool {
+        /// Side and step of the window.
+        size: usize,
+    },
+    /// Maximum over windows; keeps spikes binary.
+    MaxPool {
+        /// Side and step of the window.
+        size: usize,
+    },
+    /// Zero inputs with probability `p` while training, with one mask for all time steps.
+    Dropout {
+        /// Probability in [0, 1).
+        p: f32,
+    },
+}
+
+fn one() -> usize {
+    1
+}
+
+fn three() -> usize {
+    3
+}
+
+impl LayerSpec {
+    /// Whether the layer's output consists of zeros and ones when its input does.
+    pub fn keeps_spikes(&self) -> bool {
+        !matches!(self, Self::AvgPool { .. } | Self::Dropout { .. })
+    }
+
+    /// Whether the layer ends in neurons.
+    pub fn has_neurons(&self) -> bool {
+        matches!(self, Self::Conv { .. } | Self::Residual { .. } | Self::Linear { .. })
+    }
+}
+
+/// A classifier on spikes: adaptive average pooling, spiking hidden layers, a linear readout averaged over time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeadSpec {
+    /// Side of the pooled map; 0 keeps the map as it is.
+    pub pool: usize,
+    /// Features of the spiking hidden layers.
+    pub hidden: Vec<usize>,
+}
+
+impl Default for HeadSpec {
+    fn default() -> Self {
+        Self { pool: 4, hidden: Vec::new() }
+    }
+}
+
+/// A network with nothing left open: what the worker builds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// The blocks, first to last.
+    pub blocks: Vec<BlockSpec>,
+    /// Normalisation of every convolution.
+    pub norm: Norm,
+    /// The local classifier of blocks 1..K-1.
+    pub classifier: HeadSpec,
+    /// The head of block K and of the end-to-end network.
+    pub head: HeadSpec,
+}
+
+impl Network {
+    /// The same network as one single block: the end-to-end baseline.
+    pub fn joined(&self) -> Self {
+        let layers = self.blocks.iter().flat_map(|block| block.layers.clone()).collect();
+        Self { blocks: vec![BlockSpec { layers }], ..self.clone() }
+    }
+
+    /// The classifier of block `index` (from 0).
+    pub fn head_of(&self, index: usize) -> &HeadSpec {
+        if index + 1 == self.blocks.len() { &self.head } else { &self.classifier }
+    }
+}
+
+/// A network specification that does not resolve.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// No preset of that name.
+    #[error("network.preset: there is no preset `{name}`; the presets are {known}")]
+    UnknownPreset {
+        /// The name that was asked for.
+        name: String,
+        /// The names that exist.
+        known: String,
+    },
+    /// Both ways of writing a network at once.
+    #[error("network: give either a preset or [[network.block]], not both")]
+    PresetAndBlocks,
+    /// A width without a preset.
+    #[error("network.width applies to presets; a network written out in [[network.block]] has its channels in the layers")]
+    WidthWithoutPreset,
+    /// A width of zero.
+    #[error("network.width must be at least 1")]
+    ZeroWidth,
+}
+
+impl NetworkSpec {
+    /// Name of the preset used when the spec names neither preset nor blocks.
+    pub const DEFAULT_PRESET: &'static str = "small";
+
+    /// The network with presets and defaults filled in.
+    ///
+    /// # Errors
+    /// When the preset is unknown, or preset, width and blocks contradict each other.
+    pub fn resolve(&self) -> Result<Network, ResolveError> {
+        if self.width == Some(0) {
+            return Err(ResolveError::ZeroWidth);
+        }
+        if self.block.is_empty() {
+            let name = self.preset.as_deref().unwrap_or(Self::DEFAULT_PRESET);
+            let preset = preset::find(name).ok_or_else(|| ResolveError::UnknownPreset {
+                name: name.to_owned(),
+                known: preset::PRESETS.map(|preset| preset.name).join(", "),
+            })?;
+            let (blocks, head) = (preset.build)(self.width.unwrap_or(preset.width));
+            return Ok(self.with(blocks, head));
+        }
+        match (&self.preset, self.width) {
+            (Some(_), _) => Err(ResolveError::PresetAndBlocks),
+            (None, Some(_)) => Err(ResolveError::WidthWithoutPreset),
+            (None, None) => Ok(self.with(self.block.clone(), self.classifier.clone())),
+        }
+    }
+
+    fn with(&self, blocks: Vec<BlockSpec>, head: HeadSpec) -> Network {
+        let head = self.head.clone().unwrap_or(head);
+        Network { blocks, norm: self.norm, classifier: self.classifier.clone(), head }
+    }
+}

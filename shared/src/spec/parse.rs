@@ -1,0 +1,239 @@
+//! From TOML text and `--set` overrides to a [`RunSpec`], with errors that name the key.
+
+use super::RunSpec;
+use serde::Deserialize;
+use toml::{Table, Value};
+
+/// One `--set key.path=value`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Override {
+    /// Dotted path of a field.
+    pub path: String,
+    /// The value as TOML; a bare word is a string.
+    pub value: Value,
+}
+
+/// A specification that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// Not TOML at all.
+    #[error("the spec is not valid TOML: {0}")]
+    Syntax(String),
+    /// A key that no field has.
+    #[error("unknown key `{key}`{}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
+    UnknownKey {
+        /// The key's dotted path.
+        key: String,
+        /// The nearest known one.
+        nearest: Option<String>,
+    },
+    /// A value of the wrong type or outside an enumeration.
+    #[error("`{key}`: {problem}")]
+    Value {
+        /// The key's dotted path.
+        key: String,
+        /// What was expected.
+        problem: String,
+    },
+    /// A `--set` without `=`.
+    #[error("`--set {0}`: expected KEY=VALUE, such as train.epochs=10")]
+    Override(String),
+}
+
+impl Override {
+    /// Reads `a.b=value`.
+    ///
+    /// # Errors
+    /// When there is no `=` or no key.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let (path, raw) = text.split_once('=').ok_or_else(|| ParseError::Override(text.to_owned()))?;
+        let path = path.trim().to_owned();
+        if path.is_empty() || path.split('.').any(str::is_empty) {
+            return Err(ParseError::Override(text.to_owned()));
+        }
+        let raw = raw.trim();
+        let value = toml::from_str::<Table>(&format!("v = {raw}"))
+            .ok()
+            .and_then(|mut table| table.remove("v"))
+            .unwrap_or_else(|| Value::String(raw.to_owned()));
+        Ok(Self { path, value })
+    }
+}
+
+/// Reads a spec: defaults, then `text`, then `overrides` in order.
+///
+/// # Errors
+/// Names the key that is unknown (with the nearest known one) or has a wrong value.
+pub fn parse(text: &str, overrides: &[Override]) -> Result<RunSpec, ParseError> {
+    let mut table: Table = toml::from_str(text).map_err(|error| ParseError::Syntax(error.to_string()))?;
+    for change in overrides {
+        set(&mut table, &change.path, change.value.clone())?;
+    }
+    refuse_unknown(&table)?;
+    for (section, value) in &table {
+        check_section(section, value)?;
+    }
+    RunSpec::deserialize(Value::Table(table))
+        .map_err(|error| ParseError::Value { key: "spec".into(), problem: one_line(&error.to_string()) })
+}
+
+fn set(table: &mut Table, path: &str, value: Value) -> Result<(), ParseError> {
+    let (parents, last) = path.rsplit_once('.').unwrap_or(("", path));
+    let mut at = table;
+    for part in parents.split('.').filter(|part| !part.is_empty()) {
+        let entry = at.entry(part.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+        at = entry.as_table_mut().ok_or_else(|| ParseError::UnknownKey { key: path.to_owned(), nearest: nearest(path) })?;
+    }
+    at.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// Every scalar field of the spec, as dotted paths. Optional fields are listed by name because their default is absent.
+pub fn known_keys() -> Vec<String> {
+    let defaults = Value::try_from(RunSpec::default()).expect("the default spec is plain data");
+    let mut keys: Vec<String> = [
+        "data.name",
+        "data.dir",
+        "network.preset",
+        "network.width",
+        "network.block",
+        "network.head.pool",
+        "network.head.hidden",
+        "exit.compute_budget",
+        "run.name",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    collect("", &defaults, &mut keys);
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+fn collect(prefix: &str, value: &Value, keys: &mut Vec<String>) {
+    match value {
+        Value::Table(table) => table.iter().for_each(|(key, inner)| {
+            let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            collect(&path, inner, keys);
+        }),
+        _ => keys.push(prefix.to_owned()),
+    }
+}
+
+fn nearest(key: &str) -> Option<String> {
+    let known = known_keys();
+    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    // A key in the wrong section is as near as a misspelt one.
+    let score = |candidate: &String| {
+        let whole = strsim::normalized_damerau_levenshtein(candidate, key);
+        let tail = 0.95 * strsim::normalized_damerau_levenshtein(&last(candidate), &last(key));
+        whole.max(tail)
+    };
+    known
+        .into_iter()
+        .map(|candidate| (score(&candidate), candidate))
+        .filter(|(score, _)| *score > 0.5)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+fn refuse_unknown(table: &Table) -> Result<(), ParseError> {
+    let known = known_keys();
+    let mut given = Vec::new();
+    collect("", &Value::Table(table.clone()), &mut given);
+    let sections_exist = |key: &str| known.iter().any(|known| known == key || known.starts_with(&format!("{key}.")));
+    match given.into_iter().find(|key| !key.is_empty() && !sections_exist(key)) {
+        Some(key) => Err(ParseError::UnknownKey { nearest: nearest(&key), key }),
+        None => Ok(()),
+    }
+}
+
+/// Deserialises one section with one key at a time, so that an error can name its key.
+fn check_section(section: &str, value: &Value) -> Result<(), ParseError> {
+    let wrong = |key: String, problem: String| ParseError::Value { key, problem };
+    let Value::Table(fields) = value else {
+        return Err(wrong(section.to_owned(), format!("expected a section [{section}], found {}", value.type_str())));
+    };
+    for (key, field) in fields {
+        let single = Table::from_iter([(section.to_owned(), Value::Table(Table::from_iter([(key.clone(), field.clone())])))]);
+        if let Err(error) = RunSpec::deserialize(Value::Table(single)) {
+            return Err(wrong(format!("{section}.{key}"), one_line(&error.to_string())));
+        }
+    }
+    Ok(())
+}
+
+fn one_line(text: &str) -> String {
+    let first: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("in `")).collect();
+    first.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Augment, LayerSpec};
+
+    fn with(sets: &[&str]) -> Result<RunSpec, ParseError> {
+        let overrides: Result<Vec<_>, _> = sets.iter().map(|set| Override::parse(set)).collect();
+        parse("", &overrides?)
+    }
+
+    #[test]
+    fn an_empty_spec_is_the_default() {
+        assert_eq!(parse("", &[]), Ok(RunSpec::default()));
+    }
+
+    #[test]
+    fn overrides_reach_fields_of_every_type() {
+        let spec = with(&[
+            "train.epochs=3",
+            "network.preset=resnet9",
+            "data.augment=[\"flip\"]",
+            "exit.compute_budget=0.5",
+            "neuron.detach_reset=false",
+        ])
+        .expect("valid");
+        assert_eq!((spec.train.epochs, spec.network.preset.as_deref()), (3, Some("resnet9")));
+        assert_eq!((spec.data.augment, spec.exit.compute_budget), (vec![Augment::Flip], Some(0.5)));
+        assert!(!spec.neuron.detach_reset);
+    }
+
+    #[test]
+    fn every_known_key_can_be_set() {
+        for key in known_keys() {
+            let error = with(&[&format!("{key}={{ nonsense = 1 }}")]).expect_err("a table fits no field");
+            assert!(!matches!(error, ParseError::Syntax(_)), "{key}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        for (typo, meant) in [
+            ("train.epoch=1", "train.epochs"),
+            ("train.lerning_rate=1", "train.learning_rate"),
+            ("network.steps=2", "encoding.steps"),
+            ("epochs=1", "train.epochs"),
+        ] {
+            let error = with(&[typo]).expect_err("unknown").to_string();
+            assert!(error.contains(meant), "{typo}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_key() {
+        let error = with(&["train.epochs=many"]).expect_err("not a number").to_string();
+        assert!(error.contains("`train.epochs`") && error.contains("string"), "{error}");
+        let error = with(&["neuron.reset=halve"]).expect_err("not a variant").to_string();
+        assert!(error.contains("`neuron.reset`") && error.contains("subtract"), "{error}");
+    }
+
+    #[test]
+    fn layers_may_be_written_out() {
+        let text = "[[network.block]]\nlayers = [{ type = \"conv\", channels = 8 }, { type = \"max-pool\", size = 2 }]";
+        let spec = parse(text, &[]).expect("valid");
+        assert_eq!(spec.network.block[0].layers[0], LayerSpec::Conv { channels: 8, kernel: 3, stride: 1 });
+        let error =
+            parse("[[network.block]]\nlayers = [{ type = \"conf\", channels = 8 }]", &[]).expect_err("no such layer").to_string();
+        assert!(error.contains("conf") && error.contains("network.block"), "{error}");
+    }
+}

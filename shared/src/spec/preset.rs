@@ -1,0 +1,76 @@
+//! Networks by name.
+
+use super::network::{BlockSpec, HeadSpec, LayerSpec};
+
+/// A named network with a width.
+#[derive(Debug, Clone, Copy)]
+pub struct Preset {
+    /// The name used in `network.preset`.
+    pub name: &'static str,
+    /// One line for people.
+    pub title: &'static str,
+    /// Width used when the spec gives none.
+    pub width: usize,
+    /// The blocks and the head for a width.
+    pub build: fn(usize) -> (Vec<BlockSpec>, HeadSpec),
+}
+
+/// Every preset.
+pub const PRESETS: [Preset; 4] = [
+    Preset { name: "small", title: "3 blocks of plain convolutions for 28x28 gray images", width: 16, build: small },
+    Preset { name: "resnet9", title: "stem and 3 residual pairs in 3 blocks", width: 64, build: resnet9 },
+    Preset { name: "resnet11", title: "stem and 4 residual pairs in 4 blocks", width: 64, build: resnet11 },
+    Preset { name: "vgg16", title: "13 convolutions with max pooling in 5 blocks", width: 64, build: vgg16 },
+];
+
+/// The preset of a name.
+pub fn find(name: &str) -> Option<&'static Preset> {
+    PRESETS.iter().find(|preset| preset.name == name)
+}
+
+fn conv(channels: usize) -> LayerSpec {
+    LayerSpec::Conv { channels, kernel: 3, stride: 1 }
+}
+
+fn residual(channels: usize, stride: usize) -> LayerSpec {
+    LayerSpec::Residual { channels, stride }
+}
+
+fn block(layers: Vec<LayerSpec>) -> BlockSpec {
+    BlockSpec { layers }
+}
+
+fn small(w: usize) -> (Vec<BlockSpec>, HeadSpec) {
+    let strided = |channels| LayerSpec::Conv { channels, kernel: 3, stride: 2 };
+    let blocks = vec![
+        block(vec![strided(w), conv(w)]),
+        block(vec![strided(2 * w), conv(2 * w)]),
+        block(vec![conv(4 * w), strided(4 * w)]),
+    ];
+    (blocks, HeadSpec { pool: 4, hidden: vec![4 * w] })
+}
+
+fn resnet9(w: usize) -> (Vec<BlockSpec>, HeadSpec) {
+    let blocks = vec![
+        block(vec![conv(w), LayerSpec::AvgPool { size: 2 }, residual(2 * w, 1)]),
+        block(vec![residual(4 * w, 2)]),
+        block(vec![residual(8 * w, 2)]),
+    ];
+    (blocks, HeadSpec { pool: 4, hidden: vec![16 * w] })
+}
+
+fn resnet11(w: usize) -> (Vec<BlockSpec>, HeadSpec) {
+    let (mut blocks, head) = resnet9(w);
+    blocks.push(block(vec![residual(8 * w, 1)]));
+    (blocks, head)
+}
+
+fn vgg16(w: usize) -> (Vec<BlockSpec>, HeadSpec) {
+    let stage = |channels: usize, convolutions: usize| {
+        let mut layers = vec![conv(channels); convolutions];
+        layers.push(LayerSpec::MaxPool { size: 2 });
+        block(layers)
+    };
+    let blocks = vec![stage(w, 2), stage(2 * w, 2), stage(4 * w, 3), stage(8 * w, 3), stage(8 * w, 3)];
+    (blocks, HeadSpec { pool: 1, hidden: vec![8 * w] })
+}

@@ -1,0 +1,184 @@
+//! `[train]`, `[hard_classes]`, `[detector]` and `[exit]`.
+
+use serde::{Deserialize, Serialize};
+
+/// `[train]`: how a block is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainSpec {
+    /// Passes over the block's training samples, at least 1.
+    pub epochs: u32,
+    /// Samples per optimiser step.
+    pub batch: usize,
+    /// Samples per forward and backward pass; gradients accumulate up to `batch`. 0 means `batch`.
+    pub micro_batch: usize,
+    /// The optimiser.
+    pub optimizer: OptimizerKind,
+    /// Peak learning rate, > 0.
+    pub learning_rate: f64,
+    /// Course of the learning rate over the epochs.
+    pub schedule: Schedule,
+    /// Epochs of linear warm-up before the schedule.
+    pub warmup_epochs: u32,
+    /// Momentum of `sgd`, in [0, 1).
+    pub momentum: f64,
+    /// Weight decay; norms, biases and learned leaks are exempt.
+    pub weight_decay: f64,
+    /// Probability spread evenly over all classes, in [0, 1).
+    pub label_smoothing: f64,
+    /// Largest global norm of the gradient; 0 switches clipping off.
+    pub gradient_clip: f64,
+    /// The loss.
+    pub loss: Loss,
+    /// Epochs without a better validation accuracy before training stops; 0 trains all epochs.
+    pub patience: u32,
+    /// Logical data-parallel copies within a round.
+    pub replicas: u32,
+    /// Optimiser steps per round; 0 makes a round of every epoch.
+    pub round_steps: u32,
+}
+
+impl Default for TrainSpec {
+    fn default() -> Self {
+        Self {
+            epochs: 8,
+            batch: 64,
+            micro_batch: 0,
+            optimizer: OptimizerKind::Adamw,
+            learning_rate: 2e-3,
+            schedule: Schedule::Cosine,
+            warmup_epochs: 1,
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            label_smoothing: 0.0,
+            gradient_clip: 5.0,
+            loss: Loss::Ce,
+            patience: 0,
+            replicas: 1,
+            round_steps: 0,
+        }
+    }
+}
+
+/// An optimiser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent with momentum; weight decay is added to the gradient.
+    Sgd,
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019), betas 0.9 and 0.999.
+    Adamw,
+}
+
+/// Course of the learning rate after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// The peak rate throughout.
+    Constant,
+    /// A tenth after one half of the epochs, a hundredth after three quarters.
+    Step,
+    /// Half a cosine wave down to zero.
+    Cosine,
+}
+
+/// A training loss on the classifier's logits over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// Cross-entropy of the time-averaged logits.
+    Ce,
+    /// Cross-entropy of each step's logits, averaged over steps (temporal efficient training, Deng et al. 2022).
+    Tet,
+}
+
+/// `[hard_classes]`: which classes the next block learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HardClassSpec {
+    /// The rule.
+    pub policy: HardClassPolicy,
+    /// `threshold`: a class is hard when its validation accuracy is below this, in [0, 1].
+    pub threshold: f64,
+    /// `bottom-k`: number of hard classes.
+    pub k: usize,
+    /// `bottom-fraction`: share of the block's classes that are hard, rounded up, in (0, 1].
+    pub fraction: f64,
+}
+
+impl Default for HardClassSpec {
+    fn default() -> Self {
+        Self { policy: HardClassPolicy::Threshold, threshold: 0.93, k: 5, fraction: 0.5 }
+    }
+}
+
+/// Rule that decides the hard classes from class-wise validation accuracy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HardClassPolicy {
+    /// Accuracy below `threshold`.
+    Threshold,
+    /// The `k` classes of lowest accuracy.
+    BottomK,
+    /// The `fraction` of classes of lowest accuracy.
+    BottomFraction,
+    /// Every class (BlocTrain-base: no conditioning).
+    All,
+}
+
+/// `[detector]`: how an input is judged easy or hard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DetectorSpec {
+    /// The judge.
+    pub policy: DetectorPolicy,
+    /// Passes over the detector's training samples.
+    pub epochs: u32,
+}
+
+impl Default for DetectorSpec {
+    fn default() -> Self {
+        Self { policy: DetectorPolicy::Learned, epochs: 8 }
+    }
+}
+
+/// What estimates P(hard) for an input at a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DetectorPolicy {
+    /// A small network trained on the block's spikes.
+    Learned,
+    /// The classifier's probability mass on the hard classes, as 1 or 0 by its top class.
+    Top1,
+    /// The entropy of the classifier's answer over its maximum.
+    Entropy,
+}
+
+/// `[exit]`: how answers combine, and which point of the accuracy-against-compute curve is used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExitSpec {
+    /// Rule that combines the answers of the blocks that ran.
+    pub combine: Combine,
+    /// Validation accuracy that may be given up for less compute, in [0, 1].
+    pub max_accuracy_drop: f64,
+    /// Largest mean compute as a fraction of the full network's; when set it is used instead of the accuracy drop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compute_budget: Option<f64>,
+}
+
+impl Default for ExitSpec {
+    fn default() -> Self {
+        Self { combine: Combine::Mixture, max_accuracy_drop: 0.005, compute_budget: None }
+    }
+}
+
+/// Rule that combines the answers of the blocks that ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Combine {
+    /// The deepest block that ran answers alone.
+    Last,
+    /// `p = (1 - h) p_k + h p_(k+1)`, from the deepest block that ran upwards.
+    Mixture,
+}

@@ -1,0 +1,2 @@
+//! The `bloctrain` command.
+fn main() {}

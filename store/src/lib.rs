@@ -1,0 +1,1 @@
+//! Artefacts of bloctrain in object storage: checksummed objects, checkpoints, the spike cache.
