@@ -1,0 +1,77 @@
+//! Live heap memory, measured: the number behind `peak_memory_bytes` on the CPU backend.
+//!
+//! Install [`CountingAllocator`] as the global allocator of a program; then [`live`] and [`peak`] count every heap
+//! allocation of the process, tensors included. Without it both stay 0.
+
+#![expect(unsafe_code, reason = "a global allocator is an unsafe trait; every call is forwarded unchanged to the system's")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// The system allocator, with a count of live bytes and of their peak.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CountingAllocator;
+
+fn grew(bytes: usize) {
+    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(live, Ordering::Relaxed);
+}
+
+fn shrank(bytes: usize) {
+    LIVE.fetch_sub(bytes, Ordering::Relaxed);
+}
+
+// SAFETY: each method passes its arguments to `System` unchanged and returns what `System` returned; counting touches
+// atomics only and never allocates.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller upholds `GlobalAlloc::alloc`'s contract, which is `System`'s.
+        let pointer = unsafe { System.alloc(layout) };
+        if !pointer.is_null() {
+            grew(layout.size());
+        }
+        pointer
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as for `alloc`.
+        let pointer = unsafe { System.alloc_zeroed(layout) };
+        if !pointer.is_null() {
+            grew(layout.size());
+        }
+        pointer
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from this allocator, that is from `System`, with this layout.
+        unsafe { System.dealloc(pointer, layout) };
+        shrank(layout.size());
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as for `dealloc`; `size` is the caller's responsibility as in `System`.
+        let moved = unsafe { System.realloc(pointer, layout, size) };
+        if !moved.is_null() {
+            if size > layout.size() { grew(size - layout.size()) } else { shrank(layout.size() - size) }
+        }
+        moved
+    }
+}
+
+/// Bytes that are allocated now.
+pub fn live() -> usize {
+    LIVE.load(Ordering::Relaxed)
+}
+
+/// Most bytes that were allocated at once since the last [`reset_peak`].
+pub fn peak() -> usize {
+    PEAK.load(Ordering::Relaxed)
+}
+
+/// Starts a new measurement of the peak.
+pub fn reset_peak() {
+    PEAK.store(live(), Ordering::Relaxed);
+}

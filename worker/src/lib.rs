@@ -1,0 +1,2 @@
+//! The worker of bloctrain: trains, validates, detects, exports and evaluates.
+pub mod kernel;

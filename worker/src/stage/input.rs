@@ -1,0 +1,162 @@
+//! Batches of a block's input: encoded images for the first block, cached spikes for the others.
+//!
+//! Which samples exist, and in which order, is known from the data set alone; a cached shard must list exactly the
+//! samples that its place says, or it counts as damaged.
+
+use super::io::{Io, fatal};
+use super::prepared::Prepared;
+use crate::data::augment;
+use crate::kernel::SpikingBackend;
+use crate::snn::block::BlockInput;
+use crate::snn::encode;
+use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::spec::{EncodingKind, RunSpec};
+use bloctrain_shared::spike::{self, SpikeDims};
+use bloctrain_shared::task::{CachedShard, Failure, ObjectRef, Source, Split};
+use bloctrain_store::cache::{self, SpikeShard};
+use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Decoded cached shards kept in memory, in bytes of packed spikes.
+const RESIDENT_BYTES: usize = 512 << 20;
+
+/// Reads batches of one block's input for one split.
+pub struct Reader<'a> {
+    prepared: &'a Prepared,
+    spec: &'a RunSpec,
+    io: &'a Io,
+    split: Split,
+    shards: Vec<Vec<u32>>,
+    classes: LabelMap,
+    cached: Option<BTreeMap<(u32, u32), ObjectRef>>,
+    resident: VecDeque<((u32, u32), Arc<SpikeShard>)>,
+}
+
+/// One batch, ready for the block.
+pub struct Batch<B: SpikingBackend> {
+    /// Input of the block.
+    pub input: BlockInput<B>,
+    /// Dense labels of the block, one per sample.
+    pub labels: Vec<usize>,
+    /// Sample indices in the split's images.
+    pub ids: Vec<u32>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader over the samples of some classes.
+    pub fn new(prepared: &'a Prepared, spec: &'a RunSpec, io: &'a Io, split: Split, classes: &LabelMap, source: &Source) -> Self {
+        let cached = match source {
+            Source::Images => None,
+            Source::Cache(shards) => Some(index_of(shards, split)),
+        };
+        let shards = prepared.shards_of(split, classes);
+        Self { prepared, spec, io, split, shards, classes: classes.clone(), cached, resident: VecDeque::new() }
+    }
+
+    /// Number of samples in each shard.
+    pub fn sizes(&self) -> Vec<usize> {
+        self.shards.iter().map(Vec::len).collect()
+    }
+
+    /// Every position of one shard, in order.
+    pub fn positions_of(&self, shard: u32) -> Vec<(usize, usize)> {
+        let shard = shard as usize;
+        (0..self.shards.get(shard).map_or(0, Vec::len)).map(|index| (shard, index)).collect()
+    }
+
+    /// Reads the samples at some (shard, index) positions, in a view.
+    ///
+    /// # Errors
+    /// [`Failure::InputLost`] for a damaged cached shard, naming it.
+    pub fn batch<B: SpikingBackend>(&mut self, positions: &[(usize, usize)], view: u32, device: &B::Device) -> Result<Batch<B>, Failure> {
+        let ids: Vec<u32> = positions.iter().map(|&(shard, index)| self.shards[shard][index]).collect();
+        let samples = self.prepared.samples(self.split);
+        let dense = |id: &u32| self.classes.dense(samples.label(*id as usize)).map(usize::from);
+        let labels = ids.iter().map(dense).collect::<Option<Vec<usize>>>().ok_or_else(|| fatal("a sample of an unknown class was selected"))?;
+        let input = if self.cached.is_some() { self.cached_input(positions, view, device)? } else { self.image_input(&ids, view, device) };
+        Ok(Batch { input, labels, ids })
+    }
+
+    fn image_input<B: SpikingBackend>(&self, ids: &[u32], view: u32, device: &B::Device) -> BlockInput<B> {
+        let (dataset, seed) = (&self.prepared.dataset, self.spec.run.seed);
+        let shape = dataset.shape;
+        let augment = if self.split == Split::Train { self.spec.data.augment.as_slice() } else { &[] };
+        let mut images = vec![0.0_f32; ids.len() * shape.len()];
+        images.par_chunks_mut(shape.len()).zip(ids).for_each(|(image, &id)| {
+            augment::write_sample(dataset, self.samples_kind(), id as usize, augment, seed, view, image);
+        });
+        let sizes = [ids.len(), shape.channels, shape.height, shape.width];
+        let steps = self.spec.encoding.steps;
+        match self.spec.encoding.kind {
+            EncodingKind::Direct => BlockInput::Image(Tensor::from_data(TensorData::new(images, sizes), device)),
+            kind => {
+                let intensity = |value: f32, channel: usize| value * dataset.std[channel] + dataset.mean[channel];
+                for image in images.chunks_mut(shape.len()) {
+                    for (channel, plane) in image.chunks_mut(shape.area()).enumerate() {
+                        plane.iter_mut().for_each(|value| *value = intensity(*value, channel).clamp(0.0, 1.0));
+                    }
+                }
+                let domain = self.split as u64;
+                let spikes = encode::encode_batch(kind, &images, shape, ids, steps, seed, view, domain);
+                let sizes = [steps, ids.len(), shape.channels, shape.height, shape.width];
+                BlockInput::Spikes(Tensor::from_data(TensorData::new(spikes, sizes), device))
+            }
+        }
+    }
+
+    fn samples_kind(&self) -> crate::data::SplitKind {
+        match self.split {
+            Split::Train | Split::Validation => crate::data::SplitKind::Train,
+            Split::Test => crate::data::SplitKind::Test,
+        }
+    }
+
+    fn cached_input<B: SpikingBackend>(&mut self, positions: &[(usize, usize)], view: u32, device: &B::Device) -> Result<BlockInput<B>, Failure> {
+        let mut rows: Vec<(Arc<SpikeShard>, usize)> = Vec::with_capacity(positions.len());
+        for &(shard, index) in positions {
+            rows.push((self.shard(view, shard)?, index));
+        }
+        let Some(dims) = rows.first().map(|(shard, _)| shard.meta.dims) else { return Err(fatal("an empty batch was asked for")) };
+        let sizes = [dims.steps, rows.len(), dims.channels, dims.height, dims.width];
+        Ok(BlockInput::Spikes(Tensor::from_data(TensorData::new(unpack(&rows, dims), sizes), device)))
+    }
+
+    fn shard(&mut self, view: u32, shard: usize) -> Result<Arc<SpikeShard>, Failure> {
+        let place = (view, u32::try_from(shard).map_err(fatal)?);
+        if let Some((_, found)) = self.resident.iter().rev().find(|(at, _)| *at == place) {
+            return Ok(Arc::clone(found));
+        }
+        let object = self.cached.as_ref().and_then(|cached| cached.get(&place));
+        let object = object.ok_or_else(|| fatal(format!("the task names no cached shard {shard} of view {view} of the {} split", self.split.name())))?;
+        let read = Arc::new(self.io.block_on(cache::read(self.io.artefacts(), object))?);
+        if read.ids != self.shards[shard] {
+            let problem = "it lists other samples than its place in the data set".to_owned();
+            return Err(Failure::InputLost { key: object.key.clone(), problem });
+        }
+        self.resident.push_back((place, Arc::clone(&read)));
+        while self.resident.iter().map(|(_, shard)| shard.packed.len()).sum::<usize>() > RESIDENT_BYTES && self.resident.len() > 1 {
+            self.resident.pop_front();
+        }
+        Ok(read)
+    }
+}
+
+fn index_of(shards: &[CachedShard], split: Split) -> BTreeMap<(u32, u32), ObjectRef> {
+    shards.iter().filter(|shard| shard.split == split).map(|shard| ((shard.view, shard.shard), shard.object.clone())).collect()
+}
+
+/// Unpacks samples into `[T, B, C, H, W]`.
+fn unpack(rows: &[(Arc<SpikeShard>, usize)], dims: SpikeDims) -> Vec<f32> {
+    let one = SpikeDims { steps: 1, ..dims };
+    let (frame, packed_frame) = (one.sites(), one.packed_bytes());
+    let mut out = vec![0.0_f32; rows.len() * dims.sites()];
+    out.par_chunks_mut(frame.max(1)).enumerate().for_each(|(position, frame)| {
+        let (step, row) = (position / rows.len(), position % rows.len());
+        let (shard, index) = &rows[row];
+        let start = index * dims.packed_bytes() + step * packed_frame;
+        spike::unpack_into(&shard.packed[start..start + packed_frame], one, frame);
+    });
+    out
+}
