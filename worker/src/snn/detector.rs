@@ -1,0 +1,70 @@
+//! The hard class detector: a small network on a block's time-averaged spikes that says how likely an input is hard.
+
+use super::head::{Pool, mean_over_time};
+use super::layer::LinearUnit;
+use super::param::Store;
+use super::pass::Pass;
+use crate::kernel::SpikingBackend;
+use bloctrain_shared::ImageShape;
+use burn::tensor::activation::{log_sigmoid, relu, sigmoid};
+use burn::tensor::{Tensor, TensorData};
+
+/// Side of the pooled map that the detector sees.
+const SIDE: usize = 4;
+
+/// Hidden units.
+const HIDDEN: usize = 64;
+
+/// A detector.
+#[derive(Debug, Clone)]
+pub struct DetectorNet<B: SpikingBackend> {
+    /// Its parameters.
+    pub store: Store<B>,
+    pool: Pool,
+    hidden: LinearUnit,
+    readout: LinearUnit,
+}
+
+impl<B: SpikingBackend> DetectorNet<B> {
+    /// A detector on maps of one shape.
+    pub fn new(input: ImageShape, seed: u64, block: u32, device: &B::Device) -> Self {
+        let mut store = Store::new(device, seed, 1000 + u64::from(block));
+        let pool = Pool::new(input, SIDE);
+        let hidden = LinearUnit::new(&mut store, "hidden", pool.features(), HIDDEN);
+        let readout = LinearUnit::new(&mut store, "readout", HIDDEN, 1);
+        Self { store, pool, hidden, readout }
+    }
+
+    /// Features `[B, F]` of spikes `[T * B, C, H, W]`: averages over time and over windows of the map.
+    pub fn features(&self, spikes: Tensor<B, 4>, steps: usize) -> Tensor<B, 2> {
+        self.pool.forward(mean_over_time(spikes, steps))
+    }
+
+    /// Number of features.
+    pub fn width(&self) -> usize {
+        self.pool.features()
+    }
+
+    /// Logits `[B]` of "hard".
+    pub fn logits(&self, features: Tensor<B, 2>, pass: &mut Pass) -> Tensor<B, 1> {
+        let hidden = relu(self.hidden.forward(&self.store, pass, features, false));
+        let rows = hidden.dims()[0];
+        self.readout.forward(&self.store, pass, hidden, false).reshape([rows])
+    }
+
+    /// P(hard) `[B]`.
+    pub fn probability(&self, features: Tensor<B, 2>, pass: &mut Pass) -> Tensor<B, 1> {
+        sigmoid(self.logits(features, pass))
+    }
+}
+
+/// Binary cross-entropy of logits `[B]`, each sample weighted: `-w (y log σ(z) + (1 - y) log σ(-z))`, averaged by weight.
+pub fn balanced_loss<B: SpikingBackend>(logits: Tensor<B, 1>, hard: &[bool], weights: [f32; 2]) -> Tensor<B, 1> {
+    let weight = |hard: bool| weights[usize::from(hard)];
+    let column = |values: Vec<f32>| Tensor::<B, 1>::from_data(TensorData::new(values, [hard.len()]), &logits.device());
+    let positive = column(hard.iter().map(|&hard| if hard { weight(true) } else { 0.0 }).collect());
+    let negative = column(hard.iter().map(|&hard| if hard { 0.0 } else { weight(false) }).collect());
+    let total: f32 = hard.iter().map(|&hard| weight(hard)).sum();
+    let sum = (positive * log_sigmoid(logits.clone()) + negative * log_sigmoid(logits.clone().neg())).sum();
+    sum.neg().div_scalar(total.max(f32::MIN_POSITIVE))
+}

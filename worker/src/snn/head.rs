@@ -1,0 +1,123 @@
+//! Classifiers on spikes: adaptive average pooling, spiking hidden layers, a linear readout.
+
+use super::layer::{LinearUnit, NeuronUnit};
+use super::param::Store;
+use super::pass::Pass;
+use crate::kernel::SpikingBackend;
+use bloctrain_shared::ImageShape;
+use bloctrain_shared::spec::{HeadSpec, NeuronSpec};
+use burn::tensor::{Tensor, TensorData};
+
+/// Adaptive average pooling of a map to at most `side` x `side`, as one constant matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    input: ImageShape,
+    side: (usize, usize),
+}
+
+impl Pool {
+    /// Pooling of `input`; a side of 0 keeps the map as it is.
+    pub fn new(input: ImageShape, side: usize) -> Self {
+        let limit = |size: usize| if side == 0 { size } else { size.min(side) };
+        Self { input, side: (limit(input.height), limit(input.width)) }
+    }
+
+    /// Whether pooling changes nothing.
+    pub fn is_identity(&self) -> bool {
+        self.side == (self.input.height, self.input.width)
+    }
+
+    /// Number of features after pooling.
+    pub fn features(&self) -> usize {
+        self.input.channels * self.side.0 * self.side.1
+    }
+
+    /// Weights `[H * W, h * w]`: window i of n covers `floor(i size / n) .. ceil((i + 1) size / n)`, as in PyTorch.
+    fn matrix(&self) -> Vec<f32> {
+        let window = |index: usize, parts: usize, size: usize| (index * size / parts)..((index + 1) * size).div_ceil(parts);
+        let (rows, columns) = self.side;
+        let mut matrix = vec![0.0; self.input.area() * rows * columns];
+        for row in 0..rows {
+            let ys = window(row, rows, self.input.height);
+            for column in 0..columns {
+                let xs = window(column, columns, self.input.width);
+                let share = 1.0 / (ys.len() * xs.len()) as f32;
+                for y in ys.clone() {
+                    for x in xs.clone() {
+                        matrix[(y * self.input.width + x) * rows * columns + row * columns + column] = share;
+                    }
+                }
+            }
+        }
+        matrix
+    }
+
+    /// Pools `x [N, C, H, W]` to `[N, features]`.
+    pub fn forward<B: SpikingBackend>(&self, x: Tensor<B, 4>) -> Tensor<B, 2> {
+        let [frames, channels, _, _] = x.dims();
+        if self.is_identity() {
+            return x.reshape([frames, self.features()]);
+        }
+        let parts = self.side.0 * self.side.1;
+        let matrix: Tensor<B, 2> = Tensor::from_data(TensorData::new(self.matrix(), [self.input.area(), parts]), &x.device());
+        x.reshape([frames * channels, self.input.area()]).matmul(matrix).reshape([frames, self.features()])
+    }
+}
+
+/// A classifier.
+#[derive(Debug, Clone)]
+pub struct Head {
+    pool: Pool,
+    hidden: Vec<(LinearUnit, NeuronUnit)>,
+    readout: LinearUnit,
+}
+
+impl Head {
+    /// A classifier of `outputs` classes on `input`.
+    pub fn new<B: SpikingBackend>(store: &mut Store<B>, spec: &HeadSpec, input: ImageShape, outputs: usize, neuron: &NeuronSpec) -> Self {
+        let pool = Pool::new(input, spec.pool);
+        let mut features = pool.features();
+        let mut hidden = Vec::new();
+        for (index, &size) in spec.hidden.iter().enumerate() {
+            let name = format!("head.hidden{}", index + 1);
+            hidden.push((LinearUnit::new(store, &name, features, size), NeuronUnit::new(store, &name, neuron)));
+            features = size;
+        }
+        let readout = LinearUnit::new(store, "head.readout", features, outputs);
+        Self { pool, hidden, readout }
+    }
+
+    /// Logits `[R, B, outputs]` of spikes `[T * B, C, H, W]`.
+    ///
+    /// R is T where `per_step` asks for it. Otherwise R is 1: the readout is linear, so it is applied to the average
+    /// over time.
+    pub fn forward<B: SpikingBackend>(&self, store: &Store<B>, pass: &mut Pass, spikes: Tensor<B, 4>, per_step: bool) -> Tensor<B, 3> {
+        let batch = pass.batch;
+        let mut binary = self.pool.is_identity();
+        if self.hidden.is_empty() && !per_step {
+            let features = self.pool.forward(mean_over_time(spikes, pass.steps));
+            return self.readout.forward(store, pass, features, false).unsqueeze_dim::<3>(0);
+        }
+        let mut x = self.pool.forward(spikes);
+        for (linear, neuron) in &self.hidden {
+            let drive = linear.forward(store, pass, x, binary);
+            x = neuron.forward(store, pass, drive);
+            binary = true;
+        }
+        let features = x.dims()[1];
+        if per_step {
+            let logits = self.readout.forward(store, pass, x, binary);
+            let outputs = logits.dims()[1];
+            return logits.reshape([pass.steps, batch, outputs]);
+        }
+        let mean = x.reshape([pass.steps, batch, features]).mean_dim(0).reshape([batch, features]);
+        self.readout.forward(store, pass, mean, false).unsqueeze_dim::<3>(0)
+    }
+}
+
+/// Average of `[T * B, C, H, W]` over time, `[B, C, H, W]`.
+pub fn mean_over_time<B: SpikingBackend>(x: Tensor<B, 4>, steps: usize) -> Tensor<B, 4> {
+    let [frames, channels, height, width] = x.dims();
+    let batch = frames / steps;
+    x.reshape([steps, batch * channels * height * width]).mean_dim(0).reshape([batch, channels, height, width])
+}

@@ -1,0 +1,138 @@
+//! Optimisers over flat parameters, and gradient clipping.
+
+use super::param::{Param, to_host};
+use bloctrain_shared::spec::{OptimizerKind, TrainSpec};
+use bloctrain_store::safetensor::{NamedTensor, NamedTensors};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Tensor, TensorData};
+
+const BETA1: f64 = 0.9;
+const BETA2: f64 = 0.999;
+const EPSILON: f64 = 1e-8;
+
+/// SGD with momentum, or AdamW; weight decay only where a parameter asks for it.
+#[derive(Debug, Clone)]
+pub struct Optimizer<B: Backend> {
+    kind: OptimizerKind,
+    momentum: f64,
+    weight_decay: f64,
+    step: u64,
+    /// Velocity (SGD) or first moment (AdamW) of each parameter.
+    first: Vec<Tensor<B, 1>>,
+    /// Second moment of each parameter (AdamW).
+    second: Vec<Tensor<B, 1>>,
+}
+
+impl<B: Backend> Optimizer<B> {
+    /// An optimiser with zero moments for parameters of these lengths.
+    pub fn new(spec: &TrainSpec, lengths: &[usize], device: &B::Device) -> Self {
+        let zeros = || lengths.iter().map(|&length| Tensor::zeros([length], device)).collect();
+        let second = if spec.optimizer == OptimizerKind::Adamw { zeros() } else { Vec::new() };
+        Self { kind: spec.optimizer, momentum: spec.momentum, weight_decay: spec.weight_decay, step: 0, first: zeros(), second }
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// One step at learning rate `rate` from gradients in the order of the parameters; returns the new values.
+    pub fn step(&mut self, values: Vec<(Tensor<B, 1>, bool)>, grads: Vec<Tensor<B, 1>>, rate: f64) -> Vec<Tensor<B, 1>> {
+        self.step += 1;
+        let pairs = values.into_iter().zip(grads).enumerate();
+        pairs.map(|(index, ((value, decay), grad))| {
+            let decay = if decay { self.weight_decay } else { 0.0 };
+            match self.kind {
+                OptimizerKind::Sgd => self.sgd(index, value, grad, rate, decay),
+                OptimizerKind::Adamw => self.adamw(index, value, grad, rate, decay),
+            }
+        })
+        .collect()
+    }
+
+    /// `g += decay p`, `v = momentum v + g`, `p -= rate v` (PyTorch's form).
+    fn sgd(&mut self, index: usize, value: Tensor<B, 1>, grad: Tensor<B, 1>, rate: f64, decay: f64) -> Tensor<B, 1> {
+        let grad = if decay > 0.0 { grad + value.clone().mul_scalar(decay) } else { grad };
+        let velocity = self.first[index].clone().mul_scalar(self.momentum) + grad;
+        self.first[index] = velocity.clone();
+        value - velocity.mul_scalar(rate)
+    }
+
+    /// `p *= 1 - rate decay`, then Adam with bias-corrected moments.
+    fn adamw(&mut self, index: usize, value: Tensor<B, 1>, grad: Tensor<B, 1>, rate: f64, decay: f64) -> Tensor<B, 1> {
+        let first = self.first[index].clone().mul_scalar(BETA1) + grad.clone().mul_scalar(1.0 - BETA1);
+        let second = self.second[index].clone().mul_scalar(BETA2) + (grad.clone() * grad).mul_scalar(1.0 - BETA2);
+        self.first[index] = first.clone();
+        self.second[index] = second.clone();
+        let power = i32::try_from(self.step).unwrap_or(i32::MAX);
+        let (first_share, second_share) = (1.0 - BETA1.powi(power), 1.0 - BETA2.powi(power));
+        let scale = second.div_scalar(second_share).sqrt().add_scalar(EPSILON);
+        value.mul_scalar(1.0 - rate * decay) - first.div(scale).mul_scalar(rate / first_share)
+    }
+
+    /// Moments by parameter name.
+    pub fn export<P: Backend>(&self, params: &[Param<P>]) -> Vec<NamedTensor> {
+        let named = |kind: &'static str, moments: &[Tensor<B, 1>]| -> Vec<NamedTensor> {
+            let one = |(param, moment): (&Param<P>, &Tensor<B, 1>)| NamedTensor {
+                name: format!("{kind}.{}", param.name),
+                shape: param.shape.clone(),
+                values: to_host(moment.clone()),
+            };
+            params.iter().zip(moments).map(one).collect()
+        };
+        [named("first", &self.first), named("second", &self.second)].concat()
+    }
+
+    /// Restores moments and the number of steps.
+    ///
+    /// # Errors
+    /// Names the moment that is missing or has the wrong length.
+    pub fn load<P: Backend>(&mut self, params: &[Param<P>], tensors: &NamedTensors, step: u64) -> Result<(), String> {
+        for (kind, moments) in [("first", &mut self.first), ("second", &mut self.second)] {
+            for (param, moment) in params.iter().zip(moments) {
+                let name = format!("{kind}.{}", param.name);
+                let found = tensors.get(&name).filter(|found| found.values.len() == moment.dims()[0]);
+                let found = found.ok_or_else(|| format!("the optimiser state has no fitting `{name}`"))?;
+                let data = TensorData::new(found.values.clone(), [found.values.len()]);
+                *moment = Tensor::from_data(data, &moment.device());
+            }
+        }
+        self.step = step;
+        Ok(())
+    }
+}
+
+/// Marks every parameter as a leaf whose gradient is wanted.
+pub fn track<B: AutodiffBackend>(params: &mut [Param<B>]) {
+    for param in params {
+        param.value = param.value.clone().detach().require_grad();
+    }
+}
+
+/// Gradients in the order of the parameters; zero where a parameter had no influence.
+pub fn gradients<B: AutodiffBackend>(params: &[Param<B>], grads: &B::Gradients) -> Vec<Tensor<B::InnerBackend, 1>> {
+    let zero = |param: &Param<B>| Tensor::zeros([param.value.dims()[0]], &param.value.device());
+    params.iter().map(|param| param.value.grad(grads).unwrap_or_else(|| zero(param))).collect()
+}
+
+/// Scales gradients down to a global norm of at most `limit`; a limit of 0 leaves them. Returns the norm before.
+pub fn clip<B: Backend>(grads: Vec<Tensor<B, 1>>, limit: f64) -> (Vec<Tensor<B, 1>>, f64) {
+    if limit <= 0.0 {
+        return (grads, 0.0);
+    }
+    let square = |grad: &Tensor<B, 1>| to_host((grad.clone() * grad.clone()).sum()).first().copied().map_or(0.0, f64::from);
+    let norm = grads.iter().map(square).sum::<f64>().sqrt();
+    if norm <= limit || !norm.is_finite() {
+        return (grads, norm);
+    }
+    (grads.into_iter().map(|grad| grad.mul_scalar(limit / norm)).collect(), norm)
+}
+
+/// Applies one optimiser step to tracked parameters.
+pub fn apply<B: AutodiffBackend>(params: &mut [Param<B>], optimizer: &mut Optimizer<B::InnerBackend>, grads: Vec<Tensor<B::InnerBackend, 1>>, rate: f64) {
+    let values = params.iter().map(|param| (param.value.clone().inner(), param.decay)).collect();
+    let new = optimizer.step(values, grads, rate);
+    for (param, value) in params.iter_mut().zip(new) {
+        param.value = Tensor::from_inner(value).require_grad();
+    }
+}
