@@ -1,2 +1,3 @@
 //! The worker of bloctrain: trains, validates, detects, exports and evaluates.
 pub mod kernel;
+pub mod snn;

@@ -165,7 +165,7 @@ impl<B: SpikingBackend> BlockNet<B> {
 
     /// Moves the running statistics towards a pass's batch statistics.
     pub fn update_statistics(&mut self, pass: &Pass) {
-        let mut blend = |running: &mut Vec<f32>, new: &[f32]| {
+        let blend = |running: &mut Vec<f32>, new: &[f32]| {
             running.iter_mut().zip(new).for_each(|(running, new)| *running += MOMENTUM * (new - *running));
         };
         for new in &pass.statistics {

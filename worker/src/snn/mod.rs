@@ -12,3 +12,4 @@ pub mod loss;
 pub mod optim;
 pub mod param;
 pub mod pass;
+pub mod trainer;

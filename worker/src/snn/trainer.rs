@@ -1,0 +1,125 @@
+//! One block in training: its network, its optimiser, and one step of both.
+
+use super::block::{BlockConfig, BlockInput, BlockNet};
+use super::loss::loss;
+use super::optim::{self, Optimizer};
+use super::param::to_host;
+use super::pass::{Mode, Pass};
+use crate::kernel::{SpikingBackend, memory};
+use bloctrain_shared::geometry::ShapeError;
+use bloctrain_shared::spec::{Loss, TrainSpec};
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::Tensor;
+
+/// A backend that can train: autodiff over a backend with the spiking operations.
+pub trait TrainingBackend: AutodiffBackend<InnerBackend: SpikingBackend> + SpikingBackend {}
+
+impl<B> TrainingBackend for B where B: AutodiffBackend<InnerBackend: SpikingBackend> + SpikingBackend {}
+
+/// Samples for one forward and backward pass.
+#[derive(Debug)]
+pub struct Batch<B: SpikingBackend> {
+    /// Input of the block.
+    pub input: BlockInput<B>,
+    /// Dense labels, one per sample.
+    pub labels: Vec<usize>,
+}
+
+/// What one optimiser step saw.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StepMetrics {
+    /// Sum of the samples' losses.
+    pub loss_sum: f64,
+    /// Samples answered rightly.
+    pub right: u64,
+    /// Samples.
+    pub samples: u64,
+    /// Mean firing rate, where it was measured.
+    pub firing_rate: Option<f64>,
+    /// Most live heap memory of the step beyond what was there when it began, in bytes.
+    pub working_bytes: usize,
+}
+
+/// A block in training.
+#[derive(Debug)]
+pub struct Trainer<B: TrainingBackend> {
+    /// The block.
+    pub net: BlockNet<B>,
+    /// Its optimiser.
+    pub optimizer: Optimizer<B::InnerBackend>,
+    spec: TrainSpec,
+    /// Bytes of parameters and optimiser state.
+    state_bytes: usize,
+}
+
+impl<B: TrainingBackend> Trainer<B> {
+    /// A block with its initial values.
+    ///
+    /// # Errors
+    /// Names the layer that does not fit its input.
+    pub fn new(config: &BlockConfig, spec: &TrainSpec, device: &B::Device) -> Result<Self, ShapeError> {
+        let mut net = BlockNet::new(config, device)?;
+        optim::track(&mut net.store.params);
+        let lengths: Vec<usize> = net.store.params.iter().map(|param| param.value.dims()[0]).collect();
+        let optimizer = Optimizer::new(spec, &lengths, device);
+        let copies = if spec.optimizer == bloctrain_shared::spec::OptimizerKind::Adamw { 3 } else { 2 };
+        let state_bytes = copies * size_of::<f32>() * net.store.parameters();
+        Ok(Self { net, optimizer, spec: spec.clone(), state_bytes })
+    }
+
+    /// Bytes of parameters and optimiser state, which live through every step.
+    pub fn state_bytes(&self) -> usize {
+        self.state_bytes
+    }
+
+    /// One optimiser step over micro-batches, whose gradients are averaged by their numbers of samples.
+    ///
+    /// `seed` makes the step's dropout masks; `measure` also measures firing rates.
+    ///
+    /// # Errors
+    /// Whatever `next` answers instead of a micro-batch.
+    pub fn step<E>(&mut self, micro_batches: impl Iterator<Item = Result<Batch<B>, E>>, samples: usize, rate: f64, seed: u64, measure: bool) -> Result<StepMetrics, E> {
+        let before = memory::live();
+        memory::reset_peak();
+        let mut metrics = StepMetrics::default();
+        let mut sum: Option<Vec<Tensor<B::InnerBackend, 1>>> = None;
+        for batch in micro_batches {
+            let grads = self.backward(batch?, samples, seed, measure, &mut metrics);
+            sum = Some(match sum {
+                None => grads,
+                Some(sum) => sum.into_iter().zip(grads).map(|(sum, grad)| sum + grad).collect(),
+            });
+        }
+        if let Some(grads) = sum {
+            let (grads, _) = optim::clip(grads, self.spec.gradient_clip);
+            optim::apply(&mut self.net.store.params, &mut self.optimizer, grads, rate);
+        }
+        metrics.working_bytes = memory::peak().saturating_sub(before);
+        Ok(metrics)
+    }
+
+    fn backward(&mut self, batch: Batch<B>, samples: usize, seed: u64, measure: bool, metrics: &mut StepMetrics) -> Vec<Tensor<B::InnerBackend, 1>> {
+        let count = batch.labels.len();
+        let mut pass = Pass::new(self.net.steps(), count, Mode::Train { seed }).with_rates(measure);
+        let logits = self.net.forward(batch.input, &mut pass, self.spec.loss == Loss::Tet).logits;
+        self.net.update_statistics(&pass);
+        metrics.right += right_answers(logits.clone().detach(), &batch.labels);
+        metrics.samples += count as u64;
+        metrics.firing_rate = pass.firing_rate().or(metrics.firing_rate);
+        let loss = loss(self.spec.loss, logits, &batch.labels, self.spec.label_smoothing);
+        let value = to_host(loss.clone().detach()).first().copied().map_or(0.0, f64::from);
+        metrics.loss_sum += value * count as f64;
+        let share = count as f64 / samples as f64;
+        let scaled = if count == samples { loss } else { loss.mul_scalar(share) };
+        let grads = scaled.backward();
+        optim::gradients(&self.net.store.params, &grads)
+    }
+}
+
+/// Samples whose largest mean logit is their label; logits `[R, B, classes]`.
+pub fn right_answers<B: SpikingBackend>(logits: Tensor<B, 3>, labels: &[usize]) -> u64 {
+    let [_, batch, classes] = logits.dims();
+    let mean = to_host(logits.mean_dim(0).reshape([batch, classes]));
+    let answers = mean.chunks(classes.max(1)).map(|row| usize::from(bloctrain_shared::exit::top(row).0));
+    answers.zip(labels).map(|(answer, &label)| u64::from(answer == label)).sum()
+}
