@@ -1,1 +1,16 @@
-//! Wire protocol of bloctrain: services, messages and their conversions.
+//! Wire protocol of bloctrain: generated messages and services, conversions, and the table of errors.
+//!
+//! Protobuf types stay at the edges: what goes further in has been converted by [`convert`].
+
+pub mod convert;
+pub mod status;
+
+/// Generated code of `bloctrain.v1`.
+#[expect(missing_docs, clippy::doc_markdown, reason = "documented in the .proto files")]
+#[allow(clippy::all, unreachable_pub, unused_qualifications, reason = "generated")]
+pub mod v1 {
+    tonic::include_proto!("bloctrain.v1");
+}
+
+/// Largest message that either side takes, in bytes. Bulk data never passes through the protocol.
+pub const MESSAGE_LIMIT: usize = 16 << 20;

@@ -25,6 +25,7 @@ pub mod spec;
 pub mod spike;
 pub mod summary;
 pub mod task;
+pub mod view;
 
 pub use digest::Digest;
 pub use geometry::ImageShape;

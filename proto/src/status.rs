@@ -1,0 +1,53 @@
+//! The one table between what went wrong and gRPC status codes.
+
+use tonic::{Code, Status};
+
+/// What the receiver of an error can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Mend the request.
+    Invalid,
+    /// There is no such thing.
+    NotFound,
+    /// The two programs do not fit each other.
+    Mismatch,
+    /// The caller's lease or registration has ended.
+    Stale,
+    /// Try again.
+    Unavailable,
+    /// A defect.
+    Internal,
+}
+
+const TABLE: [(Kind, Code); 6] = [
+    (Kind::Invalid, Code::InvalidArgument),
+    (Kind::NotFound, Code::NotFound),
+    (Kind::Mismatch, Code::FailedPrecondition),
+    (Kind::Stale, Code::Aborted),
+    (Kind::Unavailable, Code::Unavailable),
+    (Kind::Internal, Code::Internal),
+];
+
+/// The status of an error.
+pub fn status(kind: Kind, message: impl Into<String>) -> Status {
+    let code = TABLE.iter().find(|(known, _)| *known == kind).map_or(Code::Internal, |(_, code)| *code);
+    Status::new(code, message)
+}
+
+/// What a status means; codes that are not in the table come from the transport and may pass.
+pub fn kind(status: &Status) -> Kind {
+    TABLE.iter().find(|(_, code)| *code == status.code()).map_or(Kind::Unavailable, |(kind, _)| *kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_goes_both_ways() {
+        for (known, _) in TABLE {
+            assert_eq!(kind(&status(known, "text")), known);
+        }
+        assert_eq!(kind(&Status::deadline_exceeded("late")), Kind::Unavailable);
+    }
+}
