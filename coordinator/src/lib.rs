@@ -1,1 +1,2 @@
 //! The coordinator of bloctrain: plans a run, hands out its tasks, keeps its state.
+pub mod run;

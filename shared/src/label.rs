@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// A block that learns the hard classes {2, 5, 9} has outputs 0, 1, 2: *dense* labels. The map and its inverse keep
 /// answers of different blocks comparable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LabelMap(Vec<u16>);
 

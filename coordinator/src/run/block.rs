@@ -1,0 +1,152 @@
+//! One block of a run: its rounds, its validation, its detector, its cached spikes.
+
+use bloctrain_shared::Digest;
+use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::metric::Confusion;
+use bloctrain_shared::task::{CachedShard, Checkpoint, ObjectRef, RoundMetrics};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Checkpoints that are kept behind the last one, to fall back to.
+const KEPT: usize = 2;
+
+/// A committed round.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// State after the round.
+    pub checkpoint: Checkpoint,
+    /// Its metrics.
+    pub metrics: RoundMetrics,
+    /// Whether its checkpoint is still stored.
+    pub kept: bool,
+}
+
+/// A committed shard of the spike cache.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exported {
+    /// The shard.
+    pub shard: CachedShard,
+    /// Bytes of its packed spikes before compression.
+    pub uncompressed_bytes: u64,
+    /// Whether it was there before the run.
+    pub reused: bool,
+}
+
+/// One block.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Block {
+    /// Classes that it tells apart.
+    pub classes: LabelMap,
+    /// Committed rounds, in order.
+    pub rounds: Vec<Round>,
+    /// Index of the round whose weights are final.
+    pub frozen: Option<usize>,
+    /// Digest of final weights that were lost and are being made again.
+    pub lost_weights: Option<Digest>,
+    /// Confusion matrices by validation shard.
+    pub confusions: BTreeMap<u32, Confusion>,
+    /// The complete validation.
+    pub confusion: Option<Confusion>,
+    /// Classes that stayed hard, once decided.
+    pub hard: Option<LabelMap>,
+    /// The detector, once trained; the inner value is absent for policies that learn nothing.
+    pub detector: Option<Option<ObjectRef>>,
+    /// Cached shards by part of the export stage.
+    pub exports: BTreeMap<u32, Exported>,
+}
+
+impl Block {
+    /// A block that has not begun.
+    pub fn new(classes: LabelMap) -> Self {
+        Self {
+            classes,
+            rounds: Vec::new(),
+            frozen: None,
+            lost_weights: None,
+            confusions: BTreeMap::new(),
+            confusion: None,
+            hard: None,
+            detector: None,
+            exports: BTreeMap::new(),
+        }
+    }
+
+    /// The final weights.
+    pub fn weights(&self) -> Option<&ObjectRef> {
+        self.frozen.and_then(|round| self.rounds.get(round)).map(|round| &round.checkpoint.weights)
+    }
+
+    /// Epochs that are done.
+    pub fn epochs(&self) -> u32 {
+        self.rounds.last().map_or(0, |round| round.metrics.epochs)
+    }
+
+    /// Adds a round; freezes the block when training is over. Returns keys of checkpoints that nothing needs any more.
+    pub(super) fn add_round(&mut self, round: Round, finished: bool, patience: u32) -> Vec<String> {
+        self.rounds.push(round);
+        let last = self.rounds.len() - 1;
+        let best = if patience > 0 { self.best_round() } else { last };
+        let epochs_since_best = self.epochs() - self.rounds[best].metrics.epochs;
+        if finished || (patience > 0 && epochs_since_best >= patience) {
+            self.frozen = Some(best);
+        }
+        let needed = |index: usize| index == best || index + KEPT >= last || (index < best && index + KEPT >= best);
+        let mut unneeded = Vec::new();
+        for (index, round) in self.rounds.iter_mut().enumerate() {
+            if round.kept && !needed(index) {
+                round.kept = false;
+                unneeded.extend([round.checkpoint.weights.key.clone(), round.checkpoint.optimizer.key.clone()]);
+            }
+        }
+        unneeded
+    }
+
+    /// The first round of best validation accuracy.
+    fn best_round(&self) -> usize {
+        let accuracy = |index: usize| self.rounds[index].metrics.validation_accuracy.unwrap_or(0.0);
+        (1..self.rounds.len()).fold(0, |best, index| if accuracy(index) > accuracy(best) { index } else { best })
+    }
+
+    /// Whether weights that were made again differ from the lost ones. Asked once, when the block freezes.
+    pub(super) fn froze_differently(&mut self) -> bool {
+        let lost = self.lost_weights.take();
+        lost.is_some_and(|lost| self.weights().is_some_and(|weights| weights.digest != lost))
+    }
+
+    pub(super) fn forget_results(&mut self) {
+        self.confusions.clear();
+        self.confusion = None;
+        self.hard = None;
+        self.detector = None;
+        self.exports.clear();
+    }
+
+    /// Opens whatever made the object of this key again, and says so; `None` when it is not of this block.
+    pub(super) fn lose(&mut self, key: &str) -> Option<String> {
+        if let Some(index) = self.rounds.iter().position(|round| round.checkpoint.weights.key == key || round.checkpoint.optimizer.key == key) {
+            return Some(self.lose_round(index));
+        }
+        if self.detector.as_ref().and_then(Option::as_ref).is_some_and(|detector| detector.key == key) {
+            self.detector = None;
+            return Some("its detector is trained again".into());
+        }
+        let part = self.exports.iter().find(|(_, exported)| exported.shard.object.key == key).map(|(&part, _)| part)?;
+        self.exports.remove(&part);
+        Some("the cached shard is computed again".into())
+    }
+
+    fn lose_round(&mut self, index: usize) -> String {
+        if let Some(weights) = self.weights() {
+            self.lost_weights = Some(weights.digest);
+        }
+        self.frozen = None;
+        self.rounds.truncate(index);
+        while self.rounds.last().is_some_and(|round| !round.kept) {
+            self.rounds.pop();
+        }
+        match self.rounds.len() {
+            0 => "training starts again".into(),
+            round => format!("training goes on from the checkpoint before, round {round}"),
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Exact effects of single events, and properties of random event sequences.
+
+use super::*;
+use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::metric::Confusion;
+use bloctrain_shared::plan::DatasetInfo;
+use bloctrain_shared::spec::{DetectorPolicy, RunSpec};
+use bloctrain_shared::task::{CachedShard, Checkpoint, RoundMetrics, Split, Work};
+use bloctrain_shared::{Digest, ImageShape};
+use proptest::prelude::*;
+
+const LEASE: u64 = 1000;
+
+fn object(key: impl Into<String>) -> ObjectRef {
+    let key = key.into();
+    ObjectRef { digest: Digest::of(key.as_bytes()), key, bytes: 1 }
+}
+
+fn submission(epochs: u32, patience: u32) -> Submission {
+    let mut spec = RunSpec::default();
+    spec.train.epochs = epochs;
+    spec.train.warmup_epochs = 0;
+    spec.train.patience = patience;
+    spec.detector.policy = DetectorPolicy::Learned;
+    let classes = (0..4).map(|class| class.to_string()).collect();
+    let shape = ImageShape::new(1, 28, 28);
+    let dataset = DatasetInfo { name: "d".into(), digest: Digest::of(b"d"), classes, shape, train: 2000, validation: 1500, test: 500 };
+    Submission { spec, dataset, arithmetic: ARITHMETIC_VERSION, backend: "cpu".into() }
+}
+
+fn started(epochs: u32, patience: u32) -> (State, String, u64) {
+    let mut state = State::new(Durable::default(), LEASE);
+    let submission = submission(epochs, patience);
+    let run = submission.run_id();
+    state.apply(0, Event::Submitted { submission: Box::new(submission), object: object("spec") }).expect("submits");
+    let worker = register(&mut state);
+    (state, run, worker)
+}
+
+fn register(state: &mut State) -> u64 {
+    let event = Event::Registered { name: "w".into(), backend: "cpu".into(), arithmetic: ARITHMETIC_VERSION };
+    match state.apply(0, event).expect("registers").as_slice() {
+        [Effect::Welcome { worker }] => *worker,
+        other => panic!("a welcome, not {other:?}"),
+    }
+}
+
+fn ask(state: &mut State, now: u64, worker: u64) -> Option<(Task, u64)> {
+    let effects = state.apply(now, Event::Asked { worker }).expect("known");
+    effects.into_iter().find_map(|effect| match effect {
+        Effect::Grant { task, lease_epoch, .. } => Some((*task, lease_epoch)),
+        _ => None,
+    })
+}
+
+/// What a worker would make: everything follows from the task. Classes 0 and 1 are easy, 2 and 3 hard.
+fn output(task: &Task, epochs: u32) -> Output {
+    let name = format!("{}", task.id);
+    match &task.work {
+        Work::Train { round, .. } => {
+            let metrics = RoundMetrics { epochs: round + 1, validation_accuracy: Some(if *round == 1 { 0.9 } else { 0.5 }), ..RoundMetrics::default() };
+            let checkpoint = Checkpoint { weights: object(format!("{name}.w")), optimizer: object(format!("{name}.o")) };
+            Output::Train { checkpoint, finished: round + 1 >= epochs, metrics }
+        }
+        Work::Validate { classes, .. } => {
+            let mut confusion = Confusion::new(classes.len());
+            for class in 0..classes.len() {
+                (0..10).for_each(|_| confusion.add(class, class));
+                if classes.globals()[class] >= 2 {
+                    (0..10).for_each(|_| confusion.add(class, (class + 1) % classes.len()));
+                }
+            }
+            Output::Validate { confusion }
+        }
+        Work::Detect { .. } => Output::Detect { detector: Some(object(name)) },
+        Work::Export { split, view, shard, .. } => {
+            let shard = CachedShard { split: *split, view: *view, shard: *shard, object: object(name) };
+            Output::Export { shard, uncompressed_bytes: 8, reused: false }
+        }
+        Work::Evaluate { .. } => Output::Evaluate { records: object(name) },
+        Work::Finish { .. } => Output::Finish { summary: Box::new(summary()) },
+    }
+}
+
+fn summary() -> bloctrain_shared::summary::Summary {
+    serde_json::from_value(serde_json::json!({
+        "run": "r", "dataset": "d", "accuracy": {"test": 0.5, "validation": 0.5}, "blocks": [],
+        "inference": {"compute_efficiency": 1.0, "synops_per_sample": 0.0, "macs_per_sample": 0.0, "parameter_overhead": 1.0},
+        "cache": {"bytes": 0, "uncompressed_bytes": 0}, "wall_seconds": 0.0, "model": "", "report": ""
+    }))
+    .expect("a summary")
+}
+
+fn report(state: &mut State, now: u64, worker: u64, task: &Task, lease_epoch: u64, result: Result<Output, Failure>) -> Result<Vec<Effect>, Rejected> {
+    let report = Report { task: task.id, lease_epoch, seconds: 1.0, result };
+    state.apply(now, Event::Reported { worker, run: task.run.clone(), report: Box::new(report) })
+}
+
+/// Works until nothing is open; answers the tasks in order.
+fn work(state: &mut State, worker: u64, epochs: u32) -> Vec<String> {
+    let mut done = Vec::new();
+    while let Some((task, lease)) = ask(state, 0, worker) {
+        let made = output(&task, epochs);
+        report(state, 0, worker, &task, lease, Ok(made)).expect("accepted");
+        done.push(task.id.to_string());
+        assert!(done.len() < 500, "the run does not end: {done:?}");
+    }
+    done
+}
+
+#[test]
+fn a_run_goes_through_its_stages_in_order() {
+    let (mut state, run, worker) = started(2, 0);
+    let done = work(&mut state, worker, 2);
+    let expected = [
+        "block1/train/0", "block1/train/1", "block1/validate/0", "block1/validate/1", "block1/export/0", "block1/export/1", "block1/export/2",
+        "block1/export/3", "block1/detect/0", "block2/train/0",
+    ];
+    assert_eq!(done[..10], expected);
+    assert_eq!(done.last().map(String::as_str), Some("finish/0"));
+    let run = &state.durable.runs[&run];
+    assert_eq!(run.state, RunState::Completed);
+    assert_eq!(run.blocks.iter().map(|block| block.classes.len()).collect::<Vec<_>>(), [4, 2, 2]);
+    assert_eq!(run.blocks[0].hard.as_ref().map(LabelMap::globals), Some([2, 3].as_slice()));
+}
+
+#[test]
+fn fewer_than_two_hard_classes_complete_the_network() {
+    let (mut state, run, worker) = started(1, 0);
+    let (task, lease) = ask(&mut state, 0, worker).expect("a task");
+    report(&mut state, 0, worker, &task, lease, Ok(output(&task, 1))).expect("accepted");
+    for _ in 0..2 {
+        let (task, lease) = ask(&mut state, 0, worker).expect("a task");
+        let mut confusion = Confusion::new(4);
+        (0..4).for_each(|class| confusion.add(class, class));
+        report(&mut state, 0, worker, &task, lease, Ok(Output::Validate { confusion })).expect("accepted");
+    }
+    assert_eq!(state.durable.runs[&run].blocks.len(), 1);
+    assert_eq!(work(&mut state, worker, 1), ["evaluate/0", "evaluate/1", "evaluate/2", "finish/0"]);
+}
+
+#[test]
+fn early_stopping_freezes_the_best_round() {
+    let (mut state, run, worker) = started(20, 3);
+    for _ in 0..5 {
+        let (task, lease) = ask(&mut state, 0, worker).expect("a task");
+        report(&mut state, 0, worker, &task, lease, Ok(output(&task, 20))).expect("accepted");
+    }
+    let block = &state.durable.runs[&run].blocks[0];
+    assert_eq!((block.frozen, block.rounds.len()), (Some(1), 5), "round 1 is best, three epochs passed without a better one");
+    assert!(block.rounds[1].kept);
+}
+
+#[test]
+fn old_checkpoints_are_removed_and_a_damaged_one_falls_back() {
+    let (mut state, run, worker) = started(9, 0);
+    let mut removed = Vec::new();
+    for _ in 0..5 {
+        let (task, lease) = ask(&mut state, 0, worker).expect("a task");
+        for effect in report(&mut state, 0, worker, &task, lease, Ok(output(&task, 9))).expect("accepted") {
+            if let Effect::Delete(keys) = effect {
+                removed.extend(keys);
+            }
+        }
+    }
+    assert_eq!(removed, ["block1/train/0.w", "block1/train/0.o", "block1/train/1.w", "block1/train/1.o"]);
+    let (task, lease) = ask(&mut state, 0, worker).expect("a task");
+    let lost = Failure::InputLost { key: "block1/train/4.w".into(), problem: "it is damaged".into() };
+    report(&mut state, 0, worker, &task, lease, Err(lost)).expect("accepted");
+    assert!(state.durable.runs[&run].notes[0].contains("round 4"), "{:?}", state.durable.runs[&run].notes);
+    let (task, _) = ask(&mut state, 0, worker).expect("a task");
+    let Work::Train { round, from, .. } = task.work else { panic!("training goes on") };
+    assert_eq!((round, from.map(|from| from.weights.key)), (4, Some("block1/train/3.w".into())));
+}
+
+#[test]
+fn a_lost_shard_is_exported_again_and_frozen_weights_are_made_again() {
+    let (mut state, run, worker) = started(1, 0);
+    while state.durable.runs[&run].blocks.len() < 2 || state.durable.runs[&run].blocks[0].detector.is_none() {
+        let (task, lease) = ask(&mut state, 0, worker).expect("a task");
+        report(&mut state, 0, worker, &task, lease, Ok(output(&task, 1))).expect("accepted");
+    }
+    let (task, lease) = ask(&mut state, 0, worker).expect("a task");
+    assert_eq!(task.id.to_string(), "block2/train/0");
+    let lost = |key: &str| Err(Failure::InputLost { key: key.into(), problem: "damaged".into() });
+    report(&mut state, 0, worker, &task, lease, lost("block1/export/1")).expect("accepted");
+    let (task, lease) = ask(&mut state, 0, worker).expect("a task");
+    assert_eq!(task.id.to_string(), "block1/export/1");
+    report(&mut state, 0, worker, &task, lease, lost("block1/train/0.w")).expect("accepted");
+    let (task, lease) = ask(&mut state, 0, worker).expect("a task");
+    assert_eq!(task.id.to_string(), "block1/train/0");
+    report(&mut state, 0, worker, &task, lease, Ok(output(&task, 1))).expect("accepted");
+    assert_eq!(state.durable.runs[&run].blocks[0].exports.len(), 3, "the same weights: what was made of them still holds");
+    assert_eq!(work(&mut state, worker, 1).last().map(String::as_str), Some("finish/0"));
+}
+
+#[test]
+fn failures_fail_the_run_with_the_workers_words() {
+    let (mut state, run, worker) = started(1, 0);
+    for attempt in 1..=3 {
+        let (task, lease) = ask(&mut state, 0, worker).expect("a task");
+        let failure = Failure::Transient { message: format!("attempt {attempt}") };
+        report(&mut state, 0, worker, &task, lease, Err(failure)).expect("accepted");
+    }
+    let RunState::Failed { message } = &state.durable.runs[&run].state else { panic!("failed") };
+    assert!(message.contains("attempt 1") && message.contains("attempt 3"), "{message}");
+    assert!(ask(&mut state, 0, worker).is_none());
+    state.apply(0, Event::Submitted { submission: Box::new(submission(1, 0)), object: object("spec") }).expect("again");
+    assert!(ask(&mut state, 0, worker).is_some(), "submitting again takes it up");
+}
+
+#[test]
+fn other_versions_and_backends_get_nothing() {
+    let (mut state, _, _) = started(1, 0);
+    let event = |backend: &str, arithmetic| Event::Registered { name: "x".into(), backend: backend.into(), arithmetic };
+    assert!(matches!(state.apply(0, event("cpu", 99)), Err(Rejected::Arithmetic { .. })));
+    state.apply(0, event("cuda", ARITHMETIC_VERSION)).expect("known");
+    assert!(ask(&mut state, 0, 2).is_none(), "the run is of another backend");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Ask(u64),
+    Report(u64, bool),
+    Stale(u64),
+    Lose(u64),
+    Wait(u64),
+    Leave(u64),
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (1_u64..4).prop_map(Step::Ask),
+        8 => (1_u64..4, prop::bool::weighted(0.9)).prop_map(|(worker, right)| Step::Report(worker, right)),
+        2 => (1_u64..4).prop_map(Step::Stale),
+        1 => (1_u64..4).prop_map(Step::Lose),
+        2 => (1_u64..1500).prop_map(Step::Wait),
+        1 => (1_u64..4).prop_map(Step::Leave),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn invariants_hold_after_every_event_and_the_run_completes(steps in steps()) {
+        let (mut state, run, _) = started(2, 0);
+        let mut log = vec![Record::Submitted { run: run.clone(), submission: Box::new(submission(2, 0)), object: object("spec") }];
+        let mut held: BTreeMap<u64, (Task, u64)> = BTreeMap::new();
+        let mut decided: BTreeMap<usize, LabelMap> = BTreeMap::new();
+        let mut now = 0;
+        register(&mut state);
+        register(&mut state);
+        for step in steps {
+            let before = state.clone();
+            let event = match step {
+                Step::Ask(worker) => Event::Asked { worker },
+                Step::Report(worker, right) => match held.get(&worker) {
+                    Some((task, lease_epoch)) => {
+                        let result = if right { Ok(output(task, 2)) } else { Err(Failure::InputLost { key: "nothing".into(), problem: "x".into() }) };
+                        Event::Reported { worker, run: run.clone(), report: Box::new(Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, result }) }
+                    }
+                    None => Event::Tick,
+                },
+                Step::Stale(worker) => match held.get(&worker) {
+                    Some((task, lease_epoch)) => {
+                        let report = Report { task: task.id, lease_epoch: lease_epoch - 1, seconds: 0.0, result: Ok(output(task, 2)) };
+                        Event::Reported { worker, run: run.clone(), report: Box::new(report) }
+                    }
+                    None => Event::Tick,
+                },
+                Step::Lose(worker) => match (held.get(&worker), state.durable.runs[&run].blocks[0].exports.get(&0)) {
+                    (Some((task, lease_epoch)), Some(exported)) => {
+                        let failure = Failure::InputLost { key: exported.shard.object.key.clone(), problem: "x".into() };
+                        let report = Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, result: Err(failure) };
+                        Event::Reported { worker, run: run.clone(), report: Box::new(report) }
+                    }
+                    _ => Event::Tick,
+                },
+                Step::Wait(passed) => {
+                    now += passed;
+                    Event::Tick
+                }
+                Step::Leave(worker) => Event::Left { worker },
+                Step::Restart => {
+                    state = State::new(state.durable.clone(), LEASE);
+                    state.durable.replay(Record::Opened, now);
+                    log.push(Record::Opened);
+                    let durable = state.durable.clone();
+                    state = State::new(durable, LEASE);
+                    (0..3).for_each(|_| { register(&mut state); });
+                    continue;
+                }
+            };
+            let is_stale = matches!(step, Step::Stale(_)) && matches!(event, Event::Reported { .. });
+            let result = state.apply(now, event);
+            prop_assert!(!is_stale || result.is_err(), "R-3: an old lease was accepted");
+            match result {
+                Err(_) => prop_assert_eq!(&state, &before, "R-5: a rejected event changed the state"),
+                Ok(effects) => for effect in effects {
+                    match effect {
+                        Effect::Grant { worker, lease_epoch, task } => {
+                            prop_assert!(!before.durable.runs[&run].is_committed(task.id), "R-1: a committed task was handed out");
+                            held.insert(worker, (*task, lease_epoch));
+                        }
+                        Effect::Persist(record) => log.push(record),
+                        _ => {}
+                    }
+                },
+            }
+            for (index, block) in state.durable.runs[&run].blocks.iter().enumerate() {
+                if let Some(hard) = &block.hard {
+                    prop_assert_eq!(decided.entry(index).or_insert_with(|| hard.clone()), hard, "R-6: decided twice");
+                }
+            }
+        }
+        let mut replayed = Durable::default();
+        for record in log {
+            replayed.replay(record, 0);
+        }
+        let timeless = |durable: &Durable| {
+            let mut durable = durable.clone();
+            durable.runs.values_mut().for_each(|run| run.updated_ms = 0);
+            durable
+        };
+        prop_assert_eq!(timeless(&replayed), timeless(&state.durable), "R-5: replay gives another state");
+        if state.durable.runs[&run].state == RunState::Running {
+            state.apply(now + 100 * LEASE, Event::Tick).expect("time passes");
+            let worker = register(&mut state);
+            state.workers.get_mut(&worker).expect("just registered").seen_ms = now + 100 * LEASE;
+            work(&mut state, worker, 2);
+            prop_assert_eq!(&state.durable.runs[&run].state, &RunState::Completed, "a fair worker completes the run");
+        }
+    }
+}
+
+#[test]
+fn the_split_of_evaluation_is_kept_apart() {
+    let (mut state, _, worker) = started(1, 0);
+    let mut finish = None;
+    while let Some((task, lease)) = ask(&mut state, 0, worker) {
+        if let Work::Finish { validation, test, .. } = &task.work {
+            finish = Some((validation.len(), test.len()));
+        }
+        if let Work::Evaluate { split, .. } = &task.work {
+            assert_ne!(*split, Split::Train);
+        }
+        report(&mut state, 0, worker, &task, lease, Ok(output(&task, 1))).expect("accepted");
+    }
+    assert_eq!(finish, Some((2, 1)));
+}
