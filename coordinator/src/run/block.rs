@@ -32,6 +32,13 @@ pub struct Exported {
     pub reused: bool,
 }
 
+/// The result of a detect stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Detected {
+    /// The detector's parameters; absent for policies that learn nothing.
+    pub object: Option<ObjectRef>,
+}
+
 /// One block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Block {
@@ -49,8 +56,8 @@ pub struct Block {
     pub confusion: Option<Confusion>,
     /// Classes that stayed hard, once decided.
     pub hard: Option<LabelMap>,
-    /// The detector, once trained; the inner value is absent for policies that learn nothing.
-    pub detector: Option<Option<ObjectRef>>,
+    /// The detector, once its stage is done.
+    pub detector: Option<Detected>,
     /// Cached shards by part of the export stage.
     pub exports: BTreeMap<u32, Exported>,
 }
@@ -126,7 +133,7 @@ impl Block {
         if let Some(index) = self.rounds.iter().position(|round| round.checkpoint.weights.key == key || round.checkpoint.optimizer.key == key) {
             return Some(self.lose_round(index));
         }
-        if self.detector.as_ref().and_then(Option::as_ref).is_some_and(|detector| detector.key == key) {
+        if self.detector.as_ref().and_then(|detected| detected.object.as_ref()).is_some_and(|detector| detector.key == key) {
             self.detector = None;
             return Some("its detector is trained again".into());
         }

@@ -3,7 +3,7 @@
 //! Records are the truth; replaying them gives the same [`Durable`]. Everything here is total: a record was checked
 //! before it was written.
 
-use super::block::{Block, Exported, Round};
+use super::block::{Block, Detected, Exported, Round};
 use bloctrain_shared::plan::{Plan, Submission};
 use bloctrain_shared::summary::{CacheSize, Summary};
 use bloctrain_shared::task::{BlockProgress, Failure, FrozenBlock, ObjectRef, Output, Stage, TaskId};
@@ -136,7 +136,7 @@ impl Run {
         }
         let frozen = |(index, block): (usize, &Block)| {
             let hard = block.hard.clone()?;
-            let (hard, detector) = if index == last { (Default::default(), None) } else { (hard, block.detector.clone()?) };
+            let (hard, detector) = if index == last { (Default::default(), None) } else { (hard, block.detector.clone()?.object) };
             let number = u32::try_from(index + 1).ok()?;
             Some(FrozenBlock { block: number, classes: block.classes.clone(), hard, weights: block.weights()?.clone(), detector })
         };
@@ -241,7 +241,7 @@ impl Run {
             Output::Validate { confusion } => self.validated(index, task.part, confusion),
             Output::Detect { detector } => {
                 if let Some(block) = self.blocks.get_mut(index) {
-                    block.detector = Some(detector);
+                    block.detector = Some(Detected { object: detector });
                 }
             }
             Output::Export { shard, uncompressed_bytes, reused } => {

@@ -1,0 +1,232 @@
+//! The one loop around the state machine: receive, apply, persist, perform, reply.
+
+use crate::run::{Effect, Event, Rejected, State};
+use crate::store::{Log, StateError};
+use bloctrain_shared::task::Task;
+use bloctrain_shared::view::RunView;
+use bloctrain_store::Artefacts;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+
+/// The time in Unix milliseconds, given by whoever builds the coordinator.
+pub type Clock = std::sync::Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Pause between looks at leases.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// The event was refused.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// The coordinator stopped, and why.
+    #[error("{0}")]
+    Stopped(String),
+}
+
+/// What an event led to, as far as the sender wants to know.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// A new worker's id.
+    pub worker: Option<u64>,
+    /// A task and its lease epoch.
+    pub grant: Option<(Task, u64)>,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, DriverError>>;
+
+enum Command {
+    Event(Box<Event>, Reply<Answer>),
+    Ask { worker: u64, wait: Duration, reply: Reply<Answer> },
+    View { run: String, reply: Reply<Option<RunView>> },
+    Views { reply: Reply<Vec<RunView>> },
+}
+
+/// Access to a running driver. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    changes: watch::Receiver<u64>,
+    stopped: watch::Receiver<Option<String>>,
+}
+
+impl Handle {
+    async fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, DriverError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || DriverError::Stopped(self.stopped.borrow().clone().unwrap_or_else(|| "the coordinator has stopped".into()));
+        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Applies an event.
+    ///
+    /// # Errors
+    /// When it is refused, or the coordinator has stopped.
+    pub async fn apply(&self, event: Event) -> Result<Answer, DriverError> {
+        self.send(|reply| Command::Event(Box::new(event), reply)).await
+    }
+
+    /// Asks for a task, waiting some time for one.
+    ///
+    /// # Errors
+    /// When the worker is not known, or the coordinator has stopped.
+    pub async fn ask(&self, worker: u64, wait: Duration) -> Result<Answer, DriverError> {
+        self.send(|reply| Command::Ask { worker, wait, reply }).await
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// When the coordinator has stopped.
+    pub async fn view(&self, run: &str) -> Result<Option<RunView>, DriverError> {
+        self.send(|reply| Command::View { run: run.to_owned(), reply }).await
+    }
+
+    /// All runs.
+    ///
+    /// # Errors
+    /// When the coordinator has stopped.
+    pub async fn views(&self) -> Result<Vec<RunView>, DriverError> {
+        self.send(|reply| Command::Views { reply }).await
+    }
+
+    /// A counter that moves whenever some run changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// Why the coordinator stopped by itself, once it has.
+    pub fn stopped(&self) -> watch::Receiver<Option<String>> {
+        self.stopped.clone()
+    }
+}
+
+struct Waiting {
+    worker: u64,
+    until: tokio::time::Instant,
+    reply: Reply<Answer>,
+}
+
+struct Driver {
+    state: State,
+    log: Log,
+    artefacts: Artefacts,
+    clock: Clock,
+    waiting: Vec<Waiting>,
+    changes: watch::Sender<u64>,
+}
+
+/// Starts the loop; it ends when every handle is gone or the state cannot be kept.
+pub fn start(state: State, log: Log, artefacts: Artefacts, clock: Clock) -> (Handle, tokio::task::JoinHandle<()>) {
+    let (commands, receiver) = mpsc::channel(1024);
+    let (changes, changed) = watch::channel(0);
+    let (stop, stopped) = watch::channel(None);
+    let driver = Driver { state, log, artefacts, clock, waiting: Vec::new(), changes };
+    let task = tokio::spawn(async move {
+        if let Err(error) = Box::pin(driver.run(receiver)).await {
+            tracing::error!(%error, "the coordinator stops");
+            stop.send_replace(Some(error.to_string()));
+        }
+    });
+    (Handle { commands, changes: changed, stopped }, task)
+}
+
+impl Driver {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), StateError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.handle(command).await?,
+                    None => break,
+                },
+                now = tick.tick() => {
+                    self.apply(Event::Tick).await?.ok();
+                    self.expire(now);
+                }
+            }
+            self.serve_waiting().await?;
+        }
+        self.log.close().await
+    }
+
+    async fn handle(&mut self, command: Command) -> Result<(), StateError> {
+        match command {
+            Command::Event(event, reply) => {
+                let answer = self.apply(*event).await?;
+                // A sender that went away does not want its answer.
+                let _ = reply.send(answer.map_err(DriverError::from));
+            }
+            Command::Ask { worker, wait, reply } => {
+                let until = tokio::time::Instant::now() + wait;
+                self.waiting.retain(|waiting| waiting.worker != worker);
+                self.waiting.push(Waiting { worker, until, reply });
+            }
+            Command::View { run, reply } => {
+                let _ = reply.send(Ok(self.state.view(&run)));
+            }
+            Command::Views { reply } => {
+                let views = self.state.durable.runs.keys().filter_map(|run| self.state.view(run)).collect();
+                let _ = reply.send(Ok(views));
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies an event and performs its effects in order. The outer error ends the driver.
+    async fn apply(&mut self, event: Event) -> Result<Result<Answer, Rejected>, StateError> {
+        let now = (self.clock)();
+        let effects = match self.state.apply(now, event) {
+            Ok(effects) => effects,
+            Err(rejected) => return Ok(Err(rejected)),
+        };
+        let mut answer = Answer::default();
+        for effect in effects {
+            match effect {
+                Effect::Persist(record) => self.log.append(now, record, &self.state.durable).await?,
+                Effect::Grant { lease_epoch, task, .. } => answer.grant = Some((*task, lease_epoch)),
+                Effect::Welcome { worker } => answer.worker = Some(worker),
+                Effect::Delete(keys) => self.delete(keys),
+                Effect::Changed { .. } => self.changes.send_modify(|version| *version += 1),
+            }
+        }
+        Ok(Ok(answer))
+    }
+
+    fn delete(&self, keys: Vec<String>) {
+        let artefacts = self.artefacts.clone();
+        tokio::spawn(async move {
+            for key in keys {
+                if let Err(error) = artefacts.delete(&key).await {
+                    tracing::warn!(key, %error, "an old checkpoint could not be removed");
+                }
+            }
+        });
+    }
+
+    fn expire(&mut self, now: tokio::time::Instant) {
+        let (late, still): (Vec<Waiting>, Vec<Waiting>) = std::mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.until <= now);
+        self.waiting = still;
+        for waiting in late {
+            let _ = waiting.reply.send(Ok(Answer::default()));
+        }
+    }
+
+    async fn serve_waiting(&mut self) -> Result<(), StateError> {
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.reply.is_closed() {
+                continue;
+            }
+            match self.apply(Event::Asked { worker: waiting.worker }).await? {
+                Ok(Answer { grant: None, .. }) => self.waiting.push(waiting),
+                answer => {
+                    let _ = waiting.reply.send(answer.map_err(DriverError::from));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Durable state: a log of records in SlateDB, and snapshots that shorten replay.
+//!
+//! SlateDB writes are durable only when `await_durable` has returned, so nothing is acted upon before; a second
+//! coordinator on the same store fences the first, whose next append fails with [`StateError::Fenced`].
+
+use crate::run::record::{Durable, Record};
+use bloctrain_shared::key;
+use bloctrain_store::Artefacts;
+use serde::{Deserialize, Serialize};
+use slatedb::config::Settings;
+use slatedb::{CloseReason, Db, DbReader, DbReaderMode, ErrorKind, WriteBatch};
+use std::time::Duration;
+
+const SNAPSHOT: &[u8] = b"snapshot";
+const PREFIX: &str = "record/";
+
+/// Records after which a snapshot is written.
+const SNAPSHOT_EVERY: u64 = 64;
+
+/// State that cannot be read or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Another coordinator took over.
+    #[error("another bloctrain process has taken over this store; let it finish, or use another --store")]
+    Fenced,
+    /// The store fails.
+    #[error("the coordinator's state cannot be kept in the store: {0}; check that it is writable and has space, then run the same command again")]
+    Unavailable(String),
+    /// What is there makes no sense.
+    #[error("the coordinator's state in the store is damaged: {0}; move its folder `state` away to start without it")]
+    Damaged(String),
+}
+
+impl From<slatedb::Error> for StateError {
+    fn from(error: slatedb::Error) -> Self {
+        match error.kind() {
+            ErrorKind::Closed(CloseReason::Fenced) => Self::Fenced,
+            ErrorKind::Data => Self::Damaged(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Snapshot {
+    next: u64,
+    durable: Durable,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    at_ms: u64,
+    record: Record,
+}
+
+/// The log, open for writing.
+pub struct Log {
+    db: Db,
+    next: u64,
+    since_snapshot: u64,
+}
+
+fn record_key(number: u64) -> String {
+    format!("{PREFIX}{number:020}")
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, StateError> {
+    serde_json::from_slice(bytes).map_err(|error| StateError::Damaged(error.to_string()))
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, StateError> {
+    serde_json::to_vec(value).map_err(|error| StateError::Damaged(error.to_string()))
+}
+
+impl Log {
+    /// Opens the log and replays it. Fences every earlier writer.
+    ///
+    /// # Errors
+    /// When the store fails or holds something else.
+    pub async fn open(artefacts: &Artefacts) -> Result<(Self, Durable), StateError> {
+        let settings = Settings { flush_interval: Some(Duration::from_millis(10)), ..Settings::default() };
+        let db = Box::pin(Db::builder(key::STATE, artefacts.object_store()).with_settings(settings).build()).await?;
+        let snapshot = db.get(SNAPSHOT).await?;
+        let (mut durable, mut next) = start(snapshot.as_deref())?;
+        let first = next;
+        let mut records = db.scan_prefix(PREFIX, ..).await?;
+        while let Some(entry) = records.next().await? {
+            next = apply(&mut durable, next, &entry.key, &entry.value)?;
+        }
+        Ok((Self { db, next, since_snapshot: next - first }, durable))
+    }
+
+    /// Appends a record; it is durable when this returns. `after` is the state with it, for a snapshot now and then.
+    ///
+    /// # Errors
+    /// [`StateError::Fenced`] when another coordinator took over; the record does not count then.
+    pub async fn append(&mut self, at_ms: u64, record: Record, after: &Durable) -> Result<(), StateError> {
+        let entry = Entry { at_ms, record };
+        self.db.put(record_key(self.next), json(&entry)?).await?.await_durable().await?;
+        self.next += 1;
+        self.since_snapshot += 1;
+        if self.since_snapshot >= SNAPSHOT_EVERY {
+            self.snapshot(after).await?;
+        }
+        Ok(())
+    }
+
+    async fn snapshot(&mut self, durable: &Durable) -> Result<(), StateError> {
+        let mut batch = WriteBatch::new();
+        batch.put(SNAPSHOT, json(&Snapshot { next: self.next, durable: durable.clone() })?);
+        for number in self.next - self.since_snapshot..self.next {
+            batch.delete(record_key(number));
+        }
+        self.db.write(batch).await?.await_durable().await?;
+        self.since_snapshot = 0;
+        Ok(())
+    }
+
+    /// Closes the log.
+    ///
+    /// # Errors
+    /// When what is pending cannot be written.
+    pub async fn close(self) -> Result<(), StateError> {
+        Ok(self.db.close().await?)
+    }
+}
+
+fn start(snapshot: Option<&[u8]>) -> Result<(Durable, u64), StateError> {
+    match snapshot {
+        Some(bytes) => parse::<Snapshot>(bytes).map(|snapshot| (snapshot.durable, snapshot.next)),
+        None => Ok((Durable::default(), 0)),
+    }
+}
+
+/// Replays an entry unless the snapshot has it; gives the next number.
+fn apply(durable: &mut Durable, next: u64, key: &[u8], value: &[u8]) -> Result<u64, StateError> {
+    let number = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX)).and_then(|number| number.parse::<u64>().ok());
+    let number = number.ok_or_else(|| StateError::Damaged("a record has no number".into()))?;
+    if number < next {
+        return Ok(next);
+    }
+    let entry: Entry = parse(value)?;
+    durable.replay(entry.record, entry.at_ms);
+    Ok(number + 1)
+}
+
+/// Reads the state without disturbing a coordinator that may be at work; empty when there is none yet.
+///
+/// # Errors
+/// When the store fails.
+pub async fn read(artefacts: &Artefacts) -> Result<Durable, StateError> {
+    let state = artefacts.list(key::STATE).await.map_err(|error| StateError::Unavailable(error.to_string()))?;
+    if state.is_empty() {
+        return Ok(Durable::default());
+    }
+    let options = slatedb::config::DbReaderOptions::default();
+    let reader = Box::pin(DbReader::open(key::STATE, artefacts.object_store(), DbReaderMode::default(), options)).await?;
+    let snapshot = reader.get(SNAPSHOT).await?;
+    let (mut durable, mut next) = start(snapshot.as_deref())?;
+    let mut records = reader.scan_prefix(PREFIX, ..).await?;
+    while let Some(entry) = records.next().await? {
+        next = apply(&mut durable, next, &entry.key, &entry.value)?;
+    }
+    reader.close().await?;
+    Ok(durable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn records_survive_reopening_and_a_second_writer_fences_the_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let artefacts = Artefacts::open(folder.path().to_str().expect("utf-8")).expect("opens");
+        let (mut log, mut durable) = Log::open(&artefacts).await.expect("opens");
+        for _ in 0..SNAPSHOT_EVERY + 5 {
+            durable.replay(Record::Opened, 0);
+            log.append(0, Record::Opened, &durable).await.expect("appends");
+        }
+        assert_eq!(read(&artefacts).await.expect("reads"), durable);
+        let (mut second, replayed) = Log::open(&artefacts).await.expect("takes over");
+        assert_eq!(replayed, durable);
+        assert_eq!(log.append(0, Record::Opened, &durable).await, Err(StateError::Fenced));
+        second.append(0, Record::Opened, &durable).await.expect("the new writer goes on");
+        second.close().await.expect("closes");
+    }
+}
