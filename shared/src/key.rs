@@ -4,8 +4,8 @@
 //! format.json                                  version of this layout
 //! state/                                       the coordinator's database
 //! runs/<run>/spec.json                         the run as it was asked for, with its data set
-//! runs/<run>/block<k>/round<r>.weights-<d>.safetensors      (d: start of the content's digest)
-//! runs/<run>/block<k>/round<r>.optimizer-<d>.safetensors
+//! runs/<run>/block<k>/weights-<d>.safetensors      (d: start of the content's digest)
+//! runs/<run>/block<k>/optimizer-<d>.safetensors
 //! runs/<run>/block<k>/detector-<d>.safetensors
 //! runs/<run>/records/<split>-<shard>-<d>.json
 //! cache/<digest of what determines the content>.arrow, .json
@@ -46,13 +46,13 @@ pub enum CheckpointPart {
     Optimizer,
 }
 
-/// A checkpoint object of a committed round.
-pub fn checkpoint(run: &str, block: u32, round: u32, part: CheckpointPart, content: Digest) -> String {
+/// A checkpoint object, named by its content: making it again writes the same object.
+pub fn checkpoint(run: &str, block: u32, part: CheckpointPart, content: Digest) -> String {
     let part = match part {
         CheckpointPart::Weights => "weights",
         CheckpointPart::Optimizer => "optimizer",
     };
-    format!("runs/{run}/block{block}/round{round}.{part}-{}.safetensors", content.short(16))
+    format!("runs/{run}/block{block}/{part}-{}.safetensors", content.short(16))
 }
 
 /// A trained detector.

@@ -3,8 +3,8 @@
 mod run;
 mod worker;
 
-pub use run::RunRpc;
-pub use worker::WorkerRpc;
+pub(crate) use run::RunRpc;
+pub(crate) use worker::WorkerRpc;
 
 use crate::driver::DriverError;
 use crate::run::Rejected;

@@ -22,14 +22,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 /// The run service.
-pub struct RunRpc {
+pub(crate) struct RunRpc {
     handle: Handle,
     artefacts: Artefacts,
 }
 
 impl RunRpc {
     /// The service on a driver and the store that its runs live in.
-    pub fn new(handle: Handle, artefacts: Artefacts) -> Self {
+    pub(crate) fn new(handle: Handle, artefacts: Artefacts) -> Self {
         Self { handle, artefacts }
     }
 

@@ -16,14 +16,14 @@ use tonic::{Request, Response, Status};
 const MAX_WAIT_MS: u64 = 30_000;
 
 /// The worker service.
-pub struct WorkerRpc {
+pub(crate) struct WorkerRpc {
     handle: Handle,
     lease_ms: u64,
 }
 
 impl WorkerRpc {
     /// The service on a driver.
-    pub fn new(handle: Handle, lease_ms: u64) -> Self {
+    pub(crate) fn new(handle: Handle, lease_ms: u64) -> Self {
         Self { handle, lease_ms }
     }
 }

@@ -107,6 +107,11 @@ pub fn neuron<B: Backend>(x: FloatTensor<B>, leak: FloatTensor<B>, rule: NeuronR
     lower(Tensor::cat(run::<B>(&lift(x), &lift(leak), rule).spikes, 0))
 }
 
+/// Membranes after the reset `[T, M]`, for monitors and tests: the neuron operation itself keeps none.
+pub fn membranes<B: Backend>(x: Tensor<B, 2>, leak: Tensor<B, 1>, rule: NeuronRule) -> Tensor<B, 2> {
+    Tensor::cat(run(&x, &leak, rule).after, 0)
+}
+
 /// See [`SpikingBackend::neuron_grad`](super::SpikingBackend::neuron_grad).
 ///
 /// With `dv[t] = leak * du[t+1]`: subtraction `du = ds σ' + dv (1 - θ σ')`, to zero `du = ds σ' + dv (1 - s - u σ')`;

@@ -126,6 +126,6 @@ impl Package {
 }
 
 /// Parameters of one part under its prefix.
-pub fn prefixed(part: &str, tensors: NamedTensors) -> impl Iterator<Item = NamedTensor> + use<'_> {
+pub fn prefixed(part: &str, tensors: NamedTensors) -> impl Iterator<Item = NamedTensor> + '_ {
     tensors.tensors.into_iter().map(move |tensor| NamedTensor { name: format!("{part}/{}", tensor.name), ..tensor })
 }

@@ -8,7 +8,7 @@ use super::prepared::Prepared;
 use crate::data::augment;
 use crate::kernel::SpikingBackend;
 use crate::snn::block::BlockInput;
-use crate::snn::encode;
+use crate::snn::encode::{self, CodeSeed};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::spec::{EncodingKind, RunSpec};
 use bloctrain_shared::spike::{self, SpikeDims};
@@ -23,7 +23,7 @@ use std::sync::Arc;
 const RESIDENT_BYTES: usize = 512 << 20;
 
 /// Reads batches of one block's input for one split.
-pub struct Reader<'a> {
+pub(super) struct Reader<'a> {
     prepared: &'a Prepared,
     spec: &'a RunSpec,
     io: &'a Io,
@@ -35,18 +35,18 @@ pub struct Reader<'a> {
 }
 
 /// One batch, ready for the block.
-pub struct Batch<B: SpikingBackend> {
+pub(super) struct Batch<B: SpikingBackend> {
     /// Input of the block.
-    pub input: BlockInput<B>,
+    pub(super) input: BlockInput<B>,
     /// Dense labels of the block, one per sample.
-    pub labels: Vec<usize>,
+    pub(super) labels: Vec<usize>,
     /// Sample indices in the split's images.
-    pub ids: Vec<u32>,
+    pub(super) ids: Vec<u32>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader over the samples of some classes.
-    pub fn new(prepared: &'a Prepared, spec: &'a RunSpec, io: &'a Io, split: Split, classes: &LabelMap, source: &Source) -> Self {
+    pub(super) fn new(prepared: &'a Prepared, spec: &'a RunSpec, io: &'a Io, split: Split, classes: &LabelMap, source: &Source) -> Self {
         let cached = match source {
             Source::Images => None,
             Source::Cache(shards) => Some(index_of(shards, split)),
@@ -56,12 +56,17 @@ impl<'a> Reader<'a> {
     }
 
     /// Number of samples in each shard.
-    pub fn sizes(&self) -> Vec<usize> {
+    pub(super) fn sizes(&self) -> Vec<usize> {
         self.shards.iter().map(Vec::len).collect()
     }
 
+    /// Sample index at a position.
+    pub(super) fn id(&self, (shard, index): (usize, usize)) -> u32 {
+        self.shards[shard][index]
+    }
+
     /// Every position of one shard, in order.
-    pub fn positions_of(&self, shard: u32) -> Vec<(usize, usize)> {
+    pub(super) fn positions_of(&self, shard: u32) -> Vec<(usize, usize)> {
         let shard = shard as usize;
         (0..self.shards.get(shard).map_or(0, Vec::len)).map(|index| (shard, index)).collect()
     }
@@ -70,7 +75,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Failure::InputLost`] for a damaged cached shard, naming it.
-    pub fn batch<B: SpikingBackend>(&mut self, positions: &[(usize, usize)], view: u32, device: &B::Device) -> Result<Batch<B>, Failure> {
+    pub(super) fn batch<B: SpikingBackend>(&mut self, positions: &[(usize, usize)], view: u32, device: &B::Device) -> Result<Batch<B>, Failure> {
         let ids: Vec<u32> = positions.iter().map(|&(shard, index)| self.shards[shard][index]).collect();
         let samples = self.prepared.samples(self.split);
         let dense = |id: &u32| self.classes.dense(samples.label(*id as usize)).map(usize::from);
@@ -98,8 +103,8 @@ impl<'a> Reader<'a> {
                         plane.iter_mut().for_each(|value| *value = intensity(*value, channel).clamp(0.0, 1.0));
                     }
                 }
-                let domain = self.split as u64;
-                let spikes = encode::encode_batch(kind, &images, shape, ids, steps, seed, view, domain);
+                let code = CodeSeed { seed, view, domain: u64::from(self.split == Split::Test) };
+                let spikes = encode::encode_batch(kind, &images, shape, ids, steps, code);
                 let sizes = [steps, ids.len(), shape.channels, shape.height, shape.width];
                 BlockInput::Spikes(Tensor::from_data(TensorData::new(spikes, sizes), device))
             }

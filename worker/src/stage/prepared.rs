@@ -1,11 +1,13 @@
 //! A data set made ready for a run: its validation split held out and everything cut into shards.
 
-use crate::data::{Dataset, Split as Samples, split};
-use bloctrain_shared::Digest;
+use crate::data::embedded;
+use crate::data::{DataError, Dataset, Split as Samples, split};
 use bloctrain_shared::label::LabelMap;
-use bloctrain_shared::plan::{DatasetInfo, SHARD_SAMPLES};
+use bloctrain_shared::plan::{DatasetInfo, SHARD_SAMPLES, Submission};
 use bloctrain_shared::spec::RunSpec;
 use bloctrain_shared::task::Split;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A data set with its shards. What is in a shard follows from the data, the validation fraction and the seed alone.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ impl Prepared {
         let count = |shards: &[Vec<u32>]| shards.iter().map(Vec::len).sum();
         DatasetInfo {
             name: self.dataset.name.clone(),
-            digest: Digest::from_bytes(self.dataset.digest),
+            digest: self.dataset.digest,
             classes: self.dataset.classes.clone(),
             shape: self.dataset.shape,
             train: count(&self.train),
@@ -67,5 +69,70 @@ impl Prepared {
         let samples = self.samples(split);
         let known = |id: &&u32| classes.contains(samples.label(**id as usize));
         self.shards(split).iter().map(|shard| shard.iter().filter(known).copied().collect()).collect()
+    }
+}
+
+/// Reads the data set that a specification names.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn open(spec: &RunSpec) -> Result<Dataset, DataError> {
+    match &spec.data.dir {
+        Some(folder) => Dataset::open(Path::new(folder)),
+        None => Dataset::by_name(spec.data.name.as_deref().unwrap_or(embedded::NAME)),
+    }
+}
+
+/// Data sets in memory, shared by the workers of a process.
+#[derive(Debug, Clone, Default)]
+pub struct Datasets {
+    prepared: Arc<Mutex<Vec<Entry>>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    info: DatasetInfo,
+    seed: u64,
+    data: Arc<Prepared>,
+}
+
+/// A data set that is not the one that the run was submitted with.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// It is another one.
+    #[error("the data in {place} are not those that the run was submitted with; restore them, or submit the run again")]
+    Changed {
+        /// Where it was read from.
+        place: String,
+    },
+}
+
+impl Datasets {
+    /// Adds a data set that is already there.
+    pub fn add(&self, prepared: Arc<Prepared>, spec: &RunSpec) {
+        let entry = Entry { info: prepared.info(), seed: spec.run.seed, data: prepared };
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    }
+
+    /// The data set of a submission, read at first use.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not the one that was submitted.
+    pub fn prepare(&self, submission: &Submission) -> Result<Arc<Prepared>, PrepareError> {
+        let (info, seed) = (&submission.dataset, submission.spec.run.seed);
+        let mut entries = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.iter().find(|entry| entry.info == *info && entry.seed == seed) {
+            return Ok(Arc::clone(&entry.data));
+        }
+        let data = Arc::new(Prepared::new(open(&submission.spec)?, &submission.spec));
+        if data.info() != *info {
+            let place = submission.spec.data.dir.clone().unwrap_or_else(|| embedded::NAME.to_owned());
+            return Err(PrepareError::Changed { place });
+        }
+        entries.push(Entry { info: info.clone(), seed, data: Arc::clone(&data) });
+        Ok(data)
     }
 }

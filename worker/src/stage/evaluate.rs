@@ -1,0 +1,48 @@
+//! What the whole network says about one shard of validation or test data.
+
+use super::input::Reader;
+use super::io::fatal;
+use super::{Context, Control, EVAL_BATCH, Executor, Stop, passed};
+use crate::model::network::{BlockParts, FullNet};
+use crate::snn::trainer::TrainingBackend;
+use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::record::Records;
+use bloctrain_shared::task::{Failure, FrozenBlock, Output, Source, Split};
+use bloctrain_shared::{Digest, key};
+use bytes::Bytes;
+
+pub(super) fn run<B: TrainingBackend>(
+    executor: &Executor<B>,
+    context: &Context,
+    split: Split,
+    shard: u32,
+    blocks: &[FrozenBlock],
+    control: &Control,
+) -> Result<Output, Stop> {
+    let spec = &context.submission.spec;
+    let parts = parts(executor, blocks)?;
+    let net = FullNet::<B::InnerBackend>::new(spec, context.submission.dataset.shape, &parts, &executor.device).map_err(fatal)?;
+    let all = LabelMap::all(context.submission.dataset.classes.len());
+    let mut reader = Reader::new(&context.prepared, spec, &executor.io, split, &all, &Source::Images);
+    let positions = reader.positions_of(shard);
+    let samples = context.prepared.samples(split);
+    let mut records = Records::default();
+    for (number, chunk) in positions.chunks(EVAL_BATCH).enumerate() {
+        passed(control, number * EVAL_BATCH, positions.len())?;
+        let batch = reader.batch::<B::InnerBackend>(chunk, 0, &executor.device)?;
+        let labels: Vec<u16> = batch.ids.iter().map(|&id| samples.label(id as usize)).collect();
+        records.join(net.records(batch.input, &batch.ids, &labels)).map_err(fatal)?;
+    }
+    let bytes = Bytes::from(serde_json::to_vec(&records).map_err(fatal)?);
+    let object = executor.io.put(&key::records(&context.run, split, shard, Digest::of(&bytes)), bytes)?;
+    Ok(Output::Evaluate { records: object })
+}
+
+/// Parameters of every block from the store.
+pub(super) fn parts<B: TrainingBackend>(executor: &Executor<B>, blocks: &[FrozenBlock]) -> Result<Vec<BlockParts>, Failure> {
+    let part = |block: &FrozenBlock| {
+        let detector = block.detector.as_ref().map(|detector| executor.tensors(detector)).transpose()?;
+        Ok(BlockParts { classes: block.classes.clone(), hard: block.hard.clone(), weights: executor.tensors(&block.weights)?, detector })
+    };
+    blocks.iter().map(part).collect()
+}

@@ -1,0 +1,103 @@
+//! The spikes of a frozen block on the hard samples of one shard, into the cache.
+//!
+//! The shard's address is the digest of everything that determines it, so a shard that an earlier run left is used again.
+
+use super::input::Reader;
+use super::io::fatal;
+use super::{Context, Control, EVAL_BATCH, Executor, Stop, passed};
+use crate::snn::param::to_host;
+use crate::snn::pass::{Mode, Pass};
+use crate::snn::trainer::TrainingBackend;
+use bloctrain_shared::Digest;
+use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::plan::ARITHMETIC_VERSION;
+use bloctrain_shared::spike::{self, SpikeDims};
+use bloctrain_shared::task::{CachedShard, ObjectRef, Output, Source, Split};
+use bloctrain_store::cache::{self, CacheManifest, CacheMeta, SpikeShard};
+
+/// Which part of the stage.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    pub(super) split: Split,
+    pub(super) view: u32,
+    pub(super) shard: u32,
+}
+
+#[expect(clippy::too_many_arguments, reason = "one parameter per named input of the task")]
+pub(super) fn run<B: TrainingBackend>(
+    executor: &Executor<B>,
+    context: &Context,
+    part: Part,
+    classes: &LabelMap,
+    hard: &LabelMap,
+    weights: &ObjectRef,
+    source: &Source,
+    control: &Control,
+) -> Result<Output, Stop> {
+    let net = executor.frozen(context, classes.len(), weights)?;
+    let spec = &context.submission.spec;
+    let mut reader = Reader::new(&context.prepared, spec, &executor.io, part.split, classes, source);
+    let samples = context.prepared.samples(part.split);
+    let ids = context.prepared.shards_of(part.split, hard).get(part.shard as usize).cloned().unwrap_or_default();
+    let meta = meta(context, part, net.spike_dims(), weights, source);
+    let store = executor.io.artefacts();
+    let identity = meta.identity(&ids);
+    let found = executor.io.block_on(cache::lookup(store, identity))?;
+    if let Some(manifest) = found {
+        return Ok(output(part, manifest, true));
+    }
+    let is_hard = |position: &(usize, usize)| hard.contains(samples.label(reader.id(*position) as usize));
+    let positions: Vec<(usize, usize)> = reader.positions_of(part.shard).into_iter().filter(is_hard).collect();
+    let mut shard = SpikeShard { meta, ids, labels: Vec::with_capacity(positions.len()), packed: Vec::new() };
+    for (number, chunk) in positions.chunks(EVAL_BATCH).enumerate() {
+        passed(control, number * EVAL_BATCH, positions.len())?;
+        let batch = reader.batch::<B::InnerBackend>(chunk, part.view, &executor.device)?;
+        let mut pass = Pass::new(net.steps(), chunk.len(), Mode::Eval);
+        let spikes = to_host(net.body(batch.input, &mut pass));
+        shard.labels.extend(batch.ids.iter().map(|&id| samples.label(id as usize)));
+        pack(&spikes, shard.meta.dims, chunk.len(), &mut shard.packed);
+    }
+    if shard.labels.len() != shard.ids.len() {
+        return Err(fatal("the samples of a shard do not match the data set").into());
+    }
+    let manifest = executor.io.block_on(cache::write(store, &shard))?;
+    Ok(output(part, manifest, false))
+}
+
+fn output(part: Part, manifest: CacheManifest, reused: bool) -> Output {
+    let shard = CachedShard { split: part.split, view: part.view, shard: part.shard, object: manifest.object };
+    Output::Export { shard, uncompressed_bytes: manifest.uncompressed_bytes, reused }
+}
+
+/// What determines the shard: the block, what comes into it, and how images are encoded.
+fn meta(context: &Context, part: Part, dims: SpikeDims, weights: &ObjectRef, source: &Source) -> CacheMeta {
+    let spec = &context.submission.spec;
+    let mut inputs: Vec<Digest> = match source {
+        Source::Images => Vec::new(),
+        Source::Cache(shards) => shards.iter().map(|shard| shard.object.digest).collect(),
+    };
+    inputs.push(weights.digest);
+    let augment = if part.split == Split::Train { spec.data.augment.as_slice() } else { &[] };
+    CacheMeta {
+        dims,
+        blocks: inputs,
+        dataset: context.submission.dataset.digest,
+        encoding: format!("{:?} T={} augment={augment:?} neuron={}", spec.encoding.kind, spec.encoding.steps, Digest::of_json(&spec.neuron)),
+        seed: spec.run.seed,
+        split: part.split,
+        view: part.view,
+        arithmetic: ARITHMETIC_VERSION,
+        backend: context.submission.backend.clone(),
+    }
+}
+
+/// Packs spikes `[T, B, C, H, W]` sample by sample.
+fn pack(spikes: &[f32], dims: SpikeDims, batch: usize, out: &mut Vec<u8>) {
+    let frame = SpikeDims { steps: 1, ..dims };
+    for sample in 0..batch {
+        for step in 0..dims.steps {
+            let start = (step * batch + sample) * frame.sites();
+            spike::pack(&spikes[start..start + frame.sites()], frame, out);
+        }
+    }
+}

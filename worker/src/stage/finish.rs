@@ -1,0 +1,129 @@
+//! Calibration on validation records, figures on test records, and the model package.
+
+use super::evaluate::parts;
+use super::io::fatal;
+use super::{Context, Executor, Stop};
+use crate::model::curve::Curve;
+use crate::model::package::{self, BlockManifest, Manifest};
+use crate::snn::block::{BlockConfig, BlockNet};
+use crate::snn::trainer::TrainingBackend;
+use bloctrain_shared::exit::calibration::calibrate;
+use bloctrain_shared::exit::{Outcome, evaluate};
+use bloctrain_shared::record::Records;
+use bloctrain_shared::summary::{Accuracy, BlockSummary, CacheSize, Inference, Summary};
+use bloctrain_shared::task::{BlockProgress, Failure, FrozenBlock, ObjectRef, Output};
+use bloctrain_shared::{Digest, key};
+use bloctrain_store::safetensor::NamedTensors;
+use bytes::Bytes;
+
+/// Inputs of the task.
+pub(super) struct Inputs<'a> {
+    pub(super) blocks: &'a [FrozenBlock],
+    pub(super) validation: &'a [ObjectRef],
+    pub(super) test: &'a [ObjectRef],
+    pub(super) progress: &'a [BlockProgress],
+    pub(super) cache: CacheSize,
+    pub(super) seconds: f64,
+}
+
+pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context, inputs: &Inputs<'_>) -> Result<Output, Stop> {
+    let spec = &context.submission.spec;
+    let dataset = &context.submission.dataset;
+    let classes = dataset.classes.len();
+    let (validation, test) = (records(executor, inputs.validation)?, records(executor, inputs.test)?);
+    let calibration = calibrate(&validation, &spec.exit, classes);
+    let on_validation = evaluate(&validation, &calibration.rule, classes);
+    let on_test = evaluate(&test, &calibration.rule, classes);
+    let curve = Curve::new(&calibration, &validation, &test, classes);
+
+    let parts = parts(executor, inputs.blocks)?;
+    let mut tensors = NamedTensors::default();
+    let mut parameters = 0;
+    let mut blocks = Vec::new();
+    for (index, part) in parts.into_iter().enumerate() {
+        blocks.push(BlockManifest { classes: part.classes, hard: part.hard, detector: part.detector.is_some() });
+        tensors.tensors.extend(package::prefixed(&format!("block{}", index + 1), part.weights));
+        parameters += inputs.progress[index].rounds.last().map_or(0, |round| round.parameters);
+        if let Some(detector) = part.detector {
+            parameters += detector.tensors.iter().map(|tensor| tensor.values.len()).sum::<usize>();
+            tensors.tensors.extend(package::prefixed(&format!("detector{}", index + 1), detector));
+        }
+    }
+    let tensor_bytes = tensors.encode().map_err(fatal)?;
+    let manifest = Manifest {
+        format: key::FORMAT_VERSION,
+        run: context.run.clone(),
+        spec: spec.clone(),
+        dataset: dataset.clone(),
+        mean: context.prepared.dataset.mean.clone(),
+        std: context.prepared.dataset.std.clone(),
+        blocks,
+        exit: calibration.rule,
+        tensors: Digest::of(&tensor_bytes),
+    };
+    let location = executor.io.artefacts().location();
+    let summary = Summary {
+        run: context.run.clone(),
+        dataset: dataset.name.clone(),
+        accuracy: Accuracy { test: on_test.accuracy, validation: on_validation.accuracy },
+        blocks: block_summaries(inputs, &on_test),
+        inference: Inference {
+            compute_efficiency: on_test.compute_efficiency(),
+            synops_per_sample: on_test.compute.synops,
+            macs_per_sample: on_test.compute.macs,
+            parameter_overhead: parameters as f64 / end_to_end_parameters::<B>(executor, context)? as f64,
+        },
+        cache: inputs.cache,
+        wall_seconds: inputs.seconds,
+        model: format!("{location}/{}", key::model(&context.run, "").trim_end_matches('/')),
+        report: String::new(),
+    };
+    let put = |name: &str, bytes: Bytes| executor.io.put(&key::model(&context.run, name), bytes);
+    let json = |value: serde_json::Result<Vec<u8>>| value.map(Bytes::from).map_err(fatal);
+    put(package::TENSORS, tensor_bytes)?;
+    put(package::SUMMARY, json(serde_json::to_vec_pretty(&summary))?)?;
+    put(package::CURVE, json(serde_json::to_vec_pretty(&curve))?)?;
+    put(package::CURVE_PICTURE, Bytes::from(curve.to_svg().map_err(fatal)?))?;
+    put(package::MANIFEST, json(serde_json::to_vec_pretty(&manifest))?)?;
+    Ok(Output::Finish { summary: Box::new(summary) })
+}
+
+fn records<B: TrainingBackend>(executor: &Executor<B>, objects: &[ObjectRef]) -> Result<Records, Failure> {
+    let mut all = Records::default();
+    for object in objects {
+        let lost = |problem: String| Failure::InputLost { key: object.key.clone(), problem };
+        let part: Records = serde_json::from_slice(&executor.io.get(object)?).map_err(|error| lost(error.to_string()))?;
+        all.join(part).map_err(|error| lost(error.to_string()))?;
+    }
+    Ok(all)
+}
+
+fn end_to_end_parameters<B: TrainingBackend>(executor: &Executor<B>, context: &Context) -> Result<usize, Failure> {
+    let mut spec = context.submission.spec.clone();
+    spec.run.end_to_end = true;
+    let dataset = &context.submission.dataset;
+    let config = BlockConfig::new(&spec, dataset.shape, 1, dataset.classes.len()).map_err(fatal)?;
+    let net = BlockNet::<B::InnerBackend>::new(&config, &executor.device).map_err(fatal)?;
+    Ok(net.store.parameters())
+}
+
+fn block_summaries(inputs: &Inputs<'_>, test: &Outcome) -> Vec<BlockSummary> {
+    let summary = |(index, (block, progress)): (usize, (&FrozenBlock, &BlockProgress))| {
+        let last = progress.rounds.last().cloned().unwrap_or_default();
+        BlockSummary {
+            block: block.block,
+            classes: block.classes.len(),
+            hard_classes: block.hard.globals().to_vec(),
+            accuracy: progress.confusion.accuracy(),
+            class_accuracy: progress.confusion.class_accuracy(),
+            exit_fraction: test.exit_fraction.get(index).copied().unwrap_or(0.0),
+            epochs: last.epochs,
+            train_samples: last.epoch_samples,
+            train_seconds: progress.rounds.iter().map(|round| round.seconds).sum(),
+            peak_memory_bytes: progress.rounds.iter().map(|round| round.peak_memory_bytes).max().unwrap_or(0),
+            firing_rate: last.firing_rate,
+            parameters: last.parameters,
+        }
+    };
+    inputs.blocks.iter().zip(inputs.progress).enumerate().map(summary).collect()
+}

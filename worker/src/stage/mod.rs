@@ -1,0 +1,151 @@
+//! What a worker does for each kind of task: pure functions of named inputs, whatever thread or machine they run on.
+//!
+//! An [`Executor`] runs tasks on its own thread. It may keep the block that it trains in memory between rounds; a task's
+//! output never depends on whether it did.
+
+mod detect;
+mod evaluate;
+mod export;
+mod finish;
+mod input;
+pub mod io;
+pub mod prepared;
+mod train;
+mod validate;
+
+use crate::model::network::load_block;
+use crate::snn::block::BlockNet;
+use crate::snn::trainer::TrainingBackend;
+use bloctrain_shared::plan::Submission;
+use bloctrain_shared::task::{Failure, ObjectRef, Output, Progress, Task, Work};
+use bloctrain_store::safetensor::NamedTensors;
+use io::{Io, fatal};
+use prepared::{Datasets, Prepared};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Samples in one forward pass outside training. Fixed, so that results do not depend on how work is cut.
+const EVAL_BATCH: usize = 64;
+
+/// Seconds from some start, given by whoever builds the worker; used for figures only, never for results.
+pub type Stopwatch = Arc<dyn Fn() -> f64 + Send + Sync>;
+
+/// Why a task ended without output.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stop {
+    /// The worker was asked to stop.
+    Interrupted,
+    /// It failed.
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// What connects a running task with the session around it.
+#[derive(Debug, Clone, Default)]
+pub struct Control {
+    stop: Arc<AtomicBool>,
+    progress: Arc<Mutex<Progress>>,
+}
+
+impl Control {
+    /// Makes the task end soon.
+    pub fn interrupt(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Fails when the task should end.
+    ///
+    /// # Errors
+    /// [`Stop::Interrupted`].
+    pub fn check(&self) -> Result<(), Stop> {
+        if self.stop.load(Ordering::Relaxed) { Err(Stop::Interrupted) } else { Ok(()) }
+    }
+
+    /// How far the task is.
+    pub fn progress(&self) -> Progress {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, progress: Progress) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+}
+
+/// What every stage needs to know about its task.
+struct Context {
+    submission: Submission,
+    prepared: Arc<Prepared>,
+    run: String,
+    block: u32,
+}
+
+/// Runs tasks on one backend.
+pub struct Executor<B: TrainingBackend> {
+    io: Io,
+    device: B::Device,
+    datasets: Datasets,
+    stopwatch: Stopwatch,
+    resident: Option<train::Resident<B>>,
+}
+
+impl<B: TrainingBackend> Executor<B> {
+    /// An executor with access to the store, on a device.
+    pub fn new(io: Io, device: B::Device, datasets: Datasets, stopwatch: Stopwatch) -> Self {
+        Self { io, device, datasets, stopwatch, resident: None }
+    }
+
+    /// Seconds on the worker's stopwatch.
+    pub fn seconds(&self) -> f64 {
+        (self.stopwatch)()
+    }
+
+    /// Runs a task to its end.
+    ///
+    /// # Errors
+    /// When it fails or is interrupted; nothing it wrote counts then.
+    pub fn run(&mut self, task: &Task, control: &Control) -> Result<Output, Stop> {
+        let bytes = self.io.get(&task.submission)?;
+        let submission: Submission = serde_json::from_slice(&bytes).map_err(fatal)?;
+        let prepared = self.datasets.prepare(&submission).map_err(fatal)?;
+        let context = Context { submission, prepared, run: task.run.clone(), block: task.id.block };
+        match &task.work {
+            Work::Train { classes, from, source, .. } => train::run(self, &context, classes, from.as_ref(), source, control),
+            Work::Validate { shard, classes, weights, source } => validate::run(self, &context, *shard, classes, weights, source, control),
+            Work::Detect { classes, hard, weights, source } => detect::run(self, &context, classes, hard, weights, source, control),
+            Work::Export { split, view, shard, classes, hard, weights, source } => {
+                let part = export::Part { split: *split, view: *view, shard: *shard };
+                export::run(self, &context, part, classes, hard, weights, source, control)
+            }
+            Work::Evaluate { split, shard, blocks } => evaluate::run(self, &context, *split, *shard, blocks, control),
+            Work::Finish { blocks, validation, test, progress, cache, seconds } => {
+                let inputs = finish::Inputs { blocks, validation, test, progress, cache: *cache, seconds: *seconds };
+                finish::run(self, &context, &inputs)
+            }
+        }
+    }
+
+    /// The tensors of a stored object.
+    fn tensors(&self, object: &ObjectRef) -> Result<NamedTensors, Failure> {
+        let bytes = self.io.get(object)?;
+        NamedTensors::decode(&bytes).map_err(|error| Failure::InputLost { key: object.key.clone(), problem: error.to_string() })
+    }
+
+    /// A frozen block, without autodiff.
+    fn frozen(&self, context: &Context, classes: usize, weights: &ObjectRef) -> Result<BlockNet<B::InnerBackend>, Failure> {
+        let tensors = self.tensors(weights)?;
+        let spec = &context.submission.spec;
+        load_block(spec, context.submission.dataset.shape, context.block, classes, &tensors, &self.device).map_err(fatal)
+    }
+}
+
+/// Progress of a stage that passes over samples once.
+fn passed(control: &Control, done: usize, total: usize) -> Result<(), Stop> {
+    control.set(Progress { done: done as u64, total: total as u64, ..Progress::default() });
+    control.check()
+}
+

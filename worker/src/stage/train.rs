@@ -1,0 +1,206 @@
+//! One round of training.
+//!
+//! A round starts from the committed one before (or from the seed), takes its slice of the sample order, and ends at the
+//! end of the epoch, or after `round_steps` steps. Everything random in a step derives from (seed, block, step).
+
+use super::input::Reader;
+use super::io::fatal;
+use super::{Context, Control, Executor, Stop, validate};
+use crate::snn::block::BlockConfig;
+use crate::snn::trainer::{Batch, StepMetrics, Trainer, TrainingBackend};
+use bloctrain_shared::key::{self, CheckpointPart};
+use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::order::{batches, epoch_order};
+use bloctrain_shared::schedule::learning_rate;
+use bloctrain_shared::task::{Checkpoint, Failure, Output, Progress, RoundMetrics, Source, Split};
+use bloctrain_shared::{Digest, seed};
+use bloctrain_store::safetensor::NamedTensors;
+use bytes::Bytes;
+use rand::Rng;
+use std::collections::BTreeMap;
+
+/// Steps between measurements of the firing rate.
+const RATE_EVERY: u64 = 16;
+
+/// A block kept in memory between rounds.
+pub(super) struct Resident<B: TrainingBackend> {
+    run: String,
+    block: u32,
+    weights: Digest,
+    trainer: Trainer<B>,
+}
+
+/// Sums over the steps of a round.
+#[derive(Default)]
+struct Sums {
+    loss: f64,
+    right: u64,
+    samples: u64,
+    rates: Vec<f64>,
+    peak: usize,
+}
+
+impl Sums {
+    fn add(&mut self, step: &StepMetrics) {
+        self.loss += step.loss_sum;
+        self.right += step.right;
+        self.samples += step.samples;
+        self.rates.extend(step.firing_rate);
+        self.peak = self.peak.max(step.working_bytes);
+    }
+
+    fn mean(&self, sum: f64) -> f64 {
+        sum / self.samples.max(1) as f64
+    }
+
+    fn firing_rate(&self) -> f64 {
+        self.rates.iter().sum::<f64>() / self.rates.len().max(1) as f64
+    }
+}
+
+pub(super) fn run<B: TrainingBackend>(
+    executor: &mut Executor<B>,
+    context: &Context,
+    classes: &LabelMap,
+    from: Option<&Checkpoint>,
+    source: &Source,
+    control: &Control,
+) -> Result<Output, Stop> {
+    let mut trainer = take_trainer(executor, context, classes, from)?;
+    let spec = &context.submission.spec;
+    let io = executor.io.clone();
+    let mut reader = Reader::new(&context.prepared, spec, &io, Split::Train, classes, source);
+    let sizes = reader.sizes();
+    let samples: usize = sizes.iter().sum();
+    if samples == 0 {
+        return Err(fatal(format!("block {} has no training samples", context.block)).into());
+    }
+    let views = if spec.data.augment.is_empty() { 1 } else { spec.data.views.max(1) };
+    let order = |epoch: u32| epoch_order(&sizes, spec.run.seed, context.block, epoch);
+    let first = trainer.optimizer.steps();
+    let per_epoch = batches(&order(0), spec.train.batch).len() as u64;
+    let total = per_epoch * u64::from(spec.train.epochs);
+    let last = if spec.train.round_steps == 0 { (first / per_epoch + 1) * per_epoch } else { (first + u64::from(spec.train.round_steps)).min(total) };
+    let micro = if spec.train.micro_batch == 0 { spec.train.batch } else { spec.train.micro_batch };
+    let begun = executor.seconds();
+    let mut sums = Sums::default();
+    let mut current: Option<(u32, Vec<(usize, usize)>)> = None;
+    for step in first..last {
+        control.check()?;
+        let epoch = u32::try_from(step / per_epoch).map_err(fatal)?;
+        if current.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            current = Some((epoch, order(epoch)));
+        }
+        let Some((_, order)) = &current else { return Err(fatal("an epoch has no order").into()) };
+        let positions = batches(order, spec.train.batch)[(step % per_epoch) as usize];
+        // A view is a property of the cache; images are augmented anew in every epoch's view, as the cache would.
+        let view = epoch % views;
+        let step_seed = seed::rng(spec.run.seed, "step", &[context.block.into(), step]).next_u64();
+        let rate = learning_rate(&spec.train, step, per_epoch);
+        let device = executor.device.clone();
+        let micro_batches = positions.chunks(micro.max(1)).map(|positions| {
+            let batch = reader.batch::<B>(positions, view, &device)?;
+            Ok::<_, Failure>(Batch { input: batch.input, labels: batch.labels })
+        });
+        let measure = step % RATE_EVERY == 0 || step + 1 == last;
+        let metrics = trainer.step(micro_batches, positions.len(), rate, step_seed, measure)?;
+        sums.add(&metrics);
+        if !sums.loss.is_finite() {
+            let message = format!(
+                "training of block {} diverged in epoch {}: the loss is not a number; lower train.learning_rate or set train.gradient_clip",
+                context.block,
+                epoch + 1
+            );
+            return Err(fatal(message).into());
+        }
+        let seconds = (executor.seconds() - begun).max(1e-9);
+        control.set(Progress {
+            done: step + 1,
+            total,
+            epoch,
+            epochs: spec.train.epochs,
+            loss: sums.mean(sums.loss),
+            accuracy: sums.mean(sums.right as f64),
+            images_per_second: sums.samples as f64 / seconds,
+            firing_rate: sums.firing_rate(),
+        });
+    }
+    let seconds = executor.seconds() - begun;
+    let (checkpoint, weights) = save(executor, context, &trainer, last)?;
+    let metrics = RoundMetrics {
+        epochs: u32::try_from(last / per_epoch).map_err(fatal)?,
+        epoch_samples: samples,
+        loss: sums.mean(sums.loss),
+        accuracy: sums.mean(sums.right as f64),
+        validation_accuracy: validation_accuracy(executor, context, classes, &weights, source, control)?,
+        firing_rate: sums.firing_rate(),
+        samples: sums.samples,
+        seconds,
+        peak_memory_bytes: (sums.peak + trainer.state_bytes()) as u64,
+        parameters: trainer.net.store.parameters(),
+    };
+    let finished = last >= total;
+    if !finished {
+        let weights = checkpoint.weights.digest;
+        executor.resident = Some(Resident { run: context.run.clone(), block: context.block, weights, trainer });
+    }
+    Ok(Output::Train { checkpoint, finished, metrics })
+}
+
+/// The block in the state of a checkpoint: from memory when it is there, else from the store, else from the seed.
+fn take_trainer<B: TrainingBackend>(executor: &mut Executor<B>, context: &Context, classes: &LabelMap, from: Option<&Checkpoint>) -> Result<Trainer<B>, Failure> {
+    let wanted = |resident: &Resident<B>| {
+        resident.run == context.run && resident.block == context.block && from.is_some_and(|from| from.weights.digest == resident.weights)
+    };
+    if let Some(resident) = executor.resident.take().filter(wanted) {
+        return Ok(resident.trainer);
+    }
+    let spec = &context.submission.spec;
+    let config = BlockConfig::new(spec, context.submission.dataset.shape, context.block, classes.len()).map_err(fatal)?;
+    let mut trainer = Trainer::new(&config, &spec.train, &executor.device).map_err(fatal)?;
+    if let Some(from) = from {
+        let lost = |object: &bloctrain_shared::task::ObjectRef, problem: String| Failure::InputLost { key: object.key.clone(), problem };
+        let weights = executor.tensors(&from.weights)?;
+        trainer.net.store.load(&weights).map_err(|error| lost(&from.weights, error.to_string()))?;
+        crate::snn::optim::track(&mut trainer.net.store.params);
+        let state = executor.tensors(&from.optimizer)?;
+        let step = state.metadata.get("step").and_then(|step| step.parse().ok());
+        let step = step.ok_or_else(|| lost(&from.optimizer, "it does not say its step".into()))?;
+        trainer.optimizer.load(&trainer.net.store.params, &state, step).map_err(|problem| lost(&from.optimizer, problem))?;
+    }
+    Ok(trainer)
+}
+
+/// Writes a checkpoint; gives the weights back for validation.
+fn save<B: TrainingBackend>(executor: &Executor<B>, context: &Context, trainer: &Trainer<B>, step: u64) -> Result<(Checkpoint, NamedTensors), Failure> {
+    let weights = NamedTensors { tensors: trainer.net.store.export(), metadata: BTreeMap::new() };
+    let moments = trainer.optimizer.export(&trainer.net.store.params);
+    let optimizer = NamedTensors { tensors: moments, metadata: BTreeMap::from([("step".to_owned(), step.to_string())]) };
+    let put = |part: CheckpointPart, tensors: &NamedTensors| {
+        let bytes: Bytes = tensors.encode().map_err(fatal)?;
+        executor.io.put(&key::checkpoint(&context.run, context.block, part, Digest::of(&bytes)), bytes)
+    };
+    let checkpoint = Checkpoint { weights: put(CheckpointPart::Weights, &weights)?, optimizer: put(CheckpointPart::Optimizer, &optimizer)? };
+    Ok((checkpoint, weights))
+}
+
+fn validation_accuracy<B: TrainingBackend>(
+    executor: &Executor<B>,
+    context: &Context,
+    classes: &LabelMap,
+    weights: &NamedTensors,
+    source: &Source,
+    control: &Control,
+) -> Result<Option<f64>, Stop> {
+    let spec = &context.submission.spec;
+    if spec.train.patience == 0 {
+        return Ok(None);
+    }
+    let net = crate::model::network::load_block(spec, context.submission.dataset.shape, context.block, classes.len(), weights, &executor.device).map_err(fatal)?;
+    let mut sum = bloctrain_shared::metric::Confusion::new(classes.len());
+    for shard in 0..context.prepared.shards(Split::Validation).len() {
+        let shard = u32::try_from(shard).map_err(fatal)?;
+        sum.merge(&validate::confusion(executor, context, &net, shard, classes, source, control)?);
+    }
+    Ok(Some(sum.accuracy()))
+}

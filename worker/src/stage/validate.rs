@@ -1,0 +1,51 @@
+//! The confusion matrix of a frozen block on one validation shard.
+
+use super::input::Reader;
+use super::{Context, Control, EVAL_BATCH, Executor, Stop, passed};
+use crate::snn::block::BlockNet;
+use crate::snn::param::to_host;
+use crate::snn::pass::{Mode, Pass};
+use crate::snn::trainer::TrainingBackend;
+use bloctrain_shared::exit::top;
+use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::metric::Confusion;
+use bloctrain_shared::task::{ObjectRef, Output, Source, Split};
+
+pub(super) fn run<B: TrainingBackend>(
+    executor: &Executor<B>,
+    context: &Context,
+    shard: u32,
+    classes: &LabelMap,
+    weights: &ObjectRef,
+    source: &Source,
+    control: &Control,
+) -> Result<Output, Stop> {
+    let net = executor.frozen(context, classes.len(), weights)?;
+    Ok(Output::Validate { confusion: confusion(executor, context, &net, shard, classes, source, control)? })
+}
+
+/// Counts the block's answers to the samples of its classes in one validation shard.
+pub(super) fn confusion<B: TrainingBackend>(
+    executor: &Executor<B>,
+    context: &Context,
+    net: &BlockNet<B::InnerBackend>,
+    shard: u32,
+    classes: &LabelMap,
+    source: &Source,
+    control: &Control,
+) -> Result<Confusion, Stop> {
+    let mut reader = Reader::new(&context.prepared, &context.submission.spec, &executor.io, Split::Validation, classes, source);
+    let positions = reader.positions_of(shard);
+    let mut confusion = Confusion::new(classes.len());
+    for (number, chunk) in positions.chunks(EVAL_BATCH).enumerate() {
+        passed(control, number * EVAL_BATCH, positions.len())?;
+        let batch = reader.batch::<B::InnerBackend>(chunk, 0, &executor.device)?;
+        let mut pass = Pass::new(net.steps(), chunk.len(), Mode::Eval);
+        let logits = net.forward(batch.input, &mut pass, false).logits;
+        let answers = to_host(logits.mean_dim(0).reshape([chunk.len(), classes.len()]));
+        for (row, &truth) in answers.chunks(classes.len()).zip(&batch.labels) {
+            confusion.add(truth, usize::from(top(row).0));
+        }
+    }
+    Ok(confusion)
+}
