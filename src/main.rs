@@ -1,2 +1,44 @@
-//! The `bloctrain` command.
-fn main() {}
+//! The `bloctrain` command: argument parsing and wiring, nothing else.
+
+mod args;
+mod command;
+mod failure;
+mod progress;
+mod table;
+
+use args::{Cli, Command};
+use bloctrain_worker::kernel::memory::CountingAllocator;
+use clap::Parser;
+use failure::Failure;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BLOCTRAIN_LOG").unwrap_or_else(|_| "warn,slatedb=error".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Train(args) => command::train::run(args),
+        Command::Eval(args) => command::model::eval(&args),
+        Command::Predict(args) => command::model::predict(&args),
+        Command::Curve(args) => command::model::curve(&args),
+        Command::Spec(args) => command::spec::run(args),
+        Command::Data(args) => command::data::run(args),
+        Command::Runs(args) => command::runs::list(&args),
+        Command::Show(args) => command::runs::show(&args),
+        Command::Cache(args) => command::cache::run(args),
+        Command::Bench(args) => command::bench::run(args),
+    }
+}

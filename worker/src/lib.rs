@@ -3,8 +3,10 @@
 //! [`session`] talks to a coordinator and hands tasks to [`stage`], which runs them on [`snn`] networks over the
 //! operations of [`kernel`]; [`data`] reads images; [`model`] is what comes out.
 
+pub mod bench;
 pub mod data;
 pub mod device;
+pub mod engine;
 pub mod kernel;
 pub mod model;
 pub mod session;

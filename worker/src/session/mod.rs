@@ -4,7 +4,7 @@
 //! module decides; [`client`] talks to the coordinator and runs tasks. Whatever is lost between the two is asked for
 //! again: a report that was not acknowledged is sent again, a revoked task is interrupted and never reported.
 
-//pub mod client;
+pub mod client;
 
 use bloctrain_shared::task::{Failure, Output, Report, Task, TaskId};
 

@@ -1,0 +1,59 @@
+//! `data list`, `data get` and `data verify`.
+
+use super::print_json;
+use crate::args::{DataArgs, DataCommand};
+use crate::failure::Failure;
+use bloctrain_worker::data::verify::FileStatus;
+use bloctrain_worker::data::{embedded, fetch, registry, verify};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::{Path, PathBuf};
+
+pub(crate) fn run(args: DataArgs) -> Result<(), Failure> {
+    match args.command {
+        DataCommand::List => {
+            println!("{:20} embedded; 8,700 images of Fashion-MNIST (MIT)", embedded::NAME);
+            for set in registry::PUBLISHED {
+                println!("{:20} {} ({})", set.name, set.title, set.licence);
+            }
+            Ok(())
+        }
+        DataCommand::Get { name, dir, mirror } => {
+            let folder = dir.unwrap_or_else(|| PathBuf::from(&name));
+            get(&name, &folder, mirror.as_deref())
+        }
+        DataCommand::Verify { dir, json } => {
+            let found = verify::verify(&dir)?;
+            if json {
+                print_json(&found)?;
+            } else {
+                for (file, status) in &found.files {
+                    match status {
+                        FileStatus::Published { dataset } => println!("{file}: as published ({dataset})"),
+                        FileStatus::Differs { found, .. } => println!("{file}: MD5 {found} is not a published one"),
+                    }
+                }
+                let (name, classes, train, test) = &found.content;
+                println!("{name}: {classes} classes, {train} training and {test} test images; sizes and labels are right");
+            }
+            if found.has_differences() {
+                let problem = "some files are not the published ones (they may have been packed again); fetch them with `bloctrain data get`";
+                return Err(Failure::Failed(anyhow::anyhow!(problem)));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn get(name: &str, folder: &Path, mirror: Option<&str>) -> Result<(), Failure> {
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{msg:32} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")?;
+    bar.set_style(style);
+    fetch::get(name, folder, mirror, &mut |progress| {
+        bar.set_message(progress.file);
+        bar.set_length(progress.total.unwrap_or(progress.done));
+        bar.set_position(progress.done);
+    })?;
+    bar.finish_and_clear();
+    println!("{}", folder.display());
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! `eval`, `predict` and `curve`: commands on a trained model.
+
+use super::print_json;
+use crate::args::{CurveArgs, EvalArgs, PredictArgs};
+use crate::failure::Failure;
+use crate::table::percent;
+use anyhow::Context;
+use bloctrain_shared::exit::{answer, evaluate};
+use bloctrain_worker::data::Dataset;
+use bloctrain_worker::model::curve::Curve;
+use bloctrain_worker::model::infer::Predictor;
+use bloctrain_worker::model::package::{CURVE, CURVE_PICTURE, Package};
+use bloctrain_worker::stage::prepared;
+use serde::Serialize;
+use std::path::PathBuf;
+
+pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
+    let package = Package::load(&args.model)?;
+    let mut spec = package.manifest.spec.clone();
+    if let Some(folder) = &args.data {
+        spec.data.dir = Some(folder.to_string_lossy().into_owned());
+        spec.data.name = None;
+    }
+    let dataset: Dataset = prepared::open(&spec)?;
+    if dataset.shape != package.manifest.dataset.shape || dataset.classes != package.manifest.dataset.classes {
+        let problem = format!("the model was trained on {} images of {} classes, these data have {} images of {}", package.manifest.dataset.shape, package.manifest.dataset.classes.len(), dataset.shape, dataset.classes.len());
+        return Err(Failure::Failed(anyhow::anyhow!(problem)));
+    }
+    if dataset.digest != package.manifest.dataset.digest {
+        eprintln!("note: these are not the data that the model was trained on ({})", package.manifest.dataset.name);
+    }
+    let classes = dataset.classes.len();
+    let records = Predictor::new(&package)?.test_records(&dataset)?;
+    let outcome = evaluate(&records, &package.manifest.exit, classes);
+    if args.json {
+        return print_json(&outcome);
+    }
+    println!("test accuracy {}  ({:.17}, {} images)", percent(outcome.accuracy), outcome.accuracy, records.len());
+    println!("compute efficiency {:.2}x", outcome.compute_efficiency());
+    for (index, fraction) in outcome.exit_fraction.iter().enumerate() {
+        println!("block {}: {} of the images exit", index + 1, percent(*fraction));
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Prediction {
+    file: PathBuf,
+    class: String,
+    probability: f32,
+    exit_block: usize,
+}
+
+pub(crate) fn predict(args: &PredictArgs) -> Result<(), Failure> {
+    let package = Package::load(&args.model)?;
+    let classes = &package.manifest.dataset.classes;
+    let predictor = Predictor::new(&package)?;
+    let mut predictions = Vec::with_capacity(args.files.len());
+    for file in &args.files {
+        let records = predictor.file_records(file)?;
+        let answer = answer(&records, 0, &package.manifest.exit, classes.len());
+        let class = classes.get(usize::from(answer.class)).cloned().unwrap_or_default();
+        predictions.push(Prediction { file: file.clone(), class, probability: answer.probability, exit_block: answer.exit + 1 });
+    }
+    if args.json {
+        return print_json(&predictions);
+    }
+    for prediction in predictions {
+        let Prediction { file, class, probability, exit_block } = prediction;
+        println!("{}: {class} ({}), exit at block {exit_block}", file.display(), percent(f64::from(probability)));
+    }
+    Ok(())
+}
+
+pub(crate) fn curve(args: &CurveArgs) -> Result<(), Failure> {
+    let path = args.model.join(CURVE);
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}; a model is the folder that `train` names at its end", path.display()))?;
+    let curve: Curve = serde_json::from_slice(&bytes).with_context(|| format!("{} is not a curve of this version", path.display()))?;
+    if args.json {
+        return print_json(&curve);
+    }
+    println!("   compute  accuracy (validation)   compute  accuracy (test)   exits per block (test)");
+    for (index, point) in curve.points.iter().enumerate() {
+        let mark = if index == curve.chosen { "*" } else { " " };
+        let exits: Vec<String> = point.test.exit_fraction.iter().map(|&fraction| percent(fraction)).collect();
+        println!(
+            "{mark} {:>8}  {:>21}  {:>8}  {:>15}   {}",
+            percent(point.validation.relative_compute),
+            percent(point.validation.accuracy),
+            percent(point.test.relative_compute),
+            percent(point.test.accuracy),
+            exits.join("  ")
+        );
+    }
+    println!("* is the point that the model uses; the picture is {}", args.model.join(CURVE_PICTURE).display());
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! Figures for people: percent, mebibytes, one table per run.
+
+use bloctrain_shared::summary::Summary;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table};
+
+/// A fraction in percent.
+pub(crate) fn percent(fraction: f64) -> String {
+    format!("{:.2} %", 100.0 * fraction)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// The table of a finished run.
+pub(crate) fn summary(summary: &Summary) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.set_header(["block", "classes", "hard", "accuracy", "exits", "epochs", "seconds", "peak memory", "firing rate"]);
+    for block in &summary.blocks {
+        table.add_row([
+            block.block.to_string(),
+            block.classes.to_string(),
+            block.hard_classes.len().to_string(),
+            percent(block.accuracy),
+            percent(block.exit_fraction),
+            block.epochs.to_string(),
+            format!("{:.1}", block.train_seconds),
+            mebibytes(block.peak_memory_bytes),
+            percent(block.firing_rate),
+        ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let inference = &summary.inference;
+    format!(
+        "{table}\ntest accuracy       {}  (validation {})\ncompute efficiency  {:.2}x  ({:.0} synaptic operations and {:.0} MACs per input)\nparameter overhead  {:.3}x\nmodel               {}",
+        percent(summary.accuracy.test),
+        percent(summary.accuracy.validation),
+        inference.compute_efficiency,
+        inference.synops_per_sample,
+        inference.macs_per_sample,
+        inference.parameter_overhead,
+        summary.model,
+    )
+}

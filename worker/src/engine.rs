@@ -1,0 +1,45 @@
+//! The thread that computes: one executor on one device, fed with one task at a time.
+
+use crate::device::Device;
+use crate::session::client::{Done, Engine, Job, failure_of_panic};
+use crate::snn::trainer::TrainingBackend;
+use crate::stage::io::Io;
+use crate::stage::prepared::Datasets;
+use crate::stage::{Executor, Stop, Stopwatch};
+use burn::backend::{Autodiff, Flex};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Starts a computing thread on a device (after [`Device::resolve`]).
+///
+/// # Errors
+/// When the system cannot make a thread.
+pub fn start(device: Device, io: Io, datasets: Datasets, stopwatch: Stopwatch) -> std::io::Result<Engine> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(number) => {
+            let device = burn::backend::cuda::CudaDevice::new(number);
+            spawn(move || Executor::<Autodiff<burn::backend::Cuda>>::new(io, device, datasets, stopwatch))
+        }
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu => spawn(move || Executor::<Autodiff<burn::backend::Wgpu>>::new(io, Default::default(), datasets, stopwatch)),
+        _ => spawn(move || Executor::<Autodiff<Flex>>::new(io, Default::default(), datasets, stopwatch)),
+    }
+}
+
+fn spawn<B: TrainingBackend>(build: impl FnOnce() -> Executor<B> + Send + 'static) -> std::io::Result<Engine> {
+    let (jobs, inbox) = std::sync::mpsc::channel::<Job>();
+    let (outbox, done) = tokio::sync::mpsc::channel(1);
+    std::thread::Builder::new().name("compute".into()).spawn(move || {
+        let mut executor = build();
+        for job in inbox {
+            let begun = executor.seconds();
+            let result = catch_unwind(AssertUnwindSafe(|| executor.run(&job.task, &job.control)));
+            let result = result.unwrap_or_else(|panic| Err(Stop::Failed(failure_of_panic(panic.as_ref()))));
+            let seconds = executor.seconds() - begun;
+            if outbox.blocking_send(Done { result, seconds }).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(Engine { jobs, done })
+}

@@ -1,0 +1,101 @@
+//! A package put to use: records of test data, answers to image files.
+
+use super::network::{BlockParts, FullNet};
+use super::package::{Manifest, Package};
+use crate::data::augment::normalise_with;
+use crate::data::folder::read_image;
+use crate::data::{DataError, Dataset, Split};
+use crate::snn::block::BlockInput;
+use crate::snn::encode::{CodeSeed, encode_batch};
+use bloctrain_shared::record::Records;
+use bloctrain_shared::spec::EncodingKind;
+use burn::backend::Flex;
+use burn::tensor::{Tensor, TensorData};
+use std::path::Path;
+
+/// Samples in one forward pass: the size that evaluation in training has, so that both give the same numbers.
+const BATCH: usize = 64;
+
+/// A trained network on the processor.
+pub struct Predictor<'a> {
+    manifest: &'a Manifest,
+    net: FullNet<Flex>,
+}
+
+/// A model that cannot answer.
+#[derive(Debug, thiserror::Error)]
+pub enum InferError {
+    /// The package does not fit itself.
+    #[error("the model is inconsistent: {0}")]
+    Model(String),
+    /// An image cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+}
+
+impl<'a> Predictor<'a> {
+    /// Builds the network of a package.
+    ///
+    /// # Errors
+    /// When its parameters do not fit its manifest.
+    pub fn new(package: &'a Package) -> Result<Self, InferError> {
+        let manifest = &package.manifest;
+        let part = |(index, block): (usize, &super::package::BlockManifest)| BlockParts {
+            classes: block.classes.clone(),
+            hard: block.hard.clone(),
+            weights: package.part(&format!("block{}", index + 1)),
+            detector: block.detector.then(|| package.part(&format!("detector{}", index + 1))),
+        };
+        let parts: Vec<BlockParts> = manifest.blocks.iter().enumerate().map(part).collect();
+        let net = FullNet::new(&manifest.spec, manifest.dataset.shape, &parts, &Default::default()).map_err(InferError::Model)?;
+        Ok(Self { manifest, net })
+    }
+
+    /// What every block says about every test image.
+    ///
+    /// # Errors
+    /// When the model has no block.
+    pub fn test_records(&self, dataset: &Dataset) -> Result<Records, InferError> {
+        let test: &Split = &dataset.test;
+        let ids: Vec<u32> = (0..test.len() as u32).collect();
+        let mut records = Records::default();
+        // Shards first, as in training, so that batches hold the same images.
+        for chunk in ids.chunks(bloctrain_shared::plan::SHARD_SAMPLES).flat_map(|shard| shard.chunks(BATCH)) {
+            let pixels: Vec<&[u8]> = chunk.iter().map(|&id| test.image(id as usize)).collect();
+            let labels: Vec<u16> = chunk.iter().map(|&id| test.label(id as usize)).collect();
+            let part = self.net.records(self.input(&pixels, chunk), chunk, &labels);
+            records.join(part).map_err(|error| InferError::Model(error.to_string()))?;
+        }
+        Ok(records)
+    }
+
+    /// What every block says about one image file.
+    ///
+    /// # Errors
+    /// When the image cannot be read or has another size.
+    pub fn file_records(&self, path: &Path) -> Result<Records, InferError> {
+        let pixels = read_image(path, self.manifest.dataset.shape)?;
+        Ok(self.net.records(self.input(&[&pixels], &[0]), &[0], &[0]))
+    }
+
+    fn input(&self, images: &[&[u8]], ids: &[u32]) -> BlockInput<Flex> {
+        let (shape, encoding) = (self.manifest.dataset.shape, &self.manifest.spec.encoding);
+        let device = Default::default();
+        let mut values = vec![0.0; images.len() * shape.len()];
+        for (out, pixels) in values.chunks_mut(shape.len()).zip(images) {
+            if encoding.kind == EncodingKind::Direct {
+                normalise_with(pixels, &self.manifest.mean, &self.manifest.std, out);
+            } else {
+                out.iter_mut().zip(*pixels).for_each(|(out, &pixel)| *out = f32::from(pixel) / 255.0);
+            }
+        }
+        if encoding.kind == EncodingKind::Direct {
+            let sizes = [images.len(), shape.channels, shape.height, shape.width];
+            return BlockInput::Image(Tensor::from_data(TensorData::new(values, sizes), &device));
+        }
+        let code = CodeSeed { seed: self.manifest.spec.run.seed, view: 0, domain: 1 };
+        let spikes = encode_batch(encoding.kind, &values, shape, ids, encoding.steps, code);
+        let sizes = [encoding.steps, images.len(), shape.channels, shape.height, shape.width];
+        BlockInput::Spikes(Tensor::from_data(TensorData::new(spikes, sizes), &device))
+    }
+}
