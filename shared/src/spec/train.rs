@@ -41,11 +41,11 @@ pub struct TrainSpec {
 impl Default for TrainSpec {
     fn default() -> Self {
         Self {
-            epochs: 8,
+            epochs: 15,
             batch: 64,
             micro_batch: 0,
             optimizer: OptimizerKind::Adamw,
-            learning_rate: 2e-3,
+            learning_rate: 4e-3,
             schedule: Schedule::Cosine,
             warmup_epochs: 1,
             momentum: 0.9,
@@ -169,7 +169,7 @@ pub struct ExitSpec {
 
 impl Default for ExitSpec {
     fn default() -> Self {
-        Self { combine: Combine::Mixture, max_accuracy_drop: 0.005, compute_budget: None }
+        Self { combine: Combine::Mixture, max_accuracy_drop: 0.0, compute_budget: None }
     }
 }
 

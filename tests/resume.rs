@@ -1,0 +1,131 @@
+//! The real binary, killed in every kind of stage, interrupted, and run twice: the weights are the same, bit for bit.
+
+mod common;
+
+use common::{SMALL, bloctrain, files, run, stderr, summary, weights};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+fn baseline() -> &'static (serde_json::Value, Vec<u8>) {
+    static BASELINE: std::sync::OnceLock<(serde_json::Value, Vec<u8>)> = std::sync::OnceLock::new();
+    BASELINE.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let summary = summary(&run(folder.path(), &SMALL));
+        let weights = weights(folder.path(), &summary);
+        (summary, weights)
+    })
+}
+
+/// Numbers that depend on neither time nor place.
+fn figures(summary: &serde_json::Value) -> serde_json::Value {
+    let mut figures = summary.clone();
+    figures["wall_seconds"] = 0.into();
+    for block in figures["blocks"].as_array_mut().expect("blocks") {
+        block["train_seconds"] = 0.into();
+        block["peak_memory_bytes"] = 0.into();
+    }
+    figures
+}
+
+fn start(folder: &Path) -> Child {
+    bloctrain(folder).args(SMALL).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test watches another process")]
+fn wait_until(child: &mut Child, what: &str, mut happened: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !happened() {
+        assert!(child.try_wait().expect("a child").is_none(), "the run ended before {what}");
+        assert!(begun.elapsed() < Duration::from_secs(120), "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Kills a fresh run as soon as files whose path contains `part` number `count`, then resumes it.
+fn killed_after(what: &str, part: &str, count: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = start(folder.path());
+    wait_until(&mut child, what, || files(folder.path(), part).len() >= count);
+    child.kill().expect("killed"); // SIGKILL
+    let status = child.wait().expect("dead");
+    assert!(!status.success(), "the fault did not fire: the run had already ended");
+    let resumed = summary(&run(folder.path(), &SMALL));
+    let (expected, expected_weights) = baseline();
+    assert!(weights(folder.path(), &resumed) == *expected_weights, "{what}: other weights after the kill");
+    assert_eq!(figures(&resumed), figures(expected), "{what}");
+}
+
+#[test]
+fn a_second_run_elsewhere_gives_the_same_bits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let second = bloctrain(folder.path()).args(SMALL).env("RAYON_NUM_THREADS", "1").output().expect("runs");
+    let second = summary(&second);
+    assert!(weights(folder.path(), &second) == baseline().1, "another number of threads gives other weights");
+    assert_eq!(figures(&second), figures(&baseline().0));
+}
+
+#[test]
+fn two_workers_give_the_same_bits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let args = [SMALL.as_slice(), &["--workers", "2"]].concat();
+    let second = summary(&run(folder.path(), &args));
+    assert!(weights(folder.path(), &second) == baseline().1);
+}
+
+#[test]
+fn killed_while_training() {
+    killed_after("training of block 1", "block1/weights", 1);
+}
+
+#[test]
+fn killed_while_validating() {
+    // The second checkpoint ends training of block 1; validation follows.
+    killed_after("validation of block 1", "block1/weights", 2);
+}
+
+#[test]
+fn killed_while_exporting() {
+    killed_after("export of block 1", "cache/", 1);
+}
+
+#[test]
+fn killed_while_detecting() {
+    // Seven training shards and one for validation, each with its manifest, come before the detector.
+    killed_after("detection of block 1", "cache/", 16);
+}
+
+#[test]
+fn killed_while_training_a_deeper_block() {
+    killed_after("training of block 2", "block2/weights", 1);
+}
+
+#[test]
+fn killed_while_evaluating() {
+    killed_after("evaluation", "records/", 1);
+}
+
+#[test]
+fn ctrl_c_leaves_a_resumable_run_and_130() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = start(folder.path());
+    wait_until(&mut child, "a checkpoint", || !files(folder.path(), "block1/weights").is_empty());
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
+    assert_eq!(child.wait().expect("ended").code(), Some(130));
+    let resumed = summary(&run(folder.path(), &SMALL));
+    assert!(weights(folder.path(), &resumed) == baseline().1);
+}
+
+#[test]
+fn a_completed_run_is_said_to_be_so_and_its_cache_is_used_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = summary(&run(folder.path(), &SMALL));
+    let again = run(folder.path(), &SMALL);
+    assert!(stderr(&again).contains("completed before"), "{}", stderr(&again));
+    assert_eq!(summary(&again), first);
+    // Another exit rule is another run on the same blocks: it finds their spikes in the cache.
+    let other = run(folder.path(), &[SMALL.as_slice(), &["--set", "exit.combine=last"]].concat());
+    assert!(stderr(&other).contains("are used again"), "{}", stderr(&other));
+    assert!(weights(folder.path(), &summary(&other)) == baseline().1);
+}
