@@ -18,7 +18,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Train a network; without arguments, on the embedded data set
-    #[command(after_help = "Examples:\n  bloctrain train\n  bloctrain train my.toml --set train.epochs=20\n  bloctrain train --preset resnet9 --set network.width=16 --data cifar10/\n  bloctrain train --preset resnet9 --data cifar10/ --end-to-end\n\nInterrupted, the same command goes on where it was.")]
+    #[command(
+        after_help = "Examples:\n  bloctrain train\n  bloctrain train my.toml --set train.epochs=20\n  bloctrain train --preset resnet9 --set network.width=16 --data cifar10/\n  bloctrain train --preset resnet9 --data cifar10/ --end-to-end\n\nInterrupted, the same command goes on where it was."
+    )]
     Train(TrainArgs),
     /// Evaluate a trained model on its test data
     #[command(after_help = "Example:\n  bloctrain eval bloctrain-runs/models/r0123456789ab --data cifar10/")]

@@ -27,7 +27,9 @@ impl Display {
             self.bar.suspend(|| eprintln!("note: {note}"));
         }
         self.notes = view.notes.len();
-        let Some(attempt) = view.attempts.iter().max_by_key(|attempt| (attempt.task.stage == Stage::Train, attempt.task)) else { return };
+        let Some(attempt) = view.attempts.iter().max_by_key(|attempt| (attempt.task.stage == Stage::Train, attempt.task)) else {
+            return;
+        };
         let stages = view.blocks.iter().flat_map(|block| &block.stages).chain(&view.stages);
         let committed = stages.map(|stage| stage.done as usize).sum();
         if committed != self.committed && attempt.task.stage != Stage::Train {

@@ -28,7 +28,8 @@ fn eval_gives_the_summarys_accuracy_to_the_last_digit() {
     let output = on_model("eval", &["--json"]);
     let outcome: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(outcome["accuracy"], trained().1["accuracy"]["test"]);
-    let exits: Vec<_> = trained().1["blocks"].as_array().expect("blocks").iter().map(|block| block["exit_fraction"].clone()).collect();
+    let exits: Vec<_> =
+        trained().1["blocks"].as_array().expect("blocks").iter().map(|block| block["exit_fraction"].clone()).collect();
     assert_eq!(outcome["exit_fraction"].as_array().expect("fractions"), &exits);
 }
 

@@ -208,7 +208,8 @@ impl Driver {
     }
 
     fn expire(&mut self, now: tokio::time::Instant) {
-        let (late, still): (Vec<Waiting>, Vec<Waiting>) = std::mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.until <= now);
+        let (late, still): (Vec<Waiting>, Vec<Waiting>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.until <= now);
         self.waiting = still;
         for waiting in late {
             let _ = waiting.reply.send(Ok(Answer::default()));

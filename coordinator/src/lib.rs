@@ -72,7 +72,8 @@ impl App {
         let (handle, driver) = driver::start(State::new(durable, config.lease_ms), log, artefacts.clone(), clock);
         let (connections, incoming) = mpsc::channel(16);
         let (stop, stopped) = oneshot::channel::<()>();
-        let workers = WorkerServiceServer::new(rpc::WorkerRpc::new(handle.clone(), config.lease_ms)).max_decoding_message_size(MESSAGE_LIMIT);
+        let workers = WorkerServiceServer::new(rpc::WorkerRpc::new(handle.clone(), config.lease_ms))
+            .max_decoding_message_size(MESSAGE_LIMIT);
         let runs = RunServiceServer::new(rpc::RunRpc::new(handle.clone(), artefacts)).max_decoding_message_size(MESSAGE_LIMIT);
         let router = Server::builder().add_service(workers).add_service(runs);
         let server = tokio::spawn(router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), async {

@@ -24,7 +24,9 @@ pub enum StateError {
     #[error("another bloctrain process has taken over this store; let it finish, or use another --store")]
     Fenced,
     /// The store fails.
-    #[error("the coordinator's state cannot be kept in the store: {0}; check that it is writable and has space, then run the same command again")]
+    #[error(
+        "the coordinator's state cannot be kept in the store: {0}; check that it is writable and has space, then run the same command again"
+    )]
     Unavailable(String),
     /// What is there makes no sense.
     #[error("the coordinator's state in the store is damaged: {0}; move its folder `state` away to start without it")]
@@ -134,7 +136,8 @@ fn start(snapshot: Option<&[u8]>) -> Result<(Durable, u64), StateError> {
 
 /// Replays an entry unless the snapshot has it; gives the next number.
 fn apply(durable: &mut Durable, next: u64, key: &[u8], value: &[u8]) -> Result<u64, StateError> {
-    let number = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX)).and_then(|number| number.parse::<u64>().ok());
+    let number =
+        std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX)).and_then(|number| number.parse::<u64>().ok());
     let number = number.ok_or_else(|| StateError::Damaged("a record has no number".into()))?;
     if number < next {
         return Ok(next);

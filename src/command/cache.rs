@@ -20,7 +20,10 @@ pub(crate) fn run(args: CacheArgs) -> Result<(), Failure> {
             for shard in &shards {
                 let meta = &shard.meta;
                 let place = format!("{} view {}", meta.split.name(), meta.view);
-                println!("{}  {place:18} {:6} samples  {:10} bytes ({} unpacked)", shard.object.key, shard.samples, shard.object.bytes, shard.uncompressed_bytes);
+                println!(
+                    "{}  {place:18} {:6} samples  {:10} bytes ({} unpacked)",
+                    shard.object.key, shard.samples, shard.object.bytes, shard.uncompressed_bytes
+                );
             }
             let bytes: u64 = shards.iter().map(|shard| shard.object.bytes).sum();
             println!("{} shards, {bytes} bytes", shards.len());

@@ -23,7 +23,13 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     }
     let dataset: Dataset = prepared::open(&spec)?;
     if dataset.shape != package.manifest.dataset.shape || dataset.classes != package.manifest.dataset.classes {
-        let problem = format!("the model was trained on {} images of {} classes, these data have {} images of {}", package.manifest.dataset.shape, package.manifest.dataset.classes.len(), dataset.shape, dataset.classes.len());
+        let problem = format!(
+            "the model was trained on {} images of {} classes, these data have {} images of {}",
+            package.manifest.dataset.shape,
+            package.manifest.dataset.classes.len(),
+            dataset.shape,
+            dataset.classes.len()
+        );
         return Err(Failure::Failed(anyhow::anyhow!(problem)));
     }
     if dataset.digest != package.manifest.dataset.digest {
@@ -74,8 +80,10 @@ pub(crate) fn predict(args: &PredictArgs) -> Result<(), Failure> {
 
 pub(crate) fn curve(args: &CurveArgs) -> Result<(), Failure> {
     let path = args.model.join(CURVE);
-    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}; a model is the folder that `train` names at its end", path.display()))?;
-    let curve: Curve = serde_json::from_slice(&bytes).with_context(|| format!("{} is not a curve of this version", path.display()))?;
+    let bytes = std::fs::read(&path)
+        .with_context(|| format!("cannot read {}; a model is the folder that `train` names at its end", path.display()))?;
+    let curve: Curve =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is not a curve of this version", path.display()))?;
     if args.json {
         return print_json(&curve);
     }

@@ -27,7 +27,11 @@ pub(crate) fn list(args: &StoreArgs) -> Result<(), Failure> {
         return print_json(&views);
     }
     for view in &views {
-        let accuracy = view.summary.as_ref().map(|summary| format!("test accuracy {}", table::percent(summary.accuracy.test))).unwrap_or_default();
+        let accuracy = view
+            .summary
+            .as_ref()
+            .map(|summary| format!("test accuracy {}", table::percent(summary.accuracy.test)))
+            .unwrap_or_default();
         println!("{}  {:20} {:12} {accuracy}", view.run, view.dataset, state(view));
     }
     if views.is_empty() {
@@ -39,13 +43,15 @@ pub(crate) fn list(args: &StoreArgs) -> Result<(), Failure> {
 pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
     let views = read(&args.store.store)?;
     let view = views.into_iter().find(|view| view.run == args.run);
-    let view = view.ok_or_else(|| anyhow::anyhow!("there is no run {} in {}; `bloctrain runs` lists them", args.run, args.store.store))?;
+    let view =
+        view.ok_or_else(|| anyhow::anyhow!("there is no run {} in {}; `bloctrain runs` lists them", args.run, args.store.store))?;
     if args.store.json {
         return print_json(&view);
     }
     println!("{} on {}: {}", view.run, view.dataset, state(&view));
     for block in &view.blocks {
-        let stages: Vec<String> = block.stages.iter().map(|stage| format!("{} {}/{}", stage.stage.name(), stage.done, stage.total)).collect();
+        let stages: Vec<String> =
+            block.stages.iter().map(|stage| format!("{} {}/{}", stage.stage.name(), stage.done, stage.total)).collect();
         let hard = block.hard.as_ref().map(|hard| format!(", {} hard", hard.len())).unwrap_or_default();
         println!("block {}: {} classes{hard}; {}", block.block, block.classes.len(), stages.join(", "));
     }

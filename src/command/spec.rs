@@ -31,7 +31,9 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
 /// The spec of a command line: file or preset, then `--set`, then the other flags.
 pub(crate) fn read(source: &SpecSource) -> Result<RunSpec, Failure> {
     let text = match &source.spec {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read the spec {}", path.display())).map_err(Failure::Usage)?,
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the spec {}", path.display()))
+            .map_err(Failure::Usage)?,
         None => String::new(),
     };
     let pair = |path: &str, value: toml::Value| Override { path: path.to_owned(), value };

@@ -29,7 +29,8 @@ pub(crate) fn run(args: TrainArgs) -> Result<(), Failure> {
     let spec = spec::read(&args.source)?;
     let device = args.device.resolve().map_err(Failure::usage)?;
     let prepared = Arc::new(Prepared::new(prepared::open(&spec)?, &spec));
-    let submission = Submission { spec, dataset: prepared.info(), arithmetic: ARITHMETIC_VERSION, backend: device.backend().to_owned() };
+    let submission =
+        Submission { spec, dataset: prepared.info(), arithmetic: ARITHMETIC_VERSION, backend: device.backend().to_owned() };
     Plan::new(&submission).map_err(Failure::usage)?;
     let artefacts = Artefacts::open(&args.store.store)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -49,18 +50,34 @@ pub(crate) fn run(args: TrainArgs) -> Result<(), Failure> {
     }
 }
 
-async fn train(args: &TrainArgs, device: Device, artefacts: Artefacts, prepared: Arc<Prepared>, submission: Submission) -> Result<RunView, Failure> {
+async fn train(
+    args: &TrainArgs,
+    device: Device,
+    artefacts: Artefacts,
+    prepared: Arc<Prepared>,
+    submission: Submission,
+) -> Result<RunView, Failure> {
     let app = Box::pin(App::open(Config::default(), artefacts.clone(), clock())).await?;
     let mut runs = RunServiceClient::new(app.channel()).max_decoding_message_size(bloctrain_proto::MESSAGE_LIMIT);
     let (stop, stopping) = watch::channel(false);
     let datasets = Datasets::default();
     datasets.add(prepared, &submission.spec);
-    let submitted = runs.submit(SubmitRequest { submission_json: to_json(&submission) }).await.map_err(|status| anyhow::anyhow!("{}", status.message()))?;
+    let submitted = runs
+        .submit(SubmitRequest { submission_json: to_json(&submission) })
+        .await
+        .map_err(|status| anyhow::anyhow!("{}", status.message()))?;
     let run = submitted.into_inner().run;
     greet(args, &submission.spec, &run, &submission.dataset.name);
     let mut workers = JoinSet::new();
     for number in 0..args.workers {
-        workers.spawn(worker(app.channel(), format!("worker{number}"), device, artefacts.clone(), datasets.clone(), stopping.clone()));
+        workers.spawn(worker(
+            app.channel(),
+            format!("worker{number}"),
+            device,
+            artefacts.clone(),
+            datasets.clone(),
+            stopping.clone(),
+        ));
     }
     let watched = Box::pin(follow(&mut runs, run, &mut workers)).await;
     stop.send_replace(true);
@@ -77,7 +94,11 @@ fn greet(args: &TrainArgs, spec: &RunSpec, run: &str, dataset: &str) {
 }
 
 /// Follows a run until it ends, a worker gives up, or this process is interrupted.
-async fn follow(runs: &mut RunServiceClient<Channel>, run: String, workers: &mut JoinSet<Result<(), Failure>>) -> Result<RunView, Failure> {
+async fn follow(
+    runs: &mut RunServiceClient<Channel>,
+    run: String,
+    workers: &mut JoinSet<Result<(), Failure>>,
+) -> Result<RunView, Failure> {
     let problem = |status: tonic::Status| Failure::Failed(anyhow::anyhow!("{}", status.message()));
     let mut stream = runs.watch_run(WatchRunRequest { run }).await.map_err(problem)?.into_inner();
     let mut display = Display::new();
@@ -106,7 +127,14 @@ async fn follow(runs: &mut RunServiceClient<Channel>, run: String, workers: &mut
     last.ok_or(Failure::Interrupted)
 }
 
-async fn worker(channel: Channel, name: String, device: Device, artefacts: Artefacts, datasets: Datasets, stop: watch::Receiver<bool>) -> Result<(), Failure> {
+async fn worker(
+    channel: Channel,
+    name: String,
+    device: Device,
+    artefacts: Artefacts,
+    datasets: Datasets,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Failure> {
     let io = Io::new(artefacts, Handle::current());
     let engine = engine::start(device, io, datasets, stopwatch())?;
     Ok(client::serve(channel, name, device.backend(), engine, stop).await?)

@@ -157,7 +157,8 @@ pub fn decode(bytes: Bytes) -> Result<SpikeShard, ArrowError> {
         let column = |name: &str| batch.column_by_name(name).ok_or_else(|| wrong(&format!("it has no column `{name}`")));
         let ids = column("sample_id")?.as_any().downcast_ref::<UInt32Array>().ok_or_else(|| wrong("sample_id is not uint32"))?;
         let labels = column("label")?.as_any().downcast_ref::<UInt16Array>().ok_or_else(|| wrong("label is not uint16"))?;
-        let spikes = column("spikes")?.as_any().downcast_ref::<FixedSizeBinaryArray>().ok_or_else(|| wrong("spikes are not binary"))?;
+        let spikes =
+            column("spikes")?.as_any().downcast_ref::<FixedSizeBinaryArray>().ok_or_else(|| wrong("spikes are not binary"))?;
         if spikes.value_length() as usize != width {
             return Err(wrong("the spikes do not have the stated dimensions"));
         }

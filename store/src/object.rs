@@ -40,7 +40,9 @@ pub enum StoreError {
         problem: String,
     },
     /// No space is left.
-    #[error("cannot write {key}: no space is left in the store; free some (`bloctrain cache gc`) or choose another --store, then run the same command again")]
+    #[error(
+        "cannot write {key}: no space is left in the store; free some (`bloctrain cache gc`) or choose another --store, then run the same command again"
+    )]
     Full {
         /// Key of the object.
         key: String,
@@ -54,7 +56,9 @@ pub enum StoreError {
         problem: String,
     },
     /// The store was written by a newer version.
-    #[error("the store {store} has format version {found}, this program knows up to {known}; use a newer bloctrain, or another --store")]
+    #[error(
+        "the store {store} has format version {found}, this program knows up to {known}; use a newer bloctrain, or another --store"
+    )]
     NewerFormat {
         /// The store.
         store: String,
@@ -82,7 +86,9 @@ impl StoreError {
         match self {
             Self::Missing { .. } | Self::Damaged { .. } => ErrorKind::InputLost,
             Self::Unavailable { .. } => ErrorKind::Retry,
-            Self::Full { .. } | Self::NotWritable { .. } | Self::NewerFormat { .. } | Self::InvalidLocation(_) => ErrorKind::Fatal,
+            Self::Full { .. } | Self::NotWritable { .. } | Self::NewerFormat { .. } | Self::InvalidLocation(_) => {
+                ErrorKind::Fatal
+            }
         }
     }
 
@@ -239,7 +245,8 @@ impl Artefacts {
     /// # Errors
     /// When the store fails.
     pub async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError> {
-        let found: Vec<_> = self.store.list(Some(&Path::from(prefix))).try_collect().await.map_err(|error| self.error(prefix, error))?;
+        let found: Vec<_> =
+            self.store.list(Some(&Path::from(prefix))).try_collect().await.map_err(|error| self.error(prefix, error))?;
         let mut keys: Vec<(String, u64)> = found.into_iter().map(|meta| (meta.location.to_string(), meta.size)).collect();
         keys.sort();
         Ok(keys)

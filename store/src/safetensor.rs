@@ -41,7 +41,8 @@ impl NamedTensors {
     /// When a shape does not fit its values.
     pub fn encode(&self) -> Result<Bytes, SafetensorError> {
         let mut views = BTreeMap::new();
-        let bytes: Vec<Vec<u8>> = self.tensors.iter().map(|tensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+        let bytes: Vec<Vec<u8>> =
+            self.tensors.iter().map(|tensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
         for (tensor, bytes) in self.tensors.iter().zip(&bytes) {
             let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
             views.insert(tensor.name.clone(), view.map_err(|error| SafetensorError(format!("{}: {error}", tensor.name)))?);
@@ -70,7 +71,8 @@ impl NamedTensors {
             if view.dtype() != Dtype::F32 {
                 return Err(wrong(format!("`{name}` is {:?}, f32 is expected", view.dtype())));
             }
-            let values = view.data().chunks_exact(4).map(|chunk| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]])).collect();
+            let values =
+                view.data().chunks_exact(4).map(|chunk| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]])).collect();
             tensors.push(NamedTensor { name, shape: view.shape().to_vec(), values });
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Arguments of a run that takes a second or two: three small blocks, all of whose stages happen.
-pub const SMALL: [&str; 12] = [
+pub(crate) const SMALL: [&str; 12] = [
     "train",
     "--json",
     "--set",
@@ -21,33 +21,33 @@ pub const SMALL: [&str; 12] = [
     "hard_classes.k=6",
 ];
 
-pub fn bloctrain(folder: &Path) -> Command {
+pub(crate) fn bloctrain(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bloctrain"));
     command.current_dir(folder).env("BLOCTRAIN_LOG", "error").stdin(Stdio::null());
     command
 }
 
-pub fn run(folder: &Path, args: &[&str]) -> Output {
+pub(crate) fn run(folder: &Path, args: &[&str]) -> Output {
     bloctrain(folder).args(args).output().expect("the binary runs")
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-pub fn summary(output: &Output) -> serde_json::Value {
+pub(crate) fn summary(output: &Output) -> serde_json::Value {
     assert!(output.status.success(), "{}", stderr(output));
     serde_json::from_slice(&output.stdout).expect("--json prints one JSON object and nothing else")
 }
 
 /// The model's parameters, bit for bit.
-pub fn weights(folder: &Path, summary: &serde_json::Value) -> Vec<u8> {
+pub(crate) fn weights(folder: &Path, summary: &serde_json::Value) -> Vec<u8> {
     let model = folder.join(summary["model"].as_str().expect("a model"));
     std::fs::read(model.join("model.safetensors")).expect("the model's parameters")
 }
 
 /// Every file below a folder whose path contains a text.
-pub fn files(folder: &Path, part: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path, part: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![folder.to_owned()];
     while let Some(at) = open.pop() {

@@ -32,7 +32,13 @@ pub struct BlockFigures {
 ///
 /// # Errors
 /// When the network cannot be built on the image shape.
-pub fn step(spec: &RunSpec, image: ImageShape, batch: usize, iters: u32, seconds: &dyn Fn() -> f64) -> Result<Vec<BlockFigures>, String> {
+pub fn step(
+    spec: &RunSpec,
+    image: ImageShape,
+    batch: usize,
+    iters: u32,
+    seconds: &dyn Fn() -> f64,
+) -> Result<Vec<BlockFigures>, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let network = BlockConfig::new(spec, image, 1, 10).map_err(|error| text(&error))?.network;
     let geometry = trace(&network, image).map_err(|error| text(&error))?;
@@ -71,6 +77,7 @@ fn random_input(shape: ImageShape, block: u32, steps: usize, batch: usize, itera
         let values: Vec<f32> = (0..batch * shape.len()).map(|_| rng.random_range(-1.7..1.7)).collect();
         return BlockInput::Image(Tensor::from_data(TensorData::new(values, [batch, channels, height, width]), &device));
     }
-    let values: Vec<f32> = (0..steps * batch * shape.len()).map(|_| f32::from(u8::from(rng.random::<f32>() < INPUT_RATE))).collect();
+    let values: Vec<f32> =
+        (0..steps * batch * shape.len()).map(|_| f32::from(u8::from(rng.random::<f32>() < INPUT_RATE))).collect();
     BlockInput::Spikes(Tensor::from_data(TensorData::new(values, [steps, batch, channels, height, width]), &device))
 }

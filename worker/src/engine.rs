@@ -21,7 +21,9 @@ pub fn start(device: Device, io: Io, datasets: Datasets, stopwatch: Stopwatch) -
             spawn(move || Executor::<Autodiff<burn::backend::Cuda>>::new(io, device, datasets, stopwatch))
         }
         #[cfg(feature = "wgpu")]
-        Device::Wgpu => spawn(move || Executor::<Autodiff<burn::backend::Wgpu>>::new(io, Default::default(), datasets, stopwatch)),
+        Device::Wgpu => {
+            spawn(move || Executor::<Autodiff<burn::backend::Wgpu>>::new(io, Default::default(), datasets, stopwatch))
+        }
         _ => spawn(move || Executor::<Autodiff<Flex>>::new(io, Default::default(), datasets, stopwatch)),
     }
 }

@@ -78,7 +78,7 @@ fn check(file: &str, text: &str) {
             Tensor::<Flex, 2>::from_data(matrix(&golden.g), &device).into_primitive().tensor(),
             case.rule(),
         );
-        let [x_grad, leak_grad] = by_reference.map(|grad| burn::tensor::TensorPrimitive::Float(grad));
+        let [x_grad, leak_grad] = by_reference.map(burn::tensor::TensorPrimitive::Float);
         let x_grad = host(Tensor::<Flex, 2>::from_primitive(x_grad));
         let leak_grad = host(Tensor::<Flex, 1>::from_primitive(leak_grad))[0];
         let (spikes, fast_x_grad, fast_leak_grad) = differentiate::<Flex>(&golden, case);

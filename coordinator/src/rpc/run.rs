@@ -7,8 +7,8 @@ use bloctrain_proto::convert::{from_json, to_json};
 use bloctrain_proto::status::{Kind, status};
 use bloctrain_proto::v1::run_service_server::RunService;
 use bloctrain_proto::v1::{
-    CancelRunRequest, CancelRunResponse, GetRunRequest, GetRunResponse, ListRunsRequest, ListRunsResponse, SubmitRequest, SubmitResponse,
-    WatchRunRequest, WatchRunResponse,
+    CancelRunRequest, CancelRunResponse, GetRunRequest, GetRunResponse, ListRunsRequest, ListRunsResponse, SubmitRequest,
+    SubmitResponse, WatchRunRequest, WatchRunResponse,
 };
 use bloctrain_shared::key;
 use bloctrain_shared::plan::Submission;
@@ -47,8 +47,12 @@ impl RunService for RunRpc {
         let submission: Submission = from_json(&request.into_inner().submission_json).map_err(|error| malformed(&error))?;
         let run = submission.run_id();
         let bytes = Bytes::from(to_json(&submission));
-        let object = self.artefacts.put(&key::spec(&run), bytes).await.map_err(|error| status(Kind::Internal, error.to_string()))?;
-        self.handle.apply(Event::Submitted { submission: Box::new(submission), object }).await.map_err(|error| refused(&error))?;
+        let object =
+            self.artefacts.put(&key::spec(&run), bytes).await.map_err(|error| status(Kind::Internal, error.to_string()))?;
+        self.handle
+            .apply(Event::Submitted { submission: Box::new(submission), object })
+            .await
+            .map_err(|error| refused(&error))?;
         Ok(Response::new(SubmitResponse { run }))
     }
 

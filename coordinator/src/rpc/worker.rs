@@ -6,8 +6,8 @@ use crate::run::Event;
 use bloctrain_proto::convert::{from_json, to_grant};
 use bloctrain_proto::v1::worker_service_server::WorkerService;
 use bloctrain_proto::v1::{
-    CompleteRequest, CompleteResponse, HeartbeatRequest, HeartbeatResponse, LeaseRequest, LeaseResponse, LeaveRequest, LeaveResponse,
-    RegisterRequest, RegisterResponse,
+    CompleteRequest, CompleteResponse, HeartbeatRequest, HeartbeatResponse, LeaseRequest, LeaseResponse, LeaveRequest,
+    LeaveResponse, RegisterRequest, RegisterResponse,
 };
 use std::time::Duration;
 use tonic::{Request, Response, Status};
@@ -50,7 +50,9 @@ impl WorkerService for WorkerRpc {
         let progress = from_json(&progress_json).map_err(|error| malformed(&error))?;
         match self.handle.apply(Event::Heartbeat { worker, run, task, lease_epoch, progress }).await {
             Ok(_) => Ok(Response::new(HeartbeatResponse { go_on: true })),
-            Err(crate::driver::DriverError::Rejected(crate::run::Rejected::Stale(_))) => Ok(Response::new(HeartbeatResponse { go_on: false })),
+            Err(crate::driver::DriverError::Rejected(crate::run::Rejected::Stale(_))) => {
+                Ok(Response::new(HeartbeatResponse { go_on: false }))
+            }
             Err(error) => Err(refused(&error)),
         }
     }

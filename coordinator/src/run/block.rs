@@ -130,7 +130,9 @@ impl Block {
 
     /// Opens whatever made the object of this key again, and says so; `None` when it is not of this block.
     pub(super) fn lose(&mut self, key: &str) -> Option<String> {
-        if let Some(index) = self.rounds.iter().position(|round| round.checkpoint.weights.key == key || round.checkpoint.optimizer.key == key) {
+        if let Some(index) =
+            self.rounds.iter().position(|round| round.checkpoint.weights.key == key || round.checkpoint.optimizer.key == key)
+        {
             return Some(self.lose_round(index));
         }
         if self.detector.as_ref().and_then(|detected| detected.object.as_ref()).is_some_and(|detector| detector.key == key) {

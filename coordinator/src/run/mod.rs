@@ -150,7 +150,9 @@ pub enum Rejected {
     #[error("the report of {0} holds the output of another kind of task")]
     WrongOutput(TaskId),
     /// Another arithmetic version.
-    #[error("this worker computes by version {worker}, the coordinator by version {coordinator}; run the same bloctrain everywhere")]
+    #[error(
+        "this worker computes by version {worker}, the coordinator by version {coordinator}; run the same bloctrain everywhere"
+    )]
     Arithmetic {
         /// The worker's.
         worker: u32,
@@ -194,7 +196,9 @@ impl State {
             Event::Submitted { submission, object } => self.submitted(now, submission, object),
             Event::Registered { name, backend, arithmetic } => self.registered(now, name, backend, arithmetic),
             Event::Asked { worker } => self.asked(now, worker),
-            Event::Heartbeat { worker, run, task, lease_epoch, progress } => self.heartbeat(now, worker, run, task, lease_epoch, progress),
+            Event::Heartbeat { worker, run, task, lease_epoch, progress } => {
+                self.heartbeat(now, worker, run, task, lease_epoch, progress)
+            }
             Event::Reported { worker, run, report } => self.reported(now, worker, run, *report),
             Event::Left { worker } => self.left(worker),
             Event::Tick => Ok(self.tick(now)),
@@ -264,7 +268,15 @@ impl State {
         runs.iter().flat_map(|run| run.open_tasks()).find(|task| free(task) && !others(task))
     }
 
-    fn heartbeat(&mut self, now: u64, worker: u64, run: String, task: TaskId, lease_epoch: u64, progress: Progress) -> Result<Vec<Effect>, Rejected> {
+    fn heartbeat(
+        &mut self,
+        now: u64,
+        worker: u64,
+        run: String,
+        task: TaskId,
+        lease_epoch: u64,
+        progress: Progress,
+    ) -> Result<Vec<Effect>, Rejected> {
         let lease_ms = self.lease_ms;
         let known = self.workers.get_mut(&worker).ok_or(Rejected::UnknownWorker(worker))?;
         let running = self.durable.runs.get(&run).is_some_and(|run| run.state == RunState::Running);
@@ -290,7 +302,9 @@ impl State {
         }
         let record = match report.result {
             Ok(output) if !fits(report.task.stage, &output) => return Err(Rejected::WrongOutput(report.task)),
-            Ok(output) => Record::Committed { run: run.clone(), task: report.task, seconds: report.seconds, output: Box::new(output) },
+            Ok(output) => {
+                Record::Committed { run: run.clone(), task: report.task, seconds: report.seconds, output: Box::new(output) }
+            }
             Err(failure) => Record::Failed { run: run.clone(), task: report.task, worker: known.name.clone(), failure },
         };
         self.attempts.remove(&key);
@@ -317,7 +331,8 @@ impl State {
 
     /// Ends the leases of some attempts; their tasks are open again.
     fn release(&mut self, ends: impl Fn(&Attempt) -> bool) -> Vec<Effect> {
-        let mut runs: Vec<String> = self.attempts.iter().filter(|(_, attempt)| ends(attempt)).map(|((run, _), _)| run.clone()).collect();
+        let mut runs: Vec<String> =
+            self.attempts.iter().filter(|(_, attempt)| ends(attempt)).map(|((run, _), _)| run.clone()).collect();
         self.attempts.retain(|_, attempt| !ends(attempt));
         runs.dedup();
         runs.into_iter().map(|run| Effect::Changed { run }).collect()

@@ -54,15 +54,14 @@ impl Run {
                 continue;
             }
             if let Some(source) = self.shard_source(index, split, view, shard) {
-                let work = Work::Export { split, view, shard, classes: classes(), hard: hard.clone(), weights: weights.clone(), source };
+                let work =
+                    Work::Export { split, view, shard, classes: classes(), hard: hard.clone(), weights: weights.clone(), source };
                 tasks.push(self.task(number, Stage::Export, part, work));
             }
         }
-        if block.detector.is_none() {
-            if let Some(source) = self.view_source(index, &[0], false) {
-                let work = Work::Detect { classes: classes(), hard: hard.clone(), weights: weights.clone(), source };
-                tasks.push(self.task(number, Stage::Detect, 0, work));
-            }
+        if let (None, Some(source)) = (&block.detector, self.view_source(index, &[0], false)) {
+            let work = Work::Detect { classes: classes(), hard: hard.clone(), weights: weights.clone(), source };
+            tasks.push(self.task(number, Stage::Detect, 0, work));
         }
     }
 
@@ -94,7 +93,8 @@ impl Run {
     /// Input of the next training round, when it is all there.
     fn train_source(&self, index: usize) -> Option<Source> {
         let epoch = self.blocks[index].epochs();
-        let views: Vec<u32> = if self.submission.spec.train.round_steps > 0 { (0..self.plan.views).collect() } else { vec![self.plan.view(epoch)] };
+        let views: Vec<u32> =
+            if self.submission.spec.train.round_steps > 0 { (0..self.plan.views).collect() } else { vec![self.plan.view(epoch)] };
         self.view_source(index, &views, self.plan.patience > 0)
     }
 

@@ -125,7 +125,12 @@ impl Run {
     /// Whether block `index` (from 0) is the network's last: by plan, or because too few classes stayed hard.
     pub fn is_last(&self, index: usize) -> bool {
         let by_plan = index + 1 >= self.plan.blocks as usize;
-        by_plan || self.blocks.get(index).and_then(|block| block.hard.as_ref()).is_some_and(|hard| !bloctrain_shared::decide::goes_on(hard))
+        by_plan
+            || self
+                .blocks
+                .get(index)
+                .and_then(|block| block.hard.as_ref())
+                .is_some_and(|hard| !bloctrain_shared::decide::goes_on(hard))
     }
 
     /// The whole network, once every block is frozen, validated and, but for the last, has its detector.
@@ -136,7 +141,8 @@ impl Run {
         }
         let frozen = |(index, block): (usize, &Block)| {
             let hard = block.hard.clone()?;
-            let (hard, detector) = if index == last { (Default::default(), None) } else { (hard, block.detector.clone()?.object) };
+            let (hard, detector) =
+                if index == last { (Default::default(), None) } else { (hard, block.detector.clone()?.object) };
             let number = u32::try_from(index + 1).ok()?;
             Some(FrozenBlock { block: number, classes: block.classes.clone(), hard, weights: block.weights()?.clone(), detector })
         };
@@ -233,7 +239,8 @@ impl Run {
                 let Some(block) = self.blocks.get_mut(index) else { return Vec::new() };
                 let unneeded = block.add_round(Round { checkpoint, metrics, kept: true }, finished, patience);
                 if block.frozen.is_some() && block.froze_differently() {
-                    self.notes.push(format!("block {} came out differently than before; what follows it is done again", index + 1));
+                    self.notes
+                        .push(format!("block {} came out differently than before; what follows it is done again", index + 1));
                     self.reset_after(index);
                 }
                 return unneeded;
@@ -272,7 +279,8 @@ impl Run {
         let mut sum = bloctrain_shared::metric::Confusion::new(block.classes.len());
         let fits = block.confusions.values().all(|confusion| sum.merge(confusion));
         if !fits {
-            self.state = RunState::Failed { message: format!("validation of block {} answered for another number of classes", index + 1) };
+            self.state =
+                RunState::Failed { message: format!("validation of block {} answered for another number of classes", index + 1) };
             return;
         }
         let hard = bloctrain_shared::decide::hard_classes(&self.submission.spec.hard_classes, &sum.by_class(&block.classes));
@@ -316,7 +324,8 @@ impl Run {
             Failure::Fatal { message } => self.state = RunState::Failed { message: format!("{task}: {message}") },
             Failure::Transient { message } => {
                 self.failures.push((task, format!("{worker}: {message}")));
-                let own: Vec<&str> = self.failures.iter().filter(|(failed, _)| *failed == task).map(|(_, message)| message.as_str()).collect();
+                let own: Vec<&str> =
+                    self.failures.iter().filter(|(failed, _)| *failed == task).map(|(_, message)| message.as_str()).collect();
                 if own.len() >= MAX_FAILURES {
                     self.state = RunState::Failed { message: format!("{task} failed {} times: {}", own.len(), own.join("; ")) };
                 }

@@ -24,7 +24,8 @@ fn submission(epochs: u32, patience: u32) -> Submission {
     spec.detector.policy = DetectorPolicy::Learned;
     let classes = (0..4).map(|class| class.to_string()).collect();
     let shape = ImageShape::new(1, 28, 28);
-    let dataset = DatasetInfo { name: "d".into(), digest: Digest::of(b"d"), classes, shape, train: 2000, validation: 1500, test: 500 };
+    let dataset =
+        DatasetInfo { name: "d".into(), digest: Digest::of(b"d"), classes, shape, train: 2000, validation: 1500, test: 500 };
     Submission { spec, dataset, arithmetic: ARITHMETIC_VERSION, backend: "cpu".into() }
 }
 
@@ -58,7 +59,11 @@ fn output(task: &Task, epochs: u32) -> Output {
     let name = format!("{}", task.id);
     match &task.work {
         Work::Train { round, .. } => {
-            let metrics = RoundMetrics { epochs: round + 1, validation_accuracy: Some(if *round == 1 { 0.9 } else { 0.5 }), ..RoundMetrics::default() };
+            let metrics = RoundMetrics {
+                epochs: round + 1,
+                validation_accuracy: Some(if *round == 1 { 0.9 } else { 0.5 }),
+                ..RoundMetrics::default()
+            };
             let checkpoint = Checkpoint { weights: object(format!("{name}.w")), optimizer: object(format!("{name}.o")) };
             Output::Train { checkpoint, finished: round + 1 >= epochs, metrics }
         }
@@ -91,7 +96,14 @@ fn summary() -> bloctrain_shared::summary::Summary {
     .expect("a summary")
 }
 
-fn report(state: &mut State, now: u64, worker: u64, task: &Task, lease_epoch: u64, result: Result<Output, Failure>) -> Result<Vec<Effect>, Rejected> {
+fn report(
+    state: &mut State,
+    now: u64,
+    worker: u64,
+    task: &Task,
+    lease_epoch: u64,
+    result: Result<Output, Failure>,
+) -> Result<Vec<Effect>, Rejected> {
     let report = Report { task: task.id, lease_epoch, seconds: 1.0, result };
     state.apply(now, Event::Reported { worker, run: task.run.clone(), report: Box::new(report) })
 }
@@ -113,8 +125,16 @@ fn a_run_goes_through_its_stages_in_order() {
     let (mut state, run, worker) = started(2, 0);
     let done = work(&mut state, worker, 2);
     let expected = [
-        "block1/train/0", "block1/train/1", "block1/validate/0", "block1/validate/1", "block1/export/0", "block1/export/1", "block1/export/2",
-        "block1/export/3", "block1/detect/0", "block2/train/0",
+        "block1/train/0",
+        "block1/train/1",
+        "block1/validate/0",
+        "block1/validate/1",
+        "block1/export/0",
+        "block1/export/1",
+        "block1/export/2",
+        "block1/export/3",
+        "block1/detect/0",
+        "block2/train/0",
     ];
     assert_eq!(done[..10], expected);
     assert_eq!(done.last().map(String::as_str), Some("finish/0"));

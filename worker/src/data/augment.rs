@@ -32,7 +32,15 @@ impl Draws {
 ///
 /// With augmentations the result depends on (seed, sample, view) alone. Cutout zeroes a square around a random centre,
 /// with a side of a quarter of the image's height.
-pub fn write_sample(dataset: &Dataset, split: SplitKind, sample: usize, augment: &[Augment], seed: u64, view: u32, out: &mut [f32]) {
+pub fn write_sample(
+    dataset: &Dataset,
+    split: SplitKind,
+    sample: usize,
+    augment: &[Augment],
+    seed: u64,
+    view: u32,
+    out: &mut [f32],
+) {
     let image = dataset.split(split).image(sample);
     normalise(image, dataset, out);
     if augment.is_empty() {

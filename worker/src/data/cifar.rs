@@ -10,7 +10,10 @@ const CIFAR10: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "d
 /// Reads CIFAR from a folder or from the folder that the published archive makes in it; `None` when it is not there.
 pub(super) fn open(folder: &Path) -> Result<Option<Dataset>, DataError> {
     let inside = |name: &str| [folder.to_owned(), folder.join(name)];
-    if let Some(at) = inside("cifar-10-batches-bin").iter().find(|at| at.join("data_batch_1.bin").exists() || at.join("test_batch.bin").exists()) {
+    if let Some(at) = inside("cifar-10-batches-bin")
+        .iter()
+        .find(|at| at.join("data_batch_1.bin").exists() || at.join("test_batch.bin").exists())
+    {
         let files: Vec<PathBuf> = (1..=5).map(|number| at.join(format!("data_batch_{number}.bin"))).collect();
         let names = names(&at.join("batches.meta.txt")).unwrap_or_else(|| CIFAR10.map(str::to_owned).to_vec());
         let train = read(&files, 1, names.len())?;
@@ -18,7 +21,8 @@ pub(super) fn open(folder: &Path) -> Result<Option<Dataset>, DataError> {
         return Ok(Some(Dataset::new("cifar10", names, SHAPE, train, test)));
     }
     if let Some(at) = inside("cifar-100-binary").iter().find(|at| at.join("train.bin").exists() && at.join("test.bin").exists()) {
-        let names = names(&at.join("fine_label_names.txt")).unwrap_or_else(|| (0..100).map(|class| format!("class{class}")).collect());
+        let names =
+            names(&at.join("fine_label_names.txt")).unwrap_or_else(|| (0..100).map(|class| format!("class{class}")).collect());
         let train = read(&[at.join("train.bin")], 2, names.len())?;
         let test = read(&[at.join("test.bin")], 2, names.len())?;
         return Ok(Some(Dataset::new("cifar100", names, SHAPE, train, test)));
@@ -40,7 +44,10 @@ fn read(files: &[PathBuf], label_bytes: usize, classes: usize) -> Result<Split, 
         let bytes = std::fs::read(path).map_err(|error| DataError::read(path, error))?;
         if bytes.is_empty() || bytes.len() % record != 0 {
             let whole = bytes.len() / record;
-            let problem = format!("it has {} bytes, not a whole number of {record}-byte records ({whole} are complete); the file is cut, fetch it again", bytes.len());
+            let problem = format!(
+                "it has {} bytes, not a whole number of {record}-byte records ({whole} are complete); the file is cut, fetch it again",
+                bytes.len()
+            );
             return Err(DataError::content(path, problem));
         }
         let own: Vec<u16> = bytes.chunks_exact(record).map(|record| u16::from(record[label_bytes - 1])).collect();
@@ -57,7 +64,9 @@ mod tests {
 
     fn write(folder: &Path, records: usize, change: impl Fn(&mut Vec<u8>)) {
         let file = |name: &str| {
-            let mut bytes: Vec<u8> = (0..records).flat_map(|record| std::iter::once((record % 10) as u8).chain((0..3072).map(|i| (i % 251) as u8))).collect();
+            let mut bytes: Vec<u8> = (0..records)
+                .flat_map(|record| std::iter::once((record % 10) as u8).chain((0..3072).map(|i| (i % 251) as u8)))
+                .collect();
             change(&mut bytes);
             std::fs::write(folder.join(name), bytes).expect("written");
         };

@@ -48,8 +48,9 @@ fn failed(what: &str, problem: impl Into<String>) -> DataError {
 /// # Errors
 /// When the name is unknown, the server cannot be reached, or a checksum differs (the file is then removed).
 pub fn get(name: &str, folder: &Path, mirror: Option<&str>, progress: &mut dyn FnMut(Progress)) -> Result<(), DataError> {
-    let published: &Published = registry::find(name)
-        .ok_or_else(|| failed(name, format!("there is no such data set; the names are {}", PUBLISHED.map(|set| set.name).join(", "))))?;
+    let published: &Published = registry::find(name).ok_or_else(|| {
+        failed(name, format!("there is no such data set; the names are {}", PUBLISHED.map(|set| set.name).join(", ")))
+    })?;
     std::fs::create_dir_all(folder).map_err(|error| DataError::read(folder, error))?;
     let base = mirror.unwrap_or(published.base).trim_end_matches('/');
     for file in published.files {
@@ -84,7 +85,10 @@ fn download(url: &str, target: &Path, file: &PublishedFile, progress: &mut dyn F
     Err(failed(url, format!("{problem}; what has arrived is kept, the same command goes on from there")))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a blocking download waits before it tries again; nothing else runs on this thread")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a blocking download waits before it tries again; nothing else runs on this thread"
+)]
 fn pause(attempt: u32) {
     std::thread::sleep(Duration::from_millis(200 * u64::from(attempt)));
 }
@@ -137,7 +141,10 @@ fn accept(part: &Path, target: &Path, file: &PublishedFile, url: &str) -> Result
     let found = md5_of(&bytes);
     if found != file.md5 {
         std::fs::remove_file(part).map_err(|error| DataError::read(part, error))?;
-        return Err(failed(url, format!("its MD5 is {found}, published is {}; the file was removed, try again or --mirror URL", file.md5)));
+        return Err(failed(
+            url,
+            format!("its MD5 is {found}, published is {}; the file was removed, try again or --mirror URL", file.md5),
+        ));
     }
     std::fs::rename(part, target).map_err(|error| DataError::read(target, error))
 }
@@ -179,8 +186,11 @@ mod tests {
         std::thread::spawn(move || {
             for behaviour in behaviours {
                 let (mut stream, _) = listener.accept().expect("a client");
-                let lines: Vec<String> = BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-                let range = lines.iter().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+                let lines: Vec<String> =
+                    BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+                let range = lines
+                    .iter()
+                    .find_map(|line| line.to_lowercase().strip_prefix("range: bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
                 let from = if matches!(behaviour, Behaviour::IgnoreRange) { 0 } else { range.unwrap_or(0) };
                 let status = match (behaviour, from) {
                     (Behaviour::NotFound, _) => "404 Not Found",

@@ -53,7 +53,10 @@ fn name(path: &Path) -> String {
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let read = std::fs::read_dir(folder).map_err(|error| DataError::read(folder, error))?;
-    let mut paths = read.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(|error| DataError::read(folder, error))?;
+    let mut paths = read
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| DataError::read(folder, error))?;
     paths.sort();
     Ok(paths)
 }
@@ -77,7 +80,8 @@ fn list(split: &Path, classes: &[String]) -> Result<Vec<(u16, PathBuf)>, DataErr
 
 fn decode(path: &Path) -> Result<DynamicImage, DataError> {
     let bytes = std::fs::read(path).map_err(|error| DataError::read(path, error))?;
-    image::load_from_memory(&bytes).map_err(|error| DataError::content(path, format!("it is not a readable PNG or JPEG image: {error}")))
+    image::load_from_memory(&bytes)
+        .map_err(|error| DataError::content(path, format!("it is not a readable PNG or JPEG image: {error}")))
 }
 
 fn is_gray(color: ColorType) -> bool {
@@ -101,7 +105,8 @@ pub fn read_image(path: &Path, shape: ImageShape) -> Result<Vec<u8>, DataError> 
     let image = decode(path)?;
     let (height, width) = (image.height() as usize, image.width() as usize);
     if (height, width) != (shape.height, shape.width) {
-        let problem = format!("the image is {width}x{height} pixels, the network takes {}x{}; resize it first", shape.width, shape.height);
+        let problem =
+            format!("the image is {width}x{height} pixels, the network takes {}x{}; resize it first", shape.width, shape.height);
         return Err(DataError::content(path, problem));
     }
     Ok(planes(&image, shape.channels))

@@ -7,7 +7,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Names of the four files, without `.gz`.
-pub(super) const FILES: [&str; 4] = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+pub(super) const FILES: [&str; 4] =
+    ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
 
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     [name.to_owned(), format!("{name}.gz")].iter().map(|name| folder.join(name)).find(|path| path.exists())
@@ -22,7 +23,10 @@ pub(super) fn open(folder: &Path) -> Result<Option<Dataset>, DataError> {
     let mut contents = Vec::new();
     for (name, path) in FILES.iter().zip(found) {
         let path = path.ok_or_else(|| {
-            DataError::read(&folder.join(name), std::io::Error::new(std::io::ErrorKind::NotFound, "it is missing, with or without .gz"))
+            DataError::read(
+                &folder.join(name),
+                std::io::Error::new(std::io::ErrorKind::NotFound, "it is missing, with or without .gz"),
+            )
         })?;
         let bytes = std::fs::read(&path).map_err(|error| DataError::read(&path, error))?;
         contents.push((path.clone(), unpack(&path, bytes)?));
@@ -47,7 +51,10 @@ pub(super) fn dataset(name: &str, contents: &[(PathBuf, Vec<u8>)]) -> Result<Dat
     let (train_shape, train_pixels) = images(&contents[0].0, &contents[0].1)?;
     let (test_shape, test_pixels) = images(&contents[2].0, &contents[2].1)?;
     if train_shape != test_shape {
-        return Err(DataError::content(&contents[2].0, format!("its images are {test_shape}, those of the training file {train_shape}")));
+        return Err(DataError::content(
+            &contents[2].0,
+            format!("its images are {test_shape}, those of the training file {train_shape}"),
+        ));
     }
     let (train_labels, test_labels) = (labels(&contents[1].0, &contents[1].1)?, labels(&contents[3].0, &contents[3].1)?);
     let classes = registry::idx_classes(name);
@@ -72,7 +79,10 @@ fn header<'a>(path: &Path, bytes: &'a [u8], dimensions: usize) -> Result<(Vec<us
     }
     let magic = [0, 0, 8, dimensions as u8];
     if bytes[..4] != magic {
-        return Err(DataError::content(path, format!("it starts with {:02x?}, an IDX file of this kind with {magic:02x?}", &bytes[..4])));
+        return Err(DataError::content(
+            path,
+            format!("it starts with {:02x?}, an IDX file of this kind with {magic:02x?}", &bytes[..4]),
+        ));
     }
     let word = |chunk: &[u8]| chunk.iter().fold(0_usize, |value, &byte| value << 8 | usize::from(byte));
     let sizes: Vec<usize> = bytes[4..start].chunks(4).map(word).collect();
@@ -80,7 +90,10 @@ fn header<'a>(path: &Path, bytes: &'a [u8], dimensions: usize) -> Result<(Vec<us
     let data = &bytes[start..];
     if expected != Some(data.len()) {
         let expected = expected.map_or_else(|| "more than fits in memory".to_owned(), |size| size.to_string());
-        return Err(DataError::content(path, format!("its header promises {expected} bytes of data, it has {}; the file is cut, fetch it again", data.len())));
+        return Err(DataError::content(
+            path,
+            format!("its header promises {expected} bytes of data, it has {}; the file is cut, fetch it again", data.len()),
+        ));
     }
     Ok((sizes, data))
 }
@@ -127,7 +140,10 @@ mod tests {
     #[test]
     fn plain_and_gzipped_files_are_read() {
         let dataset = Dataset::open(folder().path()).expect("reads");
-        assert_eq!((dataset.shape, dataset.train.len(), dataset.train.labels()), (ImageShape::new(1, 2, 3), 2, [4, 9].as_slice()));
+        assert_eq!(
+            (dataset.shape, dataset.train.len(), dataset.train.labels()),
+            (ImageShape::new(1, 2, 3), 2, [4, 9].as_slice())
+        );
     }
 
     #[test]

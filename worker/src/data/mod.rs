@@ -219,7 +219,10 @@ fn statistics(train: &Split, shape: ImageShape) -> (Vec<f32>, Vec<f32>) {
 
 pub(crate) fn check_labels(path: &Path, labels: &[u16], classes: usize) -> Result<(), DataError> {
     match labels.iter().position(|&label| usize::from(label) >= classes) {
-        Some(index) => Err(DataError::content(path, format!("record {index} has label {}, but there are {classes} classes (0 to {})", labels[index], classes - 1))),
+        Some(index) => Err(DataError::content(
+            path,
+            format!("record {index} has label {}, but there are {classes} classes (0 to {})", labels[index], classes - 1),
+        )),
         None => Ok(()),
     }
 }

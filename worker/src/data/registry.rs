@@ -80,7 +80,8 @@ pub fn find(name: &str) -> Option<&'static Published> {
 /// MD5 of the unpacked Fashion-MNIST training images, by which the data set is recognised.
 const FASHION_TRAIN_IMAGES: &str = "f4a8712d7a061bf5bd6d2ca38dc4d50a";
 
-const FASHION: [&str; 10] = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"];
+const FASHION: [&str; 10] =
+    ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"];
 
 /// Name of a data set in IDX files, recognised by its unpacked training images.
 pub(super) fn idx_name(train_images: &[u8]) -> &'static str {

@@ -74,9 +74,15 @@ impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C>
         }
     }
 
-    fn batch_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, epsilon: f32) -> [FloatTensor<Self>; 3] {
+    fn batch_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> [FloatTensor<Self>; 3] {
         let [output, mean, variance] = B::batch_norm(x.primitive.clone(), gamma.primitive.clone(), beta.primitive, epsilon);
-        let saved = BatchNormSaved { x: x.primitive, gamma: gamma.primitive, mean: mean.clone(), variance: variance.clone(), epsilon };
+        let saved =
+            BatchNormSaved { x: x.primitive, gamma: gamma.primitive, mean: mean.clone(), variance: variance.clone(), epsilon };
         let output = match BatchNormOp.prepare::<C>([x.node, gamma.node, beta.node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish(saved, output),
             OpsKind::UnTracked(prepared) => prepared.finish(output),

@@ -83,18 +83,33 @@ pub trait SpikingBackend: Backend {
     }
 
     /// Gradient of [`convolve`](Self::convolve) for `x`, from the gradient `[N, O, H', W']` of its output.
-    fn convolve_input_grad(x: FloatTensor<Self>, weight: FloatTensor<Self>, grad: FloatTensor<Self>, rule: ConvRule) -> FloatTensor<Self> {
+    fn convolve_input_grad(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        rule: ConvRule,
+    ) -> FloatTensor<Self> {
         reference::conv2d_input_grad::<Self>(x, weight, grad, rule)
     }
 
     /// Gradient of [`convolve`](Self::convolve) for `weight`.
-    fn convolve_weight_grad(x: FloatTensor<Self>, weight: FloatTensor<Self>, grad: FloatTensor<Self>, rule: ConvRule) -> FloatTensor<Self> {
+    fn convolve_weight_grad(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        rule: ConvRule,
+    ) -> FloatTensor<Self> {
         reference::conv2d_weight_grad::<Self>(x, weight, grad, rule)
     }
 
     /// Batch normalisation of `x [N, C, H, W]` with its own statistics over (N, H, W), scaled by `gamma [C]` and
     /// shifted by `beta [C]` (Ioffe and Szegedy 2015). Returns the result, the mean `[C]` and the biased variance `[C]`.
-    fn batch_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, epsilon: f32) -> [FloatTensor<Self>; 3] {
+    fn batch_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> [FloatTensor<Self>; 3] {
         reference::batch_norm::<Self>(x, gamma, beta, epsilon)
     }
 
@@ -109,7 +124,12 @@ pub trait SpikingBackend: Backend {
     }
 
     /// Gradients of [`neuron`](Self::neuron) for `x` and `leak` by back-propagation through time with the surrogate.
-    fn neuron_grad(x: FloatTensor<Self>, leak: FloatTensor<Self>, grad: FloatTensor<Self>, rule: NeuronRule) -> [FloatTensor<Self>; 2] {
+    fn neuron_grad(
+        x: FloatTensor<Self>,
+        leak: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        rule: NeuronRule,
+    ) -> [FloatTensor<Self>; 2] {
         reference::neuron_grad::<Self>(x, leak, grad, rule)
     }
 }
@@ -149,7 +169,12 @@ pub fn conv2d<B: SpikingBackend>(x: Tensor<B, 4>, weight: Tensor<B, 4>, rule: Co
 }
 
 /// [`SpikingBackend::batch_norm`] on tensors.
-pub fn batch_norm<B: SpikingBackend>(x: Tensor<B, 4>, gamma: Tensor<B, 1>, beta: Tensor<B, 1>, epsilon: f32) -> (Tensor<B, 4>, Tensor<B, 1>, Tensor<B, 1>) {
+pub fn batch_norm<B: SpikingBackend>(
+    x: Tensor<B, 4>,
+    gamma: Tensor<B, 1>,
+    beta: Tensor<B, 1>,
+    epsilon: f32,
+) -> (Tensor<B, 4>, Tensor<B, 1>, Tensor<B, 1>) {
     let [y, mean, variance] = B::batch_norm(lower(x), lower(gamma), lower(beta), epsilon);
     (lift(y), lift(mean), lift(variance))
 }

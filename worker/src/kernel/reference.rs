@@ -2,9 +2,9 @@
 
 use super::{BatchNormSaved, ConvRule, NeuronRule, lift, lower};
 use bloctrain_shared::spec::{Reset, Surrogate};
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{ConvOptions, FloatTensor};
-use burn::tensor::Tensor;
 
 fn options(rule: ConvRule) -> ConvOptions<2> {
     ConvOptions::new([rule.stride; 2], [rule.padding; 2], [1, 1], 1)
@@ -16,12 +16,22 @@ pub fn conv2d<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, rule: ConvR
 }
 
 /// See [`SpikingBackend::convolve_input_grad`](super::SpikingBackend::convolve_input_grad).
-pub fn conv2d_input_grad<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, grad: FloatTensor<B>, rule: ConvRule) -> FloatTensor<B> {
+pub fn conv2d_input_grad<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    rule: ConvRule,
+) -> FloatTensor<B> {
     B::conv2d_x_backward(x, weight, grad, options(rule))
 }
 
 /// See [`SpikingBackend::convolve_weight_grad`](super::SpikingBackend::convolve_weight_grad).
-pub fn conv2d_weight_grad<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, grad: FloatTensor<B>, rule: ConvRule) -> FloatTensor<B> {
+pub fn conv2d_weight_grad<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    rule: ConvRule,
+) -> FloatTensor<B> {
     B::conv2d_weight_backward(x, weight, grad, options(rule))
 }
 
@@ -36,7 +46,12 @@ fn sum_channels<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 1> {
 }
 
 /// See [`SpikingBackend::batch_norm`](super::SpikingBackend::batch_norm).
-pub fn batch_norm<B: Backend>(x: FloatTensor<B>, gamma: FloatTensor<B>, beta: FloatTensor<B>, epsilon: f32) -> [FloatTensor<B>; 3] {
+pub fn batch_norm<B: Backend>(
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    epsilon: f32,
+) -> [FloatTensor<B>; 3] {
     let (x, gamma, beta): (Tensor<B, 4>, Tensor<B, 1>, Tensor<B, 1>) = (lift(x), lift(gamma), lift(beta));
     let [n, _, h, w] = x.dims();
     let count = (n * h * w) as f64;
@@ -52,14 +67,16 @@ pub fn batch_norm<B: Backend>(x: FloatTensor<B>, gamma: FloatTensor<B>, beta: Fl
 /// `dx = gamma / sigma * (dy - mean(dy) - xhat * mean(dy * xhat))`.
 pub fn batch_norm_grad<B: Backend>(saved: BatchNormSaved<B>, grad: FloatTensor<B>) -> [FloatTensor<B>; 3] {
     let (x, grad): (Tensor<B, 4>, Tensor<B, 4>) = (lift(saved.x), lift(grad));
-    let (gamma, mean, variance): (Tensor<B, 1>, Tensor<B, 1>, Tensor<B, 1>) = (lift(saved.gamma), lift(saved.mean), lift(saved.variance));
+    let (gamma, mean, variance): (Tensor<B, 1>, Tensor<B, 1>, Tensor<B, 1>) =
+        (lift(saved.gamma), lift(saved.mean), lift(saved.variance));
     let [n, _, h, w] = x.dims();
     let count = (n * h * w) as f64;
     let inverse = variance.add_scalar(saved.epsilon).sqrt().recip();
     let normal = (x - per_channel(mean)) * per_channel(inverse.clone());
     let beta_grad = sum_channels(grad.clone());
     let gamma_grad = sum_channels(grad.clone() * normal.clone());
-    let centred = grad - per_channel(beta_grad.clone().div_scalar(count)) - normal * per_channel(gamma_grad.clone().div_scalar(count));
+    let centred =
+        grad - per_channel(beta_grad.clone().div_scalar(count)) - normal * per_channel(gamma_grad.clone().div_scalar(count));
     let x_grad = centred * per_channel(gamma * inverse);
     [lower(x_grad), lower(gamma_grad), lower(beta_grad)]
 }
@@ -95,7 +112,9 @@ fn derivative<B: Backend>(rule: NeuronRule, membrane: Tensor<B, 2>) -> Tensor<B,
     let v = membrane.sub_scalar(rule.threshold);
     let a = rule.width;
     match rule.surrogate {
-        Surrogate::Atan => v.mul_scalar(std::f32::consts::FRAC_PI_2 * a).powi_scalar(2).add_scalar(1.0).recip().mul_scalar(0.5 * a),
+        Surrogate::Atan => {
+            v.mul_scalar(std::f32::consts::FRAC_PI_2 * a).powi_scalar(2).add_scalar(1.0).recip().mul_scalar(0.5 * a)
+        }
         Surrogate::FastSigmoid => v.abs().mul_scalar(a).add_scalar(1.0).powi_scalar(2).recip(),
         Surrogate::Triangle => v.abs().div_scalar(a).neg().add_scalar(1.0).clamp_min(0.0).div_scalar(a),
         Surrogate::Rectangle => v.abs().lower_elem(a).float().mul_scalar(0.5 / a),
@@ -116,7 +135,12 @@ pub fn membranes<B: Backend>(x: Tensor<B, 2>, leak: Tensor<B, 1>, rule: NeuronRu
 ///
 /// With `dv[t] = leak * du[t+1]`: subtraction `du = ds σ' + dv (1 - θ σ')`, to zero `du = ds σ' + dv (1 - s - u σ')`;
 /// a detached reset drops the terms in σ' that multiply dv. `dx = du`, `dleak = Σ du[t] v[t-1]`.
-pub fn neuron_grad<B: Backend>(x: FloatTensor<B>, leak: FloatTensor<B>, grad: FloatTensor<B>, rule: NeuronRule) -> [FloatTensor<B>; 2] {
+pub fn neuron_grad<B: Backend>(
+    x: FloatTensor<B>,
+    leak: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    rule: NeuronRule,
+) -> [FloatTensor<B>; 2] {
     let (x, leak, grad): (Tensor<B, 2>, Tensor<B, 1>, Tensor<B, 2>) = (lift(x), lift(leak), lift(grad));
     let [steps, sites] = x.dims();
     let trace = run(&x, &leak, rule);

@@ -49,7 +49,8 @@ impl<B: SpikingBackend> FullNet<B> {
         for (index, part) in parts.iter().enumerate() {
             let number = u32::try_from(index + 1).map_err(|error| error.to_string())?;
             let net = load_block(spec, image, number, part.classes.len(), &part.weights, device)?;
-            let detector = part.detector.as_ref().map(|tensors| load_detector(&net, spec, number, tensors, device)).transpose()?;
+            let detector =
+                part.detector.as_ref().map(|tensors| load_detector(&net, spec, number, tensors, device)).transpose()?;
             blocks.push(LoadedBlock { net, classes: part.classes.clone(), hard: part.hard.clone(), detector });
         }
         Ok(Self { blocks, policy: spec.detector.policy })
@@ -106,7 +107,13 @@ impl<B: SpikingBackend> FullNet<B> {
     }
 }
 
-fn block_records<B: SpikingBackend>(block: &LoadedBlock<B>, probabilities: Vec<f32>, hard: Vec<f32>, body: Count, exit: Count) -> BlockRecords {
+fn block_records<B: SpikingBackend>(
+    block: &LoadedBlock<B>,
+    probabilities: Vec<f32>,
+    hard: Vec<f32>,
+    body: Count,
+    exit: Count,
+) -> BlockRecords {
     BlockRecords {
         classes: block.classes.clone(),
         probabilities,
@@ -122,14 +129,27 @@ fn block_records<B: SpikingBackend>(block: &LoadedBlock<B>, probabilities: Vec<f
 ///
 /// # Errors
 /// When the parameters do not fit.
-pub fn load_block<B: SpikingBackend>(spec: &RunSpec, image: ImageShape, number: u32, classes: usize, weights: &NamedTensors, device: &B::Device) -> Result<BlockNet<B>, String> {
+pub fn load_block<B: SpikingBackend>(
+    spec: &RunSpec,
+    image: ImageShape,
+    number: u32,
+    classes: usize,
+    weights: &NamedTensors,
+    device: &B::Device,
+) -> Result<BlockNet<B>, String> {
     let config = BlockConfig::new(spec, image, number, classes).map_err(|error| error.to_string())?;
     let mut net = BlockNet::new(&config, device).map_err(|error| error.to_string())?;
     net.store.load(weights).map_err(|error| format!("block {number}: {error}"))?;
     Ok(net)
 }
 
-fn load_detector<B: SpikingBackend>(net: &BlockNet<B>, spec: &RunSpec, number: u32, tensors: &NamedTensors, device: &B::Device) -> Result<DetectorNet<B>, String> {
+fn load_detector<B: SpikingBackend>(
+    net: &BlockNet<B>,
+    spec: &RunSpec,
+    number: u32,
+    tensors: &NamedTensors,
+    device: &B::Device,
+) -> Result<DetectorNet<B>, String> {
     let mut detector = DetectorNet::new(net.output(), spec.run.seed, number, device);
     detector.store.load(tensors).map_err(|error| format!("detector {number}: {error}"))?;
     Ok(detector)

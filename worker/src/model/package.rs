@@ -102,9 +102,14 @@ impl Package {
             std::fs::read(&path).map_err(|source| PackageError::Read { path, source })
         };
         let invalid = |name: &str, problem: String| PackageError::Invalid { path: folder.join(name), problem };
-        let manifest: Manifest = serde_json::from_slice(&read(MANIFEST)?).map_err(|error| invalid(MANIFEST, error.to_string()))?;
+        let manifest: Manifest =
+            serde_json::from_slice(&read(MANIFEST)?).map_err(|error| invalid(MANIFEST, error.to_string()))?;
         if manifest.format > key::FORMAT_VERSION {
-            let problem = format!("it has format {}, this program knows up to {}; use a newer bloctrain", manifest.format, key::FORMAT_VERSION);
+            let problem = format!(
+                "it has format {}, this program knows up to {}; use a newer bloctrain",
+                manifest.format,
+                key::FORMAT_VERSION
+            );
             return Err(invalid(MANIFEST, problem));
         }
         let bytes = read(TENSORS)?;

@@ -76,9 +76,25 @@ struct Client {
 ///
 /// # Errors
 /// When the coordinator refuses this worker for good.
-pub async fn serve(channel: Channel, name: String, backend: &str, engine: Engine, stop: watch::Receiver<bool>) -> Result<(), ClientError> {
+pub async fn serve(
+    channel: Channel,
+    name: String,
+    backend: &str,
+    engine: Engine,
+    stop: watch::Receiver<bool>,
+) -> Result<(), ClientError> {
     let rpc = WorkerServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
-    let mut client = Client { rpc, name, backend: backend.to_owned(), worker: 0, lease_ms: 10_000, engine, current: None, run: String::new(), stop };
+    let mut client = Client {
+        rpc,
+        name,
+        backend: backend.to_owned(),
+        worker: 0,
+        lease_ms: 10_000,
+        engine,
+        current: None,
+        run: String::new(),
+        stop,
+    };
     let (mut session, effects) = Session::start();
     let mut queue: VecDeque<Effect> = effects.into();
     while *session.phase() != Phase::Stopped || !queue.is_empty() {

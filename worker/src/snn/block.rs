@@ -67,7 +67,12 @@ impl BlockConfig {
     ///
     /// # Errors
     /// When the spec's network does not resolve.
-    pub fn new(spec: &RunSpec, image: ImageShape, number: u32, classes: usize) -> Result<Self, bloctrain_shared::spec::network::ResolveError> {
+    pub fn new(
+        spec: &RunSpec,
+        image: ImageShape,
+        number: u32,
+        classes: usize,
+    ) -> Result<Self, bloctrain_shared::spec::network::ResolveError> {
         let network = spec.network.resolve()?;
         let network = if spec.run.end_to_end { network.joined() } else { network };
         Ok(Self {
@@ -101,7 +106,8 @@ impl<B: SpikingBackend> BlockNet<B> {
     /// Names the layer that does not fit its input.
     pub fn new(config: &BlockConfig, device: &B::Device) -> Result<Self, ShapeError> {
         let geometry = trace(&config.network, config.image)?;
-        let missing = || ShapeError { block: config.index + 1, layer: "block".into(), problem: "the network has no such block".into() };
+        let missing =
+            || ShapeError { block: config.index + 1, layer: "block".into(), problem: "the network has no such block".into() };
         let block = config.network.blocks.get(config.index).ok_or_else(missing)?;
         let geometry = geometry.get(config.index).ok_or_else(missing)?;
         let mut store = Store::new(device, config.seed, config.index as u64);

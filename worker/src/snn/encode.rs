@@ -21,7 +21,14 @@ pub struct CodeSeed {
 ///
 /// `poisson`: each pixel spikes at each step with probability equal to its intensity. `latency`: intensity x > 0 spikes
 /// once, at step `round((1 - x) (T - 1))`. `direct` repeats the intensities.
-pub fn encode_batch(kind: EncodingKind, images: &[f32], shape: ImageShape, ids: &[u32], steps: usize, code: CodeSeed) -> Vec<f32> {
+pub fn encode_batch(
+    kind: EncodingKind,
+    images: &[f32],
+    shape: ImageShape,
+    ids: &[u32],
+    steps: usize,
+    code: CodeSeed,
+) -> Vec<f32> {
     let (batch, size) = (ids.len(), shape.len());
     let mut out = vec![0.0_f32; steps * batch * size];
     // Each (step, sample) frame is drawn from its own stream, so frames can be made in any order.

@@ -74,7 +74,13 @@ pub struct Head {
 
 impl Head {
     /// A classifier of `outputs` classes on `input`.
-    pub fn new<B: SpikingBackend>(store: &mut Store<B>, spec: &HeadSpec, input: ImageShape, outputs: usize, neuron: &NeuronSpec) -> Self {
+    pub fn new<B: SpikingBackend>(
+        store: &mut Store<B>,
+        spec: &HeadSpec,
+        input: ImageShape,
+        outputs: usize,
+        neuron: &NeuronSpec,
+    ) -> Self {
         let pool = Pool::new(input, spec.pool);
         let mut features = pool.features();
         let mut hidden = Vec::new();
@@ -91,7 +97,13 @@ impl Head {
     ///
     /// R is T where `per_step` asks for it. Otherwise R is 1: the readout is linear, so it is applied to the average
     /// over time.
-    pub fn forward<B: SpikingBackend>(&self, store: &Store<B>, pass: &mut Pass, spikes: Tensor<B, 4>, per_step: bool) -> Tensor<B, 3> {
+    pub fn forward<B: SpikingBackend>(
+        &self,
+        store: &Store<B>,
+        pass: &mut Pass,
+        spikes: Tensor<B, 4>,
+        per_step: bool,
+    ) -> Tensor<B, 3> {
         let batch = pass.batch;
         let mut binary = self.pool.is_identity();
         if self.hidden.is_empty() && !per_step {

@@ -76,7 +76,14 @@ impl NeuronUnit {
 }
 
 impl ConvUnit {
-    fn new<B: SpikingBackend>(store: &mut Store<B>, name: &str, input: ImageShape, spec: &LayerSpec, norm: Norm, gain: f32) -> Self {
+    fn new<B: SpikingBackend>(
+        store: &mut Store<B>,
+        name: &str,
+        input: ImageShape,
+        spec: &LayerSpec,
+        norm: Norm,
+        gain: f32,
+    ) -> Self {
         let LayerSpec::Conv { channels, kernel, stride } = *spec else { unreachable!("only called with convolutions") };
         let output = layer_output(spec, input).expect("shapes were checked when the spec was");
         let weight = store.weight(format!("{name}.weight"), &[channels, input.channels, kernel, kernel]);
@@ -124,7 +131,8 @@ impl ConvUnit {
                 let count = (frames * height * width) as f32;
                 let unbiased = count / (count - 1.0).max(1.0);
                 let variance_values = to_host(batch_variance).into_iter().map(|value| value * unbiased).collect();
-                let new = Statistics { mean_id: mean, variance_id: variance, mean: to_host(batch_mean), variance: variance_values };
+                let new =
+                    Statistics { mean_id: mean, variance_id: variance, mean: to_host(batch_mean), variance: variance_values };
                 pass.statistics.push(new);
                 y
             }
@@ -173,7 +181,14 @@ enum Kind {
 
 impl Layer {
     /// Builds a layer on `input`, with its parameters in `store`.
-    pub fn new<B: SpikingBackend>(store: &mut Store<B>, index: usize, spec: &LayerSpec, input: ImageShape, norm: Norm, neuron: &NeuronSpec) -> Self {
+    pub fn new<B: SpikingBackend>(
+        store: &mut Store<B>,
+        index: usize,
+        spec: &LayerSpec,
+        input: ImageShape,
+        norm: Norm,
+        neuron: &NeuronSpec,
+    ) -> Self {
         let name = format!("layer{}", index + 1);
         let theta = neuron.threshold;
         let kind = match *spec {
@@ -188,7 +203,13 @@ impl Layer {
                 let first_neuron = NeuronUnit::new(store, &format!("{name}.neuron1"), neuron);
                 let second = ConvUnit::new(store, &format!("{name}.conv2"), first.output, &conv(3, stride), norm, half);
                 let shortcut = ConvUnit::new(store, &format!("{name}.shortcut"), input, &conv(1, stride), norm, half);
-                Kind::Residual { first, first_neuron, second, shortcut, neuron: NeuronUnit::new(store, &format!("{name}.neuron2"), neuron) }
+                Kind::Residual {
+                    first,
+                    first_neuron,
+                    second,
+                    shortcut,
+                    neuron: NeuronUnit::new(store, &format!("{name}.neuron2"), neuron),
+                }
             }
             LayerSpec::Linear { features } => Kind::Linear {
                 linear: LinearUnit::new(store, &format!("{name}.linear"), input.len(), features),
@@ -265,7 +286,8 @@ fn dropout<B: SpikingBackend>(steps: usize, batch: usize, input: Flow<B>, p: f32
         let [_, channels, height, width] = x.dims();
         let mut rng = seed::rng(step_seed, "dropout", &[index]);
         let keep = 1.0 / (1.0 - p);
-        let mask: Vec<f32> = (0..batch * channels * height * width).map(|_| if rng.random::<f32>() < p { 0.0 } else { keep }).collect();
+        let mask: Vec<f32> =
+            (0..batch * channels * height * width).map(|_| if rng.random::<f32>() < p { 0.0 } else { keep }).collect();
         let sites = batch * channels * height * width;
         let mask: Tensor<B, 2> = Tensor::from_data(TensorData::new(mask, [1, sites]), &x.device());
         (x.reshape([repeats, sites]) * mask).reshape([repeats * batch, channels, height, width])

@@ -40,14 +40,15 @@ impl<B: Backend> Optimizer<B> {
     pub fn step(&mut self, values: Vec<(Tensor<B, 1>, bool)>, grads: Vec<Tensor<B, 1>>, rate: f64) -> Vec<Tensor<B, 1>> {
         self.step += 1;
         let pairs = values.into_iter().zip(grads).enumerate();
-        pairs.map(|(index, ((value, decay), grad))| {
-            let decay = if decay { self.weight_decay } else { 0.0 };
-            match self.kind {
-                OptimizerKind::Sgd => self.sgd(index, value, grad, rate, decay),
-                OptimizerKind::Adamw => self.adamw(index, value, grad, rate, decay),
-            }
-        })
-        .collect()
+        pairs
+            .map(|(index, ((value, decay), grad))| {
+                let decay = if decay { self.weight_decay } else { 0.0 };
+                match self.kind {
+                    OptimizerKind::Sgd => self.sgd(index, value, grad, rate, decay),
+                    OptimizerKind::Adamw => self.adamw(index, value, grad, rate, decay),
+                }
+            })
+            .collect()
     }
 
     /// `g += decay p`, `v = momentum v + g`, `p -= rate v` (PyTorch's form).
@@ -129,7 +130,12 @@ pub fn clip<B: Backend>(grads: Vec<Tensor<B, 1>>, limit: f64) -> (Vec<Tensor<B, 
 }
 
 /// Applies one optimiser step to tracked parameters.
-pub fn apply<B: AutodiffBackend>(params: &mut [Param<B>], optimizer: &mut Optimizer<B::InnerBackend>, grads: Vec<Tensor<B::InnerBackend, 1>>, rate: f64) {
+pub fn apply<B: AutodiffBackend>(
+    params: &mut [Param<B>],
+    optimizer: &mut Optimizer<B::InnerBackend>,
+    grads: Vec<Tensor<B::InnerBackend, 1>>,
+    rate: f64,
+) {
     let values = params.iter().map(|param| (param.value.clone().inner(), param.decay)).collect();
     let new = optimizer.step(values, grads, rate);
     for (param, value) in params.iter_mut().zip(new) {

@@ -116,8 +116,16 @@ impl<B: Backend> Store<B> {
 
     /// Everything by name, on the host.
     pub fn export(&self) -> Vec<NamedTensor> {
-        let param = |param: &Param<B>| NamedTensor { name: param.name.clone(), shape: param.shape.clone(), values: to_host(param.value.clone()) };
-        let buffer = |buffer: &Buffer| NamedTensor { name: buffer.name.clone(), shape: vec![buffer.values.len()], values: buffer.values.clone() };
+        let param = |param: &Param<B>| NamedTensor {
+            name: param.name.clone(),
+            shape: param.shape.clone(),
+            values: to_host(param.value.clone()),
+        };
+        let buffer = |buffer: &Buffer| NamedTensor {
+            name: buffer.name.clone(),
+            shape: vec![buffer.values.len()],
+            values: buffer.values.clone(),
+        };
         self.params.iter().map(param).chain(self.buffers.iter().map(buffer)).collect()
     }
 

@@ -110,7 +110,14 @@ impl Pass {
     }
 
     /// Counts a convolution on `input`.
-    pub(crate) fn count_conv<B: Backend>(&mut self, input: &Flow<B>, shape: ImageShape, channels: usize, kernel: usize, stride: usize) {
+    pub(crate) fn count_conv<B: Backend>(
+        &mut self,
+        input: &Flow<B>,
+        shape: ImageShape,
+        channels: usize,
+        kernel: usize,
+        stride: usize,
+    ) {
         let (steps, batch) = (self.steps, self.batch);
         let Some(count) = &mut self.count else { return };
         match input {
@@ -120,7 +127,8 @@ impl Pass {
                 let fan_out = conv_fan_out(shape, channels, kernel, stride);
                 let spikes = spikes_by_position(x, steps, batch, shape);
                 for (sum, map) in count.synops.iter_mut().zip(spikes.chunks(shape.area())) {
-                    *sum += map.iter().zip(&fan_out).map(|(&spikes, &fan_out)| f64::from(spikes) * f64::from(fan_out)).sum::<f64>();
+                    *sum +=
+                        map.iter().zip(&fan_out).map(|(&spikes, &fan_out)| f64::from(spikes) * f64::from(fan_out)).sum::<f64>();
                 }
             }
         }

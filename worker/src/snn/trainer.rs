@@ -8,8 +8,8 @@ use super::pass::{Mode, Pass};
 use crate::kernel::{SpikingBackend, memory};
 use bloctrain_shared::geometry::ShapeError;
 use bloctrain_shared::spec::{Loss, TrainSpec};
-use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::Tensor;
+use burn::tensor::backend::AutodiffBackend;
 
 /// A backend that can train: autodiff over a backend with the spiking operations.
 pub trait TrainingBackend: AutodiffBackend<InnerBackend: SpikingBackend> + SpikingBackend {}
@@ -78,7 +78,14 @@ impl<B: TrainingBackend> Trainer<B> {
     ///
     /// # Errors
     /// Whatever `next` answers instead of a micro-batch.
-    pub fn step<E>(&mut self, micro_batches: impl Iterator<Item = Result<Batch<B>, E>>, samples: usize, rate: f64, seed: u64, measure: bool) -> Result<StepMetrics, E> {
+    pub fn step<E>(
+        &mut self,
+        micro_batches: impl Iterator<Item = Result<Batch<B>, E>>,
+        samples: usize,
+        rate: f64,
+        seed: u64,
+        measure: bool,
+    ) -> Result<StepMetrics, E> {
         let before = memory::live();
         memory::reset_peak();
         let mut metrics = StepMetrics::default();
@@ -98,7 +105,14 @@ impl<B: TrainingBackend> Trainer<B> {
         Ok(metrics)
     }
 
-    fn backward(&mut self, batch: Batch<B>, samples: usize, seed: u64, measure: bool, metrics: &mut StepMetrics) -> Vec<Tensor<B::InnerBackend, 1>> {
+    fn backward(
+        &mut self,
+        batch: Batch<B>,
+        samples: usize,
+        seed: u64,
+        measure: bool,
+        metrics: &mut StepMetrics,
+    ) -> Vec<Tensor<B::InnerBackend, 1>> {
         let count = batch.labels.len();
         let mut pass = Pass::new(self.net.steps(), count, Mode::Train { seed }).with_rates(measure);
         let logits = self.net.forward(batch.input, &mut pass, self.spec.loss == Loss::Tet).logits;

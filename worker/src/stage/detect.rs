@@ -48,7 +48,8 @@ pub(super) fn run<B: TrainingBackend>(
     let pooling = DetectorNet::<B::InnerBackend>::new(block.output(), spec.run.seed, context.block, &executor.device);
     let mut reader = Reader::new(&context.prepared, spec, &executor.io, Split::Train, classes, source);
     let sizes = reader.sizes();
-    let positions: Vec<(usize, usize)> = sizes.iter().enumerate().flat_map(|(shard, &size)| (0..size).map(move |index| (shard, index))).collect();
+    let positions: Vec<(usize, usize)> =
+        sizes.iter().enumerate().flat_map(|(shard, &size)| (0..size).map(move |index| (shard, index))).collect();
     let thin = (positions.len() * pooling.width() * size_of::<f32>()).div_ceil(FEATURE_BYTES).max(1);
     let positions: Vec<(usize, usize)> = positions.into_iter().step_by(thin).collect();
     let samples = context.prepared.samples(Split::Train);
@@ -69,7 +70,13 @@ pub(super) fn run<B: TrainingBackend>(
 }
 
 /// Trains by AdamW with both kinds of samples weighing the same in sum.
-fn train<B: TrainingBackend>(mut net: DetectorNet<B>, features: &Features, epochs: u32, (seed, block): (u64, u32), control: &Control) -> Result<DetectorNet<B>, Stop> {
+fn train<B: TrainingBackend>(
+    mut net: DetectorNet<B>,
+    features: &Features,
+    epochs: u32,
+    (seed, block): (u64, u32),
+    control: &Control,
+) -> Result<DetectorNet<B>, Stop> {
     let spec = TrainSpec {
         epochs,
         batch: BATCH,
@@ -105,7 +112,13 @@ fn train<B: TrainingBackend>(mut net: DetectorNet<B>, features: &Features, epoch
     Ok(net)
 }
 
-fn loss<B: SpikingBackend>(net: &DetectorNet<B>, features: &Features, rows: &[usize], weights: [f32; 2], device: &B::Device) -> Tensor<B, 1> {
+fn loss<B: SpikingBackend>(
+    net: &DetectorNet<B>,
+    features: &Features,
+    rows: &[usize],
+    weights: [f32; 2],
+    device: &B::Device,
+) -> Tensor<B, 1> {
     let width = features.width;
     let values: Vec<f32> = rows.iter().flat_map(|&row| features.values[row * width..(row + 1) * width].iter().copied()).collect();
     let hard: Vec<bool> = rows.iter().map(|&row| features.hard[row]).collect();

@@ -42,7 +42,12 @@ pub(super) fn run<B: TrainingBackend>(
 pub(super) fn parts<B: TrainingBackend>(executor: &Executor<B>, blocks: &[FrozenBlock]) -> Result<Vec<BlockParts>, Failure> {
     let part = |block: &FrozenBlock| {
         let detector = block.detector.as_ref().map(|detector| executor.tensors(detector)).transpose()?;
-        Ok(BlockParts { classes: block.classes.clone(), hard: block.hard.clone(), weights: executor.tensors(&block.weights)?, detector })
+        Ok(BlockParts {
+            classes: block.classes.clone(),
+            hard: block.hard.clone(),
+            weights: executor.tensors(&block.weights)?,
+            detector,
+        })
     };
     blocks.iter().map(part).collect()
 }

@@ -82,7 +82,12 @@ fn meta(context: &Context, part: Part, dims: SpikeDims, weights: &ObjectRef, sou
         dims,
         blocks: inputs,
         dataset: context.submission.dataset.digest,
-        encoding: format!("{:?} T={} augment={augment:?} neuron={}", spec.encoding.kind, spec.encoding.steps, Digest::of_json(&spec.neuron)),
+        encoding: format!(
+            "{:?} T={} augment={augment:?} neuron={}",
+            spec.encoding.kind,
+            spec.encoding.steps,
+            Digest::of_json(&spec.neuron)
+        ),
         seed: spec.run.seed,
         split: part.split,
         view: part.view,

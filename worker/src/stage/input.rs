@@ -46,7 +46,14 @@ pub(super) struct Batch<B: SpikingBackend> {
 
 impl<'a> Reader<'a> {
     /// A reader over the samples of some classes.
-    pub(super) fn new(prepared: &'a Prepared, spec: &'a RunSpec, io: &'a Io, split: Split, classes: &LabelMap, source: &Source) -> Self {
+    pub(super) fn new(
+        prepared: &'a Prepared,
+        spec: &'a RunSpec,
+        io: &'a Io,
+        split: Split,
+        classes: &LabelMap,
+        source: &Source,
+    ) -> Self {
         let cached = match source {
             Source::Images => None,
             Source::Cache(shards) => Some(index_of(shards, split)),
@@ -75,12 +82,25 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Failure::InputLost`] for a damaged cached shard, naming it.
-    pub(super) fn batch<B: SpikingBackend>(&mut self, positions: &[(usize, usize)], view: u32, device: &B::Device) -> Result<Batch<B>, Failure> {
+    pub(super) fn batch<B: SpikingBackend>(
+        &mut self,
+        positions: &[(usize, usize)],
+        view: u32,
+        device: &B::Device,
+    ) -> Result<Batch<B>, Failure> {
         let ids: Vec<u32> = positions.iter().map(|&(shard, index)| self.shards[shard][index]).collect();
         let samples = self.prepared.samples(self.split);
         let dense = |id: &u32| self.classes.dense(samples.label(*id as usize)).map(usize::from);
-        let labels = ids.iter().map(dense).collect::<Option<Vec<usize>>>().ok_or_else(|| fatal("a sample of an unknown class was selected"))?;
-        let input = if self.cached.is_some() { self.cached_input(positions, view, device)? } else { self.image_input(&ids, view, device) };
+        let labels = ids
+            .iter()
+            .map(dense)
+            .collect::<Option<Vec<usize>>>()
+            .ok_or_else(|| fatal("a sample of an unknown class was selected"))?;
+        let input = if self.cached.is_some() {
+            self.cached_input(positions, view, device)?
+        } else {
+            self.image_input(&ids, view, device)
+        };
         Ok(Batch { input, labels, ids })
     }
 
@@ -118,12 +138,19 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn cached_input<B: SpikingBackend>(&mut self, positions: &[(usize, usize)], view: u32, device: &B::Device) -> Result<BlockInput<B>, Failure> {
+    fn cached_input<B: SpikingBackend>(
+        &mut self,
+        positions: &[(usize, usize)],
+        view: u32,
+        device: &B::Device,
+    ) -> Result<BlockInput<B>, Failure> {
         let mut rows: Vec<(Arc<SpikeShard>, usize)> = Vec::with_capacity(positions.len());
         for &(shard, index) in positions {
             rows.push((self.shard(view, shard)?, index));
         }
-        let Some(dims) = rows.first().map(|(shard, _)| shard.meta.dims) else { return Err(fatal("an empty batch was asked for")) };
+        let Some(dims) = rows.first().map(|(shard, _)| shard.meta.dims) else {
+            return Err(fatal("an empty batch was asked for"));
+        };
         let sizes = [dims.steps, rows.len(), dims.channels, dims.height, dims.width];
         Ok(BlockInput::Spikes(Tensor::from_data(TensorData::new(unpack(&rows, dims), sizes), device)))
     }
@@ -134,14 +161,17 @@ impl<'a> Reader<'a> {
             return Ok(Arc::clone(found));
         }
         let object = self.cached.as_ref().and_then(|cached| cached.get(&place));
-        let object = object.ok_or_else(|| fatal(format!("the task names no cached shard {shard} of view {view} of the {} split", self.split.name())))?;
+        let object = object.ok_or_else(|| {
+            fatal(format!("the task names no cached shard {shard} of view {view} of the {} split", self.split.name()))
+        })?;
         let read = Arc::new(self.io.block_on(cache::read(self.io.artefacts(), object))?);
         if read.ids != self.shards[shard] {
             let problem = "it lists other samples than its place in the data set".to_owned();
             return Err(Failure::InputLost { key: object.key.clone(), problem });
         }
         self.resident.push_back((place, Arc::clone(&read)));
-        while self.resident.iter().map(|(_, shard)| shard.packed.len()).sum::<usize>() > RESIDENT_BYTES && self.resident.len() > 1 {
+        while self.resident.iter().map(|(_, shard)| shard.packed.len()).sum::<usize>() > RESIDENT_BYTES && self.resident.len() > 1
+        {
             self.resident.pop_front();
         }
         Ok(read)

@@ -115,8 +115,12 @@ impl<B: TrainingBackend> Executor<B> {
         let context = Context { submission, prepared, run: task.run.clone(), block: task.id.block };
         match &task.work {
             Work::Train { classes, from, source, .. } => train::run(self, &context, classes, from.as_ref(), source, control),
-            Work::Validate { shard, classes, weights, source } => validate::run(self, &context, *shard, classes, weights, source, control),
-            Work::Detect { classes, hard, weights, source } => detect::run(self, &context, classes, hard, weights, source, control),
+            Work::Validate { shard, classes, weights, source } => {
+                validate::run(self, &context, *shard, classes, weights, source, control)
+            }
+            Work::Detect { classes, hard, weights, source } => {
+                detect::run(self, &context, classes, hard, weights, source, control)
+            }
             Work::Export { split, view, shard, classes, hard, weights, source } => {
                 let part = export::Part { split: *split, view: *view, shard: *shard };
                 export::run(self, &context, part, classes, hard, weights, source, control)
@@ -148,4 +152,3 @@ fn passed(control: &Control, done: usize, total: usize) -> Result<(), Stop> {
     control.set(Progress { done: done as u64, total: total as u64, ..Progress::default() });
     control.check()
 }
-

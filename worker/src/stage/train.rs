@@ -80,7 +80,11 @@ pub(super) fn run<B: TrainingBackend>(
     let first = trainer.optimizer.steps();
     let per_epoch = batches(&order(0), spec.train.batch).len() as u64;
     let total = per_epoch * u64::from(spec.train.epochs);
-    let last = if spec.train.round_steps == 0 { (first / per_epoch + 1) * per_epoch } else { (first + u64::from(spec.train.round_steps)).min(total) };
+    let last = if spec.train.round_steps == 0 {
+        (first / per_epoch + 1) * per_epoch
+    } else {
+        (first + u64::from(spec.train.round_steps)).min(total)
+    };
     let micro = if spec.train.micro_batch == 0 { spec.train.batch } else { spec.train.micro_batch };
     let begun = executor.seconds();
     let mut sums = Sums::default();
@@ -148,9 +152,16 @@ pub(super) fn run<B: TrainingBackend>(
 }
 
 /// The block in the state of a checkpoint: from memory when it is there, else from the store, else from the seed.
-fn take_trainer<B: TrainingBackend>(executor: &mut Executor<B>, context: &Context, classes: &LabelMap, from: Option<&Checkpoint>) -> Result<Trainer<B>, Failure> {
+fn take_trainer<B: TrainingBackend>(
+    executor: &mut Executor<B>,
+    context: &Context,
+    classes: &LabelMap,
+    from: Option<&Checkpoint>,
+) -> Result<Trainer<B>, Failure> {
     let wanted = |resident: &Resident<B>| {
-        resident.run == context.run && resident.block == context.block && from.is_some_and(|from| from.weights.digest == resident.weights)
+        resident.run == context.run
+            && resident.block == context.block
+            && from.is_some_and(|from| from.weights.digest == resident.weights)
     };
     if let Some(resident) = executor.resident.take().filter(wanted) {
         return Ok(resident.trainer);
@@ -159,7 +170,8 @@ fn take_trainer<B: TrainingBackend>(executor: &mut Executor<B>, context: &Contex
     let config = BlockConfig::new(spec, context.submission.dataset.shape, context.block, classes.len()).map_err(fatal)?;
     let mut trainer = Trainer::new(&config, &spec.train, &executor.device).map_err(fatal)?;
     if let Some(from) = from {
-        let lost = |object: &bloctrain_shared::task::ObjectRef, problem: String| Failure::InputLost { key: object.key.clone(), problem };
+        let lost =
+            |object: &bloctrain_shared::task::ObjectRef, problem: String| Failure::InputLost { key: object.key.clone(), problem };
         let weights = executor.tensors(&from.weights)?;
         trainer.net.store.load(&weights).map_err(|error| lost(&from.weights, error.to_string()))?;
         crate::snn::optim::track(&mut trainer.net.store.params);
@@ -172,7 +184,12 @@ fn take_trainer<B: TrainingBackend>(executor: &mut Executor<B>, context: &Contex
 }
 
 /// Writes a checkpoint; gives the weights back for validation.
-fn save<B: TrainingBackend>(executor: &Executor<B>, context: &Context, trainer: &Trainer<B>, step: u64) -> Result<(Checkpoint, NamedTensors), Failure> {
+fn save<B: TrainingBackend>(
+    executor: &Executor<B>,
+    context: &Context,
+    trainer: &Trainer<B>,
+    step: u64,
+) -> Result<(Checkpoint, NamedTensors), Failure> {
     let weights = NamedTensors { tensors: trainer.net.store.export(), metadata: BTreeMap::new() };
     let moments = trainer.optimizer.export(&trainer.net.store.params);
     let optimizer = NamedTensors { tensors: moments, metadata: BTreeMap::from([("step".to_owned(), step.to_string())]) };
@@ -180,7 +197,8 @@ fn save<B: TrainingBackend>(executor: &Executor<B>, context: &Context, trainer: 
         let bytes: Bytes = tensors.encode().map_err(fatal)?;
         executor.io.put(&key::checkpoint(&context.run, context.block, part, Digest::of(&bytes)), bytes)
     };
-    let checkpoint = Checkpoint { weights: put(CheckpointPart::Weights, &weights)?, optimizer: put(CheckpointPart::Optimizer, &optimizer)? };
+    let checkpoint =
+        Checkpoint { weights: put(CheckpointPart::Weights, &weights)?, optimizer: put(CheckpointPart::Optimizer, &optimizer)? };
     Ok((checkpoint, weights))
 }
 
@@ -196,7 +214,15 @@ fn validation_accuracy<B: TrainingBackend>(
     if spec.train.patience == 0 {
         return Ok(None);
     }
-    let net = crate::model::network::load_block(spec, context.submission.dataset.shape, context.block, classes.len(), weights, &executor.device).map_err(fatal)?;
+    let net = crate::model::network::load_block(
+        spec,
+        context.submission.dataset.shape,
+        context.block,
+        classes.len(),
+        weights,
+        &executor.device,
+    )
+    .map_err(fatal)?;
     let mut sum = bloctrain_shared::metric::Confusion::new(classes.len());
     for shard in 0..context.prepared.shards(Split::Validation).len() {
         let shard = u32::try_from(shard).map_err(fatal)?;

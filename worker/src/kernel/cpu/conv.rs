@@ -24,7 +24,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new([frames, channels, height, width]: [usize; 4], [outputs, _, kernel, _]: [usize; 4], rule: ConvRule) -> Self {
+    pub(super) fn new(
+        [frames, channels, height, width]: [usize; 4],
+        [outputs, _, kernel, _]: [usize; 4],
+        rule: ConvRule,
+    ) -> Self {
         let positions = |size: usize| (size + 2 * rule.padding - kernel) / rule.stride + 1;
         let (out_height, out_width) = (positions(height), positions(width));
         let group = POSITIONS.div_ceil((out_height * out_width).max(1)).clamp(1, frames.max(1));

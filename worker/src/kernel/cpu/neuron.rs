@@ -57,9 +57,15 @@ pub(super) fn backward(shape: [usize; 2], x: &[f32], leak: f32, grad: &[f32], ru
     // One loop per surrogate, so that the innermost loop has no branch.
     match rule.surrogate {
         Surrogate::Atan => backward_with(shape, x, leak, grad, rule, |v| surrogate_derivative(Surrogate::Atan, rule.width, v)),
-        Surrogate::FastSigmoid => backward_with(shape, x, leak, grad, rule, |v| surrogate_derivative(Surrogate::FastSigmoid, rule.width, v)),
-        Surrogate::Triangle => backward_with(shape, x, leak, grad, rule, |v| surrogate_derivative(Surrogate::Triangle, rule.width, v)),
-        Surrogate::Rectangle => backward_with(shape, x, leak, grad, rule, |v| surrogate_derivative(Surrogate::Rectangle, rule.width, v)),
+        Surrogate::FastSigmoid => {
+            backward_with(shape, x, leak, grad, rule, |v| surrogate_derivative(Surrogate::FastSigmoid, rule.width, v))
+        }
+        Surrogate::Triangle => {
+            backward_with(shape, x, leak, grad, rule, |v| surrogate_derivative(Surrogate::Triangle, rule.width, v))
+        }
+        Surrogate::Rectangle => {
+            backward_with(shape, x, leak, grad, rule, |v| surrogate_derivative(Surrogate::Rectangle, rule.width, v))
+        }
     }
 }
 

@@ -27,7 +27,13 @@ fn plane(values: &[f32], index: usize, area: usize) -> &[f32] {
 }
 
 /// Normalised values, means and biased variances of `x [N, C, H, W]`.
-pub(super) fn forward([n, c, h, w]: [usize; 4], x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+pub(super) fn forward(
+    [n, c, h, w]: [usize; 4],
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    epsilon: f32,
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let area = h * w;
     let count = (n * area) as f64;
     let statistics: Vec<(f32, f32)> = (0..c)
@@ -36,7 +42,8 @@ pub(super) fn forward([n, c, h, w]: [usize; 4], x: &[f32], gamma: &[f32], beta: 
             let planes = || (0..n).map(|frame| plane(x, frame * c + channel, area));
             let mean = planes().map(|plane| lanes(plane, |_, value| value)).sum::<f64>() / count;
             let centre = mean as f32;
-            let variance = planes().map(|plane| lanes(plane, |_, value| (value - centre) * (value - centre))).sum::<f64>() / count;
+            let variance =
+                planes().map(|plane| lanes(plane, |_, value| (value - centre) * (value - centre))).sum::<f64>() / count;
             (centre, variance as f32)
         })
         .collect();
@@ -53,7 +60,13 @@ pub(super) fn forward([n, c, h, w]: [usize; 4], x: &[f32], gamma: &[f32], beta: 
 }
 
 /// Gradients for x, gamma and beta.
-pub(super) fn backward([n, c, h, w]: [usize; 4], x: &[f32], gamma: &[f32], saved: &Statistics<'_>, grad: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+pub(super) fn backward(
+    [n, c, h, w]: [usize; 4],
+    x: &[f32],
+    gamma: &[f32],
+    saved: &Statistics<'_>,
+    grad: &[f32],
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let area = h * w;
     let count = (n * area) as f64;
     let inverse = |channel: usize| 1.0 / (saved.variance[channel] + saved.epsilon).sqrt();
@@ -76,7 +89,8 @@ pub(super) fn backward([n, c, h, w]: [usize; 4], x: &[f32], gamma: &[f32], saved
             let channel = index % c;
             let (mean, inverse) = (saved.mean[channel], inverse(channel));
             let scale = gamma[channel] * inverse;
-            let (gamma_mean, beta_mean) = ((f64::from(sums[channel].0) / count) as f32, (f64::from(sums[channel].1) / count) as f32);
+            let (gamma_mean, beta_mean) =
+                ((f64::from(sums[channel].0) / count) as f32, (f64::from(sums[channel].1) / count) as f32);
             for ((x_grad, &x), &grad) in x_grad.iter_mut().zip(x).zip(grad) {
                 *x_grad = scale * (grad - beta_mean - (x - mean) * inverse * gamma_mean);
             }
