@@ -21,4 +21,4 @@ train:
 
 # Golden vectors, anew from SpikingJelly and PyTorch (needs `pip install torch spikingjelly`)
 golden:
-    python3 scripts/make_golden_vectors.py worker/tests/golden/neurons.json
+    python3 scripts/make_golden_vectors.py worker/tests/golden
