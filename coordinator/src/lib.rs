@@ -1,6 +1,6 @@
 //! The coordinator of bloctrain: plans a run, hands out its tasks, keeps its state.
 //!
-//! [`run`] decides (pure), [`driver`] performs, [`store`] remembers, [`rpc`] speaks. [`App`] puts them together: the same
+//! [`run`] decides (pure), [`driver`] performs, [`store`] remembers, `rpc` speaks. [`App`] puts them together: the same
 //! services serve workers and clients of this process through an in-memory channel, and later those of other machines.
 //! This crate never links a tensor library.
 

@@ -60,7 +60,10 @@ fn bptt_of_two_layers_agrees_with_an_unrolled_reference() {
         let x: Vec<f64> = x[step * inputs..(step + 1) * inputs].iter().map(|&x| x.into()).collect();
         let (u1, s1) = fire(&mut v1, affine(&params[0], &params[1], &x));
         let (u2, s2) = fire(&mut v2, affine(&params[2], &params[3], &s1));
-        (u1s.push(u1), s1s.push(s1), u2s.push(u2), s2s.push(s2));
+        u1s.push(u1);
+        s1s.push(s1);
+        u2s.push(u2);
+        s2s.push(s2);
     }
     assert!(s2s.iter().flatten().any(|s| *s == 1.0), "the second layer has to fire for the test to mean something");
     let mean: Vec<f64> = (0..outputs).map(|o| s2s.iter().map(|s| s[o]).sum::<f64>() / steps as f64).collect();

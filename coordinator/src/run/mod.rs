@@ -1,7 +1,7 @@
 //! The runs of a coordinator as a pure state machine: no clock, no randomness, no I/O, no protobuf.
 //!
-//! [`State::apply`] takes an event and answers with effects. What lasts is in [`Durable`](record::Durable) and changes by
-//! [`Record`](record::Record)s only, each of which is an [`Effect::Persist`]; workers and leases are not durable: after a
+//! [`State::apply`] takes an event and answers with effects. What lasts is in [`Durable`] and changes by
+//! [`Record`]s only, each of which is an [`Effect::Persist`]; workers and leases are not durable: after a
 //! restart every lease is old (its epoch's upper half counts openings).
 //!
 //! Invariants: R-1 a committed task is refused ([`Rejected::Committed`]); R-3 an old lease is refused

@@ -1,7 +1,7 @@
 //! The operations of spiking layers, one implementation per backend.
 //!
 //! [`SpikingBackend`] adds three operations to a burn backend: convolution, batch normalisation over (T, B, H, W), and
-//! the multi-step neuron, each with its own backward pass. [`reference`] has them in plain tensor operations, which is
+//! the multi-step neuron, each with its own backward pass. [`mod@reference`] has them in plain tensor operations, which is
 //! what GPU backends use; [`cpu`] overrides them for the Flex backend; [`autodiff`] connects them to burn's autodiff.
 //! Nothing above this folder knows which one runs. Results do not depend on the number of threads.
 
