@@ -1,7 +1,7 @@
 //! The nouns and the pure rules of `bloctrain`.
 //!
 //! One ladder of words runs through the whole project:
-//! [`RunSpec`](spec::RunSpec) (asked) → [`Plan`](plan::Plan) (derived, pure) → stage (block × kind) →
+//! [`RunSpec`] (asked) → [`Plan`](plan::Plan) (derived, pure) → stage (block × kind) →
 //! [`Task`](task::Task) (a pure function of named inputs) → attempt (one worker, one lease) →
 //! [`Report`](task::Report) (what a worker claims) → commit (what the coordinator accepted).
 //!
