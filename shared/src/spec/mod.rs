@@ -58,7 +58,8 @@ pub struct DataSpec {
     pub validation_fraction: f64,
     /// Augmentations of training images.
     pub augment: Vec<Augment>,
-    /// Augmented versions of every sample that a spike cache holds, cycled over epochs.
+    /// Augmented versions of every sample that a spike cache holds, cycled over epochs. Training on images augments anew
+    /// in every epoch.
     pub views: u32,
 }
 

@@ -115,11 +115,11 @@ impl Client {
         match effect {
             Effect::Register => self.register().await.map(Some),
             Effect::Ask => self.ask().await.map(Some),
-            Effect::Start(task) => {
+            Effect::Start { task, lease_epoch } => {
                 let control = Control::default();
                 let job = Job { task: (*task).clone(), control: control.clone() };
-                let lease_epoch = self.current.take().map_or(0, |(_, lease_epoch, _)| lease_epoch);
                 self.engine.jobs.send(job).map_err(|_| ClientError::EngineGone)?;
+                self.run.clone_from(&task.run);
                 self.current = Some((*task, lease_epoch, control));
                 Ok(None)
             }
@@ -164,11 +164,7 @@ impl Client {
         match answer.map(|response| response.into_inner().grant) {
             Ok(None) => Ok(Event::NothingToDo),
             Ok(Some(grant)) => match from_grant(grant) {
-                Ok((task, lease_epoch)) => {
-                    self.run.clone_from(&task.run);
-                    self.current = Some((task.clone(), lease_epoch, Control::default()));
-                    Ok(Event::Granted { task: Box::new(task), lease_epoch })
-                }
+                Ok((task, lease_epoch)) => Ok(Event::Granted { task: Box::new(task), lease_epoch }),
                 Err(error) => Err(ClientError::Refused(error.to_string())),
             },
             Err(status) => self.failed(&status).await,

@@ -71,7 +71,12 @@ pub enum Effect {
     /// Ask for a task.
     Ask,
     /// Begin the work.
-    Start(Box<Task>),
+    Start {
+        /// The task.
+        task: Box<Task>,
+        /// Epoch of its lease.
+        lease_epoch: u64,
+    },
     /// Make the running work return soon.
     Interrupt,
     /// Send a report.
@@ -121,7 +126,7 @@ fn next(phase: &Phase, event: Event) -> Result<(Phase, Vec<Effect>), Rejected> {
         (Phase::Registering, Event::Registered) => Ok((Phase::Asking, vec![Effect::Ask])),
         (Phase::Registering, Event::CallFailed | Event::Forgotten) => Ok((Phase::Registering, vec![Effect::Register])),
         (Phase::Asking, Event::Granted { task, lease_epoch }) => {
-            Ok((Phase::Working { task: task.id, lease_epoch, revoked: false }, vec![Effect::Start(task)]))
+            Ok((Phase::Working { task: task.id, lease_epoch, revoked: false }, vec![Effect::Start { task, lease_epoch }]))
         }
         (Phase::Asking, Event::NothingToDo | Event::CallFailed) => Ok((Phase::Asking, vec![Effect::Ask])),
         (Phase::Asking, Event::Forgotten) => Ok((Phase::Registering, vec![Effect::Register])),
@@ -164,7 +169,10 @@ mod tests {
         let (mut session, effects) = Session::start();
         assert_eq!(effects, [Effect::Register]);
         assert_eq!(session.apply(Event::Registered), Ok(vec![Effect::Ask]));
-        assert_eq!(session.apply(Event::Granted { task: task(), lease_epoch: 3 }), Ok(vec![Effect::Start(task())]));
+        assert_eq!(
+            session.apply(Event::Granted { task: task(), lease_epoch: 3 }),
+            Ok(vec![Effect::Start { task: task(), lease_epoch: 3 }])
+        );
         session
     }
 

@@ -97,8 +97,8 @@ pub(super) fn run<B: TrainingBackend>(
         }
         let Some((_, order)) = &current else { return Err(fatal("an epoch has no order").into()) };
         let positions = batches(order, spec.train.batch)[(step % per_epoch) as usize];
-        // A view is a property of the cache; images are augmented anew in every epoch's view, as the cache would.
-        let view = epoch % views;
+        // A cache holds some views and cycles them; images are augmented anew in every epoch.
+        let view = if *source == Source::Images { epoch } else { epoch % views };
         let step_seed = seed::rng(spec.run.seed, "step", &[context.block.into(), step]).next_u64();
         let rate = learning_rate(&spec.train, step, per_epoch);
         let device = executor.device.clone();
