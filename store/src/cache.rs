@@ -1,17 +1,30 @@
 //! The spike cache: one Arrow IPC file per shard, addressed by the digest of everything that determines it.
 //!
-//! A JSON manifest is written after the data: a shard without one is not complete and does not count. Shards are shared
-//! between runs; which of them some run still names is for the caller to know.
+//! Columns: `sample_id: uint32`, `label: uint16`, `view: uint32`, `spikes: fixed_size_binary`, the last packed as
+//! [`bloctrain_shared::spike`] says. The schema's metadata has dimensions, digests and the encoder's seed. A JSON manifest
+//! is written after the data: a shard without one is not complete and does not count.
 
-use crate::arrow;
-use crate::error::StoreError;
-use crate::object::Artefacts;
+use crate::object::{Artefacts, StoreError};
+use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch, UInt16Array, UInt32Array};
+use arrow_buffer::Buffer;
+use arrow_ipc::reader::FileReader;
+use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
+use arrow_ipc::{CompressionType, MetadataVersion};
+use arrow_schema::{ArrowError, DataType, Field, Schema};
 use bloctrain_shared::spike::SpikeDims;
 use bloctrain_shared::task::{ObjectRef, Split};
 use bloctrain_shared::{Digest, key};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
+use std::io::Cursor;
+use std::sync::Arc;
+
+/// Samples in one record batch.
+const ROWS: usize = 128;
+
+/// Name of the schema's metadata entry that holds the [`CacheMeta`].
+const META: &str = "bloctrain";
 
 /// What determines a cached shard, apart from the samples in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,21 +83,105 @@ pub struct CacheManifest {
     pub meta: CacheMeta,
 }
 
+fn schema(meta: &CacheMeta) -> Result<Schema, ArrowError> {
+    let width = i32::try_from(meta.dims.packed_bytes()).map_err(|error| ArrowError::InvalidArgumentError(error.to_string()))?;
+    let json = |error: serde_json::Error| ArrowError::InvalidArgumentError(error.to_string());
+    let text = |pair: (&str, String)| (pair.0.to_owned(), pair.1);
+    let SpikeDims { steps, channels, height, width: columns } = meta.dims;
+    let metadata: HashMap<String, String> = [
+        (META, serde_json::to_string(meta).map_err(json)?),
+        ("dims", format!("T={steps} C={channels} H={height} W={columns}")),
+        ("layout", "order T, H, W, ceil(C / 8) bytes; channel c is bit c % 8 (least significant first) of byte c / 8".to_owned()),
+        ("block_digest", meta.blocks.last().map(Digest::to_string).unwrap_or_default()),
+        ("dataset_digest", meta.dataset.to_string()),
+        ("encoder_seed", meta.seed.to_string()),
+    ]
+    .map(text)
+    .into();
+    let fields = vec![
+        Field::new("sample_id", DataType::UInt32, false),
+        Field::new("label", DataType::UInt16, false),
+        Field::new("view", DataType::UInt32, false),
+        Field::new("spikes", DataType::FixedSizeBinary(width), false),
+    ];
+    Ok(Schema::new_with_metadata(fields, metadata))
+}
+
+/// A shard as an Arrow IPC file.
+///
+/// # Errors
+/// When the lengths of its columns do not fit each other.
+pub fn encode(shard: &SpikeShard) -> Result<Bytes, ArrowError> {
+    let width = shard.meta.dims.packed_bytes();
+    if shard.labels.len() != shard.ids.len() || shard.packed.len() != shard.ids.len() * width {
+        return Err(ArrowError::InvalidArgumentError("ids, labels and spikes have different lengths".into()));
+    }
+    let schema = Arc::new(schema(&shard.meta)?);
+    // Metadata of a schema is a hash map; one entry order per process would make bytes differ between processes, but
+    // arrow sorts it when it writes.
+    let options = IpcWriteOptions::try_new(8, false, MetadataVersion::V5)?.try_with_compression(Some(CompressionType::ZSTD))?;
+    let mut writer = FileWriter::try_new_with_options(Vec::new(), &schema, options)?;
+    let rows: Vec<usize> = (0..shard.ids.len()).step_by(ROWS).collect();
+    for first in rows {
+        let last = (first + ROWS).min(shard.ids.len());
+        let spikes = Buffer::from(&shard.packed[first * width..last * width]);
+        let spikes = FixedSizeBinaryArray::try_new(width as i32, spikes, None)?;
+        let batch = RecordBatch::try_new(
+            Arc::clone(&schema),
+            vec![
+                Arc::new(UInt32Array::from(shard.ids[first..last].to_vec())),
+                Arc::new(UInt16Array::from(shard.labels[first..last].to_vec())),
+                Arc::new(UInt32Array::from(vec![shard.meta.view; last - first])),
+                Arc::new(spikes),
+            ],
+        )?;
+        writer.write(&batch)?;
+    }
+    writer.finish()?;
+    writer.into_inner().map(Bytes::from)
+}
+
+/// Reads an Arrow IPC file back.
+///
+/// # Errors
+/// When it is not a cached shard, or its columns contradict its metadata.
+pub fn decode(bytes: Bytes) -> Result<SpikeShard, ArrowError> {
+    let wrong = |problem: &str| ArrowError::ParseError(problem.to_owned());
+    let reader = FileReader::try_new(Cursor::new(bytes), None)?;
+    let meta = reader.schema().metadata().get(META).cloned().ok_or_else(|| wrong("its schema has no bloctrain metadata"))?;
+    let meta: CacheMeta = serde_json::from_str(&meta).map_err(|error| wrong(&error.to_string()))?;
+    let width = meta.dims.packed_bytes();
+    let mut shard = SpikeShard { meta, ids: Vec::new(), labels: Vec::new(), packed: Vec::new() };
+    for batch in reader {
+        let batch = batch?;
+        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| wrong(&format!("it has no column `{name}`")));
+        let ids = column("sample_id")?.as_any().downcast_ref::<UInt32Array>().ok_or_else(|| wrong("sample_id is not uint32"))?;
+        let labels = column("label")?.as_any().downcast_ref::<UInt16Array>().ok_or_else(|| wrong("label is not uint16"))?;
+        let spikes =
+            column("spikes")?.as_any().downcast_ref::<FixedSizeBinaryArray>().ok_or_else(|| wrong("spikes are not binary"))?;
+        if spikes.value_length() as usize != width {
+            return Err(wrong("the spikes do not have the stated dimensions"));
+        }
+        shard.ids.extend(ids.values());
+        shard.labels.extend(labels.values());
+        (0..spikes.len()).for_each(|row| shard.packed.extend_from_slice(spikes.value(row)));
+    }
+    Ok(shard)
+}
+
 /// Writes a shard and then its manifest.
 ///
 /// # Errors
-/// [`StoreError::Invalid`] when the shard contradicts itself, else when the store cannot be written.
+/// When the store cannot be written.
 pub async fn write(store: &Artefacts, shard: &SpikeShard) -> Result<CacheManifest, StoreError> {
     let identity = shard.meta.identity(&shard.ids);
-    let (data_key, manifest_key) = (key::cache_data(identity), key::cache_manifest(identity));
-    let bytes =
-        arrow::encode(shard).map_err(|error| StoreError::Invalid { key: data_key.clone(), problem: error.to_string() })?;
+    let data_key = key::cache_data(identity);
+    let bytes = encode(shard).map_err(|error| StoreError::Damaged { key: data_key.clone(), problem: error.to_string() })?;
     let object = store.put(&data_key, bytes).await?;
     let uncompressed_bytes = shard.packed.len() as u64;
     let manifest = CacheManifest { object, samples: shard.ids.len(), uncompressed_bytes, meta: shard.meta.clone() };
-    let json = serde_json::to_vec_pretty(&manifest);
-    let json = json.map_err(|error| StoreError::Invalid { key: manifest_key.clone(), problem: error.to_string() })?;
-    store.put(&manifest_key, Bytes::from(json)).await?;
+    let json = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
+    store.put(&key::cache_manifest(identity), Bytes::from(json)).await?;
     Ok(manifest)
 }
 
@@ -94,37 +191,23 @@ pub async fn write(store: &Artefacts, shard: &SpikeShard) -> Result<CacheManifes
 /// When the store fails.
 pub async fn lookup(store: &Artefacts, identity: Digest) -> Result<Option<CacheManifest>, StoreError> {
     let manifest_key = key::cache_manifest(identity);
-    let Some(manifest) = read_manifest(store, &manifest_key).await? else {
+    let bytes = match store.get_unverified(&manifest_key).await {
+        Ok(bytes) => bytes,
+        Err(StoreError::Missing { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let Ok(manifest) = serde_json::from_slice::<CacheManifest>(&bytes) else {
+        tracing::warn!(key = manifest_key, "a cache manifest is damaged; its shard will be computed again");
         return Ok(None);
     };
     match store.get(&manifest.object).await {
         Ok(_) => Ok(Some(manifest)),
         Err(error @ (StoreError::Missing { .. } | StoreError::Damaged { .. })) => {
-            tracing::warn!(key = manifest.object.key, %error, "a cached shard is unusable; it will be computed again");
+            tracing::warn!(%error, "a cached shard is unusable; it will be computed again");
             Ok(None)
         }
         Err(error) => Err(error),
     }
-}
-
-/// A manifest that can be believed; `None`, with a warning, for one that cannot.
-async fn read_manifest(store: &Artefacts, manifest_key: &str) -> Result<Option<CacheManifest>, StoreError> {
-    let bytes = match store.get_unverified(manifest_key).await {
-        Ok(bytes) => bytes,
-        Err(StoreError::Missing { .. }) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    match serde_json::from_slice::<CacheManifest>(&bytes) {
-        Ok(manifest) if manifest.object.key == data_of(manifest_key) => return Ok(Some(manifest)),
-        Ok(manifest) => tracing::warn!(key = manifest_key, object = manifest.object.key, "a cache manifest names another shard"),
-        Err(error) => tracing::warn!(key = manifest_key, %error, "a cache manifest is damaged"),
-    }
-    Ok(None)
-}
-
-/// The data key that belongs to a manifest's.
-fn data_of(manifest_key: &str) -> String {
-    format!("{}.arrow", manifest_key.trim_end_matches(".json"))
 }
 
 /// Reads and verifies a shard.
@@ -133,63 +216,25 @@ fn data_of(manifest_key: &str) -> String {
 /// [`StoreError::Damaged`] when it is not what was written.
 pub async fn read(store: &Artefacts, object: &ObjectRef) -> Result<SpikeShard, StoreError> {
     let bytes = store.get(object).await?;
-    arrow::decode(&bytes).map_err(|error| StoreError::Damaged { key: object.key.clone(), problem: error.to_string() })
+    decode(bytes).map_err(|error| StoreError::Damaged { key: object.key.clone(), problem: error.to_string() })
 }
 
-/// Every complete shard of the cache: its manifest can be read, and its data is there in full length. Digests are not
-/// verified.
+/// Every complete shard of the cache.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn list(store: &Artefacts) -> Result<Vec<CacheManifest>, StoreError> {
-    let found = store.list(key::CACHE).await?;
-    complete(store, &found).await
-}
-
-async fn complete(store: &Artefacts, found: &[(String, u64)]) -> Result<Vec<CacheManifest>, StoreError> {
-    let sizes: BTreeMap<&str, u64> = found.iter().map(|(key, bytes)| (key.as_str(), *bytes)).collect();
     let mut manifests = Vec::new();
-    for (key, _) in found.iter().filter(|(key, _)| key.ends_with(".json")) {
-        let Some(manifest) = read_manifest(store, key).await? else {
+    for (key, _) in store.list(key::CACHE).await? {
+        if !key.ends_with(".json") {
             continue;
-        };
-        if sizes.get(manifest.object.key.as_str()) == Some(&manifest.object.bytes) {
-            manifests.push(manifest);
-        } else {
-            tracing::warn!(key = manifest.object.key, "the data of a cached shard is missing or cut");
+        }
+        match serde_json::from_slice::<CacheManifest>(&store.get_unverified(&key).await?) {
+            Ok(manifest) => manifests.push(manifest),
+            Err(error) => tracing::warn!(key, %error, "a cache manifest is damaged"),
         }
     }
     Ok(manifests)
-}
-
-/// How much the cache holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct CacheUsage {
-    /// Complete shards.
-    pub objects: usize,
-    /// Bytes of their data in the store.
-    pub bytes: u64,
-    /// Bytes of the same spikes packed, before compression.
-    pub uncompressed_bytes: u64,
-    /// Bytes of everything else in the cache: manifests, and what interrupted or damaged writes left.
-    pub other_bytes: u64,
-}
-
-/// How much the cache holds.
-///
-/// # Errors
-/// When the store fails.
-pub async fn usage(store: &Artefacts) -> Result<CacheUsage, StoreError> {
-    let found = store.list(key::CACHE).await?;
-    let manifests = complete(store, &found).await?;
-    let bytes = manifests.iter().map(|manifest| manifest.object.bytes).sum();
-    let all: u64 = found.iter().map(|(_, bytes)| bytes).sum();
-    Ok(CacheUsage {
-        objects: manifests.len(),
-        bytes,
-        uncompressed_bytes: manifests.iter().map(|manifest| manifest.uncompressed_bytes).sum(),
-        other_bytes: all.saturating_sub(bytes),
-    })
 }
 
 /// What a garbage collection removed, or would remove.
@@ -201,28 +246,81 @@ pub struct Collected {
     pub bytes: u64,
 }
 
-/// Removes data and manifests of all shards whose data key is not in `keep`, complete or not. A manifest goes before its
-/// data, so an interruption leaves no shard that looks complete. Files of other kinds are left alone.
-///
-/// Nothing here knows of shards that a running task has written and not reported yet: they must be in `keep` too, or no
-/// run may be at work.
+/// Removes cache objects whose data key is not in `keep`, and data without a manifest.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn collect(store: &Artefacts, keep: &BTreeSet<String>, dry_run: bool) -> Result<Collected, StoreError> {
     let mut collected = Collected::default();
-    let found = store.list(key::CACHE).await?;
-    for suffix in [".json", ".arrow"] {
-        for (key, bytes) in found.iter().filter(|(key, _)| key.ends_with(suffix)) {
-            if keep.contains(&data_of(key.trim_end_matches(".arrow"))) {
-                continue;
-            }
-            if !dry_run {
-                store.delete(key).await?;
-            }
-            collected.objects += 1;
-            collected.bytes += bytes;
+    for (key, bytes) in store.list(key::CACHE).await? {
+        let data = key.strip_suffix(".json").map_or_else(|| key.clone(), |stem| format!("{stem}.arrow"));
+        if keep.contains(&data) {
+            continue;
+        }
+        collected.objects += 1;
+        collected.bytes += bytes;
+        if !dry_run {
+            store.delete(&key).await?;
         }
     }
     Ok(collected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(samples: usize, channels: usize) -> SpikeShard {
+        let dims = SpikeDims { steps: 2, channels, height: 3, width: 2 };
+        let meta = CacheMeta {
+            dims,
+            blocks: vec![Digest::of(b"weights")],
+            dataset: Digest::of(b"data"),
+            encoding: "direct".into(),
+            seed: 7,
+            split: Split::Train,
+            view: 1,
+            arithmetic: 1,
+            backend: "cpu".into(),
+        };
+        let packed = (0..samples * dims.packed_bytes()).map(|index| (index * 37 % 251) as u8 & 1).collect();
+        SpikeShard { meta, ids: (0..samples as u32).rev().collect(), labels: (0..samples as u16).collect(), packed }
+    }
+
+    #[test]
+    fn round_trip_for_all_sizes() {
+        for (samples, channels) in [(0, 3), (1, 8), (5, 10), (300, 1)] {
+            let shard = shard(samples, channels);
+            assert_eq!(decode(encode(&shard).expect("encodes")).expect("decodes"), shard, "{samples} x {channels}");
+            assert_eq!(encode(&shard).expect("encodes"), encode(&shard).expect("encodes"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shard_counts_only_when_complete_and_undamaged() {
+        let store = Artefacts::open("memory://").expect("opens");
+        let shard = shard(9, 10);
+        let identity = shard.meta.identity(&shard.ids);
+        assert_eq!(lookup(&store, identity).await, Ok(None));
+        store.put(&key::cache_data(identity), encode(&shard).expect("encodes")).await.expect("written");
+        assert_eq!(lookup(&store, identity).await, Ok(None), "data without a manifest");
+        let manifest = write(&store, &shard).await.expect("written");
+        assert_eq!(lookup(&store, identity).await, Ok(Some(manifest.clone())));
+        assert_eq!(read(&store, &manifest.object).await, Ok(shard));
+        store.put(&key::cache_data(identity), Bytes::from_static(b"damaged")).await.expect("written");
+        assert_eq!(lookup(&store, identity).await, Ok(None));
+        assert!(matches!(read(&store, &manifest.object).await, Err(StoreError::Damaged { .. })));
+    }
+
+    #[tokio::test]
+    async fn collection_keeps_what_is_named() {
+        let store = Artefacts::open("memory://").expect("opens");
+        let kept = write(&store, &shard(3, 8)).await.expect("written");
+        write(&store, &shard(4, 8)).await.expect("written");
+        let keep = BTreeSet::from([kept.object.key.clone()]);
+        assert_eq!(collect(&store, &keep, true).await.map(|found| found.objects), Ok(2));
+        assert_eq!(list(&store).await.map(|found| found.len()), Ok(2));
+        assert_eq!(collect(&store, &keep, false).await.map(|found| found.objects), Ok(2));
+        assert_eq!(list(&store).await, Ok(vec![kept]));
+    }
 }

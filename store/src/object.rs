@@ -1,9 +1,5 @@
 //! Whole objects in a store: atomic writes, verified reads, errors that say what to do.
-//!
-//! A local write goes to a staging file beside its target, is synced, renamed, and the folder synced: it is durable when
-//! it returns, and a process killed at any moment leaves the old object or the new one.
 
-use crate::error::{Access, StoreError, situation};
 use bloctrain_shared::task::ObjectRef;
 use bloctrain_shared::{Digest, key};
 use bytes::Bytes;
@@ -15,8 +11,95 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Object written and removed to see whether a store can be written.
-const PROBE: &str = "probe";
+/// What the caller of a failed operation should do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Have the object made again.
+    InputLost,
+    /// Try again later.
+    Retry,
+    /// Tell a person.
+    Fatal,
+}
+
+/// A failed store operation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No object of that key.
+    #[error("there is no object {key}")]
+    Missing {
+        /// Key of the object.
+        key: String,
+    },
+    /// The content is not what was written.
+    #[error("the object {key} is damaged: {problem}")]
+    Damaged {
+        /// Key of the object.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// No space is left.
+    #[error(
+        "cannot write {key}: no space is left in the store; free some (`bloctrain cache gc`) or choose another --store, then run the same command again"
+    )]
+    Full {
+        /// Key of the object.
+        key: String,
+    },
+    /// The store refuses writes.
+    #[error("cannot write to the store {store}: {problem}; choose a folder that you may write to with --store")]
+    NotWritable {
+        /// The store.
+        store: String,
+        /// What the system says.
+        problem: String,
+    },
+    /// The store was written by a newer version.
+    #[error(
+        "the store {store} has format version {found}, this program knows up to {known}; use a newer bloctrain, or another --store"
+    )]
+    NewerFormat {
+        /// The store.
+        store: String,
+        /// Version of the store.
+        found: u32,
+        /// Newest version known here.
+        known: u32,
+    },
+    /// An address that names no store.
+    #[error("`{0}` is not a store of this version; give a folder, file://FOLDER or memory://")]
+    InvalidLocation(String),
+    /// Anything else that may pass.
+    #[error("the store failed at {key}: {problem}")]
+    Unavailable {
+        /// Key of the object.
+        key: String,
+        /// What the store says.
+        problem: String,
+    },
+}
+
+impl StoreError {
+    /// What to do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Missing { .. } | Self::Damaged { .. } => ErrorKind::InputLost,
+            Self::Unavailable { .. } => ErrorKind::Retry,
+            Self::Full { .. } | Self::NotWritable { .. } | Self::NewerFormat { .. } | Self::InvalidLocation(_) => {
+                ErrorKind::Fatal
+            }
+        }
+    }
+
+    /// The object that it is about.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Missing { key } | Self::Damaged { key, .. } | Self::Full { key } | Self::Unavailable { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+}
 
 /// What `format.json` says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,22 +115,16 @@ pub struct Artefacts {
 }
 
 impl Artefacts {
-    /// Opens a store: a folder (created when absent), `file://FOLDER`, or `memory://`, which is a new, empty store each
-    /// time.
+    /// Opens a store: a folder (created when absent), `file://FOLDER`, or `memory://`.
     ///
     /// # Errors
     /// When the address names no store of this version, or the folder cannot be made.
     pub fn open(location: &str) -> Result<Self, StoreError> {
-        let invalid = |problem: String| StoreError::InvalidLocation { location: location.to_owned(), problem };
-        match location.split_once("://") {
-            Some(("memory", _)) => Ok(Self::over(Arc::new(InMemory::new()), location)),
-            Some(("file", "")) => Err(invalid("it names no folder".into())),
-            None if location.is_empty() => Err(invalid("it names no folder".into())),
+        let scheme = location.split_once("://");
+        match scheme {
+            Some(("memory", _)) => Ok(Self { store: Arc::new(InMemory::new()), location: location.into() }),
             Some(("file", folder)) => Self::open_folder(folder),
-            Some(("s3" | "s3a" | "gs" | "gcs" | "az" | "azure" | "abfs" | "abfss" | "http" | "https", _)) => {
-                Err(invalid("object storage over the network is not in this version yet".into()))
-            }
-            Some((scheme, _)) => Err(invalid(format!("nothing is known about `{scheme}://`"))),
+            Some(_) => Err(StoreError::InvalidLocation(location.to_owned())),
             None => Self::open_folder(location),
         }
     }
@@ -55,13 +132,8 @@ impl Artefacts {
     fn open_folder(folder: &str) -> Result<Self, StoreError> {
         let refuse = |problem: String| StoreError::NotWritable { store: folder.to_owned(), problem };
         std::fs::create_dir_all(folder).map_err(|error| refuse(error.to_string()))?;
-        let local = LocalFileSystem::new_with_prefix(folder).map_err(|error| refuse(error.to_string()))?;
-        Ok(Self::over(Arc::new(local.with_fsync(true)), folder))
-    }
-
-    /// Artefacts over an object store of the caller's, for stores that fail on purpose; `location` names it in errors.
-    pub fn over(store: Arc<dyn ObjectStore>, location: &str) -> Self {
-        Self { store, location: location.into() }
+        let local = LocalFileSystem::new_with_prefix(folder).map_err(|error| refuse(error.to_string()))?.with_fsync(true);
+        Ok(Self { store: Arc::new(local), location: folder.into() })
     }
 
     /// The address that the store was opened by.
@@ -74,54 +146,40 @@ impl Artefacts {
         Arc::clone(&self.store)
     }
 
-    fn reading(&self, key: &str) -> impl FnOnce(object_store::Error) -> StoreError {
-        move |error| situation(&self.location, key, Access::Read, &error)
+    fn error(&self, key: &str, error: object_store::Error) -> StoreError {
+        if matches!(error, object_store::Error::NotFound { .. }) {
+            return StoreError::Missing { key: key.to_owned() };
+        }
+        let kind = io_kind(&error);
+        match kind {
+            Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => StoreError::Full { key: key.to_owned() },
+            Some(
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::NotADirectory,
+            ) => StoreError::NotWritable { store: self.location.to_string(), problem: error.to_string() },
+            _ => StoreError::Unavailable { key: key.to_owned(), problem: error.to_string() },
+        }
     }
 
-    fn writing(&self, key: &str) -> impl FnOnce(object_store::Error) -> StoreError {
-        move |error| situation(&self.location, key, Access::Write, &error)
-    }
-
-    /// Checks the version of the store's layout; a new store gets the current one. A store that has a version is only
-    /// read, so this also works where the disk is full or read-only.
+    /// Checks the version of the store's layout; a new store gets the current one.
     ///
     /// # Errors
-    /// When the store is of a newer version, says nothing readable, or is new and cannot be written.
+    /// When the store is of a newer version or cannot be written.
     pub async fn check_format(&self) -> Result<(), StoreError> {
-        let bytes = match self.get_unverified(key::FORMAT).await {
-            Err(StoreError::Missing { .. }) if self.claim_format().await? => return Ok(()),
-            Err(StoreError::Missing { .. }) => self.get_unverified(key::FORMAT).await?,
-            found => found?,
-        };
-        let store = self.location.to_string();
-        let format: Format = match serde_json::from_slice(&bytes) {
-            Ok(format) => format,
-            Err(error) => return Err(StoreError::UnknownFormat { store, key: key::FORMAT.into(), problem: error.to_string() }),
-        };
+        let current = serde_json::to_vec(&Format { version: key::FORMAT_VERSION }).unwrap_or_default();
+        let payload = PutPayload::from(current);
+        match self.store.put_opts(&Path::from(key::FORMAT), payload, PutMode::Create.into()).await {
+            Ok(_) => return Ok(()),
+            Err(object_store::Error::AlreadyExists { .. }) => {}
+            Err(error) => return Err(self.error(key::FORMAT, error)),
+        }
+        let bytes = self.get_unverified(key::FORMAT).await?;
+        let damaged = |error: serde_json::Error| StoreError::Damaged { key: key::FORMAT.into(), problem: error.to_string() };
+        let format: Format = serde_json::from_slice(&bytes).map_err(damaged)?;
         if format.version > key::FORMAT_VERSION {
+            let store = self.location.to_string();
             return Err(StoreError::NewerFormat { store, found: format.version, known: key::FORMAT_VERSION });
         }
         Ok(())
-    }
-
-    /// Gives a new store the current version; false when another process was faster.
-    async fn claim_format(&self) -> Result<bool, StoreError> {
-        let format = serde_json::to_vec(&Format { version: key::FORMAT_VERSION }).expect("a number always serialises");
-        let put = self.store.put_opts(&Path::from(key::FORMAT), PutPayload::from(format), PutMode::Create.into()).await;
-        match put {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(error) => Err(self.writing(key::FORMAT)(error)),
-        }
-    }
-
-    /// Writes and removes a small object: call it before work that would be lost if the store refused it.
-    ///
-    /// # Errors
-    /// [`StoreError::NotWritable`] or [`StoreError::Full`], with what to do.
-    pub async fn check_writable(&self) -> Result<(), StoreError> {
-        self.put(PROBE, Bytes::from_static(b"probe")).await?;
-        self.delete(PROBE).await
     }
 
     /// Writes an object; it is there completely or not at all.
@@ -129,21 +187,12 @@ impl Artefacts {
     /// # Errors
     /// When the store cannot be written.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<ObjectRef, StoreError> {
-        self.put_content(|_| key.to_owned(), bytes).await
-    }
-
-    /// Writes an object whose key is made from the digest of its content.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    pub async fn put_content(&self, key: impl FnOnce(Digest) -> String, bytes: Bytes) -> Result<ObjectRef, StoreError> {
-        let digest = Digest::of(&bytes);
-        let object = ObjectRef { key: key(digest), digest, bytes: bytes.len() as u64 };
-        self.store.put(&Path::from(object.key.as_str()), PutPayload::from(bytes)).await.map_err(self.writing(&object.key))?;
+        let object = ObjectRef { key: key.to_owned(), digest: Digest::of(&bytes), bytes: bytes.len() as u64 };
+        self.store.put(&Path::from(key), PutPayload::from(bytes)).await.map_err(|error| self.error(key, error))?;
         Ok(object)
     }
 
-    /// Reads an object and verifies its size and digest.
+    /// Reads an object and verifies its digest.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] when the content is not what the reference says, [`StoreError::Missing`] without it.
@@ -164,8 +213,8 @@ impl Artefacts {
     /// # Errors
     /// When it is missing or the store fails.
     pub async fn get_unverified(&self, key: &str) -> Result<Bytes, StoreError> {
-        let result = self.store.get(&Path::from(key)).await.map_err(self.reading(key))?;
-        result.bytes().await.map_err(self.reading(key))
+        let result = self.store.get(&Path::from(key)).await.map_err(|error| self.error(key, error))?;
+        result.bytes().await.map_err(|error| self.error(key, error))
     }
 
     /// Whether an object is there.
@@ -176,7 +225,7 @@ impl Artefacts {
         match self.store.head(&Path::from(key)).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(self.reading(key)(error)),
+            Err(error) => Err(self.error(key, error)),
         }
     }
 
@@ -187,18 +236,73 @@ impl Artefacts {
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
         match self.store.delete(&Path::from(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.writing(key)(error)),
+            Err(error) => Err(self.error(key, error)),
         }
     }
 
-    /// Keys and sizes of all objects below a prefix (`a/b`, whole names), sorted; an empty prefix lists everything.
+    /// Keys and sizes of all objects below a prefix, sorted.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError> {
-        let found: Vec<_> = self.store.list(Some(&Path::from(prefix))).try_collect().await.map_err(self.reading(prefix))?;
+        let found: Vec<_> =
+            self.store.list(Some(&Path::from(prefix))).try_collect().await.map_err(|error| self.error(prefix, error))?;
         let mut keys: Vec<(String, u64)> = found.into_iter().map(|meta| (meta.location.to_string(), meta.size)).collect();
         keys.sort();
         Ok(keys)
+    }
+}
+
+/// The system's error at the bottom of a store error.
+fn io_kind(error: &object_store::Error) -> Option<std::io::ErrorKind> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return Some(io.kind());
+        }
+        source = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn objects_are_verified_on_every_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Artefacts::open(folder.path().to_str().expect("utf-8")).expect("opens");
+        let object = store.put("a/b", Bytes::from_static(b"spikes")).await.expect("written");
+        assert_eq!(store.get(&object).await.expect("read"), Bytes::from_static(b"spikes"));
+        std::fs::write(folder.path().join("a/b"), b"spokes").expect("damaged");
+        assert!(matches!(store.get(&object).await, Err(StoreError::Damaged { .. })));
+        std::fs::write(folder.path().join("a/b"), b"spi").expect("cut");
+        assert!(store.get(&object).await.expect_err("cut").to_string().contains("3 bytes instead of 6"));
+        store.delete("a/b").await.expect("removed");
+        store.delete("a/b").await.expect("removing twice is fine");
+        assert_eq!(store.get(&object).await, Err(StoreError::Missing { key: "a/b".into() }));
+        assert_eq!(store.exists("a/b").await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn a_newer_or_damaged_format_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Artefacts::open(folder.path().to_str().expect("utf-8")).expect("opens");
+        store.check_format().await.expect("a new store");
+        store.check_format().await.expect("the same store");
+        store.put(key::FORMAT, Bytes::from_static(b"{\"version\":99}")).await.expect("written");
+        assert!(matches!(store.check_format().await, Err(StoreError::NewerFormat { found: 99, .. })));
+        store.put(key::FORMAT, Bytes::from_static(b"nonsense")).await.expect("written");
+        assert!(matches!(store.check_format().await, Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn places_that_cannot_be_stores_are_named() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let below = file.path().join("store");
+        let error = Artefacts::open(below.to_str().expect("utf-8")).expect_err("a file is no folder");
+        assert!(matches!(&error, StoreError::NotWritable { .. }) && error.to_string().contains("--store"));
+        assert!(matches!(Artefacts::open("s3://bucket"), Err(StoreError::InvalidLocation(_))));
     }
 }
