@@ -29,18 +29,25 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  bloctrain predict bloctrain-runs/models/r0123456789ab photo.png")]
     Predict(PredictArgs),
     /// Show a model's accuracy against its compute
+    #[command(after_help = "Example:\n  bloctrain curve bloctrain-runs/models/r0123456789ab --json")]
     Curve(CurveArgs),
     /// Check a spec, or list presets
+    #[command(after_help = "Examples:\n  bloctrain spec check my.toml --data cifar10/\n  bloctrain spec check --set train.epochs=20\n  bloctrain spec presets")]
     Spec(SpecArgs),
     /// List, fetch or verify data sets
+    #[command(after_help = "Examples:\n  bloctrain data list\n  bloctrain data get fashion-mnist --dir fashion/\n  bloctrain data verify fashion/")]
     Data(DataArgs),
     /// List the runs of a store
+    #[command(after_help = "Examples:\n  bloctrain runs\n  bloctrain runs --store /data/runs --json")]
     Runs(StoreArgs),
     /// Show one run
+    #[command(after_help = "Example:\n  bloctrain show r0123456789ab")]
     Show(ShowArgs),
     /// List the spike cache, or remove what no run names
+    #[command(after_help = "Examples:\n  bloctrain cache ls\n  bloctrain cache gc --dry-run")]
     Cache(CacheArgs),
     /// Time parts of the program
+    #[command(after_help = "Example:\n  bloctrain bench step --preset resnet9 --width 32 --batch 32 --json")]
     Bench(BenchArgs),
 }
 

@@ -58,14 +58,14 @@ pub struct DataSpec {
     pub validation_fraction: f64,
     /// Augmentations of training images.
     pub augment: Vec<Augment>,
-    /// Augmented versions of every sample that a spike cache holds, cycled over epochs. Training on images augments anew
-    /// in every epoch.
+    /// Augmented versions of every sample that a spike cache holds, cycled over epochs; one without augmentation. Training
+    /// on images augments anew in every epoch.
     pub views: u32,
 }
 
 impl Default for DataSpec {
     fn default() -> Self {
-        Self { name: None, dir: None, validation_fraction: 0.1, augment: Vec::new(), views: 1 }
+        Self { name: None, dir: None, validation_fraction: 0.1, augment: Vec::new(), views: 4 }
     }
 }
 
