@@ -32,10 +32,14 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  bloctrain curve bloctrain-runs/models/r0123456789ab --json")]
     Curve(CurveArgs),
     /// Check a spec, or list presets
-    #[command(after_help = "Examples:\n  bloctrain spec check my.toml --data cifar10/\n  bloctrain spec check --set train.epochs=20\n  bloctrain spec presets")]
+    #[command(
+        after_help = "Examples:\n  bloctrain spec check my.toml --data cifar10/\n  bloctrain spec check --set train.epochs=20\n  bloctrain spec presets"
+    )]
     Spec(SpecArgs),
     /// List, fetch or verify data sets
-    #[command(after_help = "Examples:\n  bloctrain data list\n  bloctrain data get fashion-mnist --dir fashion/\n  bloctrain data verify fashion/")]
+    #[command(
+        after_help = "Examples:\n  bloctrain data list\n  bloctrain data get fashion-mnist --dir fashion/\n  bloctrain data verify fashion/"
+    )]
     Data(DataArgs),
     /// List the runs of a store
     #[command(after_help = "Examples:\n  bloctrain runs\n  bloctrain runs --store /data/runs --json")]

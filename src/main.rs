@@ -7,7 +7,7 @@ mod progress;
 mod table;
 
 use args::{Cli, Command};
-use bloctrain_worker::kernel::memory::CountingAllocator;
+use bloctrain_worker::kernel::memory::{self, CountingAllocator};
 use clap::Parser;
 use failure::Failure;
 use std::io::IsTerminal;
@@ -17,6 +17,7 @@ use std::process::ExitCode;
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
+    memory::keep_freed_memory();
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("BLOCTRAIN_LOG").unwrap_or_else(|_| "warn,slatedb=error".into());
     tracing_subscriber::fmt()

@@ -1,6 +1,8 @@
 //! Training steps on random images, for `bench step`.
 
-use crate::snn::block::{BlockConfig, BlockInput};
+use crate::kernel::BodyInput;
+use crate::kernel::spikes::Spikes;
+use crate::snn::block::BlockConfig;
 use crate::snn::trainer::{Batch, Trainer};
 use bloctrain_shared::geometry::trace;
 use bloctrain_shared::{ImageShape, RunSpec, seed};
@@ -69,15 +71,15 @@ pub fn step(
     Ok(figures)
 }
 
-fn random_input(shape: ImageShape, block: u32, steps: usize, batch: usize, iteration: u64) -> BlockInput<Autodiff<Flex>> {
+fn random_input(shape: ImageShape, block: u32, steps: usize, batch: usize, iteration: u64) -> BodyInput<Autodiff<Flex>> {
     let mut rng = seed::rng(1, "bench", &[block.into(), iteration]);
     let device = Default::default();
     let ImageShape { channels, height, width } = shape;
     if block == 1 {
         let values: Vec<f32> = (0..batch * shape.len()).map(|_| rng.random_range(-1.7..1.7)).collect();
-        return BlockInput::Image(Tensor::from_data(TensorData::new(values, [batch, channels, height, width]), &device));
+        return BodyInput::Image(Tensor::from_data(TensorData::new(values, [batch, channels, height, width]), &device));
     }
     let values: Vec<f32> =
         (0..steps * batch * shape.len()).map(|_| f32::from(u8::from(rng.random::<f32>() < INPUT_RATE))).collect();
-    BlockInput::Spikes(Tensor::from_data(TensorData::new(values, [steps, batch, channels, height, width]), &device))
+    BodyInput::Spikes(Spikes::from_values(&values, batch, steps, shape))
 }

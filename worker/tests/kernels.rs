@@ -1,107 +1,284 @@
-//! The CPU operations against the plain reference: values and gradients, on random shapes, for any number of threads.
+//! Bodies on the CPU against the plain reference: spikes, statistics, rates, counts and gradients, for every kind of
+//! layer, odd sizes, all surrogates and resets, and for any number of threads.
 
-use bloctrain_shared::spec::{Reset, Surrogate};
-use bloctrain_worker::kernel::{BatchNormSaved, ConvRule, NeuronRule, SpikingBackend, reference};
-use burn::backend::Flex;
-use burn::tensor::{Tensor, TensorData, TensorPrimitive};
-use proptest::prelude::*;
+use bloctrain_shared::spec::{LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, Surrogate};
+use bloctrain_shared::{ImageShape, seed};
+use bloctrain_worker::kernel::plan::Body;
+use bloctrain_worker::kernel::spikes::Spikes;
+use bloctrain_worker::kernel::{BodyCall, BodyInput, BodyRecord, Mode, SpikingBackend, Statistic, reference};
+use bloctrain_worker::snn::layer::Builder;
+use bloctrain_worker::snn::param::{Store, to_host};
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::{Tensor, TensorData};
+use rand::RngExt;
 
-type Primitive = burn::tensor::ops::FloatTensor<Flex>;
+type Train = Autodiff<Flex>;
 
-fn noise(count: usize, seed: u64) -> Vec<f32> {
-    let step = |index: usize| (index as u64 + 1).wrapping_mul(seed.wrapping_mul(2) + 0x9e37_79b9_7f4a_7c15) >> 40;
-    (0..count).map(|index| step(index) as f32 / f32::powi(2.0, 23) - 1.0).collect()
+/// A body with random parameters and input.
+struct Case {
+    name: String,
+    body: Body,
+    params: Vec<f32>,
+    input: Input,
+    batch: usize,
+    grad: Vec<f32>,
 }
 
-fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Primitive {
-    Tensor::<Flex, D>::from_data(TensorData::new(values, shape), &Default::default()).into_primitive().tensor()
+enum Input {
+    Image(Vec<f32>, ImageShape),
+    Spikes(Spikes),
 }
 
-fn host<const D: usize>(primitive: Primitive) -> Vec<f32> {
-    Tensor::<Flex, D>::from_primitive(TensorPrimitive::Float(primitive)).into_data().into_vec().expect("floats")
-}
-
-fn close(ours: &[f32], theirs: &[f32], bound: f32) -> Result<(), TestCaseError> {
-    prop_assert_eq!(ours.len(), theirs.len());
-    for (a, b) in ours.iter().zip(theirs) {
-        prop_assert!((a - b).abs() <= bound * b.abs().max(1.0), "{} is not {}", a, b);
-    }
-    Ok(())
-}
-
-fn in_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads").install(work)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    #[test]
-    fn convolution(n in 1_usize..10, c in 1_usize..6, o in 1_usize..7, h in 3_usize..12, w in 3_usize..12, k in 0_usize..3, stride in 1_usize..4, spikes: bool, seed: u64) {
-        let kernel = 2 * k + 1;
-        let rule = ConvRule { stride, padding: k };
-        let out = |size: usize| (size + 2 * k - kernel) / stride + 1;
-        let values = noise(n * c * h * w, seed);
-        let values = if spikes { values.iter().map(|value| f32::from(u8::from(*value > 0.5))).collect() } else { values };
-        let x = || tensor(values.clone(), [n, c, h, w]);
-        let weight = || tensor(noise(o * c * kernel * kernel, seed ^ 1), [o, c, kernel, kernel]);
-        let grad = || tensor(noise(n * o * out(h) * out(w), seed ^ 2), [n, o, out(h), out(w)]);
-        let all = |threads| in_threads(threads, || [
-            host::<4>(Flex::convolve(x(), weight(), rule)),
-            host::<4>(Flex::convolve_input_grad(x(), weight(), grad(), rule)),
-            host::<4>(Flex::convolve_weight_grad(x(), weight(), grad(), rule)),
-        ]);
-        let ours = all(1);
-        for threads in [2, 8] {
-            prop_assert!(all(threads) == ours, "other bits with {} threads", threads);
+impl Case {
+    fn new(name: &str, layers: &[LayerSpec], shape: ImageShape, kind: Kind) -> Self {
+        let mut rng = seed::rng(kind.seed, "case", &[]);
+        let mut store = Store::<Flex>::new(&Default::default(), kind.seed, 0);
+        let mut builder = Builder::new(&mut store, shape, kind.steps, kind.norm, &kind.neuron);
+        layers.iter().enumerate().for_each(|(index, layer)| builder.layer(index, layer));
+        let (body, _) = builder.finish();
+        let mut params = Vec::new();
+        for param in &store.params {
+            let noise = if param.name.ends_with("weight") { 0.0 } else { 0.2 };
+            params.extend(to_host(param.value.clone()).into_iter().map(|value| value + noise * rng.random_range(-1.0_f32..1.0)));
         }
-        close(&ours[0], &host::<4>(reference::conv2d::<Flex>(x(), weight(), rule)), 1e-4)?;
-        close(&ours[1], &host::<4>(reference::conv2d_input_grad::<Flex>(x(), weight(), grad(), rule)), 1e-4)?;
-        close(&ours[2], &host::<4>(reference::conv2d_weight_grad::<Flex>(x(), weight(), grad(), rule)), 1e-4)?;
-    }
-
-    #[test]
-    fn batch_norm(n in 1_usize..6, c in 1_usize..7, h in 1_usize..9, w in 2_usize..9, seed: u64) {
-        let x = || tensor(noise(n * c * h * w, seed), [n, c, h, w]);
-        let (gamma, beta) = (|| tensor(noise(c, seed ^ 1), [c]), || tensor(noise(c, seed ^ 2), [c]));
-        let grad = || tensor(noise(n * c * h * w, seed ^ 3), [n, c, h, w]);
-        let [y, mean, variance] = Flex::batch_norm(x(), gamma(), beta(), 1e-5);
-        let [y2, mean2, variance2] = reference::batch_norm::<Flex>(x(), gamma(), beta(), 1e-5);
-        close(&host::<4>(y), &host::<4>(y2), 1e-3)?;
-        close(&host::<1>(mean), &host::<1>(mean2), 1e-5)?;
-        close(&host::<1>(variance), &host::<1>(variance2), 1e-5)?;
-        // With the reference's statistics, so that a tiny variance does not blow up their rounding.
-        let [_, mean, variance] = reference::batch_norm::<Flex>(x(), gamma(), beta(), 1e-5);
-        let saved = || BatchNormSaved { x: x(), gamma: gamma(), mean: mean.clone(), variance: variance.clone(), epsilon: 1e-2 };
-        let all = |threads| in_threads(threads, || Flex::batch_norm_grad(saved(), grad()).map(|grad| grad.to_contiguous()));
-        let [x_grad, gamma_grad, beta_grad] = all(1);
-        let [x_other, _, _] = all(2);
-        let x_grad = host::<4>(x_grad);
-        prop_assert!(host::<4>(x_other) == x_grad, "other bits with 2 threads");
-        let [x_grad2, gamma_grad2, beta_grad2] = reference::batch_norm_grad::<Flex>(saved(), grad());
-        close(&x_grad, &host::<4>(x_grad2), 1e-3)?;
-        close(&host::<1>(gamma_grad), &host::<1>(gamma_grad2), 1e-3)?;
-        close(&host::<1>(beta_grad), &host::<1>(beta_grad2), 1e-3)?;
-    }
-
-    #[test]
-    fn neurons(steps in 1_usize..6, sites in prop_oneof![1_usize..40, Just(2500_usize)], which in 0_usize..16, leak in 0.0_f32..1.0, seed: u64) {
-        let rule = NeuronRule {
-            threshold: 0.5,
-            reset: if which & 1 == 0 { Reset::Subtract } else { Reset::Zero },
-            detach_reset: which & 2 == 0,
-            surrogate: [Surrogate::Atan, Surrogate::FastSigmoid, Surrogate::Triangle, Surrogate::Rectangle][which >> 2],
-            width: 1.5,
+        let input = match kind.rate {
+            None => Input::Image((0..kind.batch * shape.len()).map(|_| rng.random_range(-1.5..1.5)).collect(), shape),
+            Some(rate) => {
+                let count = kind.steps * kind.batch * shape.len();
+                let values: Vec<f32> = (0..count).map(|_| f32::from(u8::from(rng.random::<f32>() < rate))).collect();
+                Input::Spikes(Spikes::from_values(&values, kind.batch, kind.steps, shape))
+            }
         };
-        let x = || tensor(noise(steps * sites, seed), [steps, sites]);
-        let leak = || tensor(vec![leak], [1]);
-        let grad = || tensor(noise(steps * sites, seed ^ 1), [steps, sites]);
-        let ours = host::<2>(Flex::neuron(x(), leak(), rule));
-        prop_assert_eq!(&ours, &host::<2>(reference::neuron::<Flex>(x(), leak(), rule)));
-        prop_assert!(in_threads(2, || host::<2>(Flex::neuron(x(), leak(), rule))) == ours);
-        let [x_grad, leak_grad] = Flex::neuron_grad(x(), leak(), grad(), rule);
-        let [x_grad2, leak_grad2] = reference::neuron_grad::<Flex>(x(), leak(), grad(), rule);
-        close(&host::<2>(x_grad), &host::<2>(x_grad2), 1e-5)?;
-        close(&host::<1>(leak_grad), &host::<1>(leak_grad2), 1e-3)?;
+        let sites = kind.steps * kind.batch * body.shape(body.output()).len();
+        let grad = (0..sites).map(|_| rng.random_range(-1.0..1.0)).collect();
+        Self { name: name.into(), body, params, input, batch: kind.batch, grad }
+    }
+
+    fn input(&self) -> BodyInput<Train> {
+        match &self.input {
+            Input::Image(values, shape) => {
+                let data = TensorData::new(values.clone(), [self.batch, shape.channels, shape.height, shape.width]);
+                BodyInput::Image(Tensor::from_data(data, &Default::default()))
+            }
+            Input::Spikes(spikes) => BodyInput::Spikes(spikes.clone()),
+        }
+    }
+
+    /// Spikes, record and gradients of `sum(grad * spikes)`, by the CPU's own operation or by the reference.
+    fn train(&self, by_reference: bool) -> (Vec<f32>, BodyRecord, Vec<f32>) {
+        self.train_with(by_reference, false)
+    }
+
+    /// The same, for the spikes' average over time where `mean` says so.
+    fn train_with(&self, by_reference: bool, mean: bool) -> (Vec<f32>, BodyRecord, Vec<f32>) {
+        let call = BodyCall { body: &self.body, mode: Mode::Train { seed: 5 }, running: &[], measure: true, count: true, mean };
+        let data = TensorData::new(self.params.clone(), [self.params.len()]);
+        let params = Tensor::<Train, 1>::from_data(data, &Default::default()).require_grad();
+        let output = if by_reference {
+            reference::body::<Train>(&call, params.clone(), self.input())
+        } else {
+            Train::body(&call, params.clone(), self.input())
+        };
+        let device = Default::default();
+        let spikes = if mean { output.emitted.mean(self.body.steps, &device) } else { output.emitted.tensor(&device) };
+        let weights = self.grad[..spikes.dims().iter().product()].to_vec();
+        let weights = Tensor::from_data(TensorData::new(weights, spikes.dims()), &Default::default());
+        let grads = (spikes.clone() * weights).sum().backward();
+        (to_host(spikes.inner()), output.record, to_host(params.grad(&grads).expect("tracked")))
+    }
+
+    /// Spikes and record with running statistics.
+    fn infer(&self, by_reference: bool) -> (Vec<f32>, BodyRecord) {
+        let mut rng = seed::rng(9, "running", &[]);
+        let running = |&channels: &usize| Statistic {
+            mean: (0..channels).map(|_| rng.random_range(-0.3..0.3)).collect(),
+            variance: (0..channels).map(|_| rng.random_range(0.2..1.5)).collect(),
+        };
+        let running: Vec<Statistic> = self.body.statistics.iter().map(running).collect();
+        let call = BodyCall { body: &self.body, mode: Mode::Eval, running: &running, measure: true, count: true, mean: false };
+        let params = Tensor::<Flex, 1>::from_data(TensorData::new(self.params.clone(), [self.params.len()]), &Default::default());
+        let input = match self.input() {
+            BodyInput::Image(image) => BodyInput::Image(image.inner()),
+            BodyInput::Spikes(spikes) => BodyInput::Spikes(spikes),
+        };
+        let output = if by_reference { reference::body(&call, params, input) } else { Flex::body(&call, params, input) };
+        (to_host(output.emitted.tensor(&Default::default())), output.record)
+    }
+}
+
+#[derive(Clone)]
+struct Kind {
+    seed: u64,
+    batch: usize,
+    steps: usize,
+    norm: Norm,
+    neuron: NeuronSpec,
+    /// Share of ones in the input; `None` for images.
+    rate: Option<f32>,
+}
+
+fn kind(seed: u64) -> Kind {
+    Kind { seed, batch: 3, steps: 3, norm: Norm::Batch, neuron: NeuronSpec::default(), rate: Some(0.3) }
+}
+
+fn conv(channels: usize, kernel: usize, stride: usize) -> LayerSpec {
+    LayerSpec::Conv { channels, kernel, stride }
+}
+
+fn residual(channels: usize, stride: usize) -> LayerSpec {
+    LayerSpec::Residual { channels, stride }
+}
+
+fn cases() -> Vec<Case> {
+    use LayerSpec::{AvgPool, Dropout, Linear, MaxPool};
+    let s = ImageShape::new;
+    let mut cases = vec![
+        Case::new("one channel", &[conv(1, 1, 1)], s(1, 1, 2), kind(1)),
+        Case::new("odd sizes", &[conv(7, 3, 1), conv(5, 5, 2)], s(3, 7, 6), kind(2)),
+        Case::new("wide", &[conv(70, 3, 1), conv(130, 3, 2)], s(65, 5, 9), kind(3)),
+        Case::new("stride 3", &[conv(4, 3, 3), conv(6, 1, 2)], s(20, 11, 10), kind(4)),
+        Case::new("residual", &[residual(17, 2), residual(9, 1)], s(6, 8, 7), kind(5)),
+        Case::new("image", &[conv(8, 3, 1), AvgPool { size: 2 }, residual(12, 1)], s(3, 9, 8), Kind { rate: None, ..kind(6) }),
+        Case::new("residual on an image", &[residual(8, 2)], s(2, 6, 6), Kind { rate: None, ..kind(7) }),
+        Case::new("pools", &[conv(5, 3, 1), AvgPool { size: 3 }, conv(6, 3, 1), MaxPool { size: 2 }], s(4, 13, 12), kind(8)),
+        Case::new("pool of a pool", &[AvgPool { size: 2 }, MaxPool { size: 2 }, conv(5, 3, 1)], s(4, 8, 9), kind(9)),
+        Case::new(
+            "pooled image",
+            &[MaxPool { size: 2 }, AvgPool { size: 2 }, conv(5, 3, 1)],
+            s(4, 8, 9),
+            Kind { rate: None, ..kind(10) },
+        ),
+        Case::new(
+            "dropout",
+            &[conv(6, 3, 1), Dropout { p: 0.4 }, conv(4, 3, 1), Dropout { p: 0.2 }, AvgPool { size: 2 }, conv(66, 3, 1)],
+            s(3, 6, 6),
+            kind(11),
+        ),
+        Case::new("dropout of an image", &[Dropout { p: 0.3 }, conv(4, 3, 1)], s(3, 6, 6), Kind { rate: None, ..kind(12) }),
+        Case::new("linear", &[conv(67, 3, 1), Linear { features: 21 }, Linear { features: 5 }], s(2, 4, 3), kind(13)),
+        Case::new(
+            "linear on an image",
+            &[Linear { features: 70 }, Linear { features: 33 }],
+            s(2, 4, 3),
+            Kind { rate: None, ..kind(14) },
+        ),
+        Case::new("bias", &[conv(9, 3, 1), residual(5, 2)], s(3, 6, 5), Kind { norm: Norm::None, ..kind(15) }),
+        Case::new("tdBN", &[conv(9, 3, 1), residual(5, 2)], s(3, 6, 5), Kind { norm: Norm::Td, ..kind(16) }),
+        Case::new("one step", &[conv(9, 3, 1), residual(5, 2)], s(3, 6, 5), Kind { steps: 1, ..kind(17) }),
+        Case::new("many steps", &[conv(9, 3, 1), residual(5, 2)], s(3, 6, 5), Kind { steps: 16, batch: 2, ..kind(18) }),
+        Case::new("more samples than parts", &[conv(9, 3, 1), residual(5, 2)], s(3, 5, 5), Kind { batch: 19, ..kind(19) }),
+        Case::new("no spike", &[conv(9, 3, 1)], s(3, 6, 5), Kind { rate: Some(0.0), norm: Norm::None, ..kind(20) }),
+        Case::new("all spikes", &[conv(9, 3, 1)], s(3, 6, 5), Kind { rate: Some(1.0), ..kind(21) }),
+        Case::new(
+            "large map",
+            &[conv(3, 3, 1), MaxPool { size: 2 }, conv(4, 3, 2)],
+            s(1, 40, 37),
+            Kind { batch: 2, steps: 2, ..kind(22) },
+        ),
+    ];
+    let mut which = 30;
+    for surrogate in [Surrogate::Atan, Surrogate::FastSigmoid, Surrogate::Triangle, Surrogate::Rectangle] {
+        for (reset, detach_reset) in
+            [(Reset::Subtract, true), (Reset::Subtract, false), (Reset::Zero, true), (Reset::Zero, false)]
+        {
+            which += 1;
+            let model = [NeuronModel::Lif, NeuronModel::Plif, NeuronModel::If][which as usize % 3];
+            let neuron = NeuronSpec { model, leak: 0.7, threshold: 0.8, reset, detach_reset, surrogate, surrogate_width: 1.3 };
+            let name = format!("{model:?} {surrogate:?} {reset:?} {detach_reset}");
+            cases.push(Case::new(&name, &[conv(6, 3, 1), residual(10, 2)], s(4, 6, 6), Kind { neuron, steps: 5, ..kind(which) }));
+        }
+    }
+    cases
+}
+
+/// Largest difference, relative to the largest value.
+fn error(ours: &[f32], theirs: &[f32]) -> f32 {
+    assert_eq!(ours.len(), theirs.len());
+    let scale = theirs.iter().fold(1.0_f32, |most, value| most.max(value.abs()));
+    ours.iter().zip(theirs).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f32::max)
+}
+
+fn flat(record: &BodyRecord) -> Vec<f32> {
+    record.statistics.iter().flat_map(|statistic| statistic.mean.iter().chain(&statistic.variance).copied()).collect()
+}
+
+#[test]
+fn training_agrees_with_the_reference() {
+    let mut near_the_threshold = 0;
+    let cases = cases();
+    for case in &cases {
+        let (spikes, record, grads) = case.train(false);
+        let (spikes2, record2, grads2) = case.train(true);
+        let flipped = spikes.iter().zip(&spikes2).filter(|(a, b)| a != b).count();
+        if flipped > 0 {
+            // A membrane within rounding of the threshold fires in one and not in the other; what follows differs.
+            assert!(flipped * 500 <= spikes.len(), "{}: {flipped} of {} spikes differ", case.name, spikes.len());
+            near_the_threshold += 1;
+            continue;
+        }
+        assert!(error(&flat(&record), &flat(&record2)) < 1e-5, "{}: statistics", case.name);
+        let rates: Vec<f32> = record.rates.iter().map(|&rate| rate as f32).collect();
+        let rates2: Vec<f32> = record2.rates.iter().map(|&rate| rate as f32).collect();
+        assert!(error(&rates, &rates2) < 1e-6, "{}: rates {rates:?} {rates2:?}", case.name);
+        assert_eq!(record.count, record2.count, "{}: operations", case.name);
+        let off = error(&grads, &grads2);
+        assert!(off < 2e-5, "{}: gradients are off by {off}", case.name);
+        let ((means, _, grads), (means2, _, grads2)) = (case.train_with(false, true), case.train_with(true, true));
+        assert!(error(&means, &means2) < 1e-6, "{}: averages over time", case.name);
+        let off = error(&grads, &grads2);
+        assert!(off < 2e-5, "{}: gradients by averages are off by {off}", case.name);
+    }
+    assert!(near_the_threshold * 5 < cases.len(), "{near_the_threshold} cases could not be compared");
+}
+
+#[test]
+fn inference_agrees_with_the_reference() {
+    for case in &cases() {
+        let ((spikes, record), (spikes2, record2)) = (case.infer(false), case.infer(true));
+        let flipped = spikes.iter().zip(&spikes2).filter(|(a, b)| a != b).count();
+        assert!(flipped * 500 <= spikes.len(), "{}: {flipped} of {} spikes differ", case.name, spikes.len());
+        assert!(flipped > 0 || record.count == record2.count, "{}: operations", case.name);
+    }
+}
+
+#[test]
+fn every_number_of_threads_gives_the_same_bits() {
+    for case in &cases() {
+        let in_threads = |threads| {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads").install(|| case.train(false))
+        };
+        let one = in_threads(1);
+        for threads in [2, 8, 8] {
+            assert!(in_threads(threads) == one, "{}: other bits with {threads} threads", case.name);
+        }
+    }
+}
+
+/// The kernels in their lesser forms give the bits of the best one: this test runs itself again with each.
+#[test]
+fn every_vector_width_gives_the_same_bits() {
+    let digest = |case: &Case| {
+        let (spikes, _, grads) = case.train(false);
+        let bits = spikes
+            .iter()
+            .chain(&grads)
+            .fold(17_u64, |hash, value| (hash ^ u64::from(value.to_bits())).wrapping_mul(0x100_0000_01b3));
+        format!("{} {bits:016x}", case.name)
+    };
+    let ours: Vec<String> = cases().iter().map(digest).collect();
+    if std::env::var_os("BLOCTRAIN_SIMD").is_some() {
+        ours.iter().for_each(|line| println!("case {line}"));
+        return;
+    }
+    for form in ["avx2", "portable"] {
+        let program = std::env::current_exe().expect("this test");
+        let output = std::process::Command::new(program)
+            .args(["--exact", "every_vector_width_gives_the_same_bits", "--nocapture"])
+            .env("BLOCTRAIN_SIMD", form)
+            .output()
+            .expect("runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let theirs: Vec<&str> = text.lines().filter_map(|line| line.split_once("case ").map(|(_, case)| case)).collect();
+        assert_eq!(theirs, ours, "{form}");
     }
 }

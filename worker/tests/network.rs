@@ -3,11 +3,13 @@
 use bloctrain_shared::spec::network::Network;
 use bloctrain_shared::spec::{BlockSpec, HeadSpec, LayerSpec, Loss, NeuronSpec, Norm, RunSpec, TrainSpec};
 use bloctrain_shared::{ImageShape, seed};
-use bloctrain_worker::snn::block::{BlockConfig, BlockInput, BlockNet};
+use bloctrain_worker::kernel::spikes::Spikes;
+use bloctrain_worker::kernel::{BodyInput, Mode};
+use bloctrain_worker::snn::block::{BlockConfig, BlockNet};
 use bloctrain_worker::snn::loss::loss;
 use bloctrain_worker::snn::optim::{self, Optimizer};
 use bloctrain_worker::snn::param::to_host;
-use bloctrain_worker::snn::pass::{Mode, Pass};
+use bloctrain_worker::snn::pass::Pass;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Tensor, TensorData};
 use rand::RngExt;
@@ -33,7 +35,7 @@ fn bptt_of_two_layers_agrees_with_an_unrolled_reference() {
     optim::track(&mut net.store.params);
     let x: Vec<f32> = random(steps * inputs, "x").iter().map(|value| f32::from(u8::from(*value > 0.0))).collect();
     let label = 1;
-    let input = BlockInput::Spikes(Tensor::from_data(TensorData::new(x.clone(), [steps, 1, inputs, 1, 1]), &Default::default()));
+    let input = BodyInput::Spikes(Spikes::from_values(&x, 1, steps, ImageShape::new(inputs, 1, 1)));
     let mut pass = Pass::new(steps, 1, Mode::Train { seed: 0 });
     let logits = net.forward(input, &mut pass, false).logits;
     let grads = loss(Loss::Ce, logits, &[label], 0.0).backward();
@@ -112,14 +114,14 @@ fn synaptic_operations_by_hand() {
     let mut x = vec![0.0_f32; 2 * 2 * 9]; // [T = 2, B = 2, 1, 3, 3]
     x[0] = 1.0; // step 0, sample 0, corner: reaches 4 positions
     x[18 + 4] = 1.0; // step 1, sample 0, middle: reaches 9
-    let input = BlockInput::Spikes(Tensor::from_data(TensorData::new(x, [2, 2, 1, 3, 3]), &Default::default()));
+    let input = BodyInput::Spikes(Spikes::from_values(&x, 2, 2, ImageShape::new(1, 3, 3)));
     let mut pass = Pass::new(2, 2, Mode::Eval).with_count();
     let spikes = net.body(input, &mut pass);
     let body = pass.take_count();
     assert_eq!((body.synops, body.macs), (vec![26.0, 0.0], 0.0), "(4 + 9) positions times 2 channels");
-    net.classify(spikes, &mut pass, false);
+    net.classify(&spikes, &mut pass, false);
     assert_eq!(pass.take_count().macs, 18.0 * 5.0, "averages over time are analogue: 18 features times 5 classes");
-    let image = BlockInput::Image(Tensor::from_data(TensorData::new(vec![0.5; 9], [1, 1, 3, 3]), &Default::default()));
+    let image = BodyInput::Image(Tensor::from_data(TensorData::new(vec![0.5; 9], [1, 1, 3, 3]), &Default::default()));
     let mut pass = Pass::new(2, 1, Mode::Eval).with_count();
     net.body(image, &mut pass);
     assert_eq!(pass.take_count().macs, 98.0, "49 pairs of positions times 2 channels, once for both steps");
@@ -161,9 +163,8 @@ fn dropout_has_one_mask_for_all_steps_and_none_at_inference() {
     let layers = vec![LayerSpec::Dropout { p: 0.5 }, LayerSpec::Linear { features: 40 }];
     let config = config(layers, ImageShape::new(30, 1, 1), Norm::None, 3, 2);
     let net = BlockNet::<Flex>::new(&config, &Default::default()).expect("fits");
-    let ones =
-        || BlockInput::Spikes(Tensor::from_data(TensorData::new(vec![1.0_f32; 90], [3, 1, 30, 1, 1]), &Default::default()));
-    let run = |mode| to_host(net.body(ones(), &mut Pass::new(3, 1, mode)));
+    let ones = || BodyInput::Spikes(Spikes::from_values(&[1.0; 90], 1, 3, ImageShape::new(30, 1, 1)));
+    let run = |mode| net.body(ones(), &mut Pass::new(3, 1, mode)).into_spikes(1);
     assert_eq!(run(Mode::Train { seed: 4 }), run(Mode::Train { seed: 4 }));
     assert_ne!(run(Mode::Train { seed: 4 }), run(Mode::Train { seed: 5 }));
     assert_ne!(run(Mode::Train { seed: 4 }), run(Mode::Eval));
@@ -180,17 +181,17 @@ fn every_preset_builds_and_blocks_emit_binary_spikes() {
             let config = BlockConfig::new(&spec, ImageShape::new(3, 32, 32), block, 10).expect("resolves");
             let net = BlockNet::<Flex>::new(&config, &Default::default()).expect("fits");
             let image = || {
-                BlockInput::Image(Tensor::from_data(
+                BodyInput::Image(Tensor::from_data(
                     TensorData::new(random(2 * 3072, "image"), [2, 3, 32, 32]),
                     &Default::default(),
                 ))
             };
             let output = net.forward(input.take().unwrap_or_else(image), &mut Pass::new(4, 2, Mode::Train { seed: 1 }), false);
             assert_eq!(output.logits.dims(), [1, 2, 10]);
-            let dims = net.spike_dims();
-            let spikes = to_host(output.spikes.clone());
+            let spikes = to_host(output.spikes.tensor(&Default::default()));
             assert!(spikes.iter().all(|&spike| spike == 0.0 || spike == 1.0), "{preset} block {block}");
-            input = Some(BlockInput::Spikes(output.spikes.reshape([4, 2, dims.channels, dims.height, dims.width])));
+            assert!(spikes.contains(&1.0), "{preset} block {block} is silent");
+            input = Some(BodyInput::Spikes(output.spikes.into_spikes(2)));
         }
     }
 }

@@ -1,13 +1,12 @@
 //! A block's spikes, written to the cache and read by pyarrow.
 
 use bloctrain_shared::spec::{BlockSpec, LayerSpec, RunSpec};
-use bloctrain_shared::spike::pack;
 use bloctrain_shared::task::Split;
 use bloctrain_shared::{Digest, ImageShape};
 use bloctrain_store::cache::{CacheMeta, SpikeShard, encode};
-use bloctrain_worker::snn::block::{BlockConfig, BlockInput, BlockNet};
-use bloctrain_worker::snn::param::to_host;
-use bloctrain_worker::snn::pass::{Mode, Pass};
+use bloctrain_worker::kernel::{BodyInput, Mode};
+use bloctrain_worker::snn::block::{BlockConfig, BlockNet};
+use bloctrain_worker::snn::pass::Pass;
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 use std::path::Path;
@@ -29,15 +28,16 @@ fn pyarrow_finds_the_spikes_that_the_block_emits() {
     let net = BlockNet::<Flex>::new(&config, &Default::default()).expect("fits");
     let samples = 7;
     let pixels: Vec<f32> = (0..samples * image.len()).map(|i| (i * 37 % 19) as f32 / 4.0 - 2.0).collect();
-    let input = BlockInput::Image(Tensor::from_data(TensorData::new(pixels, [samples, 1, 6, 5]), &Default::default()));
+    let input = BodyInput::Image(Tensor::from_data(TensorData::new(pixels, [samples, 1, 6, 5]), &Default::default()));
     let dims = net.spike_dims();
-    let spikes = to_host(net.body(input, &mut Pass::new(dims.steps, samples, Mode::Eval)));
+    let emitted = net.body(input, &mut Pass::new(dims.steps, samples, Mode::Eval)).into_spikes(samples);
+    let spikes = emitted.to_values();
     let (frame, mut packed, mut expected) = (dims.sites() / dims.steps, Vec::new(), Vec::new());
     for sample in 0..samples {
         let own: Vec<f32> =
             (0..dims.steps).flat_map(|step| spikes[(step * samples + sample) * frame..][..frame].to_vec()).collect();
         expected.extend(own.iter().map(|&spike| spike as u8));
-        pack(&own, dims, &mut packed);
+        emitted.pack_sample(sample, &mut packed);
     }
     assert!(expected.contains(&1) && expected.contains(&0), "some spike, some do not");
     let digest = Digest::of(b"");

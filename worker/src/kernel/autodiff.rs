@@ -1,48 +1,29 @@
-//! The operations under burn's autodiff: forward by the inner backend, backward by its `_grad` methods.
-//!
-//! A gradient that nobody asks for is not computed: the first layer of a block has no input gradient.
+//! The operations under burn's autodiff: forward by the inner backend, backward by its own gradients.
 
-use super::{BatchNormSaved, ConvRule, NeuronRule, SpikingBackend};
+use super::{BodyCall, BodyInput, BodyOutput, Emitted, NeuronRule, SpikingBackend, cpu, lift, lower, reference};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::Tensor;
 use burn::tensor::ops::FloatTensor;
+use std::sync::Arc;
 
+/// A whole body: one node, whose parent is the flat parameter vector. Its input is never asked for a gradient, since a
+/// body begins at the images or at a frozen block.
 #[derive(Debug)]
-struct ConvOp;
+struct BodyOp;
 
-impl<B: SpikingBackend> Backward<B, 2> for ConvOp {
-    type State = (FloatTensor<B>, FloatTensor<B>, ConvRule);
+impl<B: SpikingBackend> Backward<B, 1> for BodyOp {
+    type State = (Arc<cpu::Tape>, FloatTensor<B>);
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let (x, weight, rule) = ops.state;
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let (tape, params) = ops.state;
         let grad = grads.consume::<B>(&ops.node);
-        let [x_node, weight_node] = ops.parents;
-        if let Some(node) = weight_node {
-            grads.register::<B>(node.id, B::convolve_weight_grad(x.clone(), weight.clone(), grad.clone(), rule));
-        }
-        if let Some(node) = x_node {
-            grads.register::<B>(node.id, B::convolve_input_grad(x, weight, grad, rule));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct BatchNormOp;
-
-impl<B: SpikingBackend> Backward<B, 3> for BatchNormOp {
-    type State = BatchNormSaved<B>;
-
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let computed = B::batch_norm_grad(ops.state, grad);
-        for (node, grad) in ops.parents.into_iter().zip(computed) {
-            if let Some(node) = node {
-                grads.register::<B>(node.id, grad);
-            }
+        let [parent] = ops.parents;
+        if let Some(node) = parent {
+            grads.register::<B>(node.id, lower(B::body_grad(&tape, lift(params), lift(grad))));
         }
     }
 }
@@ -66,28 +47,22 @@ impl<B: SpikingBackend> Backward<B, 2> for NeuronOp {
 }
 
 impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C> {
-    fn convolve(x: FloatTensor<Self>, weight: FloatTensor<Self>, rule: ConvRule) -> FloatTensor<Self> {
-        let output = B::convolve(x.primitive.clone(), weight.primitive.clone(), rule);
-        match ConvOp.prepare::<C>([x.node, weight.node]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((x.primitive, weight.primitive, rule), output),
-            OpsKind::UnTracked(prepared) => prepared.finish(output),
+    fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
+        if !B::FUSED {
+            return reference::body(call, params, input);
         }
-    }
-
-    fn batch_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        epsilon: f32,
-    ) -> [FloatTensor<Self>; 3] {
-        let [output, mean, variance] = B::batch_norm(x.primitive.clone(), gamma.primitive.clone(), beta.primitive, epsilon);
-        let saved =
-            BatchNormSaved { x: x.primitive, gamma: gamma.primitive, mean: mean.clone(), variance: variance.clone(), epsilon };
-        let output = match BatchNormOp.prepare::<C>([x.node, gamma.node, beta.node]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish(saved, output),
-            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        let input = match input {
+            BodyInput::Image(image) => BodyInput::Image(image.inner()),
+            BodyInput::Spikes(spikes) => BodyInput::Spikes(spikes),
         };
-        [output, Self::from_inner(mean), Self::from_inner(variance)]
+        let params = lower(params);
+        let (spikes, record, tape) = B::body_tracked(call, lift(params.primitive.clone()), input);
+        let spikes = match BodyOp.prepare::<C>([params.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((tape, params.primitive), lower(spikes)),
+            OpsKind::UnTracked(prepared) => prepared.finish(lower(spikes)),
+        };
+        let emitted = if call.mean { Emitted::Mean(lift(spikes)) } else { Emitted::Tensor(lift(spikes)) };
+        BodyOutput { emitted, record }
     }
 
     fn neuron(x: FloatTensor<Self>, leak: FloatTensor<Self>, rule: NeuronRule) -> FloatTensor<Self> {

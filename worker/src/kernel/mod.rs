@@ -1,27 +1,156 @@
-//! The operations of spiking layers, one implementation per backend.
+//! What computes the layers of a block, one implementation per backend.
 //!
-//! [`SpikingBackend`] adds three operations to a burn backend: convolution, batch normalisation over (T, B, H, W), and
-//! the multi-step neuron, each with its own backward pass. [`mod@reference`] has them in plain tensor operations, which is
-//! what GPU backends use; [`cpu`] overrides them for the Flex backend; [`autodiff`] connects them to burn's autodiff.
-//! Nothing above this folder knows which one runs. Results do not depend on the number of threads.
+//! The layers of a block are a [`plan::Body`]. [`SpikingBackend::body`] runs one over all T steps of a batch, and is one
+//! operation for burn's autodiff ([`autodiff`]). [`mod@reference`] has it in plain tensor operations, which is what GPU
+//! backends use and what the others are measured by; [`cpu`] has its own for the Flex backend: sparse, bit-packed, without
+//! f32 between layers. Nothing above this folder knows which one runs. Results do not depend on the number of threads.
 
 pub mod autodiff;
+pub mod count;
 pub mod cpu;
 pub mod memory;
+pub mod plan;
 pub mod reference;
+pub mod spikes;
 
 use bloctrain_shared::spec::{NeuronSpec, Reset, Surrogate};
+use bloctrain_shared::{ImageShape, seed};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Tensor, TensorPrimitive};
+use burn::tensor::{Tensor, TensorData, TensorPrimitive};
+use count::Count;
+use plan::Body;
+use rand::RngExt;
+use spikes::Spikes;
+use std::sync::Arc;
 
-/// Stride and padding of a square convolution.
+/// How a pass treats norms and dropout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConvRule {
-    /// Step between output positions along both axes.
-    pub stride: usize,
-    /// Zeros added on every side.
-    pub padding: usize,
+pub enum Mode {
+    /// Batch statistics, dropout masks from this seed.
+    Train {
+        /// Seed of the step's dropout masks.
+        seed: u64,
+    },
+    /// Running statistics, no dropout.
+    Eval,
+}
+
+/// Mean and variance by channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statistic {
+    /// Mean.
+    pub mean: Vec<f32>,
+    /// Variance: of the running statistics, or unbiased of a batch.
+    pub variance: Vec<f32>,
+}
+
+/// One pass over a body.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyCall<'a> {
+    /// The layers.
+    pub body: &'a Body,
+    /// How norms and dropout behave.
+    pub mode: Mode,
+    /// Running statistics of every norm, for [`Mode::Eval`].
+    pub running: &'a [Statistic],
+    /// Whether firing rates are wanted.
+    pub measure: bool,
+    /// Whether operations are to be counted.
+    pub count: bool,
+    /// Whether the spikes' average over time is all that is wanted of them, in [`Mode::Train`].
+    pub mean: bool,
+}
+
+/// What enters a body.
+#[derive(Debug, Clone)]
+pub enum BodyInput<B: Backend> {
+    /// Images presented at every step, `[B, C, H, W]`.
+    Image(Tensor<B, 4>),
+    /// Spikes over time.
+    Spikes(Spikes),
+}
+
+impl<B: Backend> BodyInput<B> {
+    /// Number of samples.
+    pub fn batch(&self) -> usize {
+        match self {
+            Self::Image(x) => x.dims()[0],
+            Self::Spikes(spikes) => spikes.batch(),
+        }
+    }
+}
+
+/// What a pass saw on its way.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BodyRecord {
+    /// Batch statistics of every norm, in [`Mode::Train`].
+    pub statistics: Vec<Statistic>,
+    /// Firing rates of the spiking layers, where they were wanted.
+    pub rates: Vec<f64>,
+    /// Operations, where they were wanted.
+    pub count: Count,
+}
+
+/// Spikes that leave a body, in the form in which the backend has them.
+#[derive(Debug, Clone)]
+pub enum Emitted<B: Backend> {
+    /// `[T * B, C, H, W]`.
+    Tensor(Tensor<B, 4>),
+    /// Bits.
+    Spikes(Spikes),
+    /// Their average over time, `[B, C, H, W]`.
+    Mean(Tensor<B, 4>),
+}
+
+impl<B: Backend> Emitted<B> {
+    /// As a tensor `[T * B, C, H, W]`.
+    ///
+    /// # Panics
+    /// When only their average is there.
+    pub fn tensor(&self, device: &B::Device) -> Tensor<B, 4> {
+        match self {
+            Self::Tensor(tensor) => tensor.clone(),
+            Self::Spikes(spikes) => spikes_tensor(spikes, device),
+            Self::Mean(_) => unreachable!("the average over time was asked for"),
+        }
+    }
+
+    /// Their average over `steps` steps, `[B, C, H, W]`.
+    pub fn mean(&self, steps: usize, device: &B::Device) -> Tensor<B, 4> {
+        match self {
+            Self::Tensor(tensor) => mean_over_time(tensor.clone(), steps),
+            Self::Spikes(spikes) => {
+                let ImageShape { channels, height, width } = spikes.shape();
+                Tensor::from_data(TensorData::new(spikes.to_means(), [spikes.batch(), channels, height, width]), device)
+            }
+            Self::Mean(mean) => mean.clone(),
+        }
+    }
+
+    /// As bits, of `batch` samples.
+    ///
+    /// # Panics
+    /// When only their average is there.
+    pub fn into_spikes(self, batch: usize) -> Spikes {
+        match self {
+            Self::Mean(_) => unreachable!("the average over time was asked for"),
+            Self::Tensor(tensor) => {
+                let [frames, channels, height, width] = tensor.dims();
+                Spikes::from_values(&host(tensor), batch, frames / batch.max(1), ImageShape::new(channels, height, width))
+            }
+            Self::Spikes(spikes) => spikes,
+        }
+    }
+}
+
+/// What comes out of a pass.
+#[derive(Debug, Clone)]
+pub struct BodyOutput<B: Backend> {
+    /// The spikes that leave.
+    pub emitted: Emitted<B>,
+    /// What was seen on the way.
+    pub record: BodyRecord,
 }
 
 /// What a neuron does with its membrane, apart from the leak.
@@ -52,70 +181,84 @@ impl NeuronRule {
     }
 }
 
-/// Surrogate derivative at `v = membrane - threshold`; see [`Surrogate`] for the formulas.
-#[inline]
-pub fn surrogate_derivative(surrogate: Surrogate, width: f32, v: f32) -> f32 {
-    match surrogate {
-        Surrogate::Atan => {
-            let scaled = std::f32::consts::FRAC_PI_2 * width * v;
-            0.5 * width / (1.0 + scaled * scaled)
-        }
-        Surrogate::FastSigmoid => {
-            let slope = width * v.abs() + 1.0;
-            1.0 / (slope * slope)
-        }
-        Surrogate::Triangle => (1.0 - v.abs() / width).max(0.0) / width,
-        Surrogate::Rectangle => {
-            if v.abs() < width {
-                0.5 / width
-            } else {
-                0.0
-            }
-        }
-    }
+/// One step of an optimiser, with everything that depends on the step's number worked out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum StepRule {
+    /// `g += decay p`, `v = momentum v + g`, `p -= rate v` (PyTorch's form).
+    Sgd {
+        /// Share of the velocity that stays.
+        momentum: f32,
+        /// Weight decay.
+        decay: f32,
+        /// Learning rate.
+        rate: f32,
+    },
+    /// `p *= keep`, `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, `p -= rate m / (sqrt(v share) + epsilon)`.
+    Adamw {
+        /// Decay rates of both moments.
+        betas: [f32; 2],
+        /// `1 - rate * decay`.
+        keep: f32,
+        /// Learning rate over the first moment's share, `1 - b1^step`.
+        rate: f32,
+        /// The inverse of the second moment's share, `1 / (1 - b2^step)`.
+        share: f32,
+        /// Added to the root.
+        epsilon: f32,
+    },
 }
 
-/// A backend with the operations of spiking layers. Every method has a default in plain tensor operations.
+/// Moments of one parameter: velocity or first moment, and the second moment of AdamW.
+#[derive(Debug, Clone)]
+pub struct Moments<B: Backend> {
+    /// Velocity (SGD) or first moment (AdamW).
+    pub first: Tensor<B, 1>,
+    /// Second moment (AdamW).
+    pub second: Option<Tensor<B, 1>>,
+}
+
+/// What a step of an optimiser gives.
+#[derive(Debug, Clone)]
+pub struct Stepped<B: Backend> {
+    /// The new values.
+    pub parameter: Tensor<B, 1>,
+    /// The new moments.
+    pub moments: Moments<B>,
+}
+
+/// A backend that runs bodies. Every method has a default in plain tensor operations.
 pub trait SpikingBackend: Backend {
-    /// Convolution of `x [N, C, H, W]` with `weight [O, C, k, k]`, without bias: `[N, O, H', W']`.
-    fn convolve(x: FloatTensor<Self>, weight: FloatTensor<Self>, rule: ConvRule) -> FloatTensor<Self> {
-        reference::conv2d::<Self>(x, weight, rule)
+    /// Whether bodies have their own operation with its own backward pass.
+    const FUSED: bool = false;
+
+    /// Runs a body on flat parameters `[parameters]`.
+    fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
+        reference::body(call, params, input)
     }
 
-    /// Gradient of [`convolve`](Self::convolve) for `x`, from the gradient `[N, O, H', W']` of its output.
-    fn convolve_input_grad(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        rule: ConvRule,
-    ) -> FloatTensor<Self> {
-        reference::conv2d_input_grad::<Self>(x, weight, grad, rule)
+    /// Runs a body and keeps what [`body_grad`](Self::body_grad) needs; only where [`FUSED`](Self::FUSED).
+    /// The spikes are `[T * B, C, H, W]`, or their average `[B, C, H, W]` where [`BodyCall::mean`] asks for it.
+    fn body_tracked(
+        _call: &BodyCall<'_>,
+        _params: Tensor<Self, 1>,
+        _input: BodyInput<Self>,
+    ) -> (Tensor<Self, 4>, BodyRecord, Arc<cpu::Tape>) {
+        unreachable!("this backend has no operation of its own for bodies")
     }
 
-    /// Gradient of [`convolve`](Self::convolve) for `weight`.
-    fn convolve_weight_grad(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        rule: ConvRule,
-    ) -> FloatTensor<Self> {
-        reference::conv2d_weight_grad::<Self>(x, weight, grad, rule)
+    /// Gradients of the parameters from that of the spikes; only where [`FUSED`](Self::FUSED).
+    fn body_grad(_tape: &cpu::Tape, _params: Tensor<Self, 1>, _grad: Tensor<Self, 4>) -> Tensor<Self, 1> {
+        unreachable!("this backend has no operation of its own for bodies")
     }
 
-    /// Batch normalisation of `x [N, C, H, W]` with its own statistics over (N, H, W), scaled by `gamma [C]` and
-    /// shifted by `beta [C]` (Ioffe and Szegedy 2015). Returns the result, the mean `[C]` and the biased variance `[C]`.
-    fn batch_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        epsilon: f32,
-    ) -> [FloatTensor<Self>; 3] {
-        reference::batch_norm::<Self>(x, gamma, beta, epsilon)
+    /// One step of an optimiser on one parameter.
+    fn optimize(rule: &StepRule, parameter: Tensor<Self, 1>, grad: Tensor<Self, 1>, moments: Moments<Self>) -> Stepped<Self> {
+        reference::optimize(rule, parameter, grad, moments)
     }
 
-    /// Gradients of [`batch_norm`](Self::batch_norm) for `x`, `gamma` and `beta`.
-    fn batch_norm_grad(saved: BatchNormSaved<Self>, grad: FloatTensor<Self>) -> [FloatTensor<Self>; 3] {
-        reference::batch_norm_grad::<Self>(saved, grad)
+    /// Sum of the squares of a vector.
+    fn sum_of_squares(x: Tensor<Self, 1>) -> f64 {
+        host((x.clone() * x).sum()).first().copied().map_or(0.0, f64::from)
     }
 
     /// Spikes `[T, M]` of neurons driven by `x [T, M]`, with membranes that start at 0 and the factor `leak [1]`.
@@ -134,21 +277,6 @@ pub trait SpikingBackend: Backend {
     }
 }
 
-/// What batch normalisation keeps for its backward pass.
-#[derive(Debug, Clone)]
-pub struct BatchNormSaved<B: Backend> {
-    /// Input `[N, C, H, W]`.
-    pub x: FloatTensor<B>,
-    /// Scale `[C]`.
-    pub gamma: FloatTensor<B>,
-    /// Batch mean `[C]`.
-    pub mean: FloatTensor<B>,
-    /// Biased batch variance `[C]`.
-    pub variance: FloatTensor<B>,
-    /// Added to the variance.
-    pub epsilon: f32,
-}
-
 #[cfg(feature = "cuda")]
 impl SpikingBackend for burn::backend::Cuda {}
 
@@ -163,20 +291,29 @@ fn lower<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
     tensor.into_primitive().tensor()
 }
 
-/// [`SpikingBackend::convolve`] on tensors.
-pub fn conv2d<B: SpikingBackend>(x: Tensor<B, 4>, weight: Tensor<B, 4>, rule: ConvRule) -> Tensor<B, 4> {
-    lift(B::convolve(lower(x), lower(weight), rule))
+/// A tensor's values on the host, row-major.
+fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().into_vec().expect("the data was converted to f32")
 }
 
-/// [`SpikingBackend::batch_norm`] on tensors.
-pub fn batch_norm<B: SpikingBackend>(
-    x: Tensor<B, 4>,
-    gamma: Tensor<B, 1>,
-    beta: Tensor<B, 1>,
-    epsilon: f32,
-) -> (Tensor<B, 4>, Tensor<B, 1>, Tensor<B, 1>) {
-    let [y, mean, variance] = B::batch_norm(lower(x), lower(gamma), lower(beta), epsilon);
-    (lift(y), lift(mean), lift(variance))
+/// Spikes as `[T * B, C, H, W]`.
+fn spikes_tensor<B: Backend>(spikes: &Spikes, device: &B::Device) -> Tensor<B, 4> {
+    let ImageShape { channels, height, width } = spikes.shape();
+    let shape = [spikes.steps() * spikes.batch(), channels, height, width];
+    Tensor::from_data(TensorData::new(spikes.to_values(), shape), device)
+}
+
+/// Average of `[T * B, C, H, W]` over time, `[B, C, H, W]`.
+fn mean_over_time<B: Backend>(x: Tensor<B, 4>, steps: usize) -> Tensor<B, 4> {
+    let [frames, channels, height, width] = x.dims();
+    let batch = frames / steps;
+    x.reshape([steps, batch * channels * height * width]).mean_dim(0).reshape([batch, channels, height, width])
+}
+
+/// Which of some sites a dropout keeps: each with probability `1 - p`, drawn in order.
+fn dropout_mask(seed: u64, index: u64, p: f32, sites: usize) -> Vec<bool> {
+    let mut rng = seed::rng(seed, "dropout", &[index]);
+    (0..sites).map(|_| rng.random::<f32>() >= p).collect()
 }
 
 /// [`SpikingBackend::neuron`] on tensors.

@@ -5,7 +5,8 @@ use super::package::{Manifest, Package};
 use crate::data::augment::normalise_with;
 use crate::data::folder::read_image;
 use crate::data::{DataError, Dataset, Split};
-use crate::snn::block::BlockInput;
+use crate::kernel::BodyInput;
+use crate::kernel::spikes::Spikes;
 use crate::snn::encode::{CodeSeed, encode_batch};
 use bloctrain_shared::record::Records;
 use bloctrain_shared::spec::EncodingKind;
@@ -78,7 +79,7 @@ impl<'a> Predictor<'a> {
         Ok(self.net.records(self.input(&[&pixels], &[0]), &[0], &[0]))
     }
 
-    fn input(&self, images: &[&[u8]], ids: &[u32]) -> BlockInput<Flex> {
+    fn input(&self, images: &[&[u8]], ids: &[u32]) -> BodyInput<Flex> {
         let (shape, encoding) = (self.manifest.dataset.shape, &self.manifest.spec.encoding);
         let device = Default::default();
         let mut values = vec![0.0; images.len() * shape.len()];
@@ -91,11 +92,10 @@ impl<'a> Predictor<'a> {
         }
         if encoding.kind == EncodingKind::Direct {
             let sizes = [images.len(), shape.channels, shape.height, shape.width];
-            return BlockInput::Image(Tensor::from_data(TensorData::new(values, sizes), &device));
+            return BodyInput::Image(Tensor::from_data(TensorData::new(values, sizes), &device));
         }
         let code = CodeSeed { seed: self.manifest.spec.run.seed, view: 0, domain: 1 };
         let spikes = encode_batch(encoding.kind, &values, shape, ids, encoding.steps, code);
-        let sizes = [encoding.steps, images.len(), shape.channels, shape.height, shape.width];
-        BlockInput::Spikes(Tensor::from_data(TensorData::new(spikes, sizes), &device))
+        BodyInput::Spikes(Spikes::from_values(&spikes, images.len(), encoding.steps, shape))
     }
 }

@@ -1,10 +1,11 @@
 //! All blocks of a trained network with their detectors, at inference.
 
-use crate::kernel::SpikingBackend;
-use crate::snn::block::{BlockConfig, BlockInput, BlockNet};
+use crate::kernel::count::Count;
+use crate::kernel::{BodyInput, Mode, SpikingBackend};
+use crate::snn::block::{BlockConfig, BlockNet};
 use crate::snn::detector::DetectorNet;
 use crate::snn::param::to_host;
-use crate::snn::pass::{Count, Mode, Pass};
+use crate::snn::pass::Pass;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::exit::top;
 use bloctrain_shared::label::LabelMap;
@@ -67,24 +68,26 @@ impl<B: SpikingBackend> FullNet<B> {
     }
 
     /// What every block says about every sample of a batch, whether or not it would have exited before.
-    pub fn records(&self, mut input: BlockInput<B>, ids: &[u32], labels: &[u16]) -> Records {
+    pub fn records(&self, mut input: BodyInput<B>, ids: &[u32], labels: &[u16]) -> Records {
         let batch = input.batch();
         let mut records = Records { ids: ids.to_vec(), labels: labels.to_vec(), blocks: Vec::with_capacity(self.blocks.len()) };
         for block in &self.blocks {
             let mut pass = Pass::new(block.net.steps(), batch, Mode::Eval).with_count();
             let spikes = block.net.body(input, &mut pass);
             let body = pass.take_count();
-            let logits = block.net.classify(spikes.clone(), &mut pass, false);
+            let logits = block.net.classify(&spikes, &mut pass, false);
             let classes = block.classes.len();
             let probabilities = to_host(softmax(logits.mean_dim(0).reshape([batch, classes]), 1));
             let hard = match &block.detector {
-                Some(detector) => to_host(detector.probability(detector.features(spikes.clone(), block.net.steps()), &mut pass)),
+                Some(detector) => {
+                    let features = detector.features(&spikes, block.net.steps());
+                    to_host(detector.probability(features, &mut pass))
+                }
                 None => self.judge(block, &probabilities),
             };
             let exit = pass.take_count();
             records.blocks.push(block_records(block, probabilities, hard, body, exit));
-            let dims = block.net.spike_dims();
-            input = BlockInput::Spikes(spikes.reshape([dims.steps, batch, dims.channels, dims.height, dims.width]));
+            input = BodyInput::Spikes(spikes.into_spikes(batch));
         }
         records
     }

@@ -1,10 +1,11 @@
 //! A block of a network with its classifier: the unit of training.
 
 use super::head::Head;
-use super::layer::Layer;
+use super::layer::{Builder, Running};
 use super::param::Store;
-use super::pass::{Flow, Pass};
-use crate::kernel::SpikingBackend;
+use super::pass::Pass;
+use crate::kernel::plan::Body;
+use crate::kernel::{BodyCall, BodyInput, Emitted, Mode, SpikingBackend, Statistic};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::geometry::{ShapeError, trace};
 use bloctrain_shared::spec::network::Network;
@@ -15,30 +16,11 @@ use burn::tensor::Tensor;
 /// Share of a batch's statistics in the running ones, as in PyTorch.
 pub const MOMENTUM: f32 = 0.1;
 
-/// Input of a block.
-#[derive(Debug, Clone)]
-pub enum BlockInput<B: SpikingBackend> {
-    /// Images presented at every step, `[B, C, H, W]`.
-    Image(Tensor<B, 4>),
-    /// Spikes `[T, B, C, H, W]`.
-    Spikes(Tensor<B, 5>),
-}
-
-impl<B: SpikingBackend> BlockInput<B> {
-    /// Number of samples.
-    pub fn batch(&self) -> usize {
-        match self {
-            Self::Image(x) => x.dims()[0],
-            Self::Spikes(x) => x.dims()[1],
-        }
-    }
-}
-
 /// Output of a block.
 #[derive(Debug)]
 pub struct BlockOutput<B: SpikingBackend> {
-    /// Spikes that leave the block, `[T * B, C, H, W]`.
-    pub spikes: Tensor<B, 4>,
+    /// Spikes that leave the block.
+    pub spikes: Emitted<B>,
     /// Logits `[R, B, classes]`; see [`Head::forward`].
     pub logits: Tensor<B, 3>,
 }
@@ -92,11 +74,11 @@ impl BlockConfig {
 pub struct BlockNet<B: SpikingBackend> {
     /// Parameters and running statistics.
     pub store: Store<B>,
-    layers: Vec<Layer>,
+    body: Body,
+    running: Vec<Running>,
+    /// Number of tensors that belong to the body; they come first.
+    body_tensors: usize,
     head: Head,
-    steps: usize,
-    output: ImageShape,
-    body_parameters: usize,
 }
 
 impl<B: SpikingBackend> BlockNet<B> {
@@ -111,61 +93,69 @@ impl<B: SpikingBackend> BlockNet<B> {
         let block = config.network.blocks.get(config.index).ok_or_else(missing)?;
         let geometry = geometry.get(config.index).ok_or_else(missing)?;
         let mut store = Store::new(device, config.seed, config.index as u64);
-        let mut input = geometry.input;
-        let mut layers = Vec::with_capacity(block.layers.len());
-        for (index, (spec, output)) in block.layers.iter().zip(&geometry.layers).enumerate() {
-            layers.push(Layer::new(&mut store, index, spec, input, config.network.norm, &config.neuron));
-            input = *output;
-        }
-        let body_parameters = store.parameters();
-        let head = Head::new(&mut store, config.network.head_of(config.index), input, config.classes, &config.neuron);
-        Ok(Self { store, layers, head, steps: config.steps, output: geometry.output, body_parameters })
+        let mut builder = Builder::new(&mut store, geometry.input, config.steps, config.network.norm, &config.neuron);
+        block.layers.iter().enumerate().for_each(|(index, layer)| builder.layer(index, layer));
+        let (body, running) = builder.finish();
+        let body_tensors = store.params.len();
+        let head = Head::new(&mut store, config.network.head_of(config.index), geometry.output, config.classes, &config.neuron);
+        Ok(Self { store, body, running, body_tensors, head })
     }
 
     /// Time steps T.
     pub fn steps(&self) -> usize {
-        self.steps
+        self.body.steps
     }
 
     /// Sizes of the spikes that leave the block.
     pub fn spike_dims(&self) -> SpikeDims {
-        let ImageShape { channels, height, width } = self.output;
-        SpikeDims { steps: self.steps, channels, height, width }
+        let ImageShape { channels, height, width } = self.output();
+        SpikeDims { steps: self.steps(), channels, height, width }
     }
 
     /// Shape of the maps that leave the block.
     pub fn output(&self) -> ImageShape {
-        self.output
+        self.body.shape(self.body.output())
     }
 
     /// Trainable values of the block's own layers, without the classifier.
     pub fn body_parameters(&self) -> usize {
-        self.body_parameters
+        self.body.parameters
     }
 
-    /// Spikes `[T * B, C, H, W]` of the block's own layers.
-    pub fn body(&self, input: BlockInput<B>, pass: &mut Pass) -> Tensor<B, 4> {
-        let start = match input {
-            BlockInput::Image(x) => Flow::Constant(x),
-            BlockInput::Spikes(x) => {
-                let [steps, batch, channels, height, width] = x.dims();
-                Flow::Changing { x: x.reshape([steps * batch, channels, height, width]), binary: true }
+    /// Spikes of the block's own layers.
+    pub fn body(&self, input: BodyInput<B>, pass: &mut Pass) -> Emitted<B> {
+        let tensors = self.store.params[..self.body_tensors].iter().map(|param| param.value.clone()).collect();
+        let values = |id: super::param::BufferId| self.store.buffers[id.0].values.clone();
+        let running: Vec<Statistic> = match pass.mode {
+            Mode::Eval => {
+                let one = |at: &Running| Statistic { mean: values(at.mean), variance: values(at.variance) };
+                self.running.iter().map(one).collect()
             }
+            Mode::Train { .. } => Vec::new(),
         };
-        match self.layers.iter().fold(start, |flow, layer| layer.forward(&self.store, pass, flow)) {
-            Flow::Changing { x, .. } | Flow::Constant(x) => x,
-        }
+        let call = BodyCall {
+            body: &self.body,
+            mode: pass.mode,
+            running: &running,
+            measure: pass.rates.is_some(),
+            count: pass.count.is_some(),
+            mean: pass.mean,
+        };
+        let output = B::body(&call, Tensor::cat(tensors, 0), input);
+        pass.absorb(output.record);
+        output.emitted
     }
 
     /// Logits of spikes; see [`Head::forward`].
-    pub fn classify(&self, spikes: Tensor<B, 4>, pass: &mut Pass, per_step: bool) -> Tensor<B, 3> {
+    pub fn classify(&self, spikes: &Emitted<B>, pass: &mut Pass, per_step: bool) -> Tensor<B, 3> {
         self.head.forward(&self.store, pass, spikes, per_step)
     }
 
     /// The whole block.
-    pub fn forward(&self, input: BlockInput<B>, pass: &mut Pass, per_step: bool) -> BlockOutput<B> {
+    pub fn forward(&self, input: BodyInput<B>, pass: &mut Pass, per_step: bool) -> BlockOutput<B> {
+        pass.mean = self.head.needs_only_the_mean(per_step) && pass.mode != Mode::Eval;
         let spikes = self.body(input, pass);
-        let logits = self.classify(spikes.clone(), pass, per_step);
+        let logits = self.classify(&spikes, pass, per_step);
         BlockOutput { spikes, logits }
     }
 
@@ -174,9 +164,9 @@ impl<B: SpikingBackend> BlockNet<B> {
         let blend = |running: &mut Vec<f32>, new: &[f32]| {
             running.iter_mut().zip(new).for_each(|(running, new)| *running += MOMENTUM * (new - *running));
         };
-        for new in &pass.statistics {
-            blend(&mut self.store.buffers[new.mean_id.0].values, &new.mean);
-            blend(&mut self.store.buffers[new.variance_id.0].values, &new.variance);
+        for (at, new) in self.running.iter().zip(&pass.statistics) {
+            blend(&mut self.store.buffers[at.mean.0].values, &new.mean);
+            blend(&mut self.store.buffers[at.variance.0].values, &new.variance);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The hard class detector: a small network on a block's time-averaged spikes that says how likely an input is hard.
 
-use super::head::{Pool, mean_over_time};
+use super::head::Pool;
 use super::layer::LinearUnit;
 use super::param::Store;
 use super::pass::Pass;
-use crate::kernel::SpikingBackend;
+use crate::kernel::{Emitted, SpikingBackend};
 use bloctrain_shared::ImageShape;
 use burn::tensor::activation::{log_sigmoid, relu, sigmoid};
 use burn::tensor::{Tensor, TensorData};
@@ -35,9 +35,9 @@ impl<B: SpikingBackend> DetectorNet<B> {
         Self { store, pool, hidden, readout }
     }
 
-    /// Features `[B, F]` of spikes `[T * B, C, H, W]`: averages over time and over windows of the map.
-    pub fn features(&self, spikes: Tensor<B, 4>, steps: usize) -> Tensor<B, 2> {
-        self.pool.forward(mean_over_time(spikes, steps))
+    /// Features `[B, F]` of spikes: averages over time and over windows of the map.
+    pub fn features(&self, spikes: &Emitted<B>, steps: usize) -> Tensor<B, 2> {
+        self.pool.forward(spikes.mean(steps, self.store.device()))
     }
 
     /// Number of features.

@@ -3,7 +3,7 @@
 use super::layer::{LinearUnit, NeuronUnit};
 use super::param::Store;
 use super::pass::Pass;
-use crate::kernel::SpikingBackend;
+use crate::kernel::{Emitted, SpikingBackend};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::spec::{HeadSpec, NeuronSpec};
 use burn::tensor::{Tensor, TensorData};
@@ -93,7 +93,12 @@ impl Head {
         Self { pool, hidden, readout }
     }
 
-    /// Logits `[R, B, outputs]` of spikes `[T * B, C, H, W]`.
+    /// Whether the average over time is all that the classifier sees of the spikes.
+    pub fn needs_only_the_mean(&self, per_step: bool) -> bool {
+        self.hidden.is_empty() && !per_step
+    }
+
+    /// Logits `[R, B, outputs]` of a body's spikes.
     ///
     /// R is T where `per_step` asks for it. Otherwise R is 1: the readout is linear, so it is applied to the average
     /// over time.
@@ -101,16 +106,16 @@ impl Head {
         &self,
         store: &Store<B>,
         pass: &mut Pass,
-        spikes: Tensor<B, 4>,
+        spikes: &Emitted<B>,
         per_step: bool,
     ) -> Tensor<B, 3> {
         let batch = pass.batch;
         let mut binary = self.pool.is_identity();
-        if self.hidden.is_empty() && !per_step {
-            let features = self.pool.forward(mean_over_time(spikes, pass.steps));
+        if self.needs_only_the_mean(per_step) {
+            let features = self.pool.forward(spikes.mean(pass.steps, store.device()));
             return self.readout.forward(store, pass, features, false).unsqueeze_dim::<3>(0);
         }
-        let mut x = self.pool.forward(spikes);
+        let mut x = self.pool.forward(spikes.tensor(store.device()));
         for (linear, neuron) in &self.hidden {
             let drive = linear.forward(store, pass, x, binary);
             x = neuron.forward(store, pass, drive);
@@ -125,11 +130,4 @@ impl Head {
         let mean = x.reshape([pass.steps, batch, features]).mean_dim(0).reshape([batch, features]);
         self.readout.forward(store, pass, mean, false).unsqueeze_dim::<3>(0)
     }
-}
-
-/// Average of `[T * B, C, H, W]` over time, `[B, C, H, W]`.
-pub fn mean_over_time<B: SpikingBackend>(x: Tensor<B, 4>, steps: usize) -> Tensor<B, 4> {
-    let [frames, channels, height, width] = x.dims();
-    let batch = frames / steps;
-    x.reshape([steps, batch * channels * height * width]).mean_dim(0).reshape([batch, channels, height, width])
 }

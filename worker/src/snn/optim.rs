@@ -1,6 +1,7 @@
 //! Optimisers over flat parameters, and gradient clipping.
 
 use super::param::{Param, to_host};
+use crate::kernel::{Moments, SpikingBackend, StepRule};
 use bloctrain_shared::spec::{OptimizerKind, TrainSpec};
 use bloctrain_store::safetensor::{NamedTensor, NamedTensors};
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -12,7 +13,7 @@ const EPSILON: f64 = 1e-8;
 
 /// SGD with momentum, or AdamW; weight decay only where a parameter asks for it.
 #[derive(Debug, Clone)]
-pub struct Optimizer<B: Backend> {
+pub struct Optimizer<B: SpikingBackend> {
     kind: OptimizerKind,
     momentum: f64,
     weight_decay: f64,
@@ -23,7 +24,7 @@ pub struct Optimizer<B: Backend> {
     second: Vec<Tensor<B, 1>>,
 }
 
-impl<B: Backend> Optimizer<B> {
+impl<B: SpikingBackend> Optimizer<B> {
     /// An optimiser with zero moments for parameters of these lengths.
     pub fn new(spec: &TrainSpec, lengths: &[usize], device: &B::Device) -> Self {
         let zeros = || lengths.iter().map(|&length| Tensor::zeros([length], device)).collect();
@@ -39,36 +40,35 @@ impl<B: Backend> Optimizer<B> {
     /// One step at learning rate `rate` from gradients in the order of the parameters; returns the new values.
     pub fn step(&mut self, values: Vec<(Tensor<B, 1>, bool)>, grads: Vec<Tensor<B, 1>>, rate: f64) -> Vec<Tensor<B, 1>> {
         self.step += 1;
-        let pairs = values.into_iter().zip(grads).enumerate();
-        pairs
-            .map(|(index, ((value, decay), grad))| {
-                let decay = if decay { self.weight_decay } else { 0.0 };
-                match self.kind {
-                    OptimizerKind::Sgd => self.sgd(index, value, grad, rate, decay),
-                    OptimizerKind::Adamw => self.adamw(index, value, grad, rate, decay),
+        let mut second = std::mem::take(&mut self.second).into_iter();
+        let moments: Vec<Moments<B>> =
+            std::mem::take(&mut self.first).into_iter().map(|first| Moments { first, second: second.next() }).collect();
+        let mut new = Vec::with_capacity(values.len());
+        for (((value, decays), grad), moments) in values.into_iter().zip(grads).zip(moments) {
+            let rule = self.rule(if decays { self.weight_decay } else { 0.0 }, rate);
+            let stepped = B::optimize(&rule, value, grad, moments);
+            new.push(stepped.parameter);
+            self.first.push(stepped.moments.first);
+            self.second.extend(stepped.moments.second);
+        }
+        new
+    }
+
+    /// The rule of the present step.
+    fn rule(&self, decay: f64, rate: f64) -> StepRule {
+        match self.kind {
+            OptimizerKind::Sgd => StepRule::Sgd { momentum: self.momentum as f32, decay: decay as f32, rate: rate as f32 },
+            OptimizerKind::Adamw => {
+                let power = i32::try_from(self.step).unwrap_or(i32::MAX);
+                StepRule::Adamw {
+                    betas: [BETA1 as f32, BETA2 as f32],
+                    keep: (1.0 - rate * decay) as f32,
+                    rate: (rate / (1.0 - BETA1.powi(power))) as f32,
+                    share: (1.0 / (1.0 - BETA2.powi(power))) as f32,
+                    epsilon: EPSILON as f32,
                 }
-            })
-            .collect()
-    }
-
-    /// `g += decay p`, `v = momentum v + g`, `p -= rate v` (PyTorch's form).
-    fn sgd(&mut self, index: usize, value: Tensor<B, 1>, grad: Tensor<B, 1>, rate: f64, decay: f64) -> Tensor<B, 1> {
-        let grad = if decay > 0.0 { grad + value.clone().mul_scalar(decay) } else { grad };
-        let velocity = self.first[index].clone().mul_scalar(self.momentum) + grad;
-        self.first[index] = velocity.clone();
-        value - velocity.mul_scalar(rate)
-    }
-
-    /// `p *= 1 - rate decay`, then Adam with bias-corrected moments.
-    fn adamw(&mut self, index: usize, value: Tensor<B, 1>, grad: Tensor<B, 1>, rate: f64, decay: f64) -> Tensor<B, 1> {
-        let first = self.first[index].clone().mul_scalar(BETA1) + grad.clone().mul_scalar(1.0 - BETA1);
-        let second = self.second[index].clone().mul_scalar(BETA2) + (grad.clone() * grad).mul_scalar(1.0 - BETA2);
-        self.first[index] = first.clone();
-        self.second[index] = second.clone();
-        let power = i32::try_from(self.step).unwrap_or(i32::MAX);
-        let (first_share, second_share) = (1.0 - BETA1.powi(power), 1.0 - BETA2.powi(power));
-        let scale = second.div_scalar(second_share).sqrt().add_scalar(EPSILON);
-        value.mul_scalar(1.0 - rate * decay) - first.div(scale).mul_scalar(rate / first_share)
+            }
+        }
     }
 
     /// Moments by parameter name.
@@ -117,12 +117,11 @@ pub fn gradients<B: AutodiffBackend>(params: &[Param<B>], grads: &B::Gradients) 
 }
 
 /// Scales gradients down to a global norm of at most `limit`; a limit of 0 leaves them. Returns the norm before.
-pub fn clip<B: Backend>(grads: Vec<Tensor<B, 1>>, limit: f64) -> (Vec<Tensor<B, 1>>, f64) {
+pub fn clip<B: SpikingBackend>(grads: Vec<Tensor<B, 1>>, limit: f64) -> (Vec<Tensor<B, 1>>, f64) {
     if limit <= 0.0 {
         return (grads, 0.0);
     }
-    let square = |grad: &Tensor<B, 1>| to_host((grad.clone() * grad.clone()).sum()).first().copied().map_or(0.0, f64::from);
-    let norm = grads.iter().map(square).sum::<f64>().sqrt();
+    let norm = grads.iter().map(|grad| B::sum_of_squares(grad.clone())).sum::<f64>().sqrt();
     if norm <= limit || !norm.is_finite() {
         return (grads, norm);
     }
@@ -130,13 +129,20 @@ pub fn clip<B: Backend>(grads: Vec<Tensor<B, 1>>, limit: f64) -> (Vec<Tensor<B, 
 }
 
 /// Applies one optimiser step to tracked parameters.
-pub fn apply<B: AutodiffBackend>(
+pub fn apply<B: AutodiffBackend<InnerBackend: SpikingBackend>>(
     params: &mut [Param<B>],
     optimizer: &mut Optimizer<B::InnerBackend>,
     grads: Vec<Tensor<B::InnerBackend, 1>>,
     rate: f64,
 ) {
-    let values = params.iter().map(|param| (param.value.clone().inner(), param.decay)).collect();
+    let values = params
+        .iter_mut()
+        .map(|param| {
+            // Taken out, not copied: the step may then work in place.
+            let empty = Tensor::zeros([0], &param.value.device());
+            (std::mem::replace(&mut param.value, empty).inner(), param.decay)
+        })
+        .collect();
     let new = optimizer.step(values, grads, rate);
     for (param, value) in params.iter_mut().zip(new) {
         param.value = Tensor::from_inner(value).require_grad();

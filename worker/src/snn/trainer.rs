@@ -1,11 +1,11 @@
 //! One block in training: its network, its optimiser, and one step of both.
 
-use super::block::{BlockConfig, BlockInput, BlockNet};
+use super::block::{BlockConfig, BlockNet};
 use super::loss::loss;
 use super::optim::{self, Optimizer};
 use super::param::to_host;
-use super::pass::{Mode, Pass};
-use crate::kernel::{SpikingBackend, memory};
+use super::pass::Pass;
+use crate::kernel::{BodyInput, Mode, SpikingBackend, memory};
 use bloctrain_shared::geometry::ShapeError;
 use bloctrain_shared::spec::{Loss, TrainSpec};
 use burn::tensor::Tensor;
@@ -20,7 +20,7 @@ impl<B> TrainingBackend for B where B: AutodiffBackend<InnerBackend: SpikingBack
 #[derive(Debug)]
 pub struct Batch<B: SpikingBackend> {
     /// Input of the block.
-    pub input: BlockInput<B>,
+    pub input: BodyInput<B>,
     /// Dense labels, one per sample.
     pub labels: Vec<usize>,
 }

@@ -3,11 +3,11 @@
 use super::input::Reader;
 use super::io::fatal;
 use super::{Context, Control, EVAL_BATCH, Executor, Stop};
-use crate::kernel::SpikingBackend;
+use crate::kernel::{Mode, SpikingBackend};
 use crate::snn::detector::{DetectorNet, balanced_loss};
 use crate::snn::optim::{self, Optimizer};
 use crate::snn::param::to_host;
-use crate::snn::pass::{Mode, Pass};
+use crate::snn::pass::Pass;
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::schedule::learning_rate;
@@ -59,7 +59,7 @@ pub(super) fn run<B: TrainingBackend>(
         let batch = reader.batch::<B::InnerBackend>(chunk, 0, &executor.device)?;
         let mut pass = Pass::new(block.steps(), chunk.len(), Mode::Eval);
         let spikes = block.body(batch.input, &mut pass);
-        features.values.extend(to_host(pooling.features(spikes, block.steps())));
+        features.values.extend(to_host(pooling.features(&spikes, block.steps())));
         features.hard.extend(batch.ids.iter().map(|&id| hard.contains(samples.label(id as usize))));
     }
     let detector = train(new, &features, spec.detector.epochs, (spec.run.seed, context.block), control)?;

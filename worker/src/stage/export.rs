@@ -5,13 +5,13 @@
 use super::input::Reader;
 use super::io::fatal;
 use super::{Context, Control, EVAL_BATCH, Executor, Stop, passed};
-use crate::snn::param::to_host;
-use crate::snn::pass::{Mode, Pass};
+use crate::kernel::Mode;
+use crate::snn::pass::Pass;
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::Digest;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
-use bloctrain_shared::spike::{self, SpikeDims};
+use bloctrain_shared::spike::SpikeDims;
 use bloctrain_shared::task::{CachedShard, ObjectRef, Output, Source, Split};
 use bloctrain_store::cache::{self, CacheManifest, CacheMeta, SpikeShard};
 
@@ -53,9 +53,9 @@ pub(super) fn run<B: TrainingBackend>(
         passed(control, number * EVAL_BATCH, positions.len())?;
         let batch = reader.batch::<B::InnerBackend>(chunk, part.view, &executor.device)?;
         let mut pass = Pass::new(net.steps(), chunk.len(), Mode::Eval);
-        let spikes = to_host(net.body(batch.input, &mut pass));
+        let spikes = net.body(batch.input, &mut pass).into_spikes(chunk.len());
         shard.labels.extend(batch.ids.iter().map(|&id| samples.label(id as usize)));
-        pack(&spikes, shard.meta.dims, chunk.len(), &mut shard.packed);
+        (0..chunk.len()).for_each(|sample| spikes.pack_sample(sample, &mut shard.packed));
     }
     if shard.labels.len() != shard.ids.len() {
         return Err(fatal("the samples of a shard do not match the data set").into());
@@ -93,16 +93,5 @@ fn meta(context: &Context, part: Part, dims: SpikeDims, weights: &ObjectRef, sou
         view: part.view,
         arithmetic: ARITHMETIC_VERSION,
         backend: context.submission.backend.clone(),
-    }
-}
-
-/// Packs spikes `[T, B, C, H, W]` sample by sample.
-fn pack(spikes: &[f32], dims: SpikeDims, batch: usize, out: &mut Vec<u8>) {
-    let frame = SpikeDims { steps: 1, ..dims };
-    for sample in 0..batch {
-        for step in 0..dims.steps {
-            let start = (step * batch + sample) * frame.sites();
-            spike::pack(&spikes[start..start + frame.sites()], frame, out);
-        }
     }
 }

@@ -6,12 +6,11 @@
 use super::io::{Io, fatal};
 use super::prepared::Prepared;
 use crate::data::augment;
-use crate::kernel::SpikingBackend;
-use crate::snn::block::BlockInput;
+use crate::kernel::spikes::Spikes;
+use crate::kernel::{BodyInput, SpikingBackend};
 use crate::snn::encode::{self, CodeSeed};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::spec::{EncodingKind, RunSpec};
-use bloctrain_shared::spike::{self, SpikeDims};
 use bloctrain_shared::task::{CachedShard, Failure, ObjectRef, Source, Split};
 use bloctrain_store::cache::{self, SpikeShard};
 use burn::tensor::{Tensor, TensorData};
@@ -37,7 +36,7 @@ pub(super) struct Reader<'a> {
 /// One batch, ready for the block.
 pub(super) struct Batch<B: SpikingBackend> {
     /// Input of the block.
-    pub(super) input: BlockInput<B>,
+    pub(super) input: BodyInput<B>,
     /// Dense labels of the block, one per sample.
     pub(super) labels: Vec<usize>,
     /// Sample indices in the split's images.
@@ -97,14 +96,14 @@ impl<'a> Reader<'a> {
             .collect::<Option<Vec<usize>>>()
             .ok_or_else(|| fatal("a sample of an unknown class was selected"))?;
         let input = if self.cached.is_some() {
-            self.cached_input(positions, view, device)?
+            BodyInput::Spikes(self.cached_input(positions, view)?)
         } else {
             self.image_input(&ids, view, device)
         };
         Ok(Batch { input, labels, ids })
     }
 
-    fn image_input<B: SpikingBackend>(&self, ids: &[u32], view: u32, device: &B::Device) -> BlockInput<B> {
+    fn image_input<B: SpikingBackend>(&self, ids: &[u32], view: u32, device: &B::Device) -> BodyInput<B> {
         let (dataset, seed) = (&self.prepared.dataset, self.spec.run.seed);
         let shape = dataset.shape;
         let augment = if self.split == Split::Train { self.spec.data.augment.as_slice() } else { &[] };
@@ -115,7 +114,7 @@ impl<'a> Reader<'a> {
         let sizes = [ids.len(), shape.channels, shape.height, shape.width];
         let steps = self.spec.encoding.steps;
         match self.spec.encoding.kind {
-            EncodingKind::Direct => BlockInput::Image(Tensor::from_data(TensorData::new(images, sizes), device)),
+            EncodingKind::Direct => BodyInput::Image(Tensor::from_data(TensorData::new(images, sizes), device)),
             kind => {
                 let intensity = |value: f32, channel: usize| value * dataset.std[channel] + dataset.mean[channel];
                 for image in images.chunks_mut(shape.len()) {
@@ -125,8 +124,7 @@ impl<'a> Reader<'a> {
                 }
                 let code = CodeSeed { seed, view, domain: u64::from(self.split == Split::Test) };
                 let spikes = encode::encode_batch(kind, &images, shape, ids, steps, code);
-                let sizes = [steps, ids.len(), shape.channels, shape.height, shape.width];
-                BlockInput::Spikes(Tensor::from_data(TensorData::new(spikes, sizes), device))
+                BodyInput::Spikes(Spikes::from_values(&spikes, ids.len(), steps, shape))
             }
         }
     }
@@ -138,12 +136,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn cached_input<B: SpikingBackend>(
-        &mut self,
-        positions: &[(usize, usize)],
-        view: u32,
-        device: &B::Device,
-    ) -> Result<BlockInput<B>, Failure> {
+    fn cached_input(&mut self, positions: &[(usize, usize)], view: u32) -> Result<Spikes, Failure> {
         let mut rows: Vec<(Arc<SpikeShard>, usize)> = Vec::with_capacity(positions.len());
         for &(shard, index) in positions {
             rows.push((self.shard(view, shard)?, index));
@@ -151,8 +144,9 @@ impl<'a> Reader<'a> {
         let Some(dims) = rows.first().map(|(shard, _)| shard.meta.dims) else {
             return Err(fatal("an empty batch was asked for"));
         };
-        let sizes = [dims.steps, rows.len(), dims.channels, dims.height, dims.width];
-        Ok(BlockInput::Spikes(Tensor::from_data(TensorData::new(unpack(&rows, dims), sizes), device)))
+        let size = dims.packed_bytes();
+        let samples: Vec<&[u8]> = rows.iter().map(|(shard, index)| &shard.packed[index * size..(index + 1) * size]).collect();
+        Ok(Spikes::from_packed(&samples, dims))
     }
 
     fn shard(&mut self, view: u32, shard: usize) -> Result<Arc<SpikeShard>, Failure> {
@@ -180,18 +174,4 @@ impl<'a> Reader<'a> {
 
 fn index_of(shards: &[CachedShard], split: Split) -> BTreeMap<(u32, u32), ObjectRef> {
     shards.iter().filter(|shard| shard.split == split).map(|shard| ((shard.view, shard.shard), shard.object.clone())).collect()
-}
-
-/// Unpacks samples into `[T, B, C, H, W]`.
-fn unpack(rows: &[(Arc<SpikeShard>, usize)], dims: SpikeDims) -> Vec<f32> {
-    let one = SpikeDims { steps: 1, ..dims };
-    let (frame, packed_frame) = (one.sites(), one.packed_bytes());
-    let mut out = vec![0.0_f32; rows.len() * dims.sites()];
-    out.par_chunks_mut(frame.max(1)).enumerate().for_each(|(position, frame)| {
-        let (step, row) = (position / rows.len(), position % rows.len());
-        let (shard, index) = &rows[row];
-        let start = index * dims.packed_bytes() + step * packed_frame;
-        spike::unpack_into(&shard.packed[start..start + packed_frame], one, frame);
-    });
-    out
 }

@@ -2,9 +2,10 @@
 
 use super::input::Reader;
 use super::{Context, Control, EVAL_BATCH, Executor, Stop, passed};
+use crate::kernel::Mode;
 use crate::snn::block::BlockNet;
 use crate::snn::param::to_host;
-use crate::snn::pass::{Mode, Pass};
+use crate::snn::pass::Pass;
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::exit::top;
 use bloctrain_shared::label::LabelMap;

@@ -1,18 +1,30 @@
-//! The operations on the CPU (burn's Flex backend): f32 slices, the `gemm` crate, rayon over fixed partitions.
+//! Bodies on the CPU (burn's Flex backend): sparse where spikes are, dense where gradients are, in vectors as wide as the
+//! processor has, over fixed partitions of the work.
 //!
-//! Work is cut by frames or channels, never by the number of threads, and partial sums are added in a fixed order, so
-//! results are bit-identical for any number of threads.
+//! [`simd`] finds the processor's vectors, [`value`] is what flows, [`geometry`] says where taps reach, [`sparse`] and
+//! [`dense`] are the products, [`fire`] is norm and neuron, [`body`] puts a block together.
 
-mod conv;
-mod neuron;
-mod norm;
+pub(super) mod body;
+mod buffer;
+mod dense;
+mod fire;
+mod geometry;
+mod optimize;
+mod simd;
+mod sparse;
+mod value;
 
-use super::{BatchNormSaved, ConvRule, NeuronRule, SpikingBackend};
-use burn::tensor::{Shape, TensorData};
+use super::{BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Moments, SpikingBackend, StepRule, Stepped, spikes_tensor};
+
+use bloctrain_shared::ImageShape;
+pub use body::Tape;
+use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
+use std::sync::Arc;
 
 /// A tensor's values in order; copied only when its memory is not in order.
-fn ordered(tensor: FlexTensor) -> FlexTensor {
+fn ordered<const D: usize>(tensor: Tensor<Flex, D>) -> FlexTensor {
+    let tensor = tensor.into_primitive().tensor();
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }
 
@@ -20,62 +32,67 @@ fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("the Flex backend's floats are f32 and the tensor was put in order")
 }
 
-fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
-    let shape = tensor.layout().shape();
-    std::array::from_fn(|axis| shape[axis])
-}
-
-fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape))
+fn run(call: &BodyCall<'_>, params: Tensor<Flex, 1>, input: BodyInput<Flex>, keep: bool) -> body::Outcome {
+    let params = ordered(params);
+    let (batch, input) = match input {
+        BodyInput::Image(image) => (image.dims()[0], body::image(values(&ordered(image)), call.body.input)),
+        BodyInput::Spikes(spikes) => (spikes.batch(), body::spikes(spikes)),
+    };
+    body::forward(call, values(&params), input, batch, keep)
 }
 
 impl SpikingBackend for Flex {
-    fn convolve(x: FlexTensor, weight: FlexTensor, rule: ConvRule) -> FlexTensor {
-        let (x, weight) = (ordered(x), ordered(weight));
-        let plan = conv::Plan::new(dims(&x), dims(&weight), rule);
-        tensor(conv::forward(&plan, values(&x), values(&weight)), plan.output_shape())
+    const FUSED: bool = true;
+
+    fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
+        let found = run(call, params, input, false);
+        let record = BodyRecord { statistics: found.statistics, rates: found.rates, count: found.count };
+        BodyOutput { emitted: Emitted::Spikes(found.spikes), record }
     }
 
-    fn convolve_input_grad(x: FlexTensor, weight: FlexTensor, grad: FlexTensor, rule: ConvRule) -> FlexTensor {
-        let (weight, grad) = (ordered(weight), ordered(grad));
-        let shape: [usize; 4] = dims(&x);
-        let plan = conv::Plan::new(shape, dims(&weight), rule);
-        tensor(conv::input_grad(&plan, values(&weight), values(&grad)), shape)
+    fn body_tracked(
+        call: &BodyCall<'_>,
+        params: Tensor<Self, 1>,
+        input: BodyInput<Self>,
+    ) -> (Tensor<Self, 4>, BodyRecord, Arc<Tape>) {
+        let found = run(call, params, input, true);
+        let record = BodyRecord { statistics: found.statistics, rates: found.rates, count: found.count };
+        let tape = found.tape.expect("it was asked for");
+        let ImageShape { channels, height, width } = found.spikes.shape();
+        let batch = found.spikes.batch();
+        let spikes = if call.mean {
+            let shape = [batch, channels, height, width];
+            Tensor::from_data(TensorData::new(found.spikes.to_means(), shape), &Default::default())
+        } else {
+            spikes_tensor(&found.spikes, &Default::default())
+        };
+        (spikes, record, Arc::new(tape))
     }
 
-    fn convolve_weight_grad(x: FlexTensor, weight: FlexTensor, grad: FlexTensor, rule: ConvRule) -> FlexTensor {
-        let (x, grad) = (ordered(x), ordered(grad));
-        let shape: [usize; 4] = dims(&weight);
-        let plan = conv::Plan::new(dims(&x), shape, rule);
-        tensor(conv::weight_grad(&plan, values(&x), values(&grad)), shape)
+    fn body_grad(tape: &Tape, params: Tensor<Self, 1>, grad: Tensor<Self, 4>) -> Tensor<Self, 1> {
+        let (params, grad) = (ordered(params), ordered(grad));
+        vector(body::backward(tape, values(&params), values(&grad)))
     }
 
-    fn batch_norm(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, epsilon: f32) -> [FlexTensor; 3] {
-        let (x, gamma, beta) = (ordered(x), ordered(gamma), ordered(beta));
-        let shape: [usize; 4] = dims(&x);
-        let (y, mean, variance) = norm::forward(shape, values(&x), values(&gamma), values(&beta), epsilon);
-        [tensor(y, shape), tensor(mean, [shape[1]]), tensor(variance, [shape[1]])]
+    fn optimize(rule: &StepRule, parameter: Tensor<Self, 1>, grad: Tensor<Self, 1>, moments: Moments<Self>) -> Stepped<Self> {
+        let (grad, mut parameter, mut first) = (ordered(grad), owned(parameter), owned(moments.first));
+        let mut second = moments.second.map(owned).unwrap_or_default();
+        optimize::step(rule, &mut parameter, values(&grad), &mut first, &mut second);
+        let second = (!second.is_empty()).then(|| vector(second));
+        Stepped { parameter: vector(parameter), moments: Moments { first: vector(first), second } }
     }
 
-    fn batch_norm_grad(saved: BatchNormSaved<Self>, grad: FlexTensor) -> [FlexTensor; 3] {
-        let (x, grad) = (ordered(saved.x), ordered(grad));
-        let (gamma, mean, variance) = (ordered(saved.gamma), ordered(saved.mean), ordered(saved.variance));
-        let shape: [usize; 4] = dims(&x);
-        let statistics = norm::Statistics { mean: values(&mean), variance: values(&variance), epsilon: saved.epsilon };
-        let (x_grad, gamma_grad, beta_grad) = norm::backward(shape, values(&x), values(&gamma), &statistics, values(&grad));
-        [tensor(x_grad, shape), tensor(gamma_grad, [shape[1]]), tensor(beta_grad, [shape[1]])]
+    fn sum_of_squares(x: Tensor<Self, 1>) -> f64 {
+        optimize::sum_of_squares(values(&ordered(x)))
     }
+}
 
-    fn neuron(x: FlexTensor, leak: FlexTensor, rule: NeuronRule) -> FlexTensor {
-        let (x, leak) = (ordered(x), ordered(leak));
-        let shape: [usize; 2] = dims(&x);
-        tensor(neuron::forward(shape, values(&x), values(&leak)[0], rule), shape)
-    }
+/// A vector's values, taken without a copy where nobody else holds them.
+fn owned(tensor: Tensor<Flex, 1>) -> Vec<f32> {
+    tensor.into_data().into_vec().expect("the Flex backend's floats are f32")
+}
 
-    fn neuron_grad(x: FlexTensor, leak: FlexTensor, grad: FlexTensor, rule: NeuronRule) -> [FlexTensor; 2] {
-        let (x, leak, grad) = (ordered(x), ordered(leak), ordered(grad));
-        let shape: [usize; 2] = dims(&x);
-        let (x_grad, leak_grad) = neuron::backward(shape, values(&x), values(&leak)[0], values(&grad), rule);
-        [tensor(x_grad, shape), tensor(vec![leak_grad], [1])]
-    }
+fn vector(values: Vec<f32>) -> Tensor<Flex, 1> {
+    let length = values.len();
+    Tensor::from_data(TensorData::new(values, [length]), &Default::default())
 }

@@ -1,85 +1,10 @@
-//! The operations in plain tensor operations: for backends without their own, and as the measure of those that have.
+//! The multi-step neuron in plain tensor operations, forward and backward.
 
-use super::{BatchNormSaved, ConvRule, NeuronRule, lift, lower};
+use super::super::{NeuronRule, lift, lower};
 use bloctrain_shared::spec::{Reset, Surrogate};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::ops::{ConvOptions, FloatTensor};
-
-fn options(rule: ConvRule) -> ConvOptions<2> {
-    ConvOptions::new([rule.stride; 2], [rule.padding; 2], [1, 1], 1)
-}
-
-/// See [`SpikingBackend::convolve`](super::SpikingBackend::convolve).
-pub fn conv2d<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, rule: ConvRule) -> FloatTensor<B> {
-    B::conv2d(x, weight, None, options(rule))
-}
-
-/// See [`SpikingBackend::convolve_input_grad`](super::SpikingBackend::convolve_input_grad).
-pub fn conv2d_input_grad<B: Backend>(
-    x: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    grad: FloatTensor<B>,
-    rule: ConvRule,
-) -> FloatTensor<B> {
-    B::conv2d_x_backward(x, weight, grad, options(rule))
-}
-
-/// See [`SpikingBackend::convolve_weight_grad`](super::SpikingBackend::convolve_weight_grad).
-pub fn conv2d_weight_grad<B: Backend>(
-    x: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    grad: FloatTensor<B>,
-    rule: ConvRule,
-) -> FloatTensor<B> {
-    B::conv2d_weight_backward(x, weight, grad, options(rule))
-}
-
-fn per_channel<B: Backend>(values: Tensor<B, 1>) -> Tensor<B, 4> {
-    let channels = values.dims()[0];
-    values.reshape([1, channels, 1, 1])
-}
-
-fn sum_channels<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 1> {
-    let channels = x.dims()[1];
-    x.sum_dim(0).sum_dim(2).sum_dim(3).reshape([channels])
-}
-
-/// See [`SpikingBackend::batch_norm`](super::SpikingBackend::batch_norm).
-pub fn batch_norm<B: Backend>(
-    x: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    beta: FloatTensor<B>,
-    epsilon: f32,
-) -> [FloatTensor<B>; 3] {
-    let (x, gamma, beta): (Tensor<B, 4>, Tensor<B, 1>, Tensor<B, 1>) = (lift(x), lift(gamma), lift(beta));
-    let [n, _, h, w] = x.dims();
-    let count = (n * h * w) as f64;
-    let mean = sum_channels(x.clone()).div_scalar(count);
-    let centred = x - per_channel(mean.clone());
-    let variance = sum_channels(centred.clone().powi_scalar(2)).div_scalar(count);
-    let inverse = variance.clone().add_scalar(epsilon).sqrt().recip();
-    let y = centred * per_channel(inverse * gamma) + per_channel(beta);
-    [lower(y), lower(mean), lower(variance)]
-}
-
-/// See [`SpikingBackend::batch_norm_grad`](super::SpikingBackend::batch_norm_grad):
-/// `dx = gamma / sigma * (dy - mean(dy) - xhat * mean(dy * xhat))`.
-pub fn batch_norm_grad<B: Backend>(saved: BatchNormSaved<B>, grad: FloatTensor<B>) -> [FloatTensor<B>; 3] {
-    let (x, grad): (Tensor<B, 4>, Tensor<B, 4>) = (lift(saved.x), lift(grad));
-    let (gamma, mean, variance): (Tensor<B, 1>, Tensor<B, 1>, Tensor<B, 1>) =
-        (lift(saved.gamma), lift(saved.mean), lift(saved.variance));
-    let [n, _, h, w] = x.dims();
-    let count = (n * h * w) as f64;
-    let inverse = variance.add_scalar(saved.epsilon).sqrt().recip();
-    let normal = (x - per_channel(mean)) * per_channel(inverse.clone());
-    let beta_grad = sum_channels(grad.clone());
-    let gamma_grad = sum_channels(grad.clone() * normal.clone());
-    let centred =
-        grad - per_channel(beta_grad.clone().div_scalar(count)) - normal * per_channel(gamma_grad.clone().div_scalar(count));
-    let x_grad = centred * per_channel(gamma * inverse);
-    [lower(x_grad), lower(gamma_grad), lower(beta_grad)]
-}
+use burn::tensor::ops::FloatTensor;
 
 struct Trace<B: Backend> {
     /// Membranes before the reset, one `[1, M]` per step.
@@ -121,7 +46,7 @@ fn derivative<B: Backend>(rule: NeuronRule, membrane: Tensor<B, 2>) -> Tensor<B,
     }
 }
 
-/// See [`SpikingBackend::neuron`](super::SpikingBackend::neuron).
+/// See [`SpikingBackend::neuron`](crate::kernel::SpikingBackend::neuron).
 pub fn neuron<B: Backend>(x: FloatTensor<B>, leak: FloatTensor<B>, rule: NeuronRule) -> FloatTensor<B> {
     lower(Tensor::cat(run::<B>(&lift(x), &lift(leak), rule).spikes, 0))
 }
@@ -131,7 +56,7 @@ pub fn membranes<B: Backend>(x: Tensor<B, 2>, leak: Tensor<B, 1>, rule: NeuronRu
     Tensor::cat(run(&x, &leak, rule).after, 0)
 }
 
-/// See [`SpikingBackend::neuron_grad`](super::SpikingBackend::neuron_grad).
+/// See [`SpikingBackend::neuron_grad`](crate::kernel::SpikingBackend::neuron_grad).
 ///
 /// With `dv[t] = leak * du[t+1]`: subtraction `du = ds σ' + dv (1 - θ σ')`, to zero `du = ds σ' + dv (1 - s - u σ')`;
 /// a detached reset drops the terms in σ' that multiply dv. `dx = du`, `dleak = Σ du[t] v[t-1]`.

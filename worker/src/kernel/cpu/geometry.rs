@@ -1,0 +1,212 @@
+//! Where the taps of a convolution reach, worked out once per layer, and its weights in the order of the kernels.
+//!
+//! A fully connected layer on spikes is a 1x1 convolution over one row of T positions whose channels are all sites of the
+//! map; on an image, over a single position. So there is one set of kernels.
+
+use super::buffer::Buffer;
+use super::value::tile_width;
+use crate::kernel::plan::Conv;
+use crate::kernel::spikes::WORD;
+use rayon::prelude::*;
+
+/// Weight rows that one thread puts in order at a time.
+const ROWS_AT_ONCE: usize = 32;
+
+/// Input positions whose outputs the same taps reach. With stride 1 there is one class; with stride 2 there are four.
+#[derive(Debug)]
+pub(super) struct Class {
+    /// Each tap with its offset in the framed gradient.
+    pub(super) taps: Vec<(usize, usize)>,
+    /// Each input position: its place in the framed gradient without a tap's offset, and its index in the input.
+    pub(super) positions: Vec<(usize, usize)>,
+}
+
+/// Sizes of a convolution as the kernels see it.
+#[derive(Debug)]
+pub(super) struct Geometry {
+    /// Frames of a sample.
+    pub(super) frames: usize,
+    /// Rows and columns of the input.
+    pub(super) input: [usize; 2],
+    /// Rows and columns of the output.
+    pub(super) output: [usize; 2],
+    pub(super) kernel: [usize; 2],
+    pub(super) stride: usize,
+    pub(super) padding: [usize; 2],
+    /// Words of one input position.
+    pub(super) words: usize,
+    /// Weight rows of one tap.
+    pub(super) rows: usize,
+    /// Rows and columns of the output with the frame of zeros that all taps stay inside.
+    pub(super) framed: [usize; 2],
+    /// Zeros before the first row and column.
+    pub(super) before: [usize; 2],
+    pub(super) classes: Vec<Class>,
+    conv: Conv,
+    /// A fully connected layer on bits.
+    flat: bool,
+}
+
+impl Geometry {
+    /// The geometry over `steps` steps of bits, or of images that are the same at every step.
+    pub(super) fn new(conv: Conv, steps: usize, analogue: bool) -> Self {
+        let words = conv.input.channels.div_ceil(WORD);
+        let area = conv.input.area();
+        let flat = conv.is_full() && !analogue;
+        let (input, output, kernel, padding, frames, words, rows) = match (conv.is_full(), analogue) {
+            (true, true) => ([1, 1], [1, 1], [1, 1], [0, 0], 1, 0, conv.input.len()),
+            (true, false) => ([1, steps], [1, steps], [1, 1], [0, 0], 1, area * words, area * words * WORD),
+            (false, _) => {
+                let output = conv.output();
+                let frames = if analogue { 1 } else { steps };
+                let (input, output) = ([conv.input.height, conv.input.width], [output.height, output.width]);
+                (input, output, conv.kernel, conv.padding, frames, words, conv.input.channels)
+            }
+        };
+        let stride = if conv.is_full() { 1 } else { conv.stride };
+        let before = [0, 1].map(|axis| (kernel[axis] - 1 - padding[axis]).div_ceil(stride));
+        let after = [0, 1].map(|axis| ((input[axis] - 1 + padding[axis]) / stride).saturating_sub(output[axis] - 1));
+        let framed = [0, 1].map(|axis| before[axis] + output[axis] + after[axis]);
+        let mut geometry =
+            Self { frames, input, output, kernel, stride, padding, words, rows, framed, before, classes: Vec::new(), conv, flat };
+        geometry.classes = (0..stride * stride).map(|class| geometry.class(class / stride, class % stride)).collect();
+        geometry
+    }
+
+    pub(super) fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    pub(super) fn input_area(&self) -> usize {
+        self.input[0] * self.input[1]
+    }
+
+    pub(super) fn output_area(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    pub(super) fn framed_area(&self) -> usize {
+        self.framed[0] * self.framed[1]
+    }
+
+    /// Shift of the output for a tap from input rows (columns) of remainder `rest`; `None` when it reaches none of them.
+    fn shift(&self, axis: usize, rest: usize, tap: usize) -> Option<usize> {
+        // Positive by adding the frame before dividing.
+        let reach = rest + self.padding[axis] + self.before[axis] * self.stride;
+        let reach = reach.checked_sub(tap)?;
+        (reach % self.stride == 0).then_some(reach / self.stride)
+    }
+
+    fn class(&self, rest_y: usize, rest_x: usize) -> Class {
+        let mut taps = Vec::new();
+        for ky in 0..self.kernel[0] {
+            for kx in 0..self.kernel[1] {
+                if let (Some(dy), Some(dx)) = (self.shift(0, rest_y, ky), self.shift(1, rest_x, kx)) {
+                    taps.push((ky * self.kernel[1] + kx, dy * self.framed[1] + dx));
+                }
+            }
+        }
+        let mut positions = Vec::new();
+        for y in (rest_y..self.input[0]).step_by(self.stride) {
+            for x in (rest_x..self.input[1]).step_by(self.stride) {
+                positions.push((y / self.stride * self.framed[1] + x / self.stride, y * self.input[1] + x));
+            }
+        }
+        Class { taps, positions }
+    }
+
+    /// Input channel and tap (for a fully connected layer: position of the map) of a weight row; `None` for padding.
+    fn place(&self, row: usize) -> Option<(usize, usize)> {
+        let channels = self.conv.input.channels;
+        if !self.flat {
+            return Some((row % channels, row / channels));
+        }
+        let (block, bit) = (row / WORD, row % WORD);
+        let words = channels.div_ceil(WORD);
+        let channel = block % words * WORD + bit;
+        (channel < channels).then_some((channel, block / words))
+    }
+
+    /// Weight row of an input channel at a tap; the inverse of [`place`](Self::place).
+    fn row(&self, channel: usize, tap: usize) -> usize {
+        let channels = self.conv.input.channels;
+        if !self.flat {
+            return tap * channels + channel;
+        }
+        (tap * channels.div_ceil(WORD) + channel / WORD) * WORD + channel % WORD
+    }
+
+    /// Channels of an output tile.
+    pub(super) fn outputs(&self, tile: usize) -> usize {
+        (self.conv.outputs - tile * WORD).min(WORD)
+    }
+
+    /// Weights `[taps, rows, width]` of an output tile, from `[O, C, kh, kw]`.
+    pub(super) fn weights(&self, flat: &[f32], tile: usize) -> Buffer {
+        let width = tile_width(self.conv.outputs, tile);
+        let mut out = Buffer::zeros(self.taps() * self.rows * width);
+        let (own, taps) = (self.outputs(tile), self.conv.kernel[0] * self.conv.kernel[1]);
+        let size = self.conv.input.channels * taps;
+        out.par_chunks_mut(width).with_min_len(ROWS_AT_ONCE).enumerate().for_each(|(row, out)| {
+            if let Some((channel, tap)) = self.place(row) {
+                let from = flat[tile * WORD * size..].iter().skip(channel * taps + tap).step_by(size);
+                out[..own].iter_mut().zip(from).for_each(|(out, weight)| *out = *weight);
+            }
+        });
+        out
+    }
+
+    /// Adds gradients `[taps, rows, width]` of an output tile to `[O, C, kh, kw]`.
+    pub(super) fn add_weight_grad(&self, grad: &[f32], tile: usize, flat: &mut [f32]) {
+        let width = tile_width(self.conv.outputs, tile);
+        let taps = self.conv.kernel[0] * self.conv.kernel[1];
+        let size = self.conv.input.channels * taps;
+        let own = &mut flat[tile * WORD * size..][..self.outputs(tile) * size];
+        own.par_chunks_mut(size).enumerate().for_each(|(output, own)| {
+            for (channel, own) in own.chunks_mut(taps).enumerate() {
+                for (tap, sum) in own.iter_mut().enumerate() {
+                    *sum += grad[self.row(channel, tap) * width + output];
+                }
+            }
+        });
+    }
+
+    /// Tiles of the input's gradient as the kernels see them.
+    pub(super) fn input_tiles(&self) -> usize {
+        if self.flat { self.words } else { self.conv.input.channels.div_ceil(WORD) }
+    }
+
+    /// Where tile `tile` of the kernels lies in the gradient of the input: its tile, where it starts in a frame (a sample,
+    /// for a fully connected layer), and the distance of its positions.
+    pub(super) fn input_tile(&self, tile: usize) -> (usize, usize, usize) {
+        if !self.flat {
+            let width = tile_width(self.conv.input.channels, tile);
+            return (tile, 0, width);
+        }
+        let words = self.conv.input.channels.div_ceil(WORD);
+        let (position, word) = (tile / words, tile % words);
+        let width = tile_width(self.conv.input.channels, word);
+        (word, position * width, self.conv.input.area() * width)
+    }
+
+    /// Weights of one output tile turned around for the input's gradient: for each input tile `[taps, outputs, width]`.
+    pub(super) fn turned(&self, weights: &[f32], tile: usize) -> Vec<Buffer> {
+        let (outputs, width) = (self.outputs(tile), tile_width(self.conv.outputs, tile));
+        let turn = |input_tile: usize| {
+            let (own, _, _) = self.input_tile(input_tile);
+            let input_width = tile_width(self.conv.input.channels, own);
+            let channels = (self.conv.input.channels - own * WORD).min(WORD);
+            let mut out = Buffer::zeros(self.taps() * outputs * input_width);
+            for tap in 0..self.taps() {
+                for channel in 0..channels {
+                    let row = &weights[(tap * self.rows + input_tile * WORD + channel) * width..][..outputs];
+                    for (output, &weight) in row.iter().enumerate() {
+                        out[(tap * outputs + output) * input_width + channel] = weight;
+                    }
+                }
+            }
+            out
+        };
+        (0..self.input_tiles()).into_par_iter().map(turn).collect()
+    }
+}

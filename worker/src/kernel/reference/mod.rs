@@ -1,0 +1,200 @@
+//! Bodies in plain tensor operations: for backends without their own, and as the measure of those that have.
+//!
+//! The T steps are folded into the batch for convolutions and norms: tensors are `[T * B, C, H, W]`, step-major, and a
+//! neuron sees `[T, B * C * H * W]`. Only the neuron has its own backward pass, which keeps nothing but its input.
+
+mod neuron;
+mod optimize;
+
+pub use neuron::{membranes, neuron, neuron_grad};
+pub use optimize::optimize;
+
+use super::count::{Count, Counted};
+use super::plan::{Body, Branch, EPSILON, Leak, Node, Norm, Spiking};
+use super::spikes::Spikes;
+use super::{
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Mode, SpikingBackend, Statistic, dropout_mask, host, mean_over_time,
+    spikes_tensor,
+};
+use bloctrain_shared::ImageShape;
+use burn::tensor::activation::sigmoid;
+use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Tensor, TensorData};
+
+/// What flows between nodes.
+#[derive(Debug, Clone)]
+enum Flow<B: SpikingBackend> {
+    /// The same values at every step, `[B, C, H, W]`.
+    Constant(Tensor<B, 4>),
+    /// Values that change over time, `[T * B, C, H, W]`.
+    Changing {
+        x: Tensor<B, 4>,
+        /// Whether they are zeros and ones.
+        binary: bool,
+    },
+}
+
+impl<B: SpikingBackend> Flow<B> {
+    fn map(&self, keeps_binary: bool, change: impl Fn(Tensor<B, 4>) -> Tensor<B, 4>) -> Self {
+        match self {
+            Self::Constant(x) => Self::Constant(change(x.clone())),
+            Self::Changing { x, binary } => Self::Changing { x: change(x.clone()), binary: *binary && keeps_binary },
+        }
+    }
+}
+
+/// See [`SpikingBackend::body`].
+pub fn body<B: SpikingBackend>(call: &BodyCall<'_>, params: Tensor<B, 1>, input: BodyInput<B>) -> BodyOutput<B> {
+    let (batch, device) = (input.batch(), params.device());
+    let start = match input {
+        BodyInput::Image(x) => Flow::Constant(x),
+        BodyInput::Spikes(spikes) => Flow::Changing { x: spikes_tensor(&spikes, &device), binary: true },
+    };
+    let record = BodyRecord { count: Count::new(batch), ..BodyRecord::default() };
+    let mut pass = Pass { call, params, batch, record };
+    let mut values = vec![start];
+    for node in &call.body.nodes {
+        let value = pass.node(node, &values);
+        values.push(value);
+    }
+    match values.pop() {
+        Some(Flow::Changing { x, .. } | Flow::Constant(x)) => {
+            let emitted = if call.mean { Emitted::Mean(mean_over_time(x, call.body.steps)) } else { Emitted::Tensor(x) };
+            BodyOutput { emitted, record: pass.record }
+        }
+        None => unreachable!("the input is a value"),
+    }
+}
+
+struct Pass<'a, B: SpikingBackend> {
+    call: &'a BodyCall<'a>,
+    params: Tensor<B, 1>,
+    batch: usize,
+    record: BodyRecord,
+}
+
+impl<B: SpikingBackend> Pass<'_, B> {
+    fn body(&self) -> &Body {
+        self.call.body
+    }
+
+    fn param(&self, at: usize, length: usize) -> Tensor<B, 1> {
+        self.params.clone().slice([at..at + length])
+    }
+
+    fn node(&mut self, node: &Node, values: &[Flow<B>]) -> Flow<B> {
+        match node {
+            Node::Spiking(spiking) => self.spiking(spiking, values),
+            Node::AvgPool(pool) => {
+                values[pool.source].map(false, |x| avg_pool2d(x, [pool.size; 2], [pool.size; 2], [0, 0], false, false))
+            }
+            Node::MaxPool(pool) => {
+                values[pool.source].map(true, |x| max_pool2d(x, [pool.size; 2], [pool.size; 2], [0, 0], [1, 1], false))
+            }
+            Node::Dropout { source, p, index, shape } => match self.call.mode {
+                Mode::Train { seed } if *p > 0.0 => {
+                    let sites = self.batch * shape.len();
+                    let keep = 1.0 / (1.0 - p);
+                    let mask = dropout_mask(seed, *index, *p, sites).into_iter().map(|kept| if kept { keep } else { 0.0 });
+                    let mask: Vec<f32> = mask.collect();
+                    values[*source].map(false, |x| {
+                        let dims = x.dims();
+                        let mask: Tensor<B, 2> = Tensor::from_data(TensorData::new(mask.clone(), [1, sites]), &x.device());
+                        (x.reshape([dims[0] / self.batch.max(1), sites]) * mask).reshape(dims)
+                    })
+                }
+                _ => values[*source].clone(),
+            },
+        }
+    }
+
+    fn spiking(&mut self, spiking: &Spiking, values: &[Flow<B>]) -> Flow<B> {
+        let drives: Vec<Tensor<B, 4>> =
+            spiking.branches.iter().map(|branch| self.branch(branch, &values[branch.source])).collect();
+        let drive = drives.into_iter().reduce(|sum, drive| sum + drive).expect("a spiking layer has at least one branch");
+        let dims = drive.dims();
+        let steps = self.body().steps;
+        let sites = dims.iter().product::<usize>() / steps;
+        let leak = match spiking.leak {
+            Leak::Fixed(leak) => Tensor::from_data(TensorData::new(vec![leak], [1]), &self.params.device()),
+            Leak::Learned(at) => sigmoid(self.param(at, 1)),
+        };
+        let spikes = super::neuron(drive.reshape([steps, sites]), leak, spiking.rule);
+        if self.call.measure {
+            self.record.rates.extend(host(spikes.clone().detach().mean()).into_iter().map(f64::from));
+        }
+        Flow::Changing { x: spikes.reshape(dims), binary: true }
+    }
+
+    /// Normalised convolution of a value, `[T * B, O, H', W']`; a constant one is computed once.
+    fn branch(&mut self, branch: &Branch, input: &Flow<B>) -> Tensor<B, 4> {
+        self.count(branch, input);
+        let conv = branch.conv;
+        let (Flow::Constant(x) | Flow::Changing { x, .. }) = input;
+        let [rows, channels, ..] = x.dims();
+        let weight = self.param(branch.weight, conv.weights());
+        let y = if conv.is_full() {
+            let weight = weight.reshape([conv.outputs, conv.input.len()]);
+            x.clone().reshape([rows, conv.input.len()]).matmul(weight.transpose()).reshape([rows, conv.outputs, 1, 1])
+        } else {
+            let weight = weight.reshape([conv.outputs, channels, conv.kernel[0], conv.kernel[1]]);
+            conv2d(x.clone(), weight, None, ConvOptions::new([conv.stride; 2], conv.padding, [1, 1], 1))
+        };
+        let y = self.normalise(branch, y);
+        if matches!(input, Flow::Changing { .. }) {
+            return y;
+        }
+        let [batch, channels, height, width] = y.dims();
+        let steps = self.body().steps;
+        let repeated: Tensor<B, 5> = y.unsqueeze_dim::<5>(0).expand([steps, batch, channels, height, width]);
+        repeated.reshape([steps * batch, channels, height, width])
+    }
+
+    fn count(&mut self, branch: &Branch, input: &Flow<B>) {
+        if !self.call.count {
+            return;
+        }
+        let steps = self.body().steps;
+        match input {
+            Flow::Constant(_) => self.record.count.add(branch.conv, steps, Counted::Image),
+            Flow::Changing { binary: false, .. } => self.record.count.add(branch.conv, steps, Counted::Fractions),
+            Flow::Changing { x, binary: true } => {
+                let [_, channels, height, width] = x.dims();
+                let shape = ImageShape::new(channels, height, width);
+                let spikes = Spikes::from_values(&host(x.clone().detach()), self.batch, steps, shape);
+                self.record.count.add(branch.conv, steps, Counted::Spikes(&spikes));
+            }
+        }
+    }
+
+    fn normalise(&mut self, branch: &Branch, y: Tensor<B, 4>) -> Tensor<B, 4> {
+        let channels = branch.conv.outputs;
+        let spread = |values: Tensor<B, 1>| values.reshape([1, channels, 1, 1]);
+        match branch.norm {
+            Norm::Bias(at) => y + spread(self.param(at, channels)),
+            Norm::Batch { gamma, beta, statistic } if self.call.mode == Mode::Eval => {
+                let running = &self.call.running[statistic];
+                let given = |values: &[f32]| -> Tensor<B, 1> {
+                    Tensor::from_data(TensorData::new(values.to_vec(), [channels]), &self.params.device())
+                };
+                let scale = self.param(gamma, channels) / given(&running.variance).add_scalar(EPSILON).sqrt();
+                let shift = self.param(beta, channels) - given(&running.mean) * scale.clone();
+                y * spread(scale) + spread(shift)
+            }
+            Norm::Batch { gamma, beta, .. } => {
+                let [frames, _, height, width] = y.dims();
+                let count = (frames * height * width) as f64;
+                let sum = |x: Tensor<B, 4>| x.sum_dim(0).sum_dim(2).sum_dim(3);
+                let mean = sum(y.clone()).div_scalar(count);
+                let centred = y - mean.clone();
+                let variance = sum(centred.clone().powi_scalar(2)).div_scalar(count);
+                let unbiased = (count / (count - 1.0).max(1.0)) as f32;
+                let on_host = host(variance.clone().detach()).into_iter().map(|value| value * unbiased).collect();
+                self.record.statistics.push(Statistic { mean: host(mean.detach()), variance: on_host });
+                let scale = variance.add_scalar(EPSILON).sqrt().recip() * spread(self.param(gamma, channels));
+                centred * scale + spread(self.param(beta, channels))
+            }
+        }
+    }
+}
