@@ -32,10 +32,22 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(error) | Self::Failed(error) => write!(f, "error: {error:#}"),
+            Self::Usage(error) | Self::Failed(error) => write!(f, "error: {}", message(error)),
             Self::Interrupted => f.write_str("interrupted: what is done is kept; run the same command to go on"),
         }
     }
+}
+
+/// An error with its causes, without those that it names itself.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {

@@ -29,6 +29,7 @@ pub(crate) fn run(args: DataArgs) -> Result<(), Failure> {
                 for (file, status) in &found.files {
                     match status {
                         FileStatus::Published { dataset } => println!("{file}: as published ({dataset})"),
+                        FileStatus::Repacked { dataset } => println!("{file}: packed again, content as published ({dataset})"),
                         FileStatus::Differs { found, .. } => println!("{file}: MD5 {found} is not a published one"),
                     }
                 }
@@ -36,7 +37,7 @@ pub(crate) fn run(args: DataArgs) -> Result<(), Failure> {
                 println!("{name}: {classes} classes, {train} training and {test} test images; sizes and labels are right");
             }
             if found.has_differences() {
-                let problem = "some files are not the published ones (they may have been packed again); fetch them with `bloctrain data get`";
+                let problem = "some files are not the published ones; fetch them with `bloctrain data get`";
                 return Err(Failure::Failed(anyhow::anyhow!(problem)));
             }
             Ok(())

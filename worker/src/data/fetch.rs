@@ -209,7 +209,7 @@ mod tests {
     fn fetch(content: &[u8], behaviours: Vec<Behaviour>) -> (Result<(), DataError>, tempfile::TempDir, Vec<u64>) {
         let folder = tempfile::tempdir().expect("a folder");
         let md5: &'static str = Box::leak(md5_of(b"0123456789abcdef").into_boxed_str());
-        let file = PublishedFile { name: "file.gz", md5 };
+        let file = PublishedFile { name: "file.gz", md5, unpacked: None };
         let url = format!("{}/file.gz", serve(content.to_vec(), behaviours));
         let mut seen = Vec::new();
         let result = download(&url, &folder.path().join("file.gz"), &file, &mut |progress| seen.push(progress.done));

@@ -168,7 +168,9 @@ impl Dataset {
     /// When none is recognised, or a file is missing or wrong.
     pub fn open(folder: &Path) -> Result<Self, DataError> {
         if !folder.is_dir() {
-            let problem = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such folder");
+            let what =
+                if folder.exists() { "it is a file; give the folder that holds the data" } else { "there is no such folder" };
+            let problem = std::io::Error::new(std::io::ErrorKind::NotFound, what);
             return Err(DataError::read(folder, problem));
         }
         for reader in [cifar::open, idx::open, folder::open] {

@@ -9,6 +9,8 @@ pub struct PublishedFile {
     pub name: &'static str,
     /// MD5 as published.
     pub md5: &'static str,
+    /// MD5 of the unpacked content, by which a file that was packed again is recognised; where it is known.
+    pub unpacked: Option<&'static str>,
 }
 
 /// One published data set.
@@ -27,7 +29,11 @@ pub struct Published {
 }
 
 const fn file(name: &'static str, md5: &'static str) -> PublishedFile {
-    PublishedFile { name, md5 }
+    PublishedFile { name, md5, unpacked: None }
+}
+
+const fn packed(name: &'static str, md5: &'static str, unpacked: &'static str) -> PublishedFile {
+    PublishedFile { name, md5, unpacked: Some(unpacked) }
 }
 
 /// Every data set that `data get` knows.
@@ -64,10 +70,10 @@ pub const PUBLISHED: [Published; 4] = [
         licence: "MIT",
         base: "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         files: &[
-            file("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-            file("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
-            file("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
-            file("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
+            packed("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", FASHION_TRAIN_IMAGES),
+            packed("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe", "9018921c3c673c538a1fc5bad174d6f9"),
+            packed("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79", "8181f5470baa50b63fa0f6fddb340f0a"),
+            packed("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310", "15d484375f8d13e6eb1aabb0c3f46965"),
         ],
     },
 ];

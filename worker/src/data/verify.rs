@@ -1,8 +1,10 @@
 //! Whether the files in a folder are the published ones.
 
-use super::registry::{PUBLISHED, md5_of};
+use super::registry::{PUBLISHED, PublishedFile, md5_of};
 use super::{DataError, Dataset};
+use flate2::read::GzDecoder;
 use serde::Serialize;
+use std::io::Read;
 use std::path::Path;
 
 /// What is known about one file.
@@ -11,6 +13,11 @@ use std::path::Path;
 pub enum FileStatus {
     /// Its checksum is a published one.
     Published {
+        /// The data set that it belongs to.
+        dataset: String,
+    },
+    /// It was packed again: the content is the published one.
+    Repacked {
         /// The data set that it belongs to.
         dataset: String,
     },
@@ -54,22 +61,51 @@ pub fn verify(folder: &Path) -> Result<Verification, DataError> {
             continue;
         }
         let bytes = std::fs::read(&path).map_err(|error| DataError::read(&path, error))?;
-        files.push((name.to_owned(), status(name, md5_of(&bytes))));
+        files.push((name.to_owned(), status(name, &bytes)));
     }
     let dataset = Dataset::open(folder)?;
     let content = (dataset.name.clone(), dataset.classes.len(), dataset.train.len(), dataset.test.len());
     Ok(Verification { files, content })
 }
 
-fn status(name: &str, found: String) -> FileStatus {
-    let published: Vec<(String, String)> = PUBLISHED
-        .iter()
-        .flat_map(|set| set.files.iter().map(move |file| (set.name, file)))
-        .filter(|(_, file)| file.name == name)
-        .map(|(set, file)| (set.to_owned(), file.md5.to_owned()))
-        .collect();
-    match published.iter().find(|(_, md5)| *md5 == found) {
-        Some((dataset, _)) => FileStatus::Published { dataset: dataset.clone() },
-        None => FileStatus::Differs { found, published },
+fn status(name: &str, bytes: &[u8]) -> FileStatus {
+    let known = || PUBLISHED.iter().flat_map(|set| set.files.iter().map(move |file| (set.name, file)));
+    let candidates: Vec<(&str, &PublishedFile)> = known().filter(|(_, file)| file.name == name).collect();
+    let found = md5_of(bytes);
+    if let Some((set, _)) = candidates.iter().find(|(_, file)| file.md5 == found) {
+        return FileStatus::Published { dataset: (*set).to_owned() };
+    }
+    let mut content = Vec::new();
+    // What cannot be unpacked differs from what was published.
+    let unpacked = GzDecoder::new(bytes).read_to_end(&mut content).ok().map(|_| md5_of(&content));
+    if let Some((set, _)) = candidates.iter().find(|(_, file)| unpacked.is_some() && file.unpacked == unpacked.as_deref()) {
+        return FileStatus::Repacked { dataset: (*set).to_owned() };
+    }
+    let published = candidates.iter().map(|(set, file)| ((*set).to_owned(), file.md5.to_owned())).collect();
+    FileStatus::Differs { found, published }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::registry::find;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use std::io::Write;
+
+    #[test]
+    fn a_file_that_differs_is_said_to_and_one_that_cannot_be_unpacked_too() {
+        let mut other = GzEncoder::new(Vec::new(), Compression::fast());
+        other.write_all(b"other labels").expect("packs");
+        let other = other.finish().expect("packs");
+        for bytes in [b"no gzip at all".as_slice(), &other] {
+            let FileStatus::Differs { found, published } = status("t10k-labels-idx1-ubyte.gz", bytes) else {
+                panic!("it is not a published file")
+            };
+            assert_eq!(found, md5_of(bytes));
+            assert_eq!(published.len(), 2, "MNIST and Fashion-MNIST have a file of that name");
+        }
+        let fashion = find("fashion-mnist").expect("known");
+        assert!(fashion.files.iter().all(|file| file.unpacked.is_some()));
     }
 }

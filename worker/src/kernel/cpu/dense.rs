@@ -1,6 +1,7 @@
 //! Dense products: the gradient of a convolution's input, and convolutions of images.
 
 #![expect(unsafe_code, reason = "vector loads and stores through pointers whose bounds are asserted at the start")]
+#![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
 
 use super::geometry::{Class, Geometry};
 use super::simd::{PAD, Simd, kernel};

@@ -34,7 +34,7 @@ pub(super) struct Tile<'a> {
 
 impl Tile<'_> {
     fn check(&self, drives: &[Drive<'_>]) {
-        assert!(self.width % PAD == 0 && self.shift.len() == self.width, "a tile of another width");
+        assert!(self.width.is_multiple_of(PAD) && self.shift.len() == self.width, "a tile of another width");
         for drive in drives {
             let frames = if drive.constant { 1 } else { self.steps };
             assert_eq!(drive.y.len(), frames * self.positions * self.width, "outputs of another shape");
@@ -299,7 +299,7 @@ kernel! {
 
 #[inline(always)]
 unsafe fn moments_body<S: Simd>(rows: &[f32], width: usize, mean: &mut [f32], squares: &mut [f32]) {
-    assert!(rows.len() % width == 0 && mean.len() == width && squares.len() == width, "moments of another width");
+    assert!(rows.len().is_multiple_of(width) && mean.len() == width && squares.len() == width, "moments of another width");
     let count = rows.len() / width;
     // SAFETY: the shapes were just checked.
     unsafe {

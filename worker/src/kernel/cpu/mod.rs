@@ -1,10 +1,10 @@
 //! Bodies on the CPU (burn's Flex backend): sparse where spikes are, dense where gradients are, in vectors as wide as the
 //! processor has, over fixed partitions of the work.
 //!
-//! [`simd`] finds the processor's vectors, [`value`] is what flows, [`geometry`] says where taps reach, [`sparse`] and
-//! [`dense`] are the products, [`fire`] is norm and neuron, [`body`] puts a block together.
+//! `simd` finds the processor's vectors, `value` is what flows, `geometry` says where taps reach, `sparse` and
+//! `dense` are the products, `fire` is norm and neuron, `body` puts a block together.
 
-pub(super) mod body;
+mod body;
 mod buffer;
 mod dense;
 mod fire;

@@ -4,6 +4,7 @@
 //! Both keep a row of sums in registers and the rows that they add in the first cache.
 
 #![expect(unsafe_code, reason = "vector loads and stores through pointers whose bounds are asserted at the start")]
+#![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
 
 use super::geometry::Geometry;
 use super::simd::{PAD, Simd, kernel};

@@ -80,7 +80,7 @@ impl<B: SpikingBackend> Pass<'_, B> {
     }
 
     fn param(&self, at: usize, length: usize) -> Tensor<B, 1> {
-        self.params.clone().slice([at..at + length])
+        self.params.clone().slice(at..at + length)
     }
 
     fn node(&mut self, node: &Node, values: &[Flow<B>]) -> Flow<B> {

@@ -1,0 +1,210 @@
+//! Backward over the nodes, last to first.
+
+use super::super::buffer::Buffer;
+use super::super::fire::{self, Coefficients, Sums, Tile};
+use super::super::simd::PAD;
+use super::super::value::{Grad, Value};
+use super::Tape;
+use super::branch::BranchBack;
+use super::layer::{Normal, Prepared, convolve_all, drives, lanes, leak, prepare, tile_shift};
+use super::pooling::{self, Unpooling};
+use crate::kernel::plan::{Leak, Node, Norm, Pool, Spiking};
+use crate::kernel::spikes::WORD;
+use rayon::prelude::*;
+
+/// Gradients of all parameters from the gradient of what left: spikes `[T, B, C, H, W]`, or their average `[B, C, H, W]`.
+pub(in super::super) fn backward(tape: &Tape, params: &[f32], grad: &[f32]) -> Vec<f32> {
+    let (body, batch) = (&tape.body, tape.batch);
+    let mut learns = vec![false; body.nodes.len() + 1];
+    for (index, node) in body.nodes.iter().enumerate() {
+        learns[index + 1] = match node {
+            Node::Spiking(_) => true,
+            Node::AvgPool(pool) | Node::MaxPool(pool) => learns[pool.source],
+            Node::Dropout { source, .. } => learns[*source],
+        };
+    }
+    let mut grads: Vec<Option<Grad>> = (0..=body.nodes.len()).map(|_| None).collect();
+    grads[body.output()] = Some(Grad::from_values(grad, tape.mean, batch, body.steps, body.shape(body.output())));
+    let mut back = Back { tape, params, learns, grads, out: vec![0.0; body.parameters] };
+    for index in (0..body.nodes.len()).rev() {
+        if let Some(grad) = back.grads[index + 1].take() {
+            back.node(index, grad);
+        }
+    }
+    back.out
+}
+
+/// Writes one frame's gradient before a pooling from the one after it.
+type UnpoolRule<'a> = dyn Fn(&Unpooling, &mut [f32], &[f32]) + Sync + 'a;
+
+struct Back<'a> {
+    tape: &'a Tape,
+    params: &'a [f32],
+    learns: Vec<bool>,
+    grads: Vec<Option<Grad>>,
+    out: Vec<f32>,
+}
+
+impl Back<'_> {
+    fn node(&mut self, index: usize, grad: Grad) {
+        match &self.tape.body.nodes[index] {
+            Node::Spiking(spiking) => self.spiking(index, spiking, grad),
+            Node::AvgPool(pool) if self.learns[pool.source] => self.unpool(*pool, grad, &pooling::spread),
+            Node::MaxPool(pool) if self.learns[pool.source] => {
+                let Value::Counts(counts) = &self.tape.values[pool.source] else { return };
+                let counts = counts.clone();
+                self.unpool(*pool, grad, &move |unpooling, to, from| pooling::route(&counts, unpooling, to, from));
+            }
+            Node::Dropout { source, p, .. } if self.learns[*source] => {
+                let mask = &self.tape.nodes[index].mask;
+                let grad = if mask.is_empty() { grad } else { pooling::masked(grad, mask, 1.0 / (1.0 - p)) };
+                self.add(*source, grad);
+            }
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, value: usize, grad: Grad) {
+        match &mut self.grads[value] {
+            None => self.grads[value] = Some(grad),
+            Some(sum) => {
+                for (sum, grad) in sum.tiles.iter_mut().zip(&grad.tiles) {
+                    sum.par_chunks_mut(1 << 14).zip(grad.par_chunks(1 << 14)).for_each(|(sum, grad)| {
+                        sum.iter_mut().zip(grad).for_each(|(sum, grad)| *sum += grad);
+                    });
+                }
+            }
+        }
+    }
+
+    fn unpool(&mut self, pool: Pool, grad: Grad, rule: &UnpoolRule<'_>) {
+        let mut out = Grad::zeros(self.tape.batch, grad.steps, pool.input);
+        let output = grad.shape;
+        for tile in 0..out.tiles.len() {
+            let (width, steps) = (grad.width(tile), grad.steps);
+            let (to, from) = (pool.input.area() * width, output.area() * width);
+            out.tiles[tile].par_chunks_mut(to).zip(grad.tiles[tile].par_chunks(from)).enumerate().for_each(
+                |(frame, (to, from))| {
+                    rule(&Unpooling { pool, output, tile, width, sample: frame / steps, step: frame % steps }, to, from);
+                },
+            );
+        }
+        self.add(pool.source, out);
+    }
+
+    fn spiking(&mut self, index: usize, spiking: &Spiking, mut grad: Grad) {
+        let (tape, batch) = (self.tape, self.tape.batch);
+        let steps = tape.body.steps;
+        let prepared = prepare(spiking, steps, |source| &tape.values[source]);
+        for branch in &spiking.branches {
+            if self.learns[branch.source] && self.grads[branch.source].is_none() {
+                self.grads[branch.source] = Some(Grad::zeros(batch, steps, branch.conv.input));
+            }
+        }
+        let norms = &tape.nodes[index].norms;
+        for tile in 0..spiking.output.channels.div_ceil(WORD) {
+            let width = grad.width(tile);
+            let mut own_grad = std::mem::take(&mut grad.tiles[tile]);
+            let weights: Vec<Buffer> = prepared.iter().map(|own| own.weights(self.params, tile)).collect();
+            let ys: Vec<Buffer> = prepared
+                .iter()
+                .zip(&weights)
+                .map(|(own, weights)| convolve_all(own, &tape.values[own.branch.source], weights, width, batch))
+                .collect();
+            let sums = self.through_neurons(spiking, &prepared, norms, &ys, tile, &mut own_grad);
+            for (branch, own) in prepared.iter().enumerate() {
+                let coefficients = self.norm_grad(own, &norms[branch], tile, width, &sums, branch);
+                let lanes = lanes(spiking.output.channels, tile);
+                let layer = BranchBack {
+                    own,
+                    value: &tape.values[own.branch.source],
+                    y: &ys[branch],
+                    mean: &norms[branch].mean[lanes],
+                    coefficients,
+                    grad: &own_grad,
+                    steps,
+                    width,
+                    tile,
+                };
+                let target = if self.learns[own.branch.source] { self.grads[own.branch.source].as_mut() } else { None };
+                let weight_grad = layer.run(batch, &weights[branch], target);
+                let flat = &mut self.out[own.branch.weight..own.branch.weight + own.branch.conv.weights()];
+                own.geometry.add_weight_grad(&weight_grad, tile, flat);
+            }
+        }
+    }
+
+    /// Turns the gradient of a tile's spikes into that of its drive, in place. Returns sums over the batch by channel: of
+    /// the drive's gradient, then for each branch of its product with the centred output. Adds the leak's gradient.
+    fn through_neurons(
+        &mut self,
+        spiking: &Spiking,
+        prepared: &[Prepared],
+        norms: &[Normal],
+        ys: &[Buffer],
+        tile: usize,
+        grad: &mut [f32],
+    ) -> Vec<Vec<f64>> {
+        let lanes = lanes(spiking.output.channels, tile);
+        let shift = tile_shift(prepared, norms, lanes.clone());
+        let (steps, positions, width) = (self.tape.body.steps, spiking.output.area(), lanes.len());
+        let leak = leak(spiking, self.params);
+        let layer = Tile { steps, positions, width, shift: &shift, leak, rule: spiking.rule };
+        let columns = 2 + prepared.len();
+        let samples: Vec<Vec<f32>> = grad
+            .par_chunks_mut(steps * positions * width)
+            .enumerate()
+            .map(|(sample, grad)| {
+                let own = prepared.iter().zip(ys).map(|(own, y)| &y[sample * own.sample_len(width)..][..own.sample_len(width)]);
+                let mut found = vec![0.0; columns * width];
+                let mut parts = found.chunks_mut(width);
+                let (Some(drive), Some(leak)) = (parts.next(), parts.next()) else { unreachable!("at least two columns") };
+                let mut sums = Sums { drive, leak, centred: parts.collect() };
+                let mut membranes = vec![0.0; steps * PAD];
+                fire::backward(&layer, &drives(prepared, norms, own, &lanes), grad, &mut sums, &mut membranes);
+                found
+            })
+            .collect();
+        let sum = |column: usize| -> Vec<f64> {
+            (0..width).map(|lane| samples.iter().map(|sample| f64::from(sample[column * width + lane])).sum()).collect()
+        };
+        if let Leak::Learned(at) = spiking.leak {
+            self.out[at] += (sum(1).iter().sum::<f64>() * f64::from(leak * (1.0 - leak))) as f32;
+        }
+        std::iter::once(0).chain(2..columns).map(sum).collect()
+    }
+
+    /// Gradients of a norm's parameters, and the coefficients of its input's gradient.
+    fn norm_grad(
+        &mut self,
+        own: &Prepared,
+        norm: &Normal,
+        tile: usize,
+        width: usize,
+        sums: &[Vec<f64>],
+        branch: usize,
+    ) -> Coefficients {
+        let zeros = || vec![0.0; width];
+        let mut found = Coefficients { a: zeros(), b: zeros(), c: zeros() };
+        let count = (self.tape.batch * own.sample_len(width) / width) as f64;
+        let by_lane = sums[0].iter().zip(&sums[1 + branch]).take(own.geometry.outputs(tile));
+        for (lane, (&sum, &centred)) in by_lane.enumerate() {
+            let channel = tile * WORD + lane;
+            match own.branch.norm {
+                Norm::Bias(at) => {
+                    found.a[lane] = 1.0;
+                    self.out[at + channel] += sum as f32;
+                }
+                Norm::Batch { gamma, beta, .. } => {
+                    let (inverse, scale) = (f64::from(norm.inverse[channel]), f64::from(norm.scale[channel]));
+                    self.out[gamma + channel] += (inverse * centred) as f32;
+                    self.out[beta + channel] += sum as f32;
+                    found.a[lane] = scale as f32;
+                    found.b[lane] = (-scale * inverse * inverse * centred / count) as f32;
+                    found.c[lane] = (-scale * sum / count) as f32;
+                }
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,256 @@
+//! Forward over a batch.
+
+use super::super::buffer::Buffer;
+use super::super::fire::{self, Output, Tile};
+use super::super::value::{Counts, Value, tile_width};
+use super::layer::{Normal, Prepared, convolve_all, drives, lanes, leak, prepare, tile_shift};
+use super::{NodeTape, Tape};
+use crate::kernel::count::{Count, Counted};
+use crate::kernel::plan::{Node, Norm, Spiking};
+use crate::kernel::spikes::{Spikes, WORD};
+use crate::kernel::{BodyCall, Mode, Statistic, dropout_mask};
+use bloctrain_shared::ImageShape;
+use rayon::prelude::*;
+
+/// What a forward pass leaves.
+pub(in super::super) struct Outcome {
+    pub(in super::super) spikes: Spikes,
+    pub(in super::super) statistics: Vec<Statistic>,
+    pub(in super::super) rates: Vec<f64>,
+    pub(in super::super) count: Count,
+    pub(in super::super) tape: Option<Tape>,
+}
+
+/// Runs a body forward; with `keep`, what the backward pass needs is kept.
+pub(in super::super) fn forward(call: &BodyCall<'_>, params: &[f32], input: Value, batch: usize, keep: bool) -> Outcome {
+    let body = call.body;
+    let mut last_use = vec![0; body.nodes.len() + 1];
+    for (index, node) in body.nodes.iter().enumerate() {
+        match node {
+            Node::Spiking(spiking) => spiking.branches.iter().for_each(|branch| last_use[branch.source] = index),
+            Node::AvgPool(pool) | Node::MaxPool(pool) => last_use[pool.source] = index,
+            Node::Dropout { source, .. } => last_use[*source] = index,
+        }
+    }
+    let mut values: Vec<Option<Value>> = vec![Some(input)];
+    let mut pass =
+        Pass { call, params, batch, statistics: Vec::new(), rates: Vec::new(), count: Count::new(batch), nodes: Vec::new() };
+    for (index, node) in body.nodes.iter().enumerate() {
+        let value = pass.node(node, &values);
+        values.push(Some(value));
+        if !keep {
+            (0..=index).filter(|&value| last_use[value] == index).for_each(|value| values[value] = None);
+        }
+    }
+    let Pass { statistics, rates, count, nodes, .. } = pass;
+    let spikes = match values.last().and_then(Option::as_ref) {
+        Some(Value::Counts(counts)) => counts.planes[0].clone(),
+        _ => unreachable!("a body ends in spikes; its specification was checked"),
+    };
+    let tape =
+        keep.then(|| Tape { body: body.clone(), batch, mean: call.mean, values: values.into_iter().flatten().collect(), nodes });
+    Outcome { spikes, statistics, rates, count, tape }
+}
+
+struct Pass<'a> {
+    call: &'a BodyCall<'a>,
+    params: &'a [f32],
+    batch: usize,
+    statistics: Vec<Statistic>,
+    rates: Vec<f64>,
+    count: Count,
+    nodes: Vec<NodeTape>,
+}
+
+impl Pass<'_> {
+    fn node(&mut self, node: &Node, values: &[Option<Value>]) -> Value {
+        let source = |index: usize| values[index].as_ref().expect("a value lives until its last use");
+        let mut tape = NodeTape::default();
+        let value = match node {
+            Node::Spiking(spiking) => {
+                let spikes = self.spiking(spiking, values, &mut tape);
+                self.rates.extend(self.call.measure.then(|| spikes.rate()));
+                Value::Counts(Counts::spikes(spikes))
+            }
+            Node::AvgPool(pool) => match source(pool.source) {
+                Value::Image(image) => Value::Image(image.average(*pool, node.output())),
+                Value::Counts(counts) => Value::Counts(counts.average(*pool, node.output())),
+            },
+            Node::MaxPool(pool) => match source(pool.source) {
+                Value::Image(image) => Value::Image(image.maximum(*pool, node.output())),
+                Value::Counts(counts) => Value::Counts(counts.maximum(*pool, node.output())),
+            },
+            Node::Dropout { source: from, p, index, shape } => match self.call.mode {
+                Mode::Train { seed } if *p > 0.0 => {
+                    tape.mask = mask_bits(&dropout_mask(seed, *index, *p, self.batch * shape.len()), self.batch, *shape);
+                    let scale = 1.0 / (1.0 - p);
+                    match source(*from) {
+                        Value::Image(image) => Value::Image(image.masked(&tape.mask, scale)),
+                        Value::Counts(counts) => Value::Counts(counts.masked(&tape.mask, scale)),
+                    }
+                }
+                _ => source(*from).clone(),
+            },
+        };
+        self.nodes.push(tape);
+        value
+    }
+
+    fn spiking(&mut self, spiking: &Spiking, values: &[Option<Value>], tape: &mut NodeTape) -> Spikes {
+        let (steps, channels) = (self.call.body.steps, spiking.output.channels);
+        let value = |source: usize| values[source].as_ref().expect("a value lives until its last use");
+        let prepared = prepare(spiking, steps, value);
+        let inputs: Vec<&Value> = prepared.iter().map(|own| value(own.branch.source)).collect();
+        if self.call.count {
+            prepared.iter().zip(&inputs).for_each(|(own, value)| self.count.add(own.branch.conv, steps, counted(value)));
+        }
+        let mut norms: Vec<Normal> = prepared.iter().map(|own| self.normal(own)).collect();
+        let first_statistic = self.statistics.len();
+        for own in &prepared {
+            if matches!(own.branch.norm, Norm::Batch { .. }) && self.trains() {
+                let zeros = || vec![0.0; channels];
+                self.statistics.push(Statistic { mean: zeros(), variance: zeros() });
+            }
+        }
+        let mut spikes = Spikes::zeros(self.batch, steps, spiking.output);
+        for tile in 0..channels.div_ceil(WORD) {
+            let width = tile_width(channels, tile);
+            let weights: Vec<Buffer> = prepared.iter().map(|own| own.weights(self.params, tile)).collect();
+            if self.trains() {
+                let ys: Vec<Buffer> = (0..prepared.len())
+                    .map(|branch| convolve_all(&prepared[branch], inputs[branch], &weights[branch], width, self.batch))
+                    .collect();
+                let mut statistic = first_statistic;
+                for ((own, y), norm) in prepared.iter().zip(&ys).zip(&mut norms) {
+                    if let Norm::Batch { gamma, beta, .. } = own.branch.norm {
+                        let found = &mut self.statistics[statistic];
+                        statistic += 1;
+                        let moments = batch_moments(y, own.sample_len(width), width);
+                        for (lane, (mean, variance, unbiased)) in moments.into_iter().take(channels - tile * WORD).enumerate() {
+                            let channel = tile * WORD + lane;
+                            norm.set(channel, (mean, variance), (self.params[gamma + channel], self.params[beta + channel]));
+                            (found.mean[channel], found.variance[channel]) = (mean, unbiased);
+                        }
+                    }
+                }
+                fire_all(spiking, &prepared, &norms, &ys, tile, leak(spiking, self.params), &mut spikes);
+            } else {
+                infer_all(spiking, &prepared, &inputs, &weights, &norms, tile, leak(spiking, self.params), &mut spikes);
+            }
+        }
+        tape.norms = norms;
+        spikes
+    }
+
+    fn trains(&self) -> bool {
+        matches!(self.call.mode, Mode::Train { .. })
+    }
+
+    /// A branch's norm as far as it is known before the batch was seen.
+    fn normal(&self, own: &Prepared) -> Normal {
+        let channels = own.branch.conv.outputs;
+        let mut normal = Normal::zeros(channels);
+        match own.branch.norm {
+            Norm::Bias(at) => {
+                normal.scale[..channels].fill(1.0);
+                normal.shift[..channels].copy_from_slice(&self.params[at..at + channels]);
+            }
+            Norm::Batch { gamma, beta, statistic } if !self.trains() => {
+                let running = &self.call.running[statistic];
+                for channel in 0..channels {
+                    let affine = (self.params[gamma + channel], self.params[beta + channel]);
+                    normal.set(channel, (running.mean[channel], running.variance[channel]), affine);
+                }
+            }
+            Norm::Batch { .. } => {}
+        }
+        normal
+    }
+}
+
+fn counted(value: &Value) -> Counted<'_> {
+    match value {
+        Value::Image(_) => Counted::Image,
+        Value::Counts(counts) if counts.planes.len() == 1 && counts.unit == 1.0 => Counted::Spikes(&counts.planes[0]),
+        Value::Counts(_) => Counted::Fractions,
+    }
+}
+
+/// A dropout's mask `[B, C, H, W]` as bits `[B, H * W, words]`.
+fn mask_bits(keep: &[bool], batch: usize, shape: ImageShape) -> Vec<u64> {
+    let values: Vec<f32> = keep.iter().map(|&keep| f32::from(u8::from(keep))).collect();
+    Spikes::from_values(&values, batch, 1, shape).words().to_vec()
+}
+
+/// Mean, biased and unbiased variance by channel, from the moments of every sample, added in order.
+fn batch_moments(y: &[f32], sample_len: usize, width: usize) -> Vec<(f32, f32, f32)> {
+    let samples: Vec<(Vec<f32>, Vec<f32>)> = y
+        .par_chunks(sample_len)
+        .map(|rows| {
+            let (mut mean, mut squares) = (vec![0.0; width], vec![0.0; width]);
+            fire::moments(rows, width, &mut mean, &mut squares);
+            (mean, squares)
+        })
+        .collect();
+    let rows = (sample_len / width) as f64;
+    let count = rows * samples.len() as f64;
+    let channel = |lane: usize| {
+        let mean = samples.iter().map(|(mean, _)| f64::from(mean[lane])).sum::<f64>() / samples.len().max(1) as f64;
+        let within: f64 = samples.iter().map(|(_, squares)| f64::from(squares[lane])).sum();
+        let between: f64 = samples.iter().map(|(own, _)| rows * (f64::from(own[lane]) - mean).powi(2)).sum();
+        let variance = (within + between) / count;
+        (mean as f32, variance as f32, (variance * count / (count - 1.0).max(1.0)) as f32)
+    };
+    (0..width).map(channel).collect()
+}
+
+/// Norm and neurons of a tile for every sample.
+fn fire_all(
+    spiking: &Spiking,
+    prepared: &[Prepared],
+    norms: &[Normal],
+    ys: &[Buffer],
+    tile: usize,
+    leak: f32,
+    spikes: &mut Spikes,
+) {
+    let lanes = lanes(spiking.output.channels, tile);
+    let shift = tile_shift(prepared, norms, lanes.clone());
+    let (steps, words) = (spikes.steps(), spikes.words_per_position());
+    let (positions, width) = (spiking.output.area(), lanes.len());
+    let layer = Tile { steps, positions, width, shift: &shift, leak, rule: spiking.rule };
+    let size = spikes.sample_words();
+    spikes.words_mut().par_chunks_mut(size).enumerate().for_each(|(sample, out)| {
+        let own = prepared.iter().zip(ys).map(|(own, y)| &y[sample * own.sample_len(width)..][..own.sample_len(width)]);
+        let output = Output { words: out, words_per_position: words, word: tile };
+        fire::forward(&layer, &drives(prepared, norms, own, &lanes), output);
+    });
+}
+
+/// Convolution, norm and neurons of a tile, sample by sample: nothing but spikes outlives a sample.
+#[expect(clippy::too_many_arguments, reason = "the parts of one layer")]
+fn infer_all(
+    spiking: &Spiking,
+    prepared: &[Prepared],
+    inputs: &[&Value],
+    weights: &[Buffer],
+    norms: &[Normal],
+    tile: usize,
+    leak: f32,
+    spikes: &mut Spikes,
+) {
+    let lanes = lanes(spiking.output.channels, tile);
+    let shift = tile_shift(prepared, norms, lanes.clone());
+    let (steps, words) = (spikes.steps(), spikes.words_per_position());
+    let (positions, width) = (spiking.output.area(), lanes.len());
+    let layer = Tile { steps, positions, width, shift: &shift, leak, rule: spiking.rule };
+    let size = spikes.sample_words();
+    let scratch = || prepared.iter().map(|own| Buffer::zeros(own.sample_len(width))).collect::<Vec<_>>();
+    spikes.words_mut().par_chunks_mut(size).enumerate().for_each_init(scratch, |ys, (sample, out)| {
+        for (branch, y) in ys.iter_mut().enumerate() {
+            prepared[branch].convolve(inputs[branch], sample, &weights[branch], width, y);
+        }
+        let output = Output { words: out, words_per_position: words, word: tile };
+        fire::forward(&layer, &drives(prepared, norms, ys.iter().map(|y| &**y), &lanes), output);
+    });
+}
