@@ -17,6 +17,8 @@ use std::process::ExitCode;
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
+    // A reader that goes away (`| head`) ends the program quietly, as it does others.
+    sigpipe::reset();
     memory::keep_freed_memory();
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("BLOCTRAIN_LOG").unwrap_or_else(|_| "warn,slatedb=error".into());

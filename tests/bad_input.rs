@@ -87,6 +87,15 @@ fn wrong_stores_and_models() {
     refused(at, &["curve", "nowhere"], 1, &["nowhere"]);
 }
 
+#[test]
+fn a_reader_that_goes_away_is_no_defect() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = bloctrain(folder.path()).args(["spec", "presets"]).stdout(writer).output().expect("the binary runs");
+    assert!(!output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
+}
+
 /// A tiny file system that fills up. Needs the right to mount one.
 #[test]
 fn a_full_disk() {
