@@ -41,7 +41,7 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     if args.json {
         return print_json(&outcome);
     }
-    println!("test accuracy {}  ({:.17}, {} images)", percent(outcome.accuracy), outcome.accuracy, records.len());
+    println!("test accuracy {}  ({}, {} images)", percent(outcome.accuracy), outcome.accuracy, records.len());
     println!("compute efficiency {:.2}x", outcome.compute_efficiency());
     for (index, fraction) in outcome.exit_fraction.iter().enumerate() {
         println!("block {}: {} of the images exit", index + 1, percent(*fraction));

@@ -1,12 +1,12 @@
 //! Backward over the nodes, last to first.
 
 use super::super::buffer::Buffer;
-use super::super::fire::{self, Coefficients, Sums, Tile};
+use super::super::fire::{self, Coefficients, Sums};
 use super::super::simd::PAD;
 use super::super::value::{Grad, Value};
 use super::Tape;
 use super::branch::BranchBack;
-use super::layer::{Normal, Prepared, convolve_all, drives, lanes, leak, prepare, tile_shift};
+use super::layer::{Normal, Prepared, convolve_all, drives, lanes, leak, neurons, prepare, tile_shift};
 use super::pooling::{self, Unpooling};
 use crate::kernel::plan::{Leak, Node, Norm, Pool, Spiking};
 use crate::kernel::spikes::WORD;
@@ -149,7 +149,7 @@ impl Back<'_> {
         let shift = tile_shift(prepared, norms, lanes.clone());
         let (steps, positions, width) = (self.tape.body.steps, spiking.output.area(), lanes.len());
         let leak = leak(spiking, self.params);
-        let layer = Tile { steps, positions, width, shift: &shift, leak, rule: spiking.rule };
+        let layer = neurons(spiking, steps, &shift, leak);
         let columns = 2 + prepared.len();
         let samples: Vec<Vec<f32>> = grad
             .par_chunks_mut(steps * positions * width)

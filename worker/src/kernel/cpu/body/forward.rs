@@ -1,9 +1,9 @@
 //! Forward over a batch.
 
 use super::super::buffer::Buffer;
-use super::super::fire::{self, Output, Tile};
+use super::super::fire::{self, Output};
 use super::super::value::{Counts, Value, tile_width};
-use super::layer::{Normal, Prepared, convolve_all, drives, lanes, leak, prepare, tile_shift};
+use super::layer::{Normal, Prepared, convolve_all, drives, lanes, leak, neurons, prepare, tile_shift};
 use super::{NodeTape, Tape};
 use crate::kernel::count::{Count, Counted};
 use crate::kernel::plan::{Node, Norm, Spiking};
@@ -217,8 +217,7 @@ fn fire_all(
     let lanes = lanes(spiking.output.channels, tile);
     let shift = tile_shift(prepared, norms, lanes.clone());
     let (steps, words) = (spikes.steps(), spikes.words_per_position());
-    let (positions, width) = (spiking.output.area(), lanes.len());
-    let layer = Tile { steps, positions, width, shift: &shift, leak, rule: spiking.rule };
+    let (layer, width) = (neurons(spiking, steps, &shift, leak), lanes.len());
     let size = spikes.sample_words();
     spikes.words_mut().par_chunks_mut(size).enumerate().for_each(|(sample, out)| {
         let own = prepared.iter().zip(ys).map(|(own, y)| &y[sample * own.sample_len(width)..][..own.sample_len(width)]);
@@ -242,8 +241,7 @@ fn infer_all(
     let lanes = lanes(spiking.output.channels, tile);
     let shift = tile_shift(prepared, norms, lanes.clone());
     let (steps, words) = (spikes.steps(), spikes.words_per_position());
-    let (positions, width) = (spiking.output.area(), lanes.len());
-    let layer = Tile { steps, positions, width, shift: &shift, leak, rule: spiking.rule };
+    let (layer, width) = (neurons(spiking, steps, &shift, leak), lanes.len());
     let size = spikes.sample_words();
     let scratch = || prepared.iter().map(|own| Buffer::zeros(own.sample_len(width))).collect::<Vec<_>>();
     spikes.words_mut().par_chunks_mut(size).enumerate().for_each_init(scratch, |ys, (sample, out)| {

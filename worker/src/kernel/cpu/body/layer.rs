@@ -2,7 +2,7 @@
 
 use super::super::buffer::Buffer;
 use super::super::dense;
-use super::super::fire::Drive;
+use super::super::fire::{Drive, Tile};
 use super::super::geometry::Geometry;
 use super::super::simd::PAD;
 use super::super::sparse;
@@ -96,6 +96,12 @@ pub(super) fn convolve_all(own: &Prepared, input: &Value, weights: &[f32], width
     y
 }
 
+/// The neurons of a tile, whose branches' shifts add up to `shift`.
+pub(super) fn neurons<'a>(spiking: &Spiking, steps: usize, shift: &'a [f32], leak: f32) -> Tile<'a> {
+    Tile { steps, positions: spiking.output.area(), width: shift.len(), shift, leak, rule: spiking.rule }
+}
+
+/// Sum of the branches' shifts over the lanes of a tile.
 pub(super) fn tile_shift(prepared: &[Prepared], norms: &[Normal], lanes: Range<usize>) -> Vec<f32> {
     let mut shift = vec![0.0; lanes.len()];
     for (_, norm) in prepared.iter().zip(norms) {
