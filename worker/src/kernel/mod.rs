@@ -137,7 +137,7 @@ impl<B: Backend> Emitted<B> {
             Self::Mean(_) => unreachable!("the average over time was asked for"),
             Self::Tensor(tensor) => {
                 let [frames, channels, height, width] = tensor.dims();
-                Spikes::from_values(&host(tensor), batch, frames / batch.max(1), ImageShape::new(channels, height, width))
+                Spikes::from_values(&to_host(tensor), batch, frames / batch.max(1), ImageShape::new(channels, height, width))
             }
             Self::Spikes(spikes) => spikes,
         }
@@ -258,7 +258,7 @@ pub trait SpikingBackend: Backend {
 
     /// Sum of the squares of a vector.
     fn sum_of_squares(x: Tensor<Self, 1>) -> f64 {
-        host((x.clone() * x).sum()).first().copied().map_or(0.0, f64::from)
+        to_host((x.clone() * x).sum()).first().copied().map_or(0.0, f64::from)
     }
 
     /// Spikes `[T, M]` of neurons driven by `x [T, M]`, with membranes that start at 0 and the factor `leak [1]`.
@@ -292,7 +292,10 @@ fn lower<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
 }
 
 /// A tensor's values on the host, row-major.
-fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+///
+/// # Panics
+/// When the backend cannot give its data back as f32, which every backend of this crate can.
+pub fn to_host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().into_vec().expect("the data was converted to f32")
 }
 

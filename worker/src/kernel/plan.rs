@@ -63,6 +63,15 @@ pub enum Node {
 }
 
 impl Node {
+    /// The values that it reads.
+    pub fn sources(&self) -> Vec<usize> {
+        match self {
+            Self::Spiking(spiking) => spiking.branches.iter().map(|branch| branch.source).collect(),
+            Self::AvgPool(pool) | Self::MaxPool(pool) => vec![pool.source],
+            Self::Dropout { source, .. } => vec![*source],
+        }
+    }
+
     /// Shape of what it emits.
     pub fn output(&self) -> ImageShape {
         match self {

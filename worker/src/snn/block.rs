@@ -124,6 +124,11 @@ impl<B: SpikingBackend> BlockNet<B> {
 
     /// Spikes of the block's own layers.
     pub fn body(&self, input: BodyInput<B>, pass: &mut Pass) -> Emitted<B> {
+        self.emit(input, pass, false)
+    }
+
+    /// Spikes of the block's own layers; in training only their average over time, where `mean` says so.
+    fn emit(&self, input: BodyInput<B>, pass: &mut Pass, mean: bool) -> Emitted<B> {
         let tensors = self.store.params[..self.body_tensors].iter().map(|param| param.value.clone()).collect();
         let values = |id: super::param::BufferId| self.store.buffers[id.0].values.clone();
         let running: Vec<Statistic> = match pass.mode {
@@ -139,7 +144,7 @@ impl<B: SpikingBackend> BlockNet<B> {
             running: &running,
             measure: pass.rates.is_some(),
             count: pass.count.is_some(),
-            mean: pass.mean,
+            mean,
         };
         let output = B::body(&call, Tensor::cat(tensors, 0), input);
         pass.absorb(output.record);
@@ -153,8 +158,8 @@ impl<B: SpikingBackend> BlockNet<B> {
 
     /// The whole block.
     pub fn forward(&self, input: BodyInput<B>, pass: &mut Pass, per_step: bool) -> BlockOutput<B> {
-        pass.mean = self.head.needs_only_the_mean(per_step) && pass.mode != Mode::Eval;
-        let spikes = self.body(input, pass);
+        let mean = self.head.needs_only_the_mean(per_step) && pass.mode != Mode::Eval;
+        let spikes = self.emit(input, pass, mean);
         let logits = self.classify(&spikes, pass, per_step);
         BlockOutput { spikes, logits }
     }

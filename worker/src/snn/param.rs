@@ -1,5 +1,6 @@
 //! Parameters and running statistics: flat tensors with a name, a shape, and a place in a checkpoint.
 
+pub use crate::kernel::to_host;
 use bloctrain_shared::seed;
 use bloctrain_store::safetensor::{NamedTensor, NamedTensors};
 use burn::tensor::backend::Backend;
@@ -151,12 +152,4 @@ impl<B: Backend> Store<B> {
         }
         Ok(())
     }
-}
-
-/// A tensor's values on the host, row-major.
-///
-/// # Panics
-/// When the backend cannot give its data back as f32, which every backend of this crate can.
-pub fn to_host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().into_vec().expect("the data was converted to f32")
 }

@@ -21,14 +21,12 @@ pub struct Pass {
     pub rates: Option<Vec<f64>>,
     /// Operations, where asked for.
     pub count: Option<Count>,
-    /// Whether the average over time is all that is wanted of a body's spikes.
-    pub mean: bool,
 }
 
 impl Pass {
     /// A pass over `batch` samples.
     pub fn new(steps: usize, batch: usize, mode: Mode) -> Self {
-        Self { steps, batch, mode, statistics: Vec::new(), rates: None, count: None, mean: false }
+        Self { steps, batch, mode, statistics: Vec::new(), rates: None, count: None }
     }
 
     /// Also measures firing rates.

@@ -15,7 +15,6 @@ mod sparse;
 mod value;
 
 use super::{BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Moments, SpikingBackend, StepRule, Stepped, spikes_tensor};
-
 use bloctrain_shared::ImageShape;
 pub use body::Tape;
 use burn::tensor::{Tensor, TensorData};
@@ -46,8 +45,7 @@ impl SpikingBackend for Flex {
 
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
         let found = run(call, params, input, false);
-        let record = BodyRecord { statistics: found.statistics, rates: found.rates, count: found.count };
-        BodyOutput { emitted: Emitted::Spikes(found.spikes), record }
+        BodyOutput { emitted: Emitted::Spikes(found.spikes), record: found.record }
     }
 
     fn body_tracked(
@@ -56,7 +54,6 @@ impl SpikingBackend for Flex {
         input: BodyInput<Self>,
     ) -> (Tensor<Self, 4>, BodyRecord, Arc<Tape>) {
         let found = run(call, params, input, true);
-        let record = BodyRecord { statistics: found.statistics, rates: found.rates, count: found.count };
         let tape = found.tape.expect("it was asked for");
         let ImageShape { channels, height, width } = found.spikes.shape();
         let batch = found.spikes.batch();
@@ -66,7 +63,7 @@ impl SpikingBackend for Flex {
         } else {
             spikes_tensor(&found.spikes, &Default::default())
         };
-        (spikes, record, Arc::new(tape))
+        (spikes, found.record, Arc::new(tape))
     }
 
     fn body_grad(tape: &Tape, params: Tensor<Self, 1>, grad: Tensor<Self, 4>) -> Tensor<Self, 1> {

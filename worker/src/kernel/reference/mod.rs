@@ -13,8 +13,8 @@ use super::count::{Count, Counted};
 use super::plan::{Body, Branch, EPSILON, Leak, Node, Norm, Spiking};
 use super::spikes::Spikes;
 use super::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Mode, SpikingBackend, Statistic, dropout_mask, host, mean_over_time,
-    spikes_tensor,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Mode, SpikingBackend, Statistic, dropout_mask, mean_over_time,
+    spikes_tensor, to_host,
 };
 use bloctrain_shared::ImageShape;
 use burn::tensor::activation::sigmoid;
@@ -122,7 +122,7 @@ impl<B: SpikingBackend> Pass<'_, B> {
         };
         let spikes = super::neuron(drive.reshape([steps, sites]), leak, spiking.rule);
         if self.call.measure {
-            self.record.rates.extend(host(spikes.clone().detach().mean()).into_iter().map(f64::from));
+            self.record.rates.extend(to_host(spikes.clone().detach().mean()).into_iter().map(f64::from));
         }
         Flow::Changing { x: spikes.reshape(dims), binary: true }
     }
@@ -162,7 +162,7 @@ impl<B: SpikingBackend> Pass<'_, B> {
             Flow::Changing { x, binary: true } => {
                 let [_, channels, height, width] = x.dims();
                 let shape = ImageShape::new(channels, height, width);
-                let spikes = Spikes::from_values(&host(x.clone().detach()), self.batch, steps, shape);
+                let spikes = Spikes::from_values(&to_host(x.clone().detach()), self.batch, steps, shape);
                 self.record.count.add(branch.conv, steps, Counted::Spikes(&spikes));
             }
         }
@@ -190,8 +190,8 @@ impl<B: SpikingBackend> Pass<'_, B> {
                 let centred = y - mean.clone();
                 let variance = sum(centred.clone().powi_scalar(2)).div_scalar(count);
                 let unbiased = (count / (count - 1.0).max(1.0)) as f32;
-                let on_host = host(variance.clone().detach()).into_iter().map(|value| value * unbiased).collect();
-                self.record.statistics.push(Statistic { mean: host(mean.detach()), variance: on_host });
+                let on_host = to_host(variance.clone().detach()).into_iter().map(|value| value * unbiased).collect();
+                self.record.statistics.push(Statistic { mean: to_host(mean.detach()), variance: on_host });
                 let scale = variance.add_scalar(EPSILON).sqrt().recip() * spread(self.param(gamma, channels));
                 centred * scale + spread(self.param(beta, channels))
             }

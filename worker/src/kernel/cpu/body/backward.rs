@@ -6,7 +6,7 @@ use super::super::simd::PAD;
 use super::super::value::{Grad, Value};
 use super::Tape;
 use super::branch::BranchBack;
-use super::layer::{Normal, Prepared, convolve_all, drives, lanes, leak, neurons, prepare, tile_shift};
+use super::layer::{Firing, Normal, Prepared, convolve_all, lanes, prepare};
 use super::pooling::{self, Unpooling};
 use crate::kernel::plan::{Leak, Node, Norm, Pool, Spiking};
 use crate::kernel::spikes::WORD;
@@ -17,11 +17,7 @@ pub(in super::super) fn backward(tape: &Tape, params: &[f32], grad: &[f32]) -> V
     let (body, batch) = (&tape.body, tape.batch);
     let mut learns = vec![false; body.nodes.len() + 1];
     for (index, node) in body.nodes.iter().enumerate() {
-        learns[index + 1] = match node {
-            Node::Spiking(_) => true,
-            Node::AvgPool(pool) | Node::MaxPool(pool) => learns[pool.source],
-            Node::Dropout { source, .. } => learns[*source],
-        };
+        learns[index + 1] = matches!(node, Node::Spiking(_)) || node.sources().into_iter().any(|source| learns[source]);
     }
     let mut grads: Vec<Option<Grad>> = (0..=body.nodes.len()).map(|_| None).collect();
     grads[body.output()] = Some(Grad::from_values(grad, tape.mean, batch, body.steps, body.shape(body.output())));
@@ -47,16 +43,16 @@ struct Back<'a> {
 
 impl Back<'_> {
     fn node(&mut self, index: usize, grad: Grad) {
-        match &self.tape.body.nodes[index] {
+        let tape = self.tape;
+        match &tape.body.nodes[index] {
             Node::Spiking(spiking) => self.spiking(index, spiking, grad),
             Node::AvgPool(pool) if self.learns[pool.source] => self.unpool(*pool, grad, &pooling::spread),
             Node::MaxPool(pool) if self.learns[pool.source] => {
-                let Value::Counts(counts) = &self.tape.values[pool.source] else { return };
-                let counts = counts.clone();
-                self.unpool(*pool, grad, &move |unpooling, to, from| pooling::route(&counts, unpooling, to, from));
+                let Value::Counts(counts) = &tape.values[pool.source] else { return };
+                self.unpool(*pool, grad, &|unpooling, to, from| pooling::route(counts, unpooling, to, from));
             }
             Node::Dropout { source, p, .. } if self.learns[*source] => {
-                let mask = &self.tape.nodes[index].mask;
+                let mask = &tape.nodes[index].mask;
                 let grad = if mask.is_empty() { grad } else { pooling::masked(grad, mask, 1.0 / (1.0 - p)) };
                 self.add(*source, grad);
             }
@@ -145,23 +141,21 @@ impl Back<'_> {
         tile: usize,
         grad: &mut [f32],
     ) -> Vec<Vec<f64>> {
-        let lanes = lanes(spiking.output.channels, tile);
-        let shift = tile_shift(prepared, norms, lanes.clone());
-        let (steps, positions, width) = (self.tape.body.steps, spiking.output.area(), lanes.len());
-        let leak = leak(spiking, self.params);
-        let layer = neurons(spiking, steps, &shift, leak);
+        let steps = self.tape.body.steps;
+        let firing = Firing::new(spiking, prepared, norms, tile, steps, self.params);
+        let layer = firing.tile();
+        let (positions, width, leak) = (layer.positions, layer.width, layer.leak);
         let columns = 2 + prepared.len();
         let samples: Vec<Vec<f32>> = grad
             .par_chunks_mut(steps * positions * width)
             .enumerate()
             .map(|(sample, grad)| {
-                let own = prepared.iter().zip(ys).map(|(own, y)| &y[sample * own.sample_len(width)..][..own.sample_len(width)]);
                 let mut found = vec![0.0; columns * width];
                 let mut parts = found.chunks_mut(width);
                 let (Some(drive), Some(leak)) = (parts.next(), parts.next()) else { unreachable!("at least two columns") };
                 let mut sums = Sums { drive, leak, centred: parts.collect() };
                 let mut membranes = vec![0.0; steps * PAD];
-                fire::backward(&layer, &drives(prepared, norms, own, &lanes), grad, &mut sums, &mut membranes);
+                fire::backward(&layer, &firing.drives(firing.of_sample(ys, sample)), grad, &mut sums, &mut membranes);
                 found
             })
             .collect();

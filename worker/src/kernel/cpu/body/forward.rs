@@ -3,21 +3,19 @@
 use super::super::buffer::Buffer;
 use super::super::fire::{self, Output};
 use super::super::value::{Counts, Value, tile_width};
-use super::layer::{Normal, Prepared, convolve_all, drives, lanes, leak, neurons, prepare, tile_shift};
+use super::layer::{Firing, Normal, Prepared, convolve_all, prepare};
 use super::{NodeTape, Tape};
 use crate::kernel::count::{Count, Counted};
 use crate::kernel::plan::{Node, Norm, Spiking};
 use crate::kernel::spikes::{Spikes, WORD};
-use crate::kernel::{BodyCall, Mode, Statistic, dropout_mask};
+use crate::kernel::{BodyCall, BodyRecord, Mode, Statistic, dropout_mask};
 use bloctrain_shared::ImageShape;
 use rayon::prelude::*;
 
 /// What a forward pass leaves.
 pub(in super::super) struct Outcome {
     pub(in super::super) spikes: Spikes,
-    pub(in super::super) statistics: Vec<Statistic>,
-    pub(in super::super) rates: Vec<f64>,
-    pub(in super::super) count: Count,
+    pub(in super::super) record: BodyRecord,
     pub(in super::super) tape: Option<Tape>,
 }
 
@@ -26,15 +24,11 @@ pub(in super::super) fn forward(call: &BodyCall<'_>, params: &[f32], input: Valu
     let body = call.body;
     let mut last_use = vec![0; body.nodes.len() + 1];
     for (index, node) in body.nodes.iter().enumerate() {
-        match node {
-            Node::Spiking(spiking) => spiking.branches.iter().for_each(|branch| last_use[branch.source] = index),
-            Node::AvgPool(pool) | Node::MaxPool(pool) => last_use[pool.source] = index,
-            Node::Dropout { source, .. } => last_use[*source] = index,
-        }
+        node.sources().into_iter().for_each(|source| last_use[source] = index);
     }
     let mut values: Vec<Option<Value>> = vec![Some(input)];
-    let mut pass =
-        Pass { call, params, batch, statistics: Vec::new(), rates: Vec::new(), count: Count::new(batch), nodes: Vec::new() };
+    let record = BodyRecord { count: Count::new(batch), ..BodyRecord::default() };
+    let mut pass = Pass { call, params, batch, record, nodes: Vec::new() };
     for (index, node) in body.nodes.iter().enumerate() {
         let value = pass.node(node, &values);
         values.push(Some(value));
@@ -42,23 +36,22 @@ pub(in super::super) fn forward(call: &BodyCall<'_>, params: &[f32], input: Valu
             (0..=index).filter(|&value| last_use[value] == index).for_each(|value| values[value] = None);
         }
     }
-    let Pass { statistics, rates, count, nodes, .. } = pass;
-    let spikes = match values.last().and_then(Option::as_ref) {
-        Some(Value::Counts(counts)) => counts.planes[0].clone(),
+    let Pass { record, nodes, .. } = pass;
+    // The backward pass reads what nodes read, which the last value is not.
+    let spikes = match values.pop().flatten() {
+        Some(Value::Counts(mut counts)) => counts.planes.swap_remove(0),
         _ => unreachable!("a body ends in spikes; its specification was checked"),
     };
-    let tape =
-        keep.then(|| Tape { body: body.clone(), batch, mean: call.mean, values: values.into_iter().flatten().collect(), nodes });
-    Outcome { spikes, statistics, rates, count, tape }
+    let values = values.into_iter().flatten().collect();
+    let tape = keep.then(|| Tape { body: body.clone(), batch, mean: call.mean, values, nodes });
+    Outcome { spikes, record, tape }
 }
 
 struct Pass<'a> {
     call: &'a BodyCall<'a>,
     params: &'a [f32],
     batch: usize,
-    statistics: Vec<Statistic>,
-    rates: Vec<f64>,
-    count: Count,
+    record: BodyRecord,
     nodes: Vec<NodeTape>,
 }
 
@@ -69,7 +62,7 @@ impl Pass<'_> {
         let value = match node {
             Node::Spiking(spiking) => {
                 let spikes = self.spiking(spiking, values, &mut tape);
-                self.rates.extend(self.call.measure.then(|| spikes.rate()));
+                self.record.rates.extend(self.call.measure.then(|| spikes.rate()));
                 Value::Counts(Counts::spikes(spikes))
             }
             Node::AvgPool(pool) => match source(pool.source) {
@@ -102,14 +95,14 @@ impl Pass<'_> {
         let prepared = prepare(spiking, steps, value);
         let inputs: Vec<&Value> = prepared.iter().map(|own| value(own.branch.source)).collect();
         if self.call.count {
-            prepared.iter().zip(&inputs).for_each(|(own, value)| self.count.add(own.branch.conv, steps, counted(value)));
+            prepared.iter().zip(&inputs).for_each(|(own, value)| self.record.count.add(own.branch.conv, steps, counted(value)));
         }
         let mut norms: Vec<Normal> = prepared.iter().map(|own| self.normal(own)).collect();
-        let first_statistic = self.statistics.len();
+        let first_statistic = self.record.statistics.len();
         for own in &prepared {
             if matches!(own.branch.norm, Norm::Batch { .. }) && self.trains() {
                 let zeros = || vec![0.0; channels];
-                self.statistics.push(Statistic { mean: zeros(), variance: zeros() });
+                self.record.statistics.push(Statistic { mean: zeros(), variance: zeros() });
             }
         }
         let mut spikes = Spikes::zeros(self.batch, steps, spiking.output);
@@ -123,7 +116,7 @@ impl Pass<'_> {
                 let mut statistic = first_statistic;
                 for ((own, y), norm) in prepared.iter().zip(&ys).zip(&mut norms) {
                     if let Norm::Batch { gamma, beta, .. } = own.branch.norm {
-                        let found = &mut self.statistics[statistic];
+                        let found = &mut self.record.statistics[statistic];
                         statistic += 1;
                         let moments = batch_moments(y, own.sample_len(width), width);
                         for (lane, (mean, variance, unbiased)) in moments.into_iter().take(channels - tile * WORD).enumerate() {
@@ -133,9 +126,11 @@ impl Pass<'_> {
                         }
                     }
                 }
-                fire_all(spiking, &prepared, &norms, &ys, tile, leak(spiking, self.params), &mut spikes);
+                let firing = Firing::new(spiking, &prepared, &norms, tile, steps, self.params);
+                fire_all(&firing, &ys, tile, &mut spikes);
             } else {
-                infer_all(spiking, &prepared, &inputs, &weights, &norms, tile, leak(spiking, self.params), &mut spikes);
+                let firing = Firing::new(spiking, &prepared, &norms, tile, steps, self.params);
+                infer_all(&firing, &inputs, &weights, tile, &mut spikes);
             }
         }
         tape.norms = norms;
@@ -205,50 +200,23 @@ fn batch_moments(y: &[f32], sample_len: usize, width: usize) -> Vec<(f32, f32, f
 }
 
 /// Norm and neurons of a tile for every sample.
-fn fire_all(
-    spiking: &Spiking,
-    prepared: &[Prepared],
-    norms: &[Normal],
-    ys: &[Buffer],
-    tile: usize,
-    leak: f32,
-    spikes: &mut Spikes,
-) {
-    let lanes = lanes(spiking.output.channels, tile);
-    let shift = tile_shift(prepared, norms, lanes.clone());
-    let (steps, words) = (spikes.steps(), spikes.words_per_position());
-    let (layer, width) = (neurons(spiking, steps, &shift, leak), lanes.len());
-    let size = spikes.sample_words();
+fn fire_all(firing: &Firing<'_>, ys: &[Buffer], tile: usize, spikes: &mut Spikes) {
+    let (size, words) = (spikes.sample_words(), spikes.words_per_position());
     spikes.words_mut().par_chunks_mut(size).enumerate().for_each(|(sample, out)| {
-        let own = prepared.iter().zip(ys).map(|(own, y)| &y[sample * own.sample_len(width)..][..own.sample_len(width)]);
         let output = Output { words: out, words_per_position: words, word: tile };
-        fire::forward(&layer, &drives(prepared, norms, own, &lanes), output);
+        fire::forward(&firing.tile(), &firing.drives(firing.of_sample(ys, sample)), output);
     });
 }
 
 /// Convolution, norm and neurons of a tile, sample by sample: nothing but spikes outlives a sample.
-#[expect(clippy::too_many_arguments, reason = "the parts of one layer")]
-fn infer_all(
-    spiking: &Spiking,
-    prepared: &[Prepared],
-    inputs: &[&Value],
-    weights: &[Buffer],
-    norms: &[Normal],
-    tile: usize,
-    leak: f32,
-    spikes: &mut Spikes,
-) {
-    let lanes = lanes(spiking.output.channels, tile);
-    let shift = tile_shift(prepared, norms, lanes.clone());
-    let (steps, words) = (spikes.steps(), spikes.words_per_position());
-    let (layer, width) = (neurons(spiking, steps, &shift, leak), lanes.len());
-    let size = spikes.sample_words();
-    let scratch = || prepared.iter().map(|own| Buffer::zeros(own.sample_len(width))).collect::<Vec<_>>();
+fn infer_all(firing: &Firing<'_>, inputs: &[&Value], weights: &[Buffer], tile: usize, spikes: &mut Spikes) {
+    let (size, words, width) = (spikes.sample_words(), spikes.words_per_position(), firing.tile().width);
+    let scratch = || firing.prepared.iter().map(|own| Buffer::zeros(own.sample_len(width))).collect::<Vec<_>>();
     spikes.words_mut().par_chunks_mut(size).enumerate().for_each_init(scratch, |ys, (sample, out)| {
         for (branch, y) in ys.iter_mut().enumerate() {
-            prepared[branch].convolve(inputs[branch], sample, &weights[branch], width, y);
+            firing.prepared[branch].convolve(inputs[branch], sample, &weights[branch], width, y);
         }
         let output = Output { words: out, words_per_position: words, word: tile };
-        fire::forward(&layer, &drives(prepared, norms, ys.iter().map(|y| &**y), &lanes), output);
+        fire::forward(&firing.tile(), &firing.drives(firing.of_sample(ys, 0)), output);
     });
 }

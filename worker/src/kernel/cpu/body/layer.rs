@@ -43,7 +43,7 @@ pub(super) fn lanes(channels: usize, tile: usize) -> Range<usize> {
     tile * WORD..tile * WORD + tile_width(channels, tile)
 }
 
-pub(super) fn leak(spiking: &Spiking, params: &[f32]) -> f32 {
+fn leak(spiking: &Spiking, params: &[f32]) -> f32 {
     match spiking.leak {
         Leak::Fixed(leak) => leak,
         Leak::Learned(at) => 1.0 / (1.0 + (-params[at]).exp()),
@@ -80,9 +80,8 @@ impl Prepared {
             }
         }
     }
-}
 
-impl Prepared {
+    /// Weights of a tile in the order of the kernels.
     pub(super) fn weights(&self, params: &[f32], tile: usize) -> Buffer {
         self.geometry.weights(&params[self.branch.weight..self.branch.weight + self.branch.conv.weights()], tile)
     }
@@ -96,31 +95,60 @@ pub(super) fn convolve_all(own: &Prepared, input: &Value, weights: &[f32], width
     y
 }
 
-/// The neurons of a tile, whose branches' shifts add up to `shift`.
-pub(super) fn neurons<'a>(spiking: &Spiking, steps: usize, shift: &'a [f32], leak: f32) -> Tile<'a> {
-    Tile { steps, positions: spiking.output.area(), width: shift.len(), shift, leak, rule: spiking.rule }
-}
-
-/// Sum of the branches' shifts over the lanes of a tile.
-pub(super) fn tile_shift(prepared: &[Prepared], norms: &[Normal], lanes: Range<usize>) -> Vec<f32> {
-    let mut shift = vec![0.0; lanes.len()];
-    for (_, norm) in prepared.iter().zip(norms) {
-        shift.iter_mut().zip(&norm.shift[lanes.clone()]).for_each(|(sum, shift)| *sum += shift);
-    }
-    shift
-}
-
-pub(super) fn drives<'a>(
-    prepared: &[Prepared],
+/// One tile of a layer, ready to fire: its branches with their norms, and its neurons.
+pub(super) struct Firing<'a> {
+    spiking: &'a Spiking,
+    pub(super) prepared: &'a [Prepared],
     norms: &'a [Normal],
-    ys: impl Iterator<Item = &'a [f32]>,
-    lanes: &Range<usize>,
-) -> Vec<Drive<'a>> {
-    let one = |((own, norm), y): ((&Prepared, &'a Normal), &'a [f32])| Drive {
-        y,
-        constant: own.constant,
-        scale: &norm.scale[lanes.clone()],
-        mean: &norm.mean[lanes.clone()],
-    };
-    prepared.iter().zip(norms).zip(ys).map(one).collect()
+    lanes: Range<usize>,
+    /// Sum of the branches' shifts.
+    shift: Vec<f32>,
+    steps: usize,
+    leak: f32,
+}
+
+impl<'a> Firing<'a> {
+    pub(super) fn new(
+        spiking: &'a Spiking,
+        prepared: &'a [Prepared],
+        norms: &'a [Normal],
+        tile: usize,
+        steps: usize,
+        params: &[f32],
+    ) -> Self {
+        let lanes = lanes(spiking.output.channels, tile);
+        let mut shift = vec![0.0; lanes.len()];
+        for norm in norms {
+            shift.iter_mut().zip(&norm.shift[lanes.clone()]).for_each(|(sum, shift)| *sum += shift);
+        }
+        Self { spiking, prepared, norms, lanes, shift, steps, leak: leak(spiking, params) }
+    }
+
+    pub(super) fn tile(&self) -> Tile<'_> {
+        Tile {
+            steps: self.steps,
+            positions: self.spiking.output.area(),
+            width: self.lanes.len(),
+            shift: &self.shift,
+            leak: self.leak,
+            rule: self.spiking.rule,
+        }
+    }
+
+    /// One sample of every branch's outputs.
+    pub(super) fn of_sample<'y>(&self, ys: &'y [Buffer], sample: usize) -> Vec<&'y [f32]> {
+        let size = |own: &Prepared| own.sample_len(self.lanes.len());
+        self.prepared.iter().zip(ys).map(|(own, y)| &y[sample * size(own)..][..size(own)]).collect()
+    }
+
+    /// What drives the neurons, from every branch's outputs for a sample.
+    pub(super) fn drives<'y>(&'y self, ys: Vec<&'y [f32]>) -> Vec<Drive<'y>> {
+        let one = |((own, norm), y): ((&Prepared, &'y Normal), &'y [f32])| Drive {
+            y,
+            constant: own.constant,
+            scale: &norm.scale[self.lanes.clone()],
+            mean: &norm.mean[self.lanes.clone()],
+        };
+        self.prepared.iter().zip(self.norms).zip(ys).map(one).collect()
+    }
 }
