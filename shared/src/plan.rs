@@ -7,7 +7,7 @@ use crate::{Digest, ImageShape};
 use serde::{Deserialize, Serialize};
 
 /// Version of everything that changes a number in the result. It is part of every run's identity and of cache keys.
-pub const ARITHMETIC_VERSION: u32 = 2;
+pub const ARITHMETIC_VERSION: u32 = 3;
 
 /// Samples of a shard, except the last.
 pub const SHARD_SAMPLES: usize = 1024;

@@ -1,4 +1,6 @@
-//! Dense products: the gradient of a convolution's input, and convolutions of images.
+//! Dense products on maps of f32: convolutions of images and of spikes that are many, and gradients of inputs and weights.
+//!
+//! A map is framed by the zeros that taps may reach, so that a product has no bounds to ask for.
 
 #![expect(unsafe_code, reason = "vector loads and stores through pointers whose bounds are asserted at the start")]
 #![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
@@ -9,43 +11,49 @@ use super::simd::{PAD, Simd, kernel};
 /// Positions whose sums are kept in registers together.
 const POSITIONS: usize = 6;
 
-/// Where the input's gradient goes: the values of one frame, where its tile starts, and the distance of positions.
+/// Where results are added: values of some frames, where the first begins, and the distance of positions.
 pub(super) struct Target<'a> {
     pub(super) values: &'a mut [f32],
     pub(super) start: usize,
     pub(super) distance: usize,
 }
 
+/// A framed map `[positions, distance]` with weights `[taps, rows, width]`: each tap and each row takes the value of a
+/// position at an offset.
+#[derive(Clone, Copy)]
+pub(super) struct Operands<'a> {
+    pub(super) map: &'a [f32],
+    pub(super) distance: usize,
+    pub(super) weights: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) width: usize,
+}
+
 kernel! {
-    /// Adds the gradient of one frame's input in one tile, from the framed output gradient `dy [framed H' * W', width]`
-    /// and turned weights `[taps, outputs, tile width]`.
-    pub(super) fn input_grad(geometry: &Geometry, dy: &[f32], width: usize, outputs: usize, weights: &[f32], tile_width: usize, target: Target<'_>) = input_grad_body
+    /// Adds to the positions of classes the products of what their taps reach in one frame.
+    pub(super) fn product(classes: &[Class], operands: Operands<'_>, target: Target<'_>) = product_body
 }
 
 #[inline(always)]
-unsafe fn input_grad_body<S: Simd>(
-    geometry: &Geometry,
-    dy: &[f32],
-    width: usize,
-    outputs: usize,
-    weights: &[f32],
-    tile_width: usize,
-    target: Target<'_>,
-) {
-    assert_eq!(dy.len(), geometry.framed_area() * width, "gradient of another shape");
-    assert_eq!(weights.len(), geometry.taps() * outputs * tile_width, "weights of another shape");
-    let last = target.start + (geometry.input_area() - 1) * target.distance + tile_width;
-    assert!(last <= target.values.len(), "input gradient of another shape");
-    let product = Product { dy: dy.as_ptr(), width, outputs, weights: weights.as_ptr(), tile_width };
+unsafe fn product_body<S: Simd>(classes: &[Class], operands: Operands<'_>, target: Target<'_>) {
+    let Operands { map, distance, weights, rows, width } = operands;
+    for class in classes {
+        assert!((class.map_reach() + 1) * distance <= map.len() && rows <= distance, "a map of another shape");
+        let last = class.positions.iter().map(|&(_, to)| to).max().unwrap_or(0);
+        assert!(target.start + last * target.distance + width <= target.values.len(), "a target of another shape");
+        let taps = class.taps.iter().map(|&(tap, _)| tap + 1).max().unwrap_or(0);
+        assert!(taps * rows * width <= weights.len() && width.is_multiple_of(PAD), "weights of another shape");
+    }
+    let product = Product { map: map.as_ptr(), distance, rows, weights: weights.as_ptr(), width };
     let target = (target.values.as_mut_ptr(), target.start, target.distance);
     // SAFETY: the shapes were just checked.
     unsafe {
-        for class in geometry.classes.iter().filter(|class| !class.taps.is_empty()) {
+        for class in classes.iter().filter(|class| !class.taps.is_empty()) {
             if S::LANES < PAD {
-                (0..tile_width).step_by(PAD).for_each(|from| product.class::<S, 2>(class, from, target));
+                (0..width).step_by(PAD).for_each(|from| product.class::<S, 2>(class, from, target));
                 continue;
             }
-            match tile_width / PAD {
+            match width / PAD {
                 1 => product.class::<S, 1>(class, 0, target),
                 2 => product.class::<S, 2>(class, 0, target),
                 3 => product.class::<S, 3>(class, 0, target),
@@ -56,11 +64,11 @@ unsafe fn input_grad_body<S: Simd>(
 }
 
 struct Product {
-    dy: *const f32,
-    width: usize,
-    outputs: usize,
+    map: *const f32,
+    distance: usize,
+    rows: usize,
     weights: *const f32,
-    tile_width: usize,
+    width: usize,
 }
 
 impl Product {
@@ -90,22 +98,22 @@ impl Product {
         from: usize,
         (values, start, distance): (*mut f32, usize, usize),
     ) {
-        // SAFETY: every place plus a tap's offset is inside the framed gradient; weights and target were checked.
+        // SAFETY: every place plus a tap's offset is inside the map; weights and target were checked.
         unsafe {
             let mut sums = [[S::splat(0.0); V]; P];
             for &(tap, offset) in &class.taps {
                 let rows: [*const f32; P] =
-                    std::array::from_fn(|position| self.dy.add((positions[position].0 + offset) * self.width));
-                let mut weights = self.weights.add(tap * self.outputs * self.tile_width + from);
-                for output in 0..self.outputs {
+                    std::array::from_fn(|position| self.map.add((positions[position].0 + offset) * self.distance));
+                let mut weights = self.weights.add(tap * self.rows * self.width + from);
+                for at in 0..self.rows {
                     let row: [S::V; V] = std::array::from_fn(|vector| S::load(weights.add(vector * S::LANES)));
                     for position in 0..P {
-                        let factor = S::splat(*rows[position].add(output));
+                        let factor = S::splat(*rows[position].add(at));
                         for vector in 0..V {
                             sums[position][vector] = S::fma(factor, row[vector], sums[position][vector]);
                         }
                     }
-                    weights = weights.add(self.tile_width);
+                    weights = weights.add(self.width);
                 }
             }
             for position in 0..P {
@@ -119,79 +127,96 @@ impl Product {
     }
 }
 
+/// What a weight gradient is made of: a framed map `[positions, distance]` of `rows` channels, and framed output gradients
+/// `[positions', width]`.
+#[derive(Clone, Copy)]
+pub(super) struct Pair<'a> {
+    pub(super) map: &'a [f32],
+    pub(super) distance: usize,
+    pub(super) rows: usize,
+    pub(super) dy: &'a [f32],
+    pub(super) width: usize,
+}
+
 kernel! {
-    /// Outputs `[H' * W', width]` of one image `x [H * W, C]`, from weights `[taps, rows, width]`.
-    pub(super) fn image_forward(geometry: &Geometry, x: &[f32], weights: &[f32], width: usize, y: &mut [f32]) = image_forward_body
+    /// Adds the weight gradient of one frame to `grad [taps, rows, width]`.
+    pub(super) fn weight_grad(geometry: &Geometry, pair: Pair<'_>, grad: &mut [f32]) = weight_grad_body
 }
 
 #[inline(always)]
-unsafe fn image_forward_body<S: Simd>(geometry: &Geometry, x: &[f32], weights: &[f32], width: usize, y: &mut [f32]) {
-    let rows = geometry.rows;
-    assert_eq!(x.len(), geometry.input_area() * rows, "an image of another shape");
-    assert_eq!(weights.len(), geometry.taps() * rows * width, "weights of another shape");
-    assert_eq!(y.len(), geometry.output_area() * width, "outputs of another shape");
-    for (place, y) in y.chunks_exact_mut(width).enumerate() {
-        let (out_y, out_x) = (place / geometry.output[1], place % geometry.output[1]);
-        for from in (0..width).step_by(PAD) {
-            // SAFETY: rows and positions are inside by the checks above and below.
+unsafe fn weight_grad_body<S: Simd>(geometry: &Geometry, pair: Pair<'_>, grad: &mut [f32]) {
+    let Pair { map, distance, rows, dy, width } = pair;
+    assert!((geometry.reach.map_reach() + 1) * distance <= map.len() && rows <= distance, "a map of another shape");
+    assert_eq!(dy.len(), geometry.framed_area() * width, "gradient of another shape");
+    assert_eq!(grad.len(), geometry.taps() * rows * width, "weights of another shape");
+    let outer = Outer { geometry, map: map.as_ptr(), distance, dy: dy.as_ptr(), width };
+    for &(tap, offset) in &geometry.reach.taps {
+        for first in (0..rows).step_by(POSITIONS) {
+            let from = offset * distance + first;
+            let to = &mut grad[(tap * rows + first) * width..];
+            // SAFETY: the shapes were just checked.
             unsafe {
-                let mut sums = [S::splat(0.0); 2];
-                for tap in 0..geometry.taps() {
-                    let (ky, kx) = (tap / geometry.kernel[1], tap % geometry.kernel[1]);
-                    let in_y = (out_y * geometry.stride + ky).wrapping_sub(geometry.padding[0]);
-                    let in_x = (out_x * geometry.stride + kx).wrapping_sub(geometry.padding[1]);
-                    if in_y >= geometry.input[0] || in_x >= geometry.input[1] {
-                        continue;
-                    }
-                    let x = x.as_ptr().add((in_y * geometry.input[1] + in_x) * rows);
-                    let weights = weights.as_ptr().add(tap * rows * width + from);
-                    for channel in 0..rows {
-                        let factor = S::splat(*x.add(channel));
-                        for vector in 0..PAD / S::LANES {
-                            let row = S::load(weights.add(channel * width + vector * S::LANES));
-                            sums[vector] = S::fma(factor, row, sums[vector]);
-                        }
-                    }
-                }
-                for vector in 0..PAD / S::LANES {
-                    S::store(y.as_mut_ptr().add(from + vector * S::LANES), sums[vector]);
+                match rows - first {
+                    1 => outer.columns::<S, 1>(from, to.as_mut_ptr()),
+                    2 => outer.columns::<S, 2>(from, to.as_mut_ptr()),
+                    3 => outer.columns::<S, 3>(from, to.as_mut_ptr()),
+                    4 => outer.columns::<S, 4>(from, to.as_mut_ptr()),
+                    5 => outer.columns::<S, 5>(from, to.as_mut_ptr()),
+                    _ => outer.columns::<S, 6>(from, to.as_mut_ptr()),
                 }
             }
         }
     }
 }
 
-kernel! {
-    /// Adds the weight gradient of one image `x [H * W, C]` to `grad [taps, rows, width]`, from the framed output gradient.
-    pub(super) fn image_weight_grad(geometry: &Geometry, x: &[f32], dy: &[f32], width: usize, grad: &mut [f32]) = image_weight_grad_body
+/// Sums over positions of a map's values times rows of a gradient.
+struct Outer<'a> {
+    geometry: &'a Geometry,
+    map: *const f32,
+    distance: usize,
+    dy: *const f32,
+    width: usize,
 }
 
-#[inline(always)]
-unsafe fn image_weight_grad_body<S: Simd>(geometry: &Geometry, x: &[f32], dy: &[f32], width: usize, grad: &mut [f32]) {
-    let rows = geometry.rows;
-    assert_eq!(x.len(), geometry.input_area() * rows, "an image of another shape");
-    assert_eq!(dy.len(), geometry.framed_area() * width, "gradient of another shape");
-    assert_eq!(grad.len(), geometry.taps() * rows * width, "weights of another shape");
-    for class in &geometry.classes {
-        for &(tap, offset) in &class.taps {
-            for channel in 0..rows {
-                for from in (0..width).step_by(PAD) {
-                    // SAFETY: every place plus a tap's offset is inside the framed gradient; the rest was checked.
-                    unsafe {
-                        let to = grad.as_mut_ptr().add((tap * rows + channel) * width + from);
-                        let mut sums = [S::splat(0.0); 2];
-                        for &(place, position) in &class.positions {
-                            let factor = S::splat(*x.as_ptr().add(position * rows + channel));
-                            let row = dy.as_ptr().add((place + offset) * width + from);
-                            for vector in 0..PAD / S::LANES {
-                                sums[vector] = S::fma(factor, S::load(row.add(vector * S::LANES)), sums[vector]);
-                            }
-                        }
-                        for vector in 0..PAD / S::LANES {
-                            let to = to.add(vector * S::LANES);
-                            S::store(to, S::add(S::load(to), sums[vector]));
-                        }
+impl Outer<'_> {
+    #[inline(always)]
+    unsafe fn columns<S: Simd, const R: usize>(&self, from: usize, to: *mut f32) {
+        // SAFETY: as for the caller.
+        unsafe {
+            if S::LANES < PAD {
+                (0..self.width).step_by(PAD).for_each(|column| self.group::<S, R, 2>(from, column, to));
+                return;
+            }
+            match self.width / PAD {
+                1 => self.group::<S, R, 1>(from, 0, to),
+                2 => self.group::<S, R, 2>(from, 0, to),
+                3 => self.group::<S, R, 3>(from, 0, to),
+                _ => self.group::<S, R, 4>(from, 0, to),
+            }
+        }
+    }
+
+    /// R rows of weights from `from` on, in `V` vectors from `column` on.
+    #[inline(always)]
+    unsafe fn group<S: Simd, const R: usize, const V: usize>(&self, from: usize, column: usize, to: *mut f32) {
+        // SAFETY: as for the caller.
+        unsafe {
+            let mut sums = [[S::splat(0.0); V]; R];
+            for &(place, output) in &self.geometry.pairs {
+                let values = self.map.add(place * self.distance + from);
+                let dy = self.dy.add(output * self.width + column);
+                let row: [S::V; V] = std::array::from_fn(|vector| S::load(dy.add(vector * S::LANES)));
+                for at in 0..R {
+                    let factor = S::splat(*values.add(at));
+                    for vector in 0..V {
+                        sums[at][vector] = S::fma(factor, row[vector], sums[at][vector]);
                     }
+                }
+            }
+            for at in 0..R {
+                for vector in 0..V {
+                    let to = to.add(at * self.width + column + vector * S::LANES);
+                    S::store(to, S::add(S::load(to), sums[at][vector]));
                 }
             }
         }

@@ -4,7 +4,9 @@
 //! map; on an image, over a single position. So there is one set of kernels.
 
 use super::buffer::Buffer;
+use super::listing::BAND;
 use super::value::tile_width;
+use super::winograd;
 use crate::kernel::plan::Conv;
 use crate::kernel::spikes::WORD;
 use rayon::prelude::*;
@@ -12,13 +14,21 @@ use rayon::prelude::*;
 /// Weight rows that one thread puts in order at a time.
 const ROWS_AT_ONCE: usize = 32;
 
-/// Input positions whose outputs the same taps reach. With stride 1 there is one class; with stride 2 there are four.
+/// Positions that the same taps reach, in a framed map.
 #[derive(Debug)]
 pub(super) struct Class {
-    /// Each tap with its offset in the framed gradient.
+    /// Each tap with its offset in the map.
     pub(super) taps: Vec<(usize, usize)>,
-    /// Each input position: its place in the framed gradient without a tap's offset, and its index in the input.
+    /// Each position: its place in the map without a tap's offset, and its index among the results.
     pub(super) positions: Vec<(usize, usize)>,
+}
+
+impl Class {
+    /// The last place of the map that is read.
+    pub(super) fn map_reach(&self) -> usize {
+        let last = |pairs: &[(usize, usize)], pick: fn(&(usize, usize)) -> usize| pairs.iter().map(pick).max().unwrap_or(0);
+        last(&self.taps, |tap| tap.1) + last(&self.positions, |position| position.0)
+    }
 }
 
 /// Sizes of a convolution as the kernels see it.
@@ -41,10 +51,20 @@ pub(super) struct Geometry {
     pub(super) framed: [usize; 2],
     /// Zeros before the first row and column.
     pub(super) before: [usize; 2],
+    /// Input positions and the output gradients that their taps reach. With stride 1 there is one class; with stride 2
+    /// there are four.
     pub(super) classes: Vec<Class>,
+    /// Rows and columns of the input with the zeros that taps may reach.
+    pub(super) map: [usize; 2],
+    /// Output positions and the inputs that their taps reach.
+    pub(super) reach: Class,
+    /// Each output position: its place in the framed input without a tap's offset, and in the framed gradient.
+    pub(super) pairs: Vec<(usize, usize)>,
+    /// Whether [`winograd`] computes it with fewer products.
+    pub(super) winograd: bool,
     conv: Conv,
     /// A fully connected layer on bits.
-    flat: bool,
+    pub(super) flat: bool,
 }
 
 impl Geometry {
@@ -67,10 +87,51 @@ impl Geometry {
         let before = [0, 1].map(|axis| (kernel[axis] - 1 - padding[axis]).div_ceil(stride));
         let after = [0, 1].map(|axis| ((input[axis] - 1 + padding[axis]) / stride).saturating_sub(output[axis] - 1));
         let framed = [0, 1].map(|axis| before[axis] + output[axis] + after[axis]);
-        let mut geometry =
-            Self { frames, input, output, kernel, stride, padding, words, rows, framed, before, classes: Vec::new(), conv, flat };
+        let map = [0, 1].map(|axis| (output[axis] - 1) * stride + kernel[axis]);
+        let reach = Class { taps: Vec::new(), positions: Vec::new() };
+        let winograd = kernel == [3, 3] && stride == 1 && padding == [1, 1] && winograd::pays(output);
+        let mut geometry = Self {
+            frames,
+            input,
+            output,
+            kernel,
+            stride,
+            padding,
+            words,
+            rows,
+            framed,
+            before,
+            classes: Vec::new(),
+            map,
+            reach,
+            pairs: Vec::new(),
+            winograd,
+            conv,
+            flat,
+        };
         geometry.classes = (0..stride * stride).map(|class| geometry.class(class / stride, class % stride)).collect();
+        geometry.reach = geometry.reach();
+        let framed_place =
+            |output: usize| (output / geometry.output[1] + before[0]) * framed[1] + output % geometry.output[1] + before[1];
+        geometry.pairs = geometry.reach.positions.iter().map(|&(place, output)| (place, framed_place(output))).collect();
         geometry
+    }
+
+    fn reach(&self) -> Class {
+        let taps = (0..self.taps()).map(|tap| (tap, tap / self.kernel[1] * self.map[1] + tap % self.kernel[1])).collect();
+        let place = |at: usize| at / self.output[1] * self.stride * self.map[1] + at % self.output[1] * self.stride;
+        Class { taps, positions: (0..self.output_area()).map(|at| (place(at), at)).collect() }
+    }
+
+    pub(super) fn map_area(&self) -> usize {
+        self.map[0] * self.map[1]
+    }
+
+    /// Frames that are worked on together, so that there is enough to do where maps are small.
+    pub(super) fn frames_at_once(&self) -> usize {
+        let full = BAND * self.stride * self.stride / self.input_area().max(1);
+        let tiles = if self.winograd { winograd::AT_ONCE / winograd::tiles(self.output) } else { 0 };
+        full.max(tiles).clamp(1, self.frames)
     }
 
     pub(super) fn taps(&self) -> usize {
@@ -189,7 +250,13 @@ impl Geometry {
         (word, position * width, self.conv.input.area() * width)
     }
 
-    /// Weights of one output tile turned around for the input's gradient: for each input tile `[taps, outputs, width]`.
+    /// Whether the gradient of the input is made by [`winograd`], for an output tile.
+    pub(super) fn turns_by_winograd(&self, tile: usize) -> bool {
+        self.winograd && self.outputs(tile) >= winograd::FEWEST
+    }
+
+    /// Weights of one output tile turned around for the input's gradient: for each input tile `[taps, outputs, width]`, or
+    /// these at the places of [`winograd`].
     pub(super) fn turned(&self, weights: &[f32], tile: usize) -> Vec<Buffer> {
         let (outputs, width) = (self.outputs(tile), tile_width(self.conv.outputs, tile));
         let turn = |input_tile: usize| {
@@ -205,8 +272,20 @@ impl Geometry {
                     }
                 }
             }
-            out
+            if self.turns_by_winograd(tile) { self.at_places(&out, &self.classes[0]) } else { out }
         };
         (0..self.input_tiles()).into_par_iter().map(turn).collect()
+    }
+
+    /// Weights `[taps, inputs, outputs]` of 3x3 kernels at the places of [`winograd`].
+    pub(super) fn at_places(&self, weights: &[f32], class: &Class) -> Buffer {
+        let columns = if std::ptr::eq(class, &self.reach) { self.map[1] } else { self.framed[1] };
+        let mut order = [0; 9];
+        for &(tap, offset) in &class.taps {
+            order[offset / columns * 3 + offset % columns] = tap;
+        }
+        let mut out = Buffer::zeros(weights.len() * winograd::PLACES / 9);
+        winograd::transform(weights, order, &mut out);
+        out
     }
 }

@@ -9,10 +9,13 @@ mod buffer;
 mod dense;
 mod fire;
 mod geometry;
+mod listing;
+mod map;
 mod optimize;
 mod simd;
 mod sparse;
 mod value;
+mod winograd;
 
 use super::{BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Moments, SpikingBackend, StepRule, Stepped, spikes_tensor};
 use bloctrain_shared::ImageShape;

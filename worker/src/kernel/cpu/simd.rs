@@ -29,11 +29,12 @@ pub(super) fn level() -> Level {
 
 #[cfg(target_arch = "x86_64")]
 fn detect(wanted: Option<&str>) -> Level {
-    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let bits = is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("popcnt");
+    let avx2 = bits && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     match wanted {
         Some("portable") => Level::Portable,
         Some("avx2") if avx2 => Level::Avx2,
-        _ if is_x86_feature_detected!("avx512f") => Level::Avx512,
+        _ if bits && is_x86_feature_detected!("avx512f") => Level::Avx512,
         _ if avx2 => Level::Avx2,
         _ => Level::Portable,
     }
@@ -276,13 +277,13 @@ macro_rules! kernel {
         $(#[$doc])*
         $vis fn $name($($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f")]
+            #[target_feature(enable = "avx512f,bmi1,bmi2,popcnt")]
             unsafe fn avx512($($argument: $type),*) $(-> $result)? {
                 // SAFETY: the features of this function are those that the vectors need.
                 unsafe { $body::<$crate::kernel::cpu::simd::Avx512>($($argument),*) }
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt")]
             unsafe fn avx2($($argument: $type),*) $(-> $result)? {
                 // SAFETY: as above.
                 unsafe { $body::<$crate::kernel::cpu::simd::Avx2>($($argument),*) }

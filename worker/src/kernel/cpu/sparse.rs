@@ -7,17 +7,10 @@
 #![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
 
 use super::geometry::Geometry;
+use super::listing::{self, BAND, Band, Job, Listing, Reach};
 use super::simd::{PAD, Simd, kernel};
 use crate::kernel::spikes::WORD;
-
-/// Bytes of weights that are used again and again before the next ones.
-const CHUNK: usize = 24 << 10;
-
-/// Output positions that one chunk of weights is applied to.
-const BLOCK: usize = 64;
-
-/// Input positions whose spikes are listed by channel at a time.
-const BAND: usize = 128;
+use std::ops::Range;
 
 /// Vectors of the widest row (64 channels) in the narrowest form (8 lanes).
 const MOST: usize = 8;
@@ -63,7 +56,7 @@ unsafe fn add<S: Simd, const G: usize>(sum: &mut [S::V; MOST], row: *const f32, 
 }
 
 kernel! {
-    /// Outputs `[frames, H' * W', width]` of one sample, from weights `[taps, rows, width]`.
+    /// Adds the outputs `[frames, H' * W', width]` of one sample to `y`, from weights `[taps, rows, width]`.
     pub(super) fn forward(geometry: &Geometry, input: &Planes<'_>, weights: &[f32], width: usize, y: &mut [f32]) = forward_body
 }
 
@@ -84,50 +77,34 @@ unsafe fn forward_body<S: Simd>(geometry: &Geometry, input: &Planes<'_>, weights
     }
 }
 
-/// The taps and words that are worked on together, so that their weights stay in the first cache.
-struct Chunk {
-    taps: (usize, usize),
-    words: (usize, usize),
-}
-
-fn chunks(geometry: &Geometry, row_bytes: usize) -> Vec<Chunk> {
-    let (taps, words) = (geometry.taps(), geometry.words);
-    let tap_bytes = geometry.rows * row_bytes;
-    let (taps_at_once, words_at_once) =
-        if tap_bytes <= CHUNK { ((CHUNK / tap_bytes.max(1)).max(1), words) } else { (1, (CHUNK / (WORD * row_bytes)).max(1)) };
-    let mut chunks = Vec::new();
-    for tap in (0..taps).step_by(taps_at_once) {
-        for word in (0..words).step_by(words_at_once) {
-            let ends = ((tap + taps_at_once).min(taps), (word + words_at_once).min(words));
-            chunks.push(Chunk { taps: (tap, ends.0), words: (word, ends.1) });
-        }
-    }
-    chunks
-}
-
 #[inline(always)]
 unsafe fn forward_rows<S: Simd, const G: usize>(geometry: &Geometry, input: &Planes<'_>, weights: &[f32], y: &mut [f32]) {
     let width = G * PAD;
-    let [out_height, out_width] = geometry.output;
-    let chunks = chunks(geometry, width * size_of::<f32>());
-    let rows_at_once = (BLOCK / out_width).max(1);
-    let frame_words = geometry.input_area() * geometry.words;
-    for (frame, y) in y.chunks_mut(geometry.output_area() * width).enumerate() {
-        for first in (0..out_height).step_by(rows_at_once) {
-            let last = (first + rows_at_once).min(out_height);
-            let block = &mut y[first * out_width * width..last * out_width * width];
-            block.fill(0.0);
-            for chunk in &chunks {
-                for (place, row) in block.chunks_exact_mut(width).enumerate() {
-                    let (out_y, out_x) = (first + place / out_width, place % out_width);
-                    // SAFETY: `row` has `width` values; weight rows and words are inside by the bounds of the geometry.
-                    unsafe {
-                        let mut sum = read::<S, G>(row.as_ptr());
-                        for &(plane, worth) in input {
-                            let plane = plane.as_ptr().add(frame * frame_words);
-                            gather::<S, G>(geometry, chunk, plane, worth, weights.as_ptr(), (out_y, out_x), &mut sum);
+    let at_once = geometry.frames_at_once();
+    let (mut band, mut listing, mut jobs) = (Band::new(), Listing::new(), [Job::default(); BAND + 1]);
+    for first in (0..geometry.frames).step_by(at_once) {
+        let frames = first..(first + at_once).min(geometry.frames);
+        for class in &geometry.classes {
+            for index in 0..Band::count(class, frames.len()) {
+                band.set(geometry, class, &frames, index);
+                for word in 0..geometry.words {
+                    for &(plane, worth) in input {
+                        listing.fill(&band.words(plane, word)[..band.places().len()]);
+                        for &(tap, offset) in &class.taps {
+                            let used = listing::jobs(&band, &listing, Reach::new(geometry, offset), &mut jobs);
+                            // SAFETY: a one is a channel that exists, so its weight row does; outputs are inside.
+                            unsafe {
+                                let rows = weights.as_ptr().add((tap * geometry.rows + word * WORD) * width);
+                                let worth = (worth != 1.0).then(|| S::splat(worth));
+                                for job in &jobs[..used] {
+                                    let to = y.as_mut_ptr().add(job.output as usize * width);
+                                    let mut sum = read::<S, G>(to);
+                                    let ids = listing.ids.as_ptr().add(usize::from(job.start));
+                                    add_all::<S, G>(&mut sum, rows, ids, usize::from(job.len), worth);
+                                    write::<S, G>(to, &sum);
+                                }
+                            }
                         }
-                        write::<S, G>(row.as_mut_ptr(), &sum);
                     }
                 }
             }
@@ -135,118 +112,64 @@ unsafe fn forward_rows<S: Simd, const G: usize>(geometry: &Geometry, input: &Pla
     }
 }
 
-/// Adds the weight rows of a chunk that the spikes of one frame drive at one output position.
+/// Adds the rows that a list names; its indices are read eight at a time.
 #[inline(always)]
-unsafe fn gather<S: Simd, const G: usize>(
-    geometry: &Geometry,
-    chunk: &Chunk,
-    plane: *const u64,
-    worth: f32,
-    weights: *const f32,
-    (out_y, out_x): (usize, usize),
+unsafe fn add_all<S: Simd, const G: usize>(
     sum: &mut [S::V; MOST],
+    rows: *const f32,
+    ids: *const u8,
+    len: usize,
+    worth: Option<S::V>,
 ) {
-    let width = G * PAD;
-    let [height, in_width] = geometry.input;
-    for tap in chunk.taps.0..chunk.taps.1 {
-        let (ky, kx) = (tap / geometry.kernel[1], tap % geometry.kernel[1]);
-        let y = (out_y * geometry.stride + ky).wrapping_sub(geometry.padding[0]);
-        let x = (out_x * geometry.stride + kx).wrapping_sub(geometry.padding[1]);
-        if y >= height || x >= in_width {
-            continue;
-        }
-        // SAFETY: (y, x) is inside the input and words inside the position; a set bit is a channel that exists, so its
-        // weight row does.
-        unsafe {
-            let words = plane.add((y * in_width + x) * geometry.words);
-            for word in chunk.words.0..chunk.words.1 {
-                let mut bits = *words.add(word);
-                let rows = weights.add((tap * geometry.rows + word * WORD) * width);
-                if worth == 1.0 {
-                    while bits != 0 {
-                        add::<S, G>(sum, rows.add(bits.trailing_zeros() as usize * width), None);
-                        bits &= bits - 1;
-                    }
-                } else {
-                    let worth = S::splat(worth);
-                    while bits != 0 {
-                        add::<S, G>(sum, rows.add(bits.trailing_zeros() as usize * width), Some(worth));
-                        bits &= bits - 1;
-                    }
-                }
+    // SAFETY: the caller vouches for `len` indices of rows, and eight bytes from each group of them on.
+    unsafe {
+        let row = |id: u64| rows.add((id & 0xff) as usize * G * PAD);
+        let mut at = 0;
+        while at + 8 <= len {
+            let group = ids.add(at).cast::<u64>().read_unaligned();
+            for id in 0..8 {
+                add::<S, G>(sum, row(group >> (8 * id)), worth);
             }
+            at += 8;
         }
-    }
-}
-
-/// Positions that fired, by channel.
-pub(super) struct Lists {
-    places: Vec<u16>,
-    counts: Vec<u16>,
-    /// Most positions of a class in a band.
-    most: usize,
-    rows: usize,
-}
-
-impl Lists {
-    pub(super) fn new(geometry: &Geometry) -> Self {
-        let stride = geometry.stride;
-        let rows = (BAND / geometry.input[1] / stride * stride).max(stride).min(geometry.input[0].next_multiple_of(stride));
-        let most = (rows / stride) * geometry.input[1].div_ceil(stride);
-        assert!((rows / stride) * geometry.framed[1] <= usize::from(u16::MAX), "rows of more than 65,535 positions");
-        let classes = stride * stride;
-        Self { places: vec![0; classes * WORD * most], counts: vec![0; classes * WORD], most, rows }
-    }
-
-    /// Lists the ones of a word of every position in some rows, as places relative to the first row.
-    fn fill(&mut self, geometry: &Geometry, plane: &[u64], word: usize, first: usize) {
-        let (stride, width) = (geometry.stride, geometry.input[1]);
-        self.counts.fill(0);
-        for y in first..(first + self.rows).min(geometry.input[0]) {
-            let place = (y - first) / stride * geometry.framed[1];
-            for x in 0..width {
-                let mut bits = plane[(y * width + x) * geometry.words + word];
-                if bits == 0 {
-                    continue;
-                }
-                let class = y % stride * stride + x % stride;
-                let place = (place + x / stride) as u16;
-                while bits != 0 {
-                    let list = class * WORD + bits.trailing_zeros() as usize;
-                    let count = usize::from(self.counts[list]);
-                    self.places[list * self.most + count] = place;
-                    self.counts[list] += 1;
-                    bits &= bits - 1;
-                }
+        let mut group = ids.add(at).cast::<u64>().read_unaligned();
+        if len & 4 != 0 {
+            for id in 0..4 {
+                add::<S, G>(sum, row(group >> (8 * id)), worth);
             }
+            group >>= 32;
+        }
+        for _ in 0..len & 3 {
+            add::<S, G>(sum, row(group), worth);
+            group >>= 8;
         }
     }
 }
 
 kernel! {
-    /// Adds the weight gradient of one frame to `grad [taps, rows, width]`, from the framed output gradient
-    /// `dy [framed H' * W', width]`.
-    pub(super) fn weight_grad(geometry: &Geometry, input: &Planes<'_>, dy: &[f32], width: usize, lists: &mut Lists, grad: &mut [f32]) = weight_grad_body
+    /// Adds the weight gradient of some frames to `grad [taps, rows, width]`, from the framed output gradients
+    /// `dy [frames, framed H' * W', width]`.
+    pub(super) fn weight_grad(geometry: &Geometry, input: &Planes<'_>, frames: Range<usize>, dy: &[f32], width: usize, grad: &mut [f32]) = weight_grad_body
 }
 
 #[inline(always)]
 unsafe fn weight_grad_body<S: Simd>(
     geometry: &Geometry,
     input: &Planes<'_>,
+    frames: Range<usize>,
     dy: &[f32],
     width: usize,
-    lists: &mut Lists,
     grad: &mut [f32],
 ) {
-    assert_eq!(dy.len(), geometry.framed_area() * width, "gradient of another shape");
+    assert_eq!(dy.len(), frames.len() * geometry.framed_area() * width, "gradient of another shape");
     assert_eq!(grad.len(), geometry.taps() * geometry.rows * width, "weights of another shape");
     // SAFETY: the shapes were just checked.
     unsafe {
         match width / PAD {
-            1 => weight_grad_rows::<S, 1>(geometry, input, dy, lists, grad),
-            2 => weight_grad_rows::<S, 2>(geometry, input, dy, lists, grad),
-            3 => weight_grad_rows::<S, 3>(geometry, input, dy, lists, grad),
-            _ => weight_grad_rows::<S, 4>(geometry, input, dy, lists, grad),
+            1 => weight_grad_rows::<S, 1>(geometry, input, frames, dy, grad),
+            2 => weight_grad_rows::<S, 2>(geometry, input, frames, dy, grad),
+            3 => weight_grad_rows::<S, 3>(geometry, input, frames, dy, grad),
+            _ => weight_grad_rows::<S, 4>(geometry, input, frames, dy, grad),
         }
     }
 }
@@ -255,40 +178,49 @@ unsafe fn weight_grad_body<S: Simd>(
 unsafe fn weight_grad_rows<S: Simd, const G: usize>(
     geometry: &Geometry,
     input: &Planes<'_>,
+    frames: Range<usize>,
     dy: &[f32],
-    lists: &mut Lists,
     grad: &mut [f32],
 ) {
     let width = G * PAD;
-    for first in (0..geometry.input[0]).step_by(lists.rows) {
-        let start = first / geometry.stride * geometry.framed[1];
-        for word in 0..geometry.words {
-            for &(plane, worth) in input {
-                lists.fill(geometry, plane, word, first);
-                for (class, taps) in geometry.classes.iter().enumerate() {
-                    for &(tap, offset) in &taps.taps {
-                        let rows = (tap * geometry.rows + word * WORD) * width;
-                        let channels = (geometry.rows - (word * WORD).min(geometry.rows)).min(WORD);
-                        for channel in 0..channels {
-                            let list = class * WORD + channel;
-                            let count = usize::from(lists.counts[list]);
-                            if count == 0 {
-                                continue;
-                            }
-                            let places = &lists.places[list * lists.most..][..count];
-                            let row = &mut grad[rows + channel * width..][..width];
-                            // SAFETY: places plus a tap's offset are inside the framed gradient, which was made so.
-                            unsafe {
-                                let base = dy.as_ptr().add((start + offset) * width);
+    let (mut band, mut listing) = (Band::new(), Listing::new());
+    for class in &geometry.classes {
+        for index in 0..Band::count(class, frames.len()) {
+            band.set(geometry, class, &frames, index);
+            let mut places = [0_u32; BAND];
+            places.iter_mut().zip(band.places()).for_each(|(to, place)| *to = place.framed);
+            for word in 0..geometry.words {
+                for &(plane, worth) in input {
+                    let mut words = band.words(plane, word);
+                    listing::turn(&mut words);
+                    listing.fill(&words);
+                    for &(tap, offset) in &class.taps {
+                        // SAFETY: a one is a channel that exists, so its weight row does; places plus a tap's offset are
+                        // inside the framed gradient, which was made so.
+                        unsafe {
+                            let rows = grad.as_mut_ptr().add((tap * geometry.rows + word * WORD) * width);
+                            let base = dy.as_ptr().add(offset * width);
+                            for list in listing.lists() {
                                 let mut sum = [S::splat(0.0); MOST];
-                                for &place in places {
-                                    add::<S, G>(&mut sum, base.add(usize::from(place) * width), None);
+                                let ids = listing.ids.as_ptr().add(usize::from(list.start));
+                                let mut at = 0;
+                                let row = |at: usize| base.add(places[usize::from(*ids.add(at)) % BAND] as usize * width);
+                                while at + 4 <= usize::from(list.len) {
+                                    for id in at..at + 4 {
+                                        add::<S, G>(&mut sum, row(id), None);
+                                    }
+                                    at += 4;
                                 }
-                                let mut total = read::<S, G>(row.as_ptr());
+                                while at < usize::from(list.len) {
+                                    add::<S, G>(&mut sum, row(at), None);
+                                    at += 1;
+                                }
+                                let to = rows.add(usize::from(list.index) * width);
+                                let mut total = read::<S, G>(to);
                                 for vector in 0..width / S::LANES {
                                     total[vector] = S::fma(S::splat(worth), sum[vector], total[vector]);
                                 }
-                                write::<S, G>(row.as_mut_ptr(), &total);
+                                write::<S, G>(to, &total);
                             }
                         }
                     }

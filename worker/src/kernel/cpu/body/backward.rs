@@ -6,7 +6,7 @@ use super::super::simd::PAD;
 use super::super::value::{Grad, Value};
 use super::Tape;
 use super::branch::BranchBack;
-use super::layer::{Firing, Normal, Prepared, convolve_all, lanes, prepare};
+use super::layer::{Firing, Normal, Prepared, Weights, convolve_all, lanes, prepare};
 use super::pooling::{self, Unpooling};
 use crate::kernel::plan::{Leak, Node, Norm, Pool, Spiking};
 use crate::kernel::spikes::WORD;
@@ -91,7 +91,7 @@ impl Back<'_> {
     fn spiking(&mut self, index: usize, spiking: &Spiking, mut grad: Grad) {
         let (tape, batch) = (self.tape, self.tape.batch);
         let steps = tape.body.steps;
-        let prepared = prepare(spiking, steps, |source| &tape.values[source]);
+        let prepared = prepare(spiking, steps, batch, |source| &tape.values[source]);
         for branch in &spiking.branches {
             if self.learns[branch.source] && self.grads[branch.source].is_none() {
                 self.grads[branch.source] = Some(Grad::zeros(batch, steps, branch.conv.input));
@@ -101,7 +101,7 @@ impl Back<'_> {
         for tile in 0..spiking.output.channels.div_ceil(WORD) {
             let width = grad.width(tile);
             let mut own_grad = std::mem::take(&mut grad.tiles[tile]);
-            let weights: Vec<Buffer> = prepared.iter().map(|own| own.weights(self.params, tile)).collect();
+            let weights: Vec<Weights> = prepared.iter().map(|own| own.weights(self.params, tile)).collect();
             let ys: Vec<Buffer> = prepared
                 .iter()
                 .zip(&weights)
@@ -123,7 +123,7 @@ impl Back<'_> {
                     tile,
                 };
                 let target = if self.learns[own.branch.source] { self.grads[own.branch.source].as_mut() } else { None };
-                let weight_grad = layer.run(batch, &weights[branch], target);
+                let weight_grad = layer.run(batch, &weights[branch].rows, target);
                 let flat = &mut self.out[own.branch.weight..own.branch.weight + own.branch.conv.weights()];
                 own.geometry.add_weight_grad(&weight_grad, tile, flat);
             }

@@ -1,10 +1,11 @@
 //! The way back through one branch of a layer: gradients of its weights and of its input.
 
-use super::super::buffer::Buffer;
-use super::super::dense::{self, Target};
+use super::super::buffer::{Buffer, with_scratch};
+use super::super::dense::{self, Operands, Pair, Target};
 use super::super::fire::{self, Coefficients, Frame};
-use super::super::sparse::{self, Lists};
+use super::super::sparse;
 use super::super::value::{Grad, Value, tile_width};
+use super::super::{map, winograd};
 use super::layer::Prepared;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -57,30 +58,51 @@ impl BranchBack<'_> {
     fn part(&self, samples: Range<usize>, turned: &[Buffer], target: &mut [&mut [f32]], weights: usize) -> Buffer {
         let geometry = &self.own.geometry;
         let mut sum = Buffer::zeros(weights);
-        let mut framed = Buffer::zeros(geometry.framed_area() * self.width);
-        let mut lists = (!self.own.constant).then(|| Lists::new(geometry));
+        let framed_len = geometry.framed_area() * self.width;
+        let at_once = geometry.frames_at_once();
+        let mut framed = Buffer::zeros(at_once * framed_len);
         let first = samples.start;
         for sample in samples {
-            for frame in 0..geometry.frames {
-                self.frame(sample, frame, &mut framed);
-                match (self.value, &mut lists) {
-                    (Value::Image(image), _) => {
-                        dense::image_weight_grad(geometry, image.sample(sample), &framed, self.width, &mut sum);
-                    }
-                    (Value::Counts(counts), Some(lists)) => {
-                        let size = geometry.input_area() * geometry.words;
-                        let planes: Vec<(&[u64], f32)> =
-                            counts.sample(sample).map(|(plane, worth)| (&plane[frame * size..][..size], worth)).collect();
-                        sparse::weight_grad(geometry, &planes, &framed, self.width, lists, &mut sum);
-                    }
-                    (Value::Counts(_), None) => unreachable!("lists are made for spikes"),
+            for start in (0..geometry.frames).step_by(at_once) {
+                let frames = start..(start + at_once).min(geometry.frames);
+                let framed = &mut framed[..frames.len() * framed_len];
+                for (frame, framed) in frames.clone().zip(framed.chunks_mut(framed_len)) {
+                    self.frame(sample, frame, framed);
                 }
+                self.weight_grad(sample, frames.clone(), framed, &mut sum);
                 for (input_tile, weights) in turned.iter().enumerate() {
-                    self.input_grad(sample - first, frame, input_tile, weights, &framed, target);
+                    self.input_grad(sample - first, frames.clone(), input_tile, weights, framed, target);
                 }
             }
         }
         sum
+    }
+
+    fn weight_grad(&self, sample: usize, frames: Range<usize>, framed: &[f32], sum: &mut [f32]) {
+        let (geometry, width) = (&self.own.geometry, self.width);
+        let dense = |map: &[f32], distance: usize, dy: &[f32], sum: &mut [f32]| {
+            dense::weight_grad(geometry, Pair { map, distance, rows: geometry.rows, dy, width }, sum);
+        };
+        match self.value {
+            Value::Image(image) => with_scratch(geometry.map_area() * geometry.rows, |map| {
+                map::of_image(geometry, image.sample(sample), map);
+                dense(map, geometry.rows, framed, sum);
+            }),
+            Value::Counts(counts) => {
+                let planes: Vec<(&[u64], f32)> = counts.sample(sample).collect();
+                if !self.own.many(sample) {
+                    return sparse::weight_grad(geometry, &planes, frames, framed, width, sum);
+                }
+                let distance = map::distance(geometry);
+                let map_len = geometry.map_area() * distance;
+                with_scratch(frames.len() * map_len, |maps| {
+                    map::of_spikes(geometry, &planes, frames, maps);
+                    for (map, dy) in maps.chunks(map_len).zip(framed.chunks(geometry.framed_area() * width)) {
+                        dense(map, distance, dy, sum);
+                    }
+                });
+            }
+        }
     }
 
     /// Gradient of one frame of the convolution's output, framed by zeros.
@@ -101,7 +123,7 @@ impl BranchBack<'_> {
     fn input_grad(
         &self,
         sample: usize,
-        frame: usize,
+        frames: Range<usize>,
         input_tile: usize,
         weights: &[f32],
         framed: &[f32],
@@ -113,11 +135,27 @@ impl BranchBack<'_> {
         let tile_width = tile_width(input.channels, tile);
         let frame_len = input.area() * tile_width;
         let (from, len) = if geometry.frames == self.steps {
-            ((sample * self.steps + frame) * frame_len, frame_len)
+            ((sample * self.steps + frames.start) * frame_len, frames.len() * frame_len)
         } else {
             (sample * self.steps * frame_len, self.steps * frame_len)
         };
-        let target = Target { values: &mut target[tile][from..from + len], start, distance };
-        dense::input_grad(geometry, framed, self.width, geometry.outputs(self.tile), weights, tile_width, target);
+        let values = &mut target[tile][from..from + len];
+        let rows = geometry.outputs(self.tile);
+        if geometry.turns_by_winograd(self.tile) {
+            let shape = winograd::Shape {
+                frames: frames.len(),
+                size: geometry.input,
+                distance: self.width,
+                inputs: rows,
+                outputs: tile_width,
+            };
+            let target = Target { values, start, distance };
+            return with_scratch(winograd::scratch(&shape), |scratch| winograd::add(&shape, framed, weights, target, scratch));
+        }
+        let of_frame = len / frames.len();
+        for (map, values) in framed.chunks(geometry.framed_area() * self.width).zip(values.chunks_mut(of_frame)) {
+            let operands = Operands { map, distance: self.width, weights, rows, width: tile_width };
+            dense::product(&geometry.classes, operands, Target { values, start, distance });
+        }
     }
 }

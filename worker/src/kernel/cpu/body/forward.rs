@@ -3,7 +3,7 @@
 use super::super::buffer::Buffer;
 use super::super::fire::{self, Output};
 use super::super::value::{Counts, Value, tile_width};
-use super::layer::{Firing, Normal, Prepared, convolve_all, prepare};
+use super::layer::{Firing, Normal, Prepared, Weights, convolve_all, prepare};
 use super::{NodeTape, Tape};
 use crate::kernel::count::{Count, Counted};
 use crate::kernel::plan::{Node, Norm, Spiking};
@@ -92,7 +92,7 @@ impl Pass<'_> {
     fn spiking(&mut self, spiking: &Spiking, values: &[Option<Value>], tape: &mut NodeTape) -> Spikes {
         let (steps, channels) = (self.call.body.steps, spiking.output.channels);
         let value = |source: usize| values[source].as_ref().expect("a value lives until its last use");
-        let prepared = prepare(spiking, steps, value);
+        let prepared = prepare(spiking, steps, self.batch, value);
         let inputs: Vec<&Value> = prepared.iter().map(|own| value(own.branch.source)).collect();
         if self.call.count {
             prepared.iter().zip(&inputs).for_each(|(own, value)| self.record.count.add(own.branch.conv, steps, counted(value)));
@@ -108,7 +108,7 @@ impl Pass<'_> {
         let mut spikes = Spikes::zeros(self.batch, steps, spiking.output);
         for tile in 0..channels.div_ceil(WORD) {
             let width = tile_width(channels, tile);
-            let weights: Vec<Buffer> = prepared.iter().map(|own| own.weights(self.params, tile)).collect();
+            let weights: Vec<Weights> = prepared.iter().map(|own| own.weights(self.params, tile)).collect();
             if self.trains() {
                 let ys: Vec<Buffer> = (0..prepared.len())
                     .map(|branch| convolve_all(&prepared[branch], inputs[branch], &weights[branch], width, self.batch))
@@ -209,11 +209,12 @@ fn fire_all(firing: &Firing<'_>, ys: &[Buffer], tile: usize, spikes: &mut Spikes
 }
 
 /// Convolution, norm and neurons of a tile, sample by sample: nothing but spikes outlives a sample.
-fn infer_all(firing: &Firing<'_>, inputs: &[&Value], weights: &[Buffer], tile: usize, spikes: &mut Spikes) {
+fn infer_all(firing: &Firing<'_>, inputs: &[&Value], weights: &[Weights], tile: usize, spikes: &mut Spikes) {
     let (size, words, width) = (spikes.sample_words(), spikes.words_per_position(), firing.tile().width);
     let scratch = || firing.prepared.iter().map(|own| Buffer::zeros(own.sample_len(width))).collect::<Vec<_>>();
     spikes.words_mut().par_chunks_mut(size).enumerate().for_each_init(scratch, |ys, (sample, out)| {
         for (branch, y) in ys.iter_mut().enumerate() {
+            y.fill(0.0);
             firing.prepared[branch].convolve(inputs[branch], sample, &weights[branch], width, y);
         }
         let output = Output { words: out, words_per_position: words, word: tile };

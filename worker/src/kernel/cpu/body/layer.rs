@@ -1,12 +1,14 @@
 //! One spiking layer as both directions see it: its branches with their geometry, and its norms with their numbers.
 
-use super::super::buffer::Buffer;
-use super::super::dense;
+use super::super::buffer::{Buffer, with_scratch};
+use super::super::dense::{self, Operands, Target};
 use super::super::fire::{Drive, Tile};
 use super::super::geometry::Geometry;
 use super::super::simd::PAD;
-use super::super::sparse;
+use super::super::sparse::{self, Planes};
 use super::super::value::{Value, tile_width};
+use super::super::{map, winograd};
+use super::way::{Density, Way};
 use crate::kernel::plan::{Branch, EPSILON, Leak, Spiking};
 use crate::kernel::spikes::WORD;
 use rayon::prelude::*;
@@ -50,16 +52,32 @@ fn leak(spiking: &Spiking, params: &[f32]) -> f32 {
     }
 }
 
+/// Weights of one output tile, in the orders that the kernels want.
+pub(super) struct Weights {
+    /// `[taps, rows, width]`.
+    pub(super) rows: Buffer,
+    /// The same at Winograd's places; empty where no sample goes that way.
+    places: Buffer,
+}
+
 pub(super) struct Prepared {
     pub(super) branch: Branch,
     pub(super) geometry: Geometry,
     pub(super) constant: bool,
+    /// How many spikes each sample has; empty for images.
+    densities: Vec<Density>,
 }
 
-pub(super) fn prepare<'a>(spiking: &Spiking, steps: usize, value: impl Fn(usize) -> &'a Value) -> Vec<Prepared> {
+pub(super) fn prepare<'a>(spiking: &Spiking, steps: usize, batch: usize, value: impl Fn(usize) -> &'a Value) -> Vec<Prepared> {
     let one = |branch: &Branch| {
-        let constant = matches!(value(branch.source), Value::Image(_));
-        Prepared { branch: *branch, geometry: Geometry::new(branch.conv, steps, constant), constant }
+        let value = value(branch.source);
+        let constant = matches!(value, Value::Image(_));
+        let geometry = Geometry::new(branch.conv, steps, constant);
+        let densities = match value {
+            Value::Image(_) => Vec::new(),
+            Value::Counts(counts) => (0..batch).map(|sample| Density::new(&geometry, counts, sample)).collect(),
+        };
+        Prepared { branch: *branch, geometry, constant, densities }
     };
     spiking.branches.iter().map(one).collect()
 }
@@ -70,25 +88,69 @@ impl Prepared {
         self.geometry.frames * self.geometry.output_area() * width
     }
 
-    /// Outputs of one sample.
-    pub(super) fn convolve(&self, value: &Value, sample: usize, weights: &[f32], width: usize, y: &mut [f32]) {
-        match value {
-            Value::Image(image) => dense::image_forward(&self.geometry, image.sample(sample), weights, width, y),
-            Value::Counts(counts) => {
+    /// Outputs of one sample, into zeros.
+    pub(super) fn convolve(&self, value: &Value, sample: usize, weights: &Weights, width: usize, y: &mut [f32]) {
+        let geometry = &self.geometry;
+        match (value, self.densities.get(sample).map(|density| density.way(geometry))) {
+            (Value::Image(image), _) => with_scratch(geometry.map_area() * geometry.rows, |map| {
+                map::of_image(geometry, image.sample(sample), map);
+                let operands = Operands { map, distance: geometry.rows, weights: &weights.rows, rows: geometry.rows, width };
+                dense::product(std::slice::from_ref(&geometry.reach), operands, Target { values: y, start: 0, distance: width });
+            }),
+            (Value::Counts(counts), None | Some(Way::Lists)) => {
                 let planes: Vec<(&[u64], f32)> = counts.sample(sample).collect();
-                sparse::forward(&self.geometry, &planes, weights, width, y);
+                sparse::forward(geometry, &planes, &weights.rows, width, y);
+            }
+            (Value::Counts(counts), Some(way)) => {
+                let planes: Vec<(&[u64], f32)> = counts.sample(sample).collect();
+                self.convolve_densely(&planes, way == Way::Places, weights, width, y);
             }
         }
     }
 
-    /// Weights of a tile in the order of the kernels.
-    pub(super) fn weights(&self, params: &[f32], tile: usize) -> Buffer {
-        self.geometry.weights(&params[self.branch.weight..self.branch.weight + self.branch.conv.weights()], tile)
+    fn convolve_densely(&self, planes: &Planes<'_>, by_places: bool, weights: &Weights, width: usize, y: &mut [f32]) {
+        let geometry = &self.geometry;
+        let distance = map::distance(geometry);
+        let (at_once, map_len) = (geometry.frames_at_once(), geometry.map_area() * distance);
+        let frame_len = geometry.output_area() * width;
+        let shape = winograd::Shape { frames: at_once, size: geometry.output, distance, inputs: geometry.rows, outputs: width };
+        let scratch = if by_places { winograd::scratch(&shape) } else { 0 };
+        with_scratch(at_once * map_len + scratch, |all| {
+            for (index, y) in y.chunks_mut(at_once * frame_len).enumerate() {
+                let frames = y.len() / frame_len;
+                let (maps, scratch) = all.split_at_mut(frames * map_len);
+                map::of_spikes(geometry, planes, index * at_once..index * at_once + frames, maps);
+                if by_places {
+                    let target = Target { values: y, start: 0, distance: width };
+                    winograd::add(&winograd::Shape { frames, ..shape }, maps, &weights.places, target, scratch);
+                    continue;
+                }
+                for (map, y) in maps.chunks(map_len).zip(y.chunks_mut(frame_len)) {
+                    let operands = Operands { map, distance, weights: &weights.rows, rows: geometry.rows, width };
+                    let target = Target { values: y, start: 0, distance: width };
+                    dense::product(std::slice::from_ref(&geometry.reach), operands, target);
+                }
+            }
+        });
+    }
+
+    /// Whether the weight gradient of a sample is a dense product.
+    pub(super) fn many(&self, sample: usize) -> bool {
+        self.densities.get(sample).is_none_or(|density| density.many(&self.geometry))
+    }
+
+    /// Weights of a tile in the orders of the kernels.
+    pub(super) fn weights(&self, params: &[f32], tile: usize) -> Weights {
+        let geometry = &self.geometry;
+        let rows = geometry.weights(&params[self.branch.weight..self.branch.weight + self.branch.conv.weights()], tile);
+        let by_places = self.densities.iter().any(|density| density.way(geometry) == Way::Places);
+        let places = if by_places { geometry.at_places(&rows, &geometry.reach) } else { Buffer::default() };
+        Weights { rows, places }
     }
 }
 
 /// Outputs of a tile for every sample.
-pub(super) fn convolve_all(own: &Prepared, input: &Value, weights: &[f32], width: usize, batch: usize) -> Buffer {
+pub(super) fn convolve_all(own: &Prepared, input: &Value, weights: &Weights, width: usize, batch: usize) -> Buffer {
     let size = own.sample_len(width);
     let mut y = Buffer::zeros(batch * size);
     y.par_chunks_mut(size).enumerate().for_each(|(sample, y)| own.convolve(input, sample, weights, width, y));

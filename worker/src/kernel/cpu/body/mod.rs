@@ -16,6 +16,7 @@ mod branch;
 mod forward;
 mod layer;
 mod pooling;
+mod way;
 
 pub(super) use backward::backward;
 pub(super) use forward::{Outcome, forward};
