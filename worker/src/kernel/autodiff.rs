@@ -46,6 +46,26 @@ impl<B: SpikingBackend> Backward<B, 2> for NeuronOp {
     }
 }
 
+/// Products of a linear layer. burn's own way makes the weights' gradient turned around, which costs a copy of it.
+#[derive(Debug)]
+struct LinearOp;
+
+impl<B: SpikingBackend> Backward<B, 2> for LinearOp {
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let (x, weight): (Tensor<B, 2>, Tensor<B, 2>) = (lift(ops.state.0), lift(ops.state.1));
+        let grad: Tensor<B, 2> = lift(grads.consume::<B>(&ops.node));
+        let [of_x, of_weight] = ops.parents;
+        if let Some(node) = of_weight {
+            grads.register::<B>(node.id, lower(grad.clone().transpose().matmul(x)));
+        }
+        if let Some(node) = of_x {
+            grads.register::<B>(node.id, lower(grad.matmul(weight)));
+        }
+    }
+}
+
 impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C> {
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
         if !B::FUSED {
@@ -70,6 +90,15 @@ impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C>
         match NeuronOp.prepare::<C>([x.node, leak.node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish((x.primitive, leak.primitive, rule), output),
             OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
+    }
+
+    fn fully_connected(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let (x, weight) = (lower(x), lower(weight));
+        let output = lower(B::fully_connected(lift(x.primitive.clone()), lift(weight.primitive.clone())));
+        match LinearOp.prepare::<C>([x.node, weight.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => lift(prepared.finish((x.primitive, weight.primitive), output)),
+            OpsKind::UnTracked(prepared) => lift(prepared.finish(output)),
         }
     }
 }

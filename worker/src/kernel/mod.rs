@@ -256,6 +256,11 @@ pub trait SpikingBackend: Backend {
         reference::optimize(rule, parameter, grad, moments)
     }
 
+    /// `x [N, inputs]` times the transposed `weight [outputs, inputs]`: `[N, outputs]`.
+    fn fully_connected(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        x.matmul(weight.transpose())
+    }
+
     /// Sum of the squares of a vector.
     fn sum_of_squares(x: Tensor<Self, 1>) -> f64 {
         to_host((x.clone() * x).sum()).first().copied().map_or(0.0, f64::from)

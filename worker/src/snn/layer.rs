@@ -179,6 +179,6 @@ impl LinearUnit {
     /// `x [N, inputs]` to `[N, outputs]`; `binary` says whether x is zeros and ones, for the count.
     pub fn forward<B: SpikingBackend>(&self, store: &Store<B>, pass: &mut Pass, x: Tensor<B, 2>, binary: bool) -> Tensor<B, 2> {
         pass.count_linear(&x, binary, self.outputs);
-        x.matmul(store.get::<2>(self.weight).transpose()) + store.flat(self.bias).unsqueeze_dim::<2>(0)
+        B::fully_connected(x, store.get::<2>(self.weight)) + store.flat(self.bias).unsqueeze_dim::<2>(0)
     }
 }

@@ -205,16 +205,16 @@ impl Geometry {
     /// Weights `[taps, rows, width]` of an output tile, from `[O, C, kh, kw]`.
     pub(super) fn weights(&self, flat: &[f32], tile: usize) -> Buffer {
         let width = tile_width(self.conv.outputs, tile);
-        let mut out = Buffer::zeros(self.taps() * self.rows * width);
         let (own, taps) = (self.outputs(tile), self.conv.kernel[0] * self.conv.kernel[1]);
         let size = self.conv.input.channels * taps;
-        out.par_chunks_mut(width).with_min_len(ROWS_AT_ONCE).enumerate().for_each(|(row, out)| {
-            if let Some((channel, tap)) = self.place(row) {
-                let from = flat[tile * WORD * size..].iter().skip(channel * taps + tap).step_by(size);
-                out[..own].iter_mut().zip(from).for_each(|(out, weight)| *out = *weight);
+        Buffer::made(self.taps() * self.rows * width, ROWS_AT_ONCE * width, |part, out| {
+            for (row, out) in out.chunks_mut(width).enumerate() {
+                if let Some((channel, tap)) = self.place(part * ROWS_AT_ONCE + row) {
+                    let from = flat[tile * WORD * size..].iter().skip(channel * taps + tap).step_by(size);
+                    out[..own].iter_mut().zip(from).for_each(|(out, weight)| *out = *weight);
+                }
             }
-        });
-        out
+        })
     }
 
     /// Adds gradients `[taps, rows, width]` of an output tile to `[O, C, kh, kw]`.

@@ -28,6 +28,7 @@ pub(super) struct Listing {
     pub(super) ids: Vec<u8>,
     lists: [List; WORD + 1],
     used: usize,
+    ones: usize,
 }
 
 /// For each byte, the indices of its ones from the lowest byte on.
@@ -52,13 +53,18 @@ const fn ones() -> [u64; 256] {
 
 impl Listing {
     pub(super) fn new() -> Self {
-        Self { ids: vec![0; WORD * WORD + 8], lists: [List::default(); WORD + 1], used: 0 }
+        Self { ids: vec![0; WORD * WORD + 8], lists: [List::default(); WORD + 1], used: 0, ones: 0 }
     }
 
     /// Lists that are not empty, shortest first.
     #[inline(always)]
     pub(super) fn lists(&self) -> &[List] {
         &self.lists[..self.used]
+    }
+
+    /// Number of indices.
+    pub(super) fn ones(&self) -> usize {
+        self.ones
     }
 
     /// Lists the ones of each word.
@@ -74,6 +80,7 @@ impl Listing {
             of_len[len] += 1;
             end += len;
         }
+        self.ones = end;
         // Empty lists go to a place of their own.
         let mut slots = [WORD as u8; WORD + 1];
         let mut slot = 0;

@@ -184,16 +184,20 @@ unsafe fn weight_grad_rows<S: Simd, const G: usize>(
 ) {
     let width = G * PAD;
     let (mut band, mut listing) = (Band::new(), Listing::new());
+    let mut offsets = [0_u32; BAND * WORD];
     for class in &geometry.classes {
         for index in 0..Band::count(class, frames.len()) {
             band.set(geometry, class, &frames, index);
+            // In bytes.
             let mut places = [0_u32; BAND];
-            places.iter_mut().zip(band.places()).for_each(|(to, place)| *to = place.framed);
+            places.iter_mut().zip(band.places()).for_each(|(to, place)| *to = place.framed * (width * size_of::<f32>()) as u32);
             for word in 0..geometry.words {
                 for &(plane, worth) in input {
                     let mut words = band.words(plane, word);
                     listing::turn(&mut words);
                     listing.fill(&words);
+                    let ids = &listing.ids[..listing.ones()];
+                    offsets.iter_mut().zip(ids).for_each(|(to, &id)| *to = places[usize::from(id) % BAND]);
                     for &(tap, offset) in &class.taps {
                         // SAFETY: a one is a channel that exists, so its weight row does; places plus a tap's offset are
                         // inside the framed gradient, which was made so.
@@ -202,9 +206,9 @@ unsafe fn weight_grad_rows<S: Simd, const G: usize>(
                             let base = dy.as_ptr().add(offset * width);
                             for list in listing.lists() {
                                 let mut sum = [S::splat(0.0); MOST];
-                                let ids = listing.ids.as_ptr().add(usize::from(list.start));
+                                let own = offsets.as_ptr().add(usize::from(list.start));
                                 let mut at = 0;
-                                let row = |at: usize| base.add(places[usize::from(*ids.add(at)) % BAND] as usize * width);
+                                let row = |at: usize| base.cast::<u8>().add(*own.add(at) as usize).cast::<f32>();
                                 while at + 4 <= usize::from(list.len) {
                                     for id in at..at + 4 {
                                         add::<S, G>(&mut sum, row(id), None);

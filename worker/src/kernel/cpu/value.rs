@@ -240,12 +240,12 @@ impl Grad {
     /// From the gradient of spikes `[T, B, C, H, W]`, or of their average over time `[B, C, H, W]`.
     pub(super) fn from_values(values: &[f32], mean: bool, batch: usize, steps: usize, shape: ImageShape) -> Self {
         let share = if mean { 1.0 / steps as f32 } else { 1.0 };
-        let mut grad = Self::zeros(batch, steps, shape);
         let area = shape.area();
-        for (tile, out) in grad.tiles.iter_mut().enumerate() {
+        let tile = |tile: usize| {
             let width = tile_width(shape.channels, tile);
             let channels = (shape.channels - tile * WORD).min(WORD);
-            out.par_chunks_mut((area * width).max(1)).enumerate().for_each(|(frame, out)| {
+            let frame_len = area * width;
+            Buffer::made(batch * steps * frame_len, frame_len, |frame, out| {
                 let (sample, step) = (frame / steps, frame % steps);
                 let start = if mean { sample } else { step * batch + sample };
                 let from = &values[start * shape.len() + tile * WORD * area..][..channels * area];
@@ -254,9 +254,9 @@ impl Grad {
                         *value = from[channel * area + position] * share;
                     }
                 }
-            });
-        }
-        grad
+            })
+        };
+        Self { tiles: (0..shape.channels.div_ceil(WORD)).map(tile).collect(), steps, shape }
     }
 
     pub(super) fn width(&self, tile: usize) -> usize {

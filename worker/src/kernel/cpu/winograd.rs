@@ -73,8 +73,14 @@ unsafe fn transform_body<S: Simd>(kernels: &[f32], order: [usize; 9], out: &mut 
     for at in (0..len).step_by(S::LANES) {
         // SAFETY: the shapes were just checked.
         unsafe {
-            let window: [S::V; 9] = std::array::from_fn(|place| S::load(kernels.as_ptr().add(order[place] * len + at)));
-            let columns: [[S::V; IN]; 3] = std::array::from_fn(|x| line_kernel::<S>([window[x], window[3 + x], window[6 + x]]));
+            let mut columns = [[S::splat(0.0); IN]; 3];
+            for x in 0..3 {
+                let mut window = [S::splat(0.0); 3];
+                for y in 0..3 {
+                    window[y] = S::load(kernels.as_ptr().add(order[3 * y + x] * len + at));
+                }
+                columns[x] = line_kernel::<S>(window);
+            }
             for y in 0..IN {
                 let row = line_kernel::<S>([columns[0][y], columns[1][y], columns[2][y]]);
                 for x in 0..IN {

@@ -12,6 +12,10 @@ use std::ops::Range;
 
 /// Partial sums of weight gradients. Fixed, so that the order of additions is.
 const PARTS: usize = 8;
+
+/// Weights whose partial sums are added by one thread.
+const TOGETHER: usize = 1 << 13;
+
 /// One branch of one tile on its way back.
 pub(super) struct BranchBack<'a> {
     pub(super) own: &'a Prepared,
@@ -49,9 +53,12 @@ impl BranchBack<'_> {
             .collect();
         let mut sums = sums.into_iter();
         let mut total = sums.next().unwrap_or_else(|| Buffer::zeros(weights.len()));
-        for part in sums {
-            total.iter_mut().zip(part.iter()).for_each(|(total, value)| *total += value);
-        }
+        let parts: Vec<Buffer> = sums.collect();
+        total.par_chunks_mut(TOGETHER).enumerate().for_each(|(index, total)| {
+            for part in &parts {
+                total.iter_mut().zip(&part[index * TOGETHER..]).for_each(|(total, value)| *total += value);
+            }
+        });
         total
     }
 

@@ -75,7 +75,7 @@ pub(super) fn prepare<'a>(spiking: &Spiking, steps: usize, batch: usize, value: 
         let geometry = Geometry::new(branch.conv, steps, constant);
         let densities = match value {
             Value::Image(_) => Vec::new(),
-            Value::Counts(counts) => (0..batch).map(|sample| Density::new(&geometry, counts, sample)).collect(),
+            Value::Counts(counts) => (0..batch).into_par_iter().map(|sample| Density::new(&geometry, counts, sample)).collect(),
         };
         Prepared { branch: *branch, geometry, constant, densities }
     };
@@ -152,9 +152,7 @@ impl Prepared {
 /// Outputs of a tile for every sample.
 pub(super) fn convolve_all(own: &Prepared, input: &Value, weights: &Weights, width: usize, batch: usize) -> Buffer {
     let size = own.sample_len(width);
-    let mut y = Buffer::zeros(batch * size);
-    y.par_chunks_mut(size).enumerate().for_each(|(sample, y)| own.convolve(input, sample, weights, width, y));
-    y
+    Buffer::made(batch * size, size, |sample, y| own.convolve(input, sample, weights, width, y))
 }
 
 /// One tile of a layer, ready to fire: its branches with their norms, and its neurons.
