@@ -1,5 +1,8 @@
 //! Arguments as typed.
 
+mod bench;
+
+pub(crate) use bench::{BenchArgs, BenchCommand, BenchNetwork, BenchStepArgs};
 use bloctrain_shared::spec::Override;
 use bloctrain_worker::device::Device;
 use clap::{Args, Parser, Subcommand};
@@ -51,7 +54,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  bloctrain cache ls\n  bloctrain cache gc --dry-run")]
     Cache(CacheArgs),
     /// Time parts of the program
-    #[command(after_help = "Example:\n  bloctrain bench step --preset resnet9 --width 32 --batch 32 --json")]
+    #[command(after_help = "Examples:\n  bloctrain bench step --preset resnet9 --width 32 --batch 32 --data cifar10/ --train-steps 300\n  bloctrain bench inference --preset resnet9 --width 32 --batch 64 --exit-fraction 0.5\n  bloctrain bench layer --inputs 64 --outputs 64 --rate 0.1\n  bloctrain bench cache --json")]
     Bench(BenchArgs),
 }
 
@@ -210,41 +213,4 @@ pub(crate) enum CacheCommand {
         #[arg(long)]
         dry_run: bool,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BenchArgs {
-    #[command(subcommand)]
-    pub(crate) command: BenchCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum BenchCommand {
-    /// Time training steps of a network on random images
-    Step(BenchStepArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BenchStepArgs {
-    /// Network by name
-    #[arg(long, default_value = "resnet9")]
-    pub(crate) preset: String,
-    /// Its width
-    #[arg(long)]
-    pub(crate) width: Option<usize>,
-    /// Time steps
-    #[arg(long, default_value_t = 4)]
-    pub(crate) steps: usize,
-    /// Samples in a step
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub(crate) batch: u32,
-    /// The whole network at once instead of block by block
-    #[arg(long)]
-    pub(crate) end_to_end: bool,
-    /// Timed steps
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) iters: u32,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }

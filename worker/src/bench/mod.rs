@@ -1,0 +1,125 @@
+//! Parts of the program, timed: what `bloctrain bench` prints.
+//!
+//! Inputs and initial weights follow from fixed seeds, so a benchmark repeats itself in everything but time. Every module
+//! measures one part and returns its figures; the clock is given by the caller.
+
+pub mod step;
+
+use crate::data::augment;
+use crate::data::{DataError, Dataset, Split, SplitKind, embedded};
+use bloctrain_shared::ImageShape;
+use burn::backend::Flex;
+use burn::tensor::{Tensor, TensorData};
+use std::path::Path;
+
+/// Seconds since some start.
+pub type Clock<'a> = &'a dyn Fn() -> f64;
+
+/// Seed of everything random in a benchmark.
+const SEED: u64 = 1;
+
+const MIB: f64 = (1 << 20) as f64;
+
+/// The middle one of some measurements.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0).max(1e-12)
+}
+
+/// Seconds that `iters` calls took, one by one, after `warm_up` more that do not count.
+fn time<E>(clock: Clock<'_>, warm_up: u32, iters: u32, mut call: impl FnMut(u32) -> Result<(), E>) -> Result<Vec<f64>, E> {
+    let mut times = Vec::with_capacity(iters as usize);
+    for iteration in 0..warm_up + iters {
+        let begun = clock();
+        call(iteration)?;
+        if iteration >= warm_up {
+            times.push(clock() - begun);
+        }
+    }
+    Ok(times)
+}
+
+/// Images to benchmark on.
+#[derive(Debug)]
+pub struct Images(Dataset);
+
+impl Images {
+    /// The images of a folder, or the embedded ones.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn open(folder: Option<&Path>) -> Result<Self, DataError> {
+        folder.map_or_else(embedded::load, Dataset::open).map(Self)
+    }
+
+    /// The embedded images made as large as CIFAR's, by zeros around them and one copy per channel: for networks that need
+    /// three channels of 32x32 where no such data are at hand.
+    ///
+    /// # Errors
+    /// When the program itself is damaged.
+    pub fn enlarged() -> Result<Self, DataError> {
+        let shape = ImageShape::new(3, 32, 32);
+        let dataset = embedded::load()?;
+        let enlarge = |split: &Split| {
+            let pixels = (0..split.len()).flat_map(|index| enlarged(split.image(index), dataset.shape, shape)).collect();
+            Split::new(split.labels().to_vec(), pixels, shape.len())
+        };
+        let (train, test) = (enlarge(&dataset.train), enlarge(&dataset.test));
+        Ok(Self(Dataset::new(dataset.name, dataset.classes, shape, train, test)))
+    }
+
+    /// Shape of every image.
+    pub fn shape(&self) -> ImageShape {
+        self.0.shape
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.0.classes.len()
+    }
+
+    /// Batch `number` of the training images, in their order and from the start again at their end: normalised images
+    /// `[batch, C, H, W]` and their labels.
+    fn batch(&self, batch: usize, number: usize) -> (Vec<f32>, Vec<usize>) {
+        let mut values = vec![0.0; batch * self.0.shape.len()];
+        let mut labels = Vec::with_capacity(batch);
+        for (row, image) in values.chunks_mut(self.0.shape.len()).enumerate() {
+            let sample = (number * batch + row) % self.0.train.len();
+            augment::write_sample(&self.0, SplitKind::Train, sample, &[], SEED, 0, image);
+            labels.push(self.0.train.label(sample).into());
+        }
+        (values, labels)
+    }
+}
+
+/// An image with zeros around it, repeated over the channels.
+fn enlarged(image: &[u8], from: ImageShape, to: ImageShape) -> Vec<u8> {
+    let (top, left) = ((to.height - from.height) / 2, (to.width - from.width) / 2);
+    let mut plane = vec![0; to.area()];
+    for (row, pixels) in image[..from.area()].chunks(from.width).enumerate() {
+        plane[(top + row) * to.width + left..][..from.width].copy_from_slice(pixels);
+    }
+    plane.repeat(to.channels)
+}
+
+fn image_tensor(values: Vec<f32>, shape: ImageShape) -> Tensor<Flex, 4> {
+    let batch = values.len() / shape.len().max(1);
+    Tensor::from_data(TensorData::new(values, [batch, shape.channels, shape.height, shape.width]), &Default::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_enlarged_image_has_zeros_around_it_in_every_channel() {
+        let image = enlarged(&[1, 2, 3, 4], ImageShape::new(1, 2, 2), ImageShape::new(2, 4, 4));
+        let plane = [0, 0, 0, 0, 0, 1, 2, 0, 0, 3, 4, 0, 0, 0, 0, 0];
+        assert_eq!(image, [plane, plane].concat());
+    }
+
+    #[test]
+    fn the_median_is_the_middle_one() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+    }
+}

@@ -1,0 +1,128 @@
+//! Training steps, for `bench step`.
+//!
+//! Blocks are trained for some steps first, each on the spikes of the frozen one before, so that the neurons fire as
+//! they do in training and not as they do at random initial weights.
+
+use super::{Clock, Images, MIB, SEED, image_tensor, median};
+use crate::kernel::spikes::Spikes;
+use crate::kernel::{BodyInput, Mode};
+use crate::model::network::load_block;
+use crate::snn::block::{BlockConfig, BlockNet};
+use crate::snn::pass::Pass;
+use crate::snn::trainer::{Batch, StepMetrics, Trainer};
+use bloctrain_shared::RunSpec;
+use bloctrain_store::safetensor::NamedTensors;
+use burn::backend::{Autodiff, Flex};
+use serde::Serialize;
+
+/// Steps before the clock counts, after those that train.
+const WARM_UP: usize = 2;
+
+/// Learning rate of all steps.
+const RATE: f64 = 1e-3;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Samples in a step.
+    pub batch: usize,
+    /// Steps that train each block before the clock runs.
+    pub train_steps: usize,
+    /// Steps that are timed.
+    pub iters: usize,
+}
+
+/// Figures of one block.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct BlockFigures {
+    /// The block, from 1.
+    pub block: u32,
+    /// Samples per second of a full training step, by the median step.
+    pub images_per_s: f64,
+    /// Largest live memory of a step: parameters, optimiser state and everything that the step makes.
+    pub training_mib: f64,
+    /// Mean firing rate over its spiking layers in the last step.
+    pub firing_rate: f64,
+    /// Share of ones in the spikes that enter it; `null` for images.
+    pub input_rate: Option<f64>,
+    /// Mean loss of the last timed step.
+    pub loss: f64,
+}
+
+/// Times training steps of every block of a network (of one, end to end).
+///
+/// # Errors
+/// When the network cannot be built on the images.
+pub fn step(spec: &RunSpec, images: &Images, options: Options, clock: Clock<'_>) -> Result<Vec<BlockFigures>, String> {
+    let config = |block: u32| {
+        BlockConfig::new(spec, images.shape(), block, images.classes()).map_err(|error| error.to_string())
+    };
+    let blocks = u32::try_from(config(1)?.network.blocks.len()).map_err(|error| error.to_string())?;
+    let mut source = Source { images, frozen: Vec::new() };
+    let mut figures = Vec::new();
+    for block in 1..=blocks {
+        let config = config(block)?;
+        let mut trainer = Trainer::new(&config, &spec.train, &Default::default()).map_err(|error| error.to_string())?;
+        figures.push(measure(block, &mut trainer, &source, options, clock)?);
+        let weights = NamedTensors { tensors: trainer.net.store.export(), ..NamedTensors::default() };
+        source.frozen.push(load_block(spec, images.shape(), block, images.classes(), &weights, &Default::default())?);
+    }
+    Ok(figures)
+}
+
+fn measure(
+    block: u32,
+    trainer: &mut Trainer<Autodiff<Flex>>,
+    source: &Source<'_>,
+    options: Options,
+    clock: Clock<'_>,
+) -> Result<BlockFigures, String> {
+    let untimed = options.train_steps + WARM_UP;
+    let (mut times, mut peak, mut last, mut input_rate) = (Vec::new(), 0, StepMetrics::default(), None);
+    for number in 0..untimed + options.iters {
+        let (input, labels) = source.batch(options.batch, number);
+        input_rate = if let BodyInput::Spikes(spikes) = &input { Some(spikes.rate()) } else { None };
+        let micro_batch = std::iter::once(Ok::<_, String>(Batch { input, labels }));
+        let measure = number + 1 == untimed + options.iters;
+        let begun = clock();
+        let metrics = trainer.step(micro_batch, options.batch, RATE, number as u64, measure)?;
+        if number >= untimed {
+            times.push(clock() - begun);
+            peak = peak.max(metrics.working_bytes);
+        }
+        last = metrics;
+    }
+    Ok(BlockFigures {
+        block,
+        images_per_s: options.batch as f64 / median(times),
+        training_mib: (peak + trainer.state_bytes()) as f64 / MIB,
+        firing_rate: last.firing_rate.unwrap_or(0.0),
+        input_rate,
+        loss: last.loss_sum / last.samples.max(1) as f64,
+    })
+}
+
+/// Input of a block: images, through the frozen blocks before it.
+struct Source<'a> {
+    images: &'a Images,
+    frozen: Vec<BlockNet<Flex>>,
+}
+
+impl Source<'_> {
+    fn batch(&self, batch: usize, number: usize) -> (BodyInput<Autodiff<Flex>>, Vec<usize>) {
+        let (values, labels) = self.images.batch(batch, number);
+        let image = image_tensor(values, self.images.shape());
+        let mut spikes: Option<Spikes> = None;
+        for net in &self.frozen {
+            let input = spikes.map_or_else(|| BodyInput::Image(image.clone()), BodyInput::Spikes);
+            // Statistics of the batch: the running ones are not worth much after few steps.
+            let mut pass = Pass::new(net.steps(), batch, Mode::Train { seed: SEED });
+            spikes = Some(net.body(input, &mut pass).into_spikes(batch));
+        }
+        let input = match spikes {
+            Some(spikes) => BodyInput::Spikes(spikes),
+            None => BodyInput::Image(burn::tensor::Tensor::from_inner(image)),
+        };
+        (input, labels)
+    }
+}
