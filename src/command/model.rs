@@ -5,7 +5,7 @@ use crate::args::{CurveArgs, EvalArgs, PredictArgs};
 use crate::failure::Failure;
 use crate::table::percent;
 use anyhow::Context;
-use bloctrain_shared::exit::{answer, evaluate};
+use bloctrain_shared::exit::{Answer, evaluate};
 use bloctrain_worker::data::Dataset;
 use bloctrain_worker::model::curve::Curve;
 use bloctrain_worker::model::infer::Predictor;
@@ -60,14 +60,14 @@ struct Prediction {
 pub(crate) fn predict(args: &PredictArgs) -> Result<(), Failure> {
     let package = Package::load(&args.model)?;
     let classes = &package.manifest.dataset.classes;
-    let predictor = Predictor::new(&package)?;
-    let mut predictions = Vec::with_capacity(args.files.len());
-    for file in &args.files {
-        let records = predictor.file_records(file)?;
-        let answer = answer(&records, 0, &package.manifest.exit, classes.len());
-        let class = classes.get(usize::from(answer.class)).cloned().unwrap_or_default();
-        predictions.push(Prediction { file: file.clone(), class, probability: answer.probability, exit_block: answer.exit + 1 });
-    }
+    let answers = Predictor::new(&package)?.answers(&args.files)?;
+    let prediction = |(file, answer): (&PathBuf, Answer)| Prediction {
+        file: file.clone(),
+        class: classes.get(usize::from(answer.class)).cloned().unwrap_or_default(),
+        probability: answer.probability,
+        exit_block: answer.exit + 1,
+    };
+    let predictions: Vec<Prediction> = args.files.iter().zip(answers).map(prediction).collect();
     if args.json {
         return print_json(&predictions);
     }

@@ -78,13 +78,19 @@ pub fn exit_of(records: &Records, sample: usize, gates: &[Gate]) -> usize {
     (0..last).find(opens).unwrap_or(last)
 }
 
+/// The answer of the blocks that ran, first to last: `spread[k]` are block k's probabilities over all classes, `hard[k]`
+/// its P(hard).
+pub fn conclude(rule: Combine, spread: &[Vec<f32>], hard: &[f32]) -> Answer {
+    let (class, probability) = top(&combine(rule, spread, hard));
+    Answer { class, probability, exit: spread.len().saturating_sub(1) }
+}
+
 /// The answer for a sample that ran blocks 0..=`exit`, over `classes` classes.
 pub fn answer_at(records: &Records, sample: usize, exit: usize, rule: Combine, classes: usize) -> Answer {
     let ran = &records.blocks[..=exit];
     let spread: Vec<Vec<f32>> = ran.iter().map(|block| block.classes.spread(block.probabilities_of(sample), classes)).collect();
     let hard: Vec<f32> = ran.iter().map(|block| block.hard[sample]).collect();
-    let (class, probability) = top(&combine(rule, &spread, &hard));
-    Answer { class, probability, exit }
+    conclude(rule, &spread, &hard)
 }
 
 /// The answer for a sample under a rule.

@@ -179,6 +179,18 @@ impl NeuronRule {
             width: spec.surrogate_width,
         }
     }
+
+    /// One step of one neuron: whether it fires, and its membrane after that.
+    pub fn fire(&self, membrane: &mut f32, leak: f32, drive: f32) -> bool {
+        let before = *membrane * leak + drive;
+        let fires = before >= self.threshold;
+        *membrane = match (fires, self.reset) {
+            (false, _) => before,
+            (true, Reset::Subtract) => before - self.threshold,
+            (true, Reset::Zero) => 0.0,
+        };
+        fires
+    }
 }
 
 /// One step of an optimiser, with everything that depends on the step's number worked out.

@@ -95,20 +95,41 @@ impl Spikes {
 
     /// Averages over time, `[B, C, H, W]`.
     pub fn to_means(&self) -> Vec<f32> {
-        let (size, area, words) = (self.shape.len(), self.shape.area(), self.words_per_position());
+        let size = self.shape.len();
         let mut means = vec![0.0; self.batch * size];
-        means.par_chunks_mut(size.max(1)).enumerate().for_each(|(sample, out)| {
-            for (index, &word) in self.sample(sample).iter().enumerate() {
-                let (position, first) = (index / words % area, index % words * WORD);
-                let mut bits = word;
-                while bits != 0 {
-                    out[(first + bits.trailing_zeros() as usize) * area + position] += 1.0;
-                    bits &= bits - 1;
-                }
-            }
-            out.iter_mut().for_each(|count| *count /= self.steps as f32);
-        });
+        means.par_chunks_mut(size.max(1)).enumerate().for_each(|(sample, out)| self.write_means(sample, out));
         means
+    }
+
+    /// Averages of one sample over time, `[C, H, W]`, onto zeros.
+    pub fn write_means(&self, sample: usize, out: &mut [f32]) {
+        for step in 0..self.steps {
+            self.for_each_spike(sample, step, |site| out[site] += 1.0);
+        }
+        out.iter_mut().for_each(|count| *count /= self.steps as f32);
+    }
+
+    /// Calls with the place in `[C, H, W]` of every spike of one sample at one step, position by position.
+    pub fn for_each_spike(&self, sample: usize, step: usize, mut call: impl FnMut(usize)) {
+        let (area, words) = (self.shape.area(), self.words_per_position());
+        for (index, &word) in self.sample(sample)[step * area * words..][..area * words].iter().enumerate() {
+            let (position, first) = (index / words, index % words * WORD);
+            let mut bits = word;
+            while bits != 0 {
+                call((first + bits.trailing_zeros() as usize) * area + position);
+                bits &= bits - 1;
+            }
+        }
+    }
+
+    /// Some of the samples, in the given order.
+    ///
+    /// # Panics
+    /// When there is no such sample.
+    #[must_use]
+    pub fn gather(&self, samples: &[usize]) -> Self {
+        let words = samples.iter().flat_map(|&sample| self.sample(sample)).copied().collect();
+        Self { batch: samples.len(), steps: self.steps, shape: self.shape, words }
     }
 
     /// Number of samples B.
@@ -187,7 +208,10 @@ mod tests {
                 samples.push(packed);
             }
             let samples: Vec<&[u8]> = samples.iter().map(Vec::as_slice).collect();
-            prop_assert_eq!(Spikes::from_packed(&samples, dims), spikes);
+            prop_assert_eq!(&Spikes::from_packed(&samples, dims), &spikes);
+            let backwards: Vec<usize> = (0..batch).rev().collect();
+            let reversed: Vec<&[u8]> = samples.iter().rev().copied().collect();
+            prop_assert_eq!(spikes.gather(&backwards), Spikes::from_packed(&reversed, dims));
         }
     }
 }

@@ -8,13 +8,14 @@ use crate::data::{DataError, Dataset, Split};
 use crate::kernel::BodyInput;
 use crate::kernel::spikes::Spikes;
 use crate::snn::encode::{CodeSeed, encode_batch};
+use bloctrain_shared::exit::Answer;
 use bloctrain_shared::record::Records;
 use bloctrain_shared::spec::EncodingKind;
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
-use std::path::Path;
+use std::path::PathBuf;
 
-/// Samples in one forward pass: the size that evaluation in training has, so that both give the same numbers.
+/// Samples in one forward pass. No answer depends on it.
 const BATCH: usize = 64;
 
 /// A trained network on the processor.
@@ -60,8 +61,7 @@ impl<'a> Predictor<'a> {
         let test: &Split = &dataset.test;
         let ids: Vec<u32> = (0..test.len() as u32).collect();
         let mut records = Records::default();
-        // Shards first, as in training, so that batches hold the same images.
-        for chunk in ids.chunks(bloctrain_shared::plan::SHARD_SAMPLES).flat_map(|shard| shard.chunks(BATCH)) {
+        for chunk in ids.chunks(BATCH) {
             let pixels: Vec<&[u8]> = chunk.iter().map(|&id| test.image(id as usize)).collect();
             let labels: Vec<u16> = chunk.iter().map(|&id| test.label(id as usize)).collect();
             let part = self.net.records(self.input(&pixels, chunk), chunk, &labels);
@@ -70,13 +70,22 @@ impl<'a> Predictor<'a> {
         Ok(records)
     }
 
-    /// What every block says about one image file.
+    /// Answers to image files by the model's own exits.
     ///
     /// # Errors
-    /// When the image cannot be read or has another size.
-    pub fn file_records(&self, path: &Path) -> Result<Records, InferError> {
-        let pixels = read_image(path, self.manifest.dataset.shape)?;
-        Ok(self.net.records(self.input(&[&pixels], &[0]), &[0], &[0]))
+    /// When an image cannot be read or has another size.
+    pub fn answers(&self, paths: &[PathBuf]) -> Result<Vec<Answer>, InferError> {
+        let classes = self.manifest.dataset.classes.len();
+        let mut answers = Vec::with_capacity(paths.len());
+        for chunk in paths.chunks(BATCH) {
+            let read = |path: &PathBuf| read_image(path, self.manifest.dataset.shape);
+            let images = chunk.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            let pixels: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+            // A file is no sample of a data set: all of them have the random code of sample 0.
+            let input = self.input(&pixels, &vec![0; chunk.len()]);
+            answers.extend(self.net.answers(input, &self.manifest.exit, classes));
+        }
+        Ok(answers)
     }
 
     fn input(&self, images: &[&[u8]], ids: &[u32]) -> BodyInput<Flex> {

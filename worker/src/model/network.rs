@@ -1,18 +1,24 @@
 //! All blocks of a trained network with their detectors, at inference.
+//!
+//! One way through a block serves everything: blocks in training form keep nothing for a backward pass, spikes stay
+//! packed between blocks, classifiers and detectors are frozen. [`FullNet::records`] runs every block on every sample,
+//! which calibration and figures need; [`FullNet::answers`] lets samples leave early and runs the next block on those
+//! that are left. No sample's numbers depend on the others of its batch (on backends that say so, which the CPU does).
 
 use crate::kernel::count::Count;
+use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyInput, Mode, SpikingBackend};
 use crate::snn::block::{BlockConfig, BlockNet};
 use crate::snn::detector::DetectorNet;
-use crate::snn::param::to_host;
+use crate::snn::frozen::{FrozenDetector, FrozenHead};
 use crate::snn::pass::Pass;
 use bloctrain_shared::ImageShape;
-use bloctrain_shared::exit::top;
+use bloctrain_shared::exit::{Answer, ExitRule, conclude, top};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::{BlockRecords, Records};
 use bloctrain_shared::spec::{DetectorPolicy, RunSpec};
 use bloctrain_store::safetensor::NamedTensors;
-use burn::tensor::activation::softmax;
+use rayon::prelude::*;
 
 /// One block's description and parameters.
 #[derive(Debug)]
@@ -29,15 +35,26 @@ pub struct BlockParts {
 
 struct LoadedBlock<B: SpikingBackend> {
     net: BlockNet<B>,
+    head: FrozenHead,
     classes: LabelMap,
     hard: LabelMap,
-    detector: Option<DetectorNet<B>>,
+    detector: Option<FrozenDetector>,
 }
 
 /// A trained network.
 pub struct FullNet<B: SpikingBackend> {
     blocks: Vec<LoadedBlock<B>>,
     policy: DetectorPolicy,
+}
+
+/// What a block says about one sample.
+struct Said {
+    /// Over the block's classes.
+    probabilities: Vec<f32>,
+    /// P(hard).
+    hard: f32,
+    /// Synaptic operations of the classifier.
+    synops: f64,
 }
 
 impl<B: SpikingBackend> FullNet<B> {
@@ -52,7 +69,8 @@ impl<B: SpikingBackend> FullNet<B> {
             let net = load_block(spec, image, number, part.classes.len(), &part.weights, device)?;
             let detector =
                 part.detector.as_ref().map(|tensors| load_detector(&net, spec, number, tensors, device)).transpose()?;
-            blocks.push(LoadedBlock { net, classes: part.classes.clone(), hard: part.hard.clone(), detector });
+            let (head, classes, hard) = (net.frozen_head(), part.classes.clone(), part.hard.clone());
+            blocks.push(LoadedBlock { net, head, classes, hard, detector });
         }
         Ok(Self { blocks, policy: spec.detector.policy })
     }
@@ -73,58 +91,87 @@ impl<B: SpikingBackend> FullNet<B> {
         let mut records = Records { ids: ids.to_vec(), labels: labels.to_vec(), blocks: Vec::with_capacity(self.blocks.len()) };
         for block in &self.blocks {
             let mut pass = Pass::new(block.net.steps(), batch, Mode::Eval).with_count();
-            let spikes = block.net.body(input, &mut pass);
-            let body = pass.take_count();
-            let logits = block.net.classify(&spikes, &mut pass, false);
-            let classes = block.classes.len();
-            let probabilities = to_host(softmax(logits.mean_dim(0).reshape([batch, classes]), 1));
-            let hard = match &block.detector {
-                Some(detector) => {
-                    let features = detector.features(&spikes, block.net.steps());
-                    to_host(detector.probability(features, &mut pass))
+            let spikes = block.net.body(input, &mut pass).into_spikes(batch);
+            records.blocks.push(self.block_records(block, &spikes, pass.take_count()));
+            input = BodyInput::Spikes(spikes);
+        }
+        records
+    }
+
+    /// Answers to every sample of a batch: each leaves at the first block whose gate opens, and only those that are left
+    /// go through the next one.
+    pub fn answers(&self, mut input: BodyInput<B>, rule: &ExitRule, classes: usize) -> Vec<Answer> {
+        let batch = input.batch();
+        let mut heard: Vec<(Vec<Vec<f32>>, Vec<f32>)> = vec![Default::default(); batch];
+        let mut left: Vec<usize> = (0..batch).collect();
+        for (index, block) in self.blocks.iter().enumerate() {
+            let mut pass = Pass::new(block.net.steps(), left.len(), Mode::Eval);
+            let spikes = block.net.body(input, &mut pass).into_spikes(left.len());
+            let gate = rule.gates.get(index).filter(|_| index + 1 < self.blocks.len());
+            let mut rows = Vec::with_capacity(left.len());
+            for (row, said) in self.listen(block, &spikes).into_iter().enumerate() {
+                let (spread, hard) = &mut heard[left[row]];
+                let confidence = top(&said.probabilities).1;
+                spread.push(block.classes.spread(&said.probabilities, classes));
+                hard.push(said.hard);
+                if !gate.is_some_and(|gate| gate.opens(said.hard, confidence)) {
+                    rows.push(row);
                 }
+            }
+            if rows.is_empty() {
+                break;
+            }
+            input = BodyInput::Spikes(if rows.len() == left.len() { spikes } else { spikes.gather(&rows) });
+            left = rows.into_iter().map(|row| left[row]).collect();
+        }
+        heard.into_iter().map(|(spread, hard)| conclude(rule.combine, &spread, &hard)).collect()
+    }
+
+    /// What a block's classifier and detector say about the spikes of every sample.
+    fn listen(&self, block: &LoadedBlock<B>, spikes: &Spikes) -> Vec<Said> {
+        let one = |sample| {
+            let (probabilities, synops) = block.head.probabilities(spikes, sample);
+            let hard = match &block.detector {
+                Some(detector) => detector.probability(spikes, sample),
                 None => self.judge(block, &probabilities),
             };
-            let exit = pass.take_count();
-            records.blocks.push(block_records(block, probabilities, hard, body, exit));
-            input = BodyInput::Spikes(spikes.into_spikes(batch));
+            Said { probabilities, hard, synops }
+        };
+        (0..spikes.batch()).into_par_iter().map(one).collect()
+    }
+
+    fn block_records(&self, block: &LoadedBlock<B>, spikes: &Spikes, body: Count) -> BlockRecords {
+        let exit_macs = block.head.macs(spikes.steps()) + block.detector.as_ref().map_or(0.0, FrozenDetector::macs);
+        let mut records = BlockRecords {
+            classes: block.classes.clone(),
+            probabilities: Vec::with_capacity(spikes.batch() * block.classes.len()),
+            hard: Vec::with_capacity(spikes.batch()),
+            body_synops: body.synops,
+            exit_synops: Vec::with_capacity(spikes.batch()),
+            body_macs: body.macs,
+            exit_macs,
+        };
+        for said in self.listen(block, spikes) {
+            records.probabilities.extend(said.probabilities);
+            records.hard.push(said.hard);
+            records.exit_synops.push(said.synops);
         }
         records
     }
 
     /// P(hard) by a policy that learns nothing; 0 for the last block.
-    fn judge(&self, block: &LoadedBlock<B>, probabilities: &[f32]) -> Vec<f32> {
-        let classes = block.classes.len();
-        let one = |row: &[f32]| match self.policy {
+    fn judge(&self, block: &LoadedBlock<B>, probabilities: &[f32]) -> f32 {
+        match self.policy {
             _ if block.hard.is_empty() => 0.0,
             DetectorPolicy::Top1 => {
-                let answer = block.classes.global(usize::from(top(row).0));
+                let answer = block.classes.global(usize::from(top(probabilities).0));
                 f32::from(u8::from(answer.is_some_and(|class| block.hard.contains(class))))
             }
             DetectorPolicy::Entropy | DetectorPolicy::Learned => {
-                let entropy: f32 = row.iter().filter(|&&p| p > 0.0).map(|&p| -p * p.ln()).sum();
-                entropy / (classes as f32).ln().max(f32::MIN_POSITIVE)
+                let entropy: f32 = probabilities.iter().filter(|&&p| p > 0.0).map(|&p| -p * p.ln()).sum();
+                entropy / (block.classes.len() as f32).ln().max(f32::MIN_POSITIVE)
             }
-        };
-        probabilities.chunks(classes).map(one).collect()
-    }
-}
-
-fn block_records<B: SpikingBackend>(
-    block: &LoadedBlock<B>,
-    probabilities: Vec<f32>,
-    hard: Vec<f32>,
-    body: Count,
-    exit: Count,
-) -> BlockRecords {
-    BlockRecords {
-        classes: block.classes.clone(),
-        probabilities,
-        hard,
-        body_synops: body.synops,
-        exit_synops: exit.synops,
-        body_macs: body.macs,
-        exit_macs: exit.macs,
+        }
     }
 }
 
@@ -152,8 +199,8 @@ fn load_detector<B: SpikingBackend>(
     number: u32,
     tensors: &NamedTensors,
     device: &B::Device,
-) -> Result<DetectorNet<B>, String> {
-    let mut detector = DetectorNet::new(net.output(), spec.run.seed, number, device);
+) -> Result<FrozenDetector, String> {
+    let mut detector = DetectorNet::<B>::new(net.output(), spec.run.seed, number, device);
     detector.store.load(tensors).map_err(|error| format!("detector {number}: {error}"))?;
-    Ok(detector)
+    Ok(detector.freeze())
 }

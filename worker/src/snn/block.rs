@@ -1,5 +1,6 @@
 //! A block of a network with its classifier: the unit of training.
 
+use super::frozen::FrozenHead;
 use super::head::Head;
 use super::layer::{Builder, Running};
 use super::param::Store;
@@ -149,6 +150,11 @@ impl<B: SpikingBackend> BlockNet<B> {
         let output = B::body(&call, Tensor::cat(tensors, 0), input);
         pass.absorb(output.record);
         output.emitted
+    }
+
+    /// The classifier with its parameters as they are now, for inference.
+    pub fn frozen_head(&self) -> FrozenHead {
+        self.head.freeze(&self.store)
     }
 
     /// Logits of spikes; see [`Head::forward`].

@@ -1,12 +1,13 @@
 //! The hard class detector: a small network on a block's time-averaged spikes that says how likely an input is hard.
 
+use super::frozen::FrozenDetector;
 use super::head::Pool;
 use super::layer::LinearUnit;
 use super::param::Store;
 use super::pass::Pass;
 use crate::kernel::{Emitted, SpikingBackend};
 use bloctrain_shared::ImageShape;
-use burn::tensor::activation::{log_sigmoid, relu, sigmoid};
+use burn::tensor::activation::{log_sigmoid, relu};
 use burn::tensor::{Tensor, TensorData};
 
 /// Side of the pooled map that the detector sees.
@@ -52,9 +53,9 @@ impl<B: SpikingBackend> DetectorNet<B> {
         self.readout.forward(&self.store, pass, hidden, false).reshape([rows])
     }
 
-    /// P(hard) `[B]`.
-    pub fn probability(&self, features: Tensor<B, 2>, pass: &mut Pass) -> Tensor<B, 1> {
-        sigmoid(self.logits(features, pass))
+    /// The same with its parameters as they are now, for inference.
+    pub fn freeze(&self) -> FrozenDetector {
+        FrozenDetector::new(&self.pool, self.hidden.freeze(&self.store), self.readout.freeze(&self.store))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Classifiers on spikes: adaptive average pooling, spiking hidden layers, a linear readout.
 
+use super::frozen::FrozenHead;
 use super::layer::{LinearUnit, NeuronUnit};
 use super::param::Store;
 use super::pass::Pass;
@@ -27,27 +28,38 @@ impl Pool {
         self.side == (self.input.height, self.input.width)
     }
 
+    /// Channels, rows and columns of what is pooled.
+    pub fn input(&self) -> ImageShape {
+        self.input
+    }
+
     /// Number of features after pooling.
     pub fn features(&self) -> usize {
         self.input.channels * self.side.0 * self.side.1
     }
 
-    /// Weights `[H * W, h * w]`: window i of n covers `floor(i size / n) .. ceil((i + 1) size / n)`, as in PyTorch.
-    fn matrix(&self) -> Vec<f32> {
+    /// Positions `[H * W]` of every window of one channel, row by row: window i of n covers
+    /// `floor(i size / n) .. ceil((i + 1) size / n)`, as in PyTorch.
+    pub fn windows(&self) -> Vec<Vec<usize>> {
         let window = |index: usize, parts: usize, size: usize| (index * size / parts)..((index + 1) * size).div_ceil(parts);
+        let ImageShape { height, width, .. } = self.input;
         let (rows, columns) = self.side;
-        let mut matrix = vec![0.0; self.input.area() * rows * columns];
+        let mut windows = Vec::with_capacity(rows * columns);
         for row in 0..rows {
-            let ys = window(row, rows, self.input.height);
             for column in 0..columns {
-                let xs = window(column, columns, self.input.width);
-                let share = 1.0 / (ys.len() * xs.len()) as f32;
-                for y in ys.clone() {
-                    for x in xs.clone() {
-                        matrix[(y * self.input.width + x) * rows * columns + row * columns + column] = share;
-                    }
-                }
+                let at = |y: usize| window(column, columns, width).map(move |x| y * width + x);
+                windows.push(window(row, rows, height).flat_map(at).collect());
             }
+        }
+        windows
+    }
+
+    /// Weights `[H * W, h * w]`.
+    fn matrix(&self) -> Vec<f32> {
+        let windows = self.windows();
+        let mut matrix = vec![0.0; self.input.area() * windows.len()];
+        for (part, positions) in windows.iter().enumerate() {
+            positions.iter().for_each(|position| matrix[position * windows.len() + part] = 1.0 / positions.len() as f32);
         }
         matrix
     }
@@ -91,6 +103,12 @@ impl Head {
         }
         let readout = LinearUnit::new(store, "head.readout", features, outputs);
         Self { pool, hidden, readout }
+    }
+
+    /// The same with its parameters as they are now, for inference.
+    pub fn freeze<B: SpikingBackend>(&self, store: &Store<B>) -> FrozenHead {
+        let hidden = self.hidden.iter().map(|(linear, neuron)| (linear.freeze(store), neuron.freeze(store))).collect();
+        FrozenHead::new(&self.pool, hidden, self.readout.freeze(store))
     }
 
     /// Whether the average over time is all that the classifier sees of the spikes.

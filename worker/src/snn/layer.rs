@@ -1,6 +1,7 @@
 //! From the layers of a specification to the plan that backends run, with its parameters.
 
-use super::param::{BufferId, ParamId, Store};
+use super::frozen::{FrozenLinear, FrozenNeuron};
+use super::param::{BufferId, ParamId, Store, to_host};
 use super::pass::Pass;
 use crate::kernel::plan::{Body, Branch, Conv, Leak, Node, Norm as PlanNorm, Pool, Spiking};
 use crate::kernel::{self, NeuronRule, SpikingBackend};
@@ -146,6 +147,15 @@ impl NeuronUnit {
         Self { rule: NeuronRule::new(spec), leak }
     }
 
+    /// The same with its leak as it is now.
+    pub fn freeze<B: SpikingBackend>(&self, store: &Store<B>) -> FrozenNeuron {
+        let leak = match self.leak {
+            UnitLeak::Fixed(leak) => leak,
+            UnitLeak::Learned(id) => to_host(sigmoid(store.flat(id)))[0],
+        };
+        FrozenNeuron { rule: self.rule, leak }
+    }
+
     /// Spikes of neurons driven by `x [T * B, features]`, in the same shape.
     pub fn forward<B: SpikingBackend>(&self, store: &Store<B>, pass: &mut Pass, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let shape = x.dims();
@@ -174,6 +184,11 @@ impl LinearUnit {
         let weight = store.weight(format!("{name}.weight"), &[outputs, inputs]);
         let bias = store.vector(format!("{name}.bias"), outputs, 0.0);
         Self { weight, bias, outputs }
+    }
+
+    /// The same with its weights as they are now.
+    pub fn freeze<B: SpikingBackend>(&self, store: &Store<B>) -> FrozenLinear {
+        FrozenLinear::new(&to_host(store.flat(self.weight)), to_host(store.flat(self.bias)))
     }
 
     /// `x [N, inputs]` to `[N, outputs]`; `binary` says whether x is zeros and ones, for the count.

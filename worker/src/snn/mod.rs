@@ -5,6 +5,7 @@
 
 pub mod block;
 pub mod detector;
+pub mod frozen;
 pub mod encode;
 pub mod head;
 pub mod layer;
