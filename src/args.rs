@@ -2,7 +2,9 @@
 
 mod bench;
 
-pub(crate) use bench::{BenchArgs, BenchCommand, BenchNetwork, BenchStepArgs};
+pub(crate) use bench::{
+    BenchArgs, BenchCacheArgs, BenchCommand, BenchInferenceArgs, BenchLayerArgs, BenchNetwork, BenchStepArgs,
+};
 use bloctrain_shared::spec::Override;
 use bloctrain_worker::device::Device;
 use clap::{Args, Parser, Subcommand};
@@ -54,7 +56,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  bloctrain cache ls\n  bloctrain cache gc --dry-run")]
     Cache(CacheArgs),
     /// Time parts of the program
-    #[command(after_help = "Examples:\n  bloctrain bench step --preset resnet9 --width 32 --batch 32 --data cifar10/ --train-steps 300\n  bloctrain bench inference --preset resnet9 --width 32 --batch 64 --exit-fraction 0.5\n  bloctrain bench layer --inputs 64 --outputs 64 --rate 0.1\n  bloctrain bench cache --json")]
+    #[command(
+        after_help = "Examples:\n  bloctrain bench step --preset resnet9 --width 32 --batch 32 --data cifar10/ --train-steps 300\n  bloctrain bench inference --preset resnet9 --width 32 --batch 64 --exit-fraction 0.5\n  bloctrain bench layer --inputs 64 --outputs 64 --rate 0.1\n  bloctrain bench cache --json"
+    )]
     Bench(BenchArgs),
 }
 

@@ -1,15 +1,25 @@
 //! `bench`: parts of the program, timed.
 
-use crate::args::{BenchArgs, BenchCommand, BenchNetwork, BenchStepArgs};
+use super::model::test_data;
+use crate::args::{BenchArgs, BenchCacheArgs, BenchCommand, BenchInferenceArgs, BenchLayerArgs, BenchNetwork, BenchStepArgs};
 use crate::failure::Failure;
-use bloctrain_shared::RunSpec;
+use crate::table::percent;
+use anyhow::Context;
 use bloctrain_shared::spec::check;
-use bloctrain_worker::bench::{Images, step};
+use bloctrain_shared::{ImageShape, RunSpec};
+use bloctrain_store::Artefacts;
+use bloctrain_worker::bench::{Images, cache, inference, layer, step};
+use bloctrain_worker::model::package::Package;
+use bloctrain_worker::stage::io::Io;
 use serde::Serialize;
+use std::path::Path;
 
 pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
     match args.command {
         BenchCommand::Step(args) => step(&args),
+        BenchCommand::Layer(args) => layer(&args),
+        BenchCommand::Inference(args) => inference(&args),
+        BenchCommand::Cache(args) => cache(&args),
     }
 }
 
@@ -31,42 +41,174 @@ fn print_line<T: Serialize>(value: &T) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Figures with what they are of, as one JSON object.
+#[derive(Serialize)]
+struct Line<'a, Asked: Serialize, Found: Serialize> {
+    bench: &'static str,
+    #[serde(flatten)]
+    asked: &'a Asked,
+    #[serde(flatten)]
+    found: &'a Found,
+}
+
+#[derive(Serialize)]
+struct StepAsked<'a> {
+    preset: &'a str,
+    width: Option<usize>,
+    steps: usize,
+    batch: u32,
+    end_to_end: bool,
+    train_steps: u32,
+}
+
 #[derive(Serialize)]
 struct StepFigures {
-    bench: &'static str,
     /// Samples per second: of the whole network end to end, or of one after the other of its blocks.
     images_per_s: f64,
     training_mib: f64,
     firing_rate: f64,
-    batch: u32,
-    steps: usize,
-    train_steps: u32,
     blocks: Vec<step::BlockFigures>,
 }
 
 fn step(args: &BenchStepArgs) -> Result<(), Failure> {
     let (spec, images) = network(&args.network, args.end_to_end)?;
-    let options = step::Options {
-        batch: args.batch as usize,
-        train_steps: args.train_steps as usize,
-        iters: args.iters as usize,
-    };
+    let options =
+        step::Options { batch: args.batch as usize, train_steps: args.train_steps as usize, iters: args.iters as usize };
     let blocks = step::step(&spec, &images, options, &clock()).map_err(anyhow::Error::msg)?;
     let seconds_per_image: f64 = blocks.iter().map(|block| 1.0 / block.images_per_s).sum();
     let figures = StepFigures {
-        bench: "step",
         images_per_s: 1.0 / seconds_per_image,
         training_mib: blocks.iter().map(|block| block.training_mib).fold(0.0, f64::max),
         firing_rate: blocks.iter().map(|block| block.firing_rate).sum::<f64>() / blocks.len().max(1) as f64,
-        batch: args.batch,
-        steps: args.network.steps,
-        train_steps: args.train_steps,
         blocks,
     };
     if args.json {
-        return print_line(&figures);
+        let BenchNetwork { preset, width, steps, .. } = &args.network;
+        let (batch, end_to_end, train_steps) = (args.batch, args.end_to_end, args.train_steps);
+        let asked = StepAsked { preset, width: *width, steps: *steps, batch, end_to_end, train_steps };
+        return print_line(&Line { bench: "step", asked: &asked, found: &figures });
     }
-    println!("{:.1} images/s, {:.1} MiB, firing rate {:.3}", figures.images_per_s, figures.training_mib, figures.firing_rate);
+    println!("block   images/s   training memory   firing rate");
+    for block in &figures.blocks {
+        let rate = percent(block.firing_rate);
+        println!("{:>5} {:>10.1} {:>13.1} MiB {:>13}", block.block, block.images_per_s, block.training_mib, rate);
+    }
+    let rate = percent(figures.firing_rate);
+    println!("  all {:>10.1} {:>13.1} MiB {:>13}", figures.images_per_s, figures.training_mib, rate);
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct LayerAsked {
+    inputs: usize,
+    outputs: usize,
+    kernel: usize,
+    stride: usize,
+    side: usize,
+    steps: usize,
+    batch: usize,
+}
+
+fn layer(args: &BenchLayerArgs) -> Result<(), Failure> {
+    let (kernel, stride, side) = (usize::from(args.kernel), usize::from(args.stride), usize::from(args.side));
+    if kernel % 2 == 0 {
+        return Err(Failure::usage(anyhow::anyhow!("--kernel {kernel} is even; use an odd side such as 3")));
+    }
+    if stride > side {
+        return Err(Failure::usage(anyhow::anyhow!("--stride {stride} is larger than --side {side}")));
+    }
+    let (inputs, outputs) = (usize::from(args.inputs), usize::from(args.outputs));
+    let (steps, batch) = (usize::from(args.steps), args.batch as usize);
+    if !args.json {
+        println!("input rate   images/s   forward ms   backward ms   input gradient ms   Gadd/s   GMAC/s   reference");
+    }
+    for &rate in &args.rates {
+        let input = ImageShape::new(inputs, side, side);
+        let options = layer::Options { input, outputs, kernel, stride, steps, batch, rate, iters: args.iters };
+        let found = layer::layer(options, &clock());
+        if args.json {
+            let asked = LayerAsked { inputs, outputs, kernel, stride, side, steps, batch };
+            print_line(&Line { bench: "layer", asked: &asked, found: &found })?;
+            continue;
+        }
+        let ms = |seconds: f64| 1e3 * seconds;
+        println!(
+            "{:>10} {:>10.1} {:>12.2} {:>13.2} {:>19.2} {:>8.1} {:>8.1} {:>10.1}x",
+            percent(found.rate),
+            found.images_per_s,
+            ms(found.forward_s),
+            ms(found.backward_s),
+            ms(found.input_gradient_s),
+            found.forward_gadd_per_s,
+            found.input_gradient_gmac_per_s,
+            found.reference_ratio
+        );
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct InferenceAsked<'a> {
+    network: &'a str,
+    width: Option<usize>,
+    steps: usize,
+    batch: u32,
+}
+
+fn inference(args: &BenchInferenceArgs) -> Result<(), Failure> {
+    let options = inference::Options { batch: args.batch as usize, iters: args.iters };
+    let (asked, figures) = match &args.model {
+        Some(folder) => {
+            let package = Package::load(folder)?;
+            let dataset = test_data(&package, args.network.data.as_deref())?;
+            let spec = &package.manifest.spec;
+            let (width, steps) = (spec.network.width, spec.encoding.steps);
+            let asked = InferenceAsked { network: &package.manifest.run.clone(), width, steps, batch: args.batch };
+            (serde_json::to_value(asked)?, inference::model(&package, &dataset, options, &clock()))
+        }
+        None => {
+            let (spec, images) = network(&args.network, args.end_to_end)?;
+            let BenchNetwork { preset, width, steps, .. } = &args.network;
+            let asked = InferenceAsked { network: preset, width: *width, steps: *steps, batch: args.batch };
+            let train_steps = args.train_steps as usize;
+            let found = inference::preset(&spec, &images, options, train_steps, args.exit_fraction, &clock());
+            (serde_json::to_value(asked)?, found)
+        }
+    };
+    let figures = figures.map_err(anyhow::Error::msg)?;
+    if !args.json {
+        println!("exits     images/s   leave at each block");
+    }
+    for found in &figures {
+        if args.json {
+            print_line(&Line { bench: "inference", asked: &asked, found })?;
+            continue;
+        }
+        let fractions: Vec<String> = found.exit_fraction.iter().map(|&fraction| percent(fraction)).collect();
+        println!("{:7} {:>10.1}   {}", found.exits.name(), found.images_per_s, fractions.join("  "));
+    }
+    Ok(())
+}
+
+fn cache(args: &BenchCacheArgs) -> Result<(), Failure> {
+    let (spec, images) = network(&args.network, false)?;
+    let temporary = tempfile::tempdir().context("cannot make a temporary folder; give one with --store")?;
+    let folder: &Path = args.store.as_deref().unwrap_or(temporary.path());
+    let artefacts = Artefacts::open(&folder.to_string_lossy())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let io = Io::new(artefacts, runtime.handle().clone());
+    let amount = (args.shards, args.train_steps as usize);
+    let found = cache::cache(&spec, &images, amount, (&io, folder), &clock()).map_err(anyhow::Error::msg)?;
+    if args.json {
+        let BenchNetwork { preset, width, steps, .. } = &args.network;
+        let asked = serde_json::json!({ "preset": preset, "width": width, "steps": steps, "shards": args.shards });
+        return print_line(&Line { bench: "cache", asked: &asked, found: &found });
+    }
+    println!("GB/s of spikes before compression    write     read");
+    println!("cache                             {:>8.3} {:>8.3}", found.write_gb_per_s, found.read_gb_per_s);
+    println!("disk (the compressed bytes)       {:>8.3} {:>8.3}", found.disk_write_gb_per_s, found.disk_read_gb_per_s);
+    println!("zstd                              {:>8.3} {:>8.3}", found.zstd_compress_gb_per_s, found.zstd_decompress_gb_per_s);
+    println!("{} bytes, compressed {:.2} times, {} ones", found.bytes, found.compression_ratio, percent(found.firing_rate));
     Ok(())
 }
 

@@ -12,12 +12,29 @@ use bloctrain_worker::model::infer::Predictor;
 use bloctrain_worker::model::package::{CURVE, CURVE_PICTURE, Package};
 use bloctrain_worker::stage::prepared;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let package = Package::load(&args.model)?;
+    let dataset = test_data(&package, args.data.as_deref())?;
+    let classes = dataset.classes.len();
+    let records = Predictor::new(&package)?.test_records(&dataset)?;
+    let outcome = evaluate(&records, &package.manifest.exit, classes);
+    if args.json {
+        return print_json(&outcome);
+    }
+    println!("test accuracy {}  ({}, {} images)", percent(outcome.accuracy), outcome.accuracy, records.len());
+    println!("compute efficiency {:.2}x", outcome.compute_efficiency());
+    for (index, fraction) in outcome.exit_fraction.iter().enumerate() {
+        println!("block {}: {} of the images exit", index + 1, percent(*fraction));
+    }
+    Ok(())
+}
+
+/// The data that a model is to be tested on: those of its training, or of a folder.
+pub(super) fn test_data(package: &Package, folder: Option<&Path>) -> Result<Dataset, Failure> {
     let mut spec = package.manifest.spec.clone();
-    if let Some(folder) = &args.data {
+    if let Some(folder) = folder {
         spec.data.dir = Some(folder.to_string_lossy().into_owned());
         spec.data.name = None;
     }
@@ -35,18 +52,7 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     if dataset.digest != package.manifest.dataset.digest {
         eprintln!("note: these are not the data that the model was trained on ({})", package.manifest.dataset.name);
     }
-    let classes = dataset.classes.len();
-    let records = Predictor::new(&package)?.test_records(&dataset)?;
-    let outcome = evaluate(&records, &package.manifest.exit, classes);
-    if args.json {
-        return print_json(&outcome);
-    }
-    println!("test accuracy {}  ({}, {} images)", percent(outcome.accuracy), outcome.accuracy, records.len());
-    println!("compute efficiency {:.2}x", outcome.compute_efficiency());
-    for (index, fraction) in outcome.exit_fraction.iter().enumerate() {
-        println!("block {}: {} of the images exit", index + 1, percent(*fraction));
-    }
-    Ok(())
+    Ok(dataset)
 }
 
 #[derive(Serialize)]

@@ -21,7 +21,10 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 /// Samples in one record batch.
-const ROWS: usize = 128;
+pub const ROWS: usize = 128;
+
+/// Level of the compression.
+pub const ZSTD_LEVEL: i32 = 3;
 
 /// Name of the schema's metadata entry that holds the [`CacheMeta`].
 const META: &str = "bloctrain";
@@ -119,7 +122,9 @@ pub fn encode(shard: &SpikeShard) -> Result<Bytes, ArrowError> {
     let schema = Arc::new(schema(&shard.meta)?);
     // Metadata of a schema is a hash map; one entry order per process would make bytes differ between processes, but
     // arrow sorts it when it writes.
-    let options = IpcWriteOptions::try_new(8, false, MetadataVersion::V5)?.try_with_compression(Some(CompressionType::ZSTD))?;
+    let options = IpcWriteOptions::try_new(8, false, MetadataVersion::V5)?
+        .try_with_compression(Some(CompressionType::ZSTD))?
+        .try_with_compression_level(Some(ZSTD_LEVEL))?;
     let mut writer = FileWriter::try_new_with_options(Vec::new(), &schema, options)?;
     let rows: Vec<usize> = (0..shard.ids.len()).step_by(ROWS).collect();
     for first in rows {

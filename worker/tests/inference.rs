@@ -118,8 +118,7 @@ fn frozen_agrees(head: HeadSpec, shape: ImageShape, rate: f32, plif: bool) {
     let config = BlockConfig::new(&spec, shape, 1, 7).expect("resolves");
     let net = BlockNet::<Flex>::new(&config, &Default::default()).expect("fits");
     let mut rng = seed::rng(2, "spikes", &[]);
-    let values: Vec<f32> =
-        (0..steps * batch * shape.len()).map(|_| f32::from(u8::from(rng.random::<f32>() < rate))).collect();
+    let values: Vec<f32> = (0..steps * batch * shape.len()).map(|_| f32::from(u8::from(rng.random::<f32>() < rate))).collect();
     let spikes = Spikes::from_values(&values, batch, steps, shape);
     let mut pass = Pass::new(steps, batch, Mode::Eval).with_count();
     let emitted = Emitted::Spikes(spikes.clone());

@@ -3,6 +3,9 @@
 //! Inputs and initial weights follow from fixed seeds, so a benchmark repeats itself in everything but time. Every module
 //! measures one part and returns its figures; the clock is given by the caller.
 
+pub mod cache;
+pub mod inference;
+pub mod layer;
 pub mod step;
 
 use crate::data::augment;
@@ -15,10 +18,14 @@ use std::path::Path;
 /// Seconds since some start.
 pub type Clock<'a> = &'a dyn Fn() -> f64;
 
+/// Calls before the clock counts.
+const WARM_UP: u32 = 2;
+
 /// Seed of everything random in a benchmark.
 const SEED: u64 = 1;
 
 const MIB: f64 = (1 << 20) as f64;
+const GIGA: f64 = 1e9;
 
 /// The middle one of some measurements.
 fn median(mut values: Vec<f64>) -> f64 {
@@ -26,17 +33,14 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0).max(1e-12)
 }
 
-/// Seconds that `iters` calls took, one by one, after `warm_up` more that do not count.
-fn time<E>(clock: Clock<'_>, warm_up: u32, iters: u32, mut call: impl FnMut(u32) -> Result<(), E>) -> Result<Vec<f64>, E> {
-    let mut times = Vec::with_capacity(iters as usize);
-    for iteration in 0..warm_up + iters {
+/// Median seconds of `iters` calls, after a few that do not count.
+fn time(clock: Clock<'_>, iters: u32, mut call: impl FnMut()) -> f64 {
+    let one = |_| {
         let begun = clock();
-        call(iteration)?;
-        if iteration >= warm_up {
-            times.push(clock() - begun);
-        }
-    }
-    Ok(times)
+        call();
+        clock() - begun
+    };
+    median((0..WARM_UP + iters).map(one).skip(WARM_UP as usize).collect())
 }
 
 /// Images to benchmark on.

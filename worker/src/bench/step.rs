@@ -3,7 +3,7 @@
 //! Blocks are trained for some steps first, each on the spikes of the frozen one before, so that the neurons fire as
 //! they do in training and not as they do at random initial weights.
 
-use super::{Clock, Images, MIB, SEED, image_tensor, median};
+use super::{Clock, Images, MIB, SEED, WARM_UP, image_tensor, median};
 use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyInput, Mode};
 use crate::model::network::load_block;
@@ -14,9 +14,6 @@ use bloctrain_shared::RunSpec;
 use bloctrain_store::safetensor::NamedTensors;
 use burn::backend::{Autodiff, Flex};
 use serde::Serialize;
-
-/// Steps before the clock counts, after those that train.
-const WARM_UP: usize = 2;
 
 /// Learning rate of all steps.
 const RATE: f64 = 1e-3;
@@ -54,9 +51,21 @@ pub struct BlockFigures {
 /// # Errors
 /// When the network cannot be built on the images.
 pub fn step(spec: &RunSpec, images: &Images, options: Options, clock: Clock<'_>) -> Result<Vec<BlockFigures>, String> {
-    let config = |block: u32| {
-        BlockConfig::new(spec, images.shape(), block, images.classes()).map_err(|error| error.to_string())
-    };
+    blocks(spec, images, options, clock).map(|(figures, _)| figures)
+}
+
+/// The blocks of a network, each trained for some steps on the spikes of the ones before.
+pub(super) fn trained(spec: &RunSpec, images: &Images, train_steps: usize) -> Result<Vec<BlockNet<Flex>>, String> {
+    blocks(spec, images, Options { batch: 32, train_steps, iters: 0 }, &|| 0.0).map(|(_, nets)| nets)
+}
+
+fn blocks(
+    spec: &RunSpec,
+    images: &Images,
+    options: Options,
+    clock: Clock<'_>,
+) -> Result<(Vec<BlockFigures>, Vec<BlockNet<Flex>>), String> {
+    let config = |block: u32| BlockConfig::new(spec, images.shape(), block, images.classes()).map_err(|error| error.to_string());
     let blocks = u32::try_from(config(1)?.network.blocks.len()).map_err(|error| error.to_string())?;
     let mut source = Source { images, frozen: Vec::new() };
     let mut figures = Vec::new();
@@ -67,7 +76,7 @@ pub fn step(spec: &RunSpec, images: &Images, options: Options, clock: Clock<'_>)
         let weights = NamedTensors { tensors: trainer.net.store.export(), ..NamedTensors::default() };
         source.frozen.push(load_block(spec, images.shape(), block, images.classes(), &weights, &Default::default())?);
     }
-    Ok(figures)
+    Ok((figures, source.frozen))
 }
 
 fn measure(
@@ -77,7 +86,7 @@ fn measure(
     options: Options,
     clock: Clock<'_>,
 ) -> Result<BlockFigures, String> {
-    let untimed = options.train_steps + WARM_UP;
+    let untimed = options.train_steps + WARM_UP as usize;
     let (mut times, mut peak, mut last, mut input_rate) = (Vec::new(), 0, StepMetrics::default(), None);
     for number in 0..untimed + options.iters {
         let (input, labels) = source.batch(options.batch, number);

@@ -62,9 +62,8 @@ impl<'a> Predictor<'a> {
         let ids: Vec<u32> = (0..test.len() as u32).collect();
         let mut records = Records::default();
         for chunk in ids.chunks(BATCH) {
-            let pixels: Vec<&[u8]> = chunk.iter().map(|&id| test.image(id as usize)).collect();
             let labels: Vec<u16> = chunk.iter().map(|&id| test.label(id as usize)).collect();
-            let part = self.net.records(self.input(&pixels, chunk), chunk, &labels);
+            let part = self.net.records(self.test_input(dataset, chunk), chunk, &labels);
             records.join(part).map_err(|error| InferError::Model(error.to_string()))?;
         }
         Ok(records)
@@ -86,6 +85,17 @@ impl<'a> Predictor<'a> {
             answers.extend(self.net.answers(input, &self.manifest.exit, classes));
         }
         Ok(answers)
+    }
+
+    /// Some test images as the network takes them.
+    pub fn test_input(&self, dataset: &Dataset, ids: &[u32]) -> BodyInput<Flex> {
+        let pixels: Vec<&[u8]> = ids.iter().map(|&id| dataset.test.image(id as usize)).collect();
+        self.input(&pixels, ids)
+    }
+
+    /// The network alone.
+    pub fn into_network(self) -> FullNet<Flex> {
+        self.net
     }
 
     fn input(&self, images: &[&[u8]], ids: &[u32]) -> BodyInput<Flex> {

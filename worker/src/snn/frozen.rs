@@ -74,11 +74,7 @@ struct Windows {
 impl Windows {
     fn new(pool: &Pool) -> Self {
         let input = pool.input();
-        Self {
-            channels: input.channels,
-            area: input.area(),
-            windows: (!pool.is_identity()).then(|| pool.windows()),
-        }
+        Self { channels: input.channels, area: input.area(), windows: (!pool.is_identity()).then(|| pool.windows()) }
     }
 
     /// Pools `[C, H, W]` to `[C, windows]`.
@@ -86,9 +82,8 @@ impl Windows {
         let Some(windows) = &self.windows else { return map };
         let mut out = Vec::with_capacity(self.channels * windows.len());
         for plane in map.chunks(self.area.max(1)) {
-            let mean = |positions: &Vec<usize>| {
-                positions.iter().map(|&position| plane[position]).sum::<f32>() / positions.len() as f32
-            };
+            let mean =
+                |positions: &Vec<usize>| positions.iter().map(|&position| plane[position]).sum::<f32>() / positions.len() as f32;
             out.extend(windows.iter().map(mean));
         }
         out

@@ -5,8 +5,8 @@
 
 pub mod block;
 pub mod detector;
-pub mod frozen;
 pub mod encode;
+pub mod frozen;
 pub mod head;
 pub mod layer;
 pub mod loss;

@@ -1,0 +1,205 @@
+//! One spiking layer, forward and backward, for `bench layer`.
+//!
+//! The gradient of the input is what a layer costs more behind another one than at the front of a block, so it is the
+//! difference of two backward passes: of the layer behind one that lets every spike through unchanged, and of both alone.
+
+use super::{Clock, GIGA, SEED, time};
+use crate::kernel::count::{Count, Counted};
+use crate::kernel::plan::{Body, Branch, Conv, Leak, Node, Norm, Spiking};
+use crate::kernel::spikes::Spikes;
+use crate::kernel::{BodyCall, BodyInput, Emitted, Mode, NeuronRule, SpikingBackend, reference};
+use bloctrain_shared::spec::NeuronSpec;
+use bloctrain_shared::{ImageShape, seed};
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::{Tensor, TensorData};
+use rand::RngExt;
+use serde::Serialize;
+
+/// The layer and how it is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// What enters.
+    pub input: ImageShape,
+    /// Output channels.
+    pub outputs: usize,
+    /// Side of the kernel, odd.
+    pub kernel: usize,
+    /// Step between output positions.
+    pub stride: usize,
+    /// Time steps.
+    pub steps: usize,
+    /// Samples.
+    pub batch: usize,
+    /// Share of ones in the input.
+    pub rate: f64,
+    /// Timed passes.
+    pub iters: u32,
+}
+
+/// Figures of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Figures {
+    /// Measured share of ones in the input.
+    pub rate: f64,
+    /// Share of neurons that fire.
+    pub firing_rate: f64,
+    /// Seconds of the forward pass.
+    pub forward_s: f64,
+    /// Seconds of the backward pass, without the gradient of the input.
+    pub backward_s: f64,
+    /// Seconds of the gradient of the input.
+    pub input_gradient_s: f64,
+    /// Samples per second, forward and backward with the gradient of the input.
+    pub images_per_s: f64,
+    /// Additions of a weight per second, in the forward pass, in 10^9.
+    pub forward_gadd_per_s: f64,
+    /// Multiply-accumulates of the dense gradient of the input per second, in 10^9.
+    pub input_gradient_gmac_per_s: f64,
+    /// Seconds of the plain reference, forward and backward without the gradient of the input.
+    pub reference_s: f64,
+    /// Those over ours.
+    pub reference_ratio: f64,
+}
+
+/// Times one layer.
+pub fn layer(options: Options, clock: Clock<'_>) -> Figures {
+    let Options { input, steps, batch, iters, .. } = options;
+    let conv = Conv::square(input, options.outputs, options.kernel, options.stride);
+    let mut rng = seed::rng(SEED, "bench-layer", &[]);
+    let values: Vec<f32> =
+        (0..steps * batch * input.len()).map(|_| f32::from(u8::from(rng.random::<f64>() < options.rate))).collect();
+    let spikes = Spikes::from_values(&values, batch, steps, input);
+    let alone = Timed::new(vec![normalised(conv)], steps, input);
+    let before = Timed::new(vec![through(input)], steps, input);
+    let behind = Timed::new(vec![through(input), normalised(conv)], steps, input);
+    let (forward_s, backward_s, firing_rate) = alone.run(&spikes, iters, clock);
+    let input_gradient_s = (behind.run(&spikes, iters, clock).1 - before.run(&spikes, iters, clock).1 - backward_s).max(1e-12);
+    let mut count = Count::new(batch);
+    count.add(conv, steps, Counted::Spikes(&spikes));
+    let reference_s = alone.reference(&spikes, iters.min(3), clock);
+    Figures {
+        rate: spikes.rate(),
+        firing_rate,
+        forward_s,
+        backward_s,
+        input_gradient_s,
+        images_per_s: batch as f64 / (forward_s + backward_s + input_gradient_s),
+        forward_gadd_per_s: count.synops.iter().sum::<f64>() / forward_s / GIGA,
+        input_gradient_gmac_per_s: conv.macs() * (steps * batch) as f64 / input_gradient_s / GIGA,
+        reference_s,
+        reference_ratio: reference_s / (forward_s + backward_s),
+    }
+}
+
+/// A layer without its places: convolution, whether it is normalised, leak.
+struct Layer {
+    conv: Conv,
+    normalised: bool,
+    leak: f32,
+    weights: Vec<f32>,
+}
+
+fn normalised(conv: Conv) -> Layer {
+    let bound = (6.0 / (conv.input.channels * conv.kernel[0] * conv.kernel[1]) as f32).sqrt();
+    let mut rng = seed::rng(SEED, "bench-weights", &[]);
+    let weights = (0..conv.weights()).map(|_| rng.random_range(-bound..bound)).collect();
+    Layer { conv, normalised: true, leak: NeuronSpec::default().leak, weights }
+}
+
+/// Neurons that fire exactly where a spike comes in: one strong synapse each, and no memory.
+fn through(input: ImageShape) -> Layer {
+    let conv = Conv::square(input, input.channels, 1, 1);
+    let strong = 2.0 * NeuronSpec::default().threshold;
+    let weights = (0..conv.weights()).map(|at| if at / input.channels == at % input.channels { strong } else { 0.0 }).collect();
+    Layer { conv, normalised: false, leak: 0.0, weights }
+}
+
+struct Timed {
+    body: Body,
+    params: Vec<f32>,
+}
+
+impl Timed {
+    fn new(layers: Vec<Layer>, steps: usize, input: ImageShape) -> Self {
+        let rule = NeuronRule::new(&NeuronSpec::default());
+        let mut body = Body { steps, input, nodes: Vec::new(), parameters: 0, statistics: Vec::new() };
+        let mut params = Vec::new();
+        for (source, layer) in layers.into_iter().enumerate() {
+            let (weight, outputs) = (params.len(), layer.conv.outputs);
+            params.extend(layer.weights);
+            let at = params.len();
+            let norm = if layer.normalised {
+                params.extend(vec![1.0; outputs]);
+                params.extend(vec![0.0; outputs]);
+                body.statistics.push(outputs);
+                Norm::Batch { gamma: at, beta: at + outputs, statistic: body.statistics.len() - 1 }
+            } else {
+                params.extend(vec![0.0; outputs]);
+                Norm::Bias(at)
+            };
+            let branches = vec![Branch { source, conv: layer.conv, weight, norm }];
+            let output = layer.conv.output();
+            body.nodes.push(Node::Spiking(Spiking { branches, rule, leak: Leak::Fixed(layer.leak), output }));
+        }
+        body.parameters = params.len();
+        Self { body, params }
+    }
+
+    fn call(&self) -> BodyCall<'_> {
+        BodyCall { body: &self.body, mode: Mode::Train { seed: SEED }, running: &[], measure: true, count: false, mean: true }
+    }
+
+    fn params<B: SpikingBackend>(&self) -> Tensor<B, 1> {
+        Tensor::from_data(TensorData::new(self.params.clone(), [self.params.len()]), &Default::default())
+    }
+
+    /// Gradient of the average over time that leaves.
+    fn grad<B: SpikingBackend>(&self, batch: usize) -> Tensor<B, 4> {
+        let ImageShape { channels, height, width } = self.body.shape(self.body.output());
+        let mut rng = seed::rng(SEED, "bench-gradient", &[]);
+        let values = (0..batch * channels * height * width).map(|_| rng.random_range(-1.0..1.0)).collect();
+        Tensor::from_data(TensorData::new(values, [batch, channels, height, width]), &Default::default())
+    }
+
+    /// Seconds forward and backward, and the last layer's firing rate.
+    fn run(&self, spikes: &Spikes, iters: u32, clock: Clock<'_>) -> (f64, f64, f64) {
+        let (call, params) = (self.call(), self.params::<Flex>());
+        let grad = self.grad::<Flex>(spikes.batch());
+        let forward = || Flex::body_tracked(&call, params.clone(), BodyInput::Spikes(spikes.clone()));
+        let forward_s = time(clock, iters, || drop(forward()));
+        let (_, record, tape) = forward();
+        let backward_s = time(clock, iters, || drop(Flex::body_grad(&tape, params.clone(), grad.clone())));
+        (forward_s, backward_s, record.rates.last().copied().unwrap_or(0.0))
+    }
+
+    /// Seconds of both directions in plain tensor operations.
+    fn reference(&self, spikes: &Spikes, iters: u32, clock: Clock<'_>) -> f64 {
+        let call = self.call();
+        let grad = self.grad::<Autodiff<Flex>>(spikes.batch());
+        time(clock, iters, || {
+            let params = self.params::<Autodiff<Flex>>().require_grad();
+            let output = reference::body(&call, params, BodyInput::Spikes(spikes.clone())).emitted;
+            let means = match output {
+                Emitted::Mean(means) => means,
+                spikes => spikes.mean(self.body.steps, &Default::default()),
+            };
+            drop((means * grad.clone()).sum().backward());
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layer_before_lets_every_spike_through() {
+        let shape = ImageShape::new(70, 3, 2);
+        let values: Vec<f32> = (0..3 * 2 * shape.len()).map(|index| f32::from(u8::from(index % 3 == 0))).collect();
+        let spikes = Spikes::from_values(&values, 2, 3, shape);
+        let timed = Timed::new(vec![through(shape)], 3, shape);
+        let call = BodyCall { mode: Mode::Eval, mean: false, ..timed.call() };
+        let emitted = Flex::body(&call, timed.params(), BodyInput::Spikes(spikes.clone())).emitted;
+        assert_eq!(emitted.into_spikes(2), spikes);
+    }
+}
