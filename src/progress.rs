@@ -69,13 +69,14 @@ fn message(stage: Stage, progress: &Progress, left: Option<Duration>) -> String 
         return left.unwrap_or_default();
     }
     let figures = format!(
-        "epoch {}/{}  loss {:.3}  accuracy {:.1} %  {:.0} images/s  firing {:.1} %",
+        "epoch {}/{}  loss {:.3}  accuracy {:.1} %  {:.0} images/s  firing {:.1} %  waiting {:.1} %",
         progress.epoch + 1,
         progress.epochs,
         progress.loss,
         100.0 * progress.accuracy,
         progress.images_per_second,
         100.0 * progress.firing_rate,
+        100.0 * progress.waiting_fraction,
     );
     [Some(figures), left].into_iter().flatten().collect::<Vec<_>>().join("  ")
 }

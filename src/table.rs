@@ -17,7 +17,18 @@ fn mebibytes(bytes: u64) -> String {
 pub(crate) fn summary(summary: &Summary) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
-    table.set_header(["block", "classes", "hard", "accuracy", "exits", "epochs", "seconds", "peak memory", "firing rate"]);
+    table.set_header([
+        "block",
+        "classes",
+        "hard",
+        "accuracy",
+        "exits",
+        "epochs",
+        "seconds",
+        "waiting",
+        "peak memory",
+        "firing rate",
+    ]);
     for block in &summary.blocks {
         table.add_row([
             block.block.to_string(),
@@ -27,6 +38,7 @@ pub(crate) fn summary(summary: &Summary) -> String {
             percent(block.exit_fraction),
             block.epochs.to_string(),
             format!("{:.1}", block.train_seconds),
+            percent(block.waiting_fraction),
             mebibytes(block.peak_memory_bytes),
             percent(block.firing_rate),
         ]);

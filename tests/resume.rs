@@ -23,6 +23,7 @@ fn figures(summary: &serde_json::Value) -> serde_json::Value {
     figures["wall_seconds"] = 0.into();
     for block in figures["blocks"].as_array_mut().expect("blocks") {
         block["train_seconds"] = 0.into();
+        block["waiting_fraction"] = 0.into();
         block["peak_memory_bytes"] = 0.into();
     }
     figures

@@ -55,6 +55,9 @@ pub struct BlockSummary {
     pub train_samples: usize,
     /// Seconds spent in training rounds.
     pub train_seconds: f64,
+    /// Share of them in which training waited for its input, in [0, 1].
+    #[serde(default)]
+    pub waiting_fraction: f64,
     /// Largest live tensor memory of a training step, in bytes.
     pub peak_memory_bytes: u64,
     /// Mean firing rate of its neurons in the last epoch.

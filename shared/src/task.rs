@@ -263,6 +263,9 @@ pub struct RoundMetrics {
     pub samples: u64,
     /// Seconds spent in training steps.
     pub seconds: f64,
+    /// Those of them in which training waited for its input.
+    #[serde(default)]
+    pub waiting_seconds: f64,
     /// Largest live tensor memory of a training step, in bytes.
     pub peak_memory_bytes: u64,
     /// Trainable parameters of the block and its classifier.
@@ -371,4 +374,7 @@ pub struct Progress {
     pub images_per_second: f64,
     /// Mean firing rate.
     pub firing_rate: f64,
+    /// Share of the time in which training waited for its input, in [0, 1].
+    #[serde(default)]
+    pub waiting_fraction: f64,
 }

@@ -156,7 +156,8 @@ pub fn decode(bytes: Bytes) -> Result<SpikeShard, ArrowError> {
     let meta = reader.schema().metadata().get(META).cloned().ok_or_else(|| wrong("its schema has no bloctrain metadata"))?;
     let meta: CacheMeta = serde_json::from_str(&meta).map_err(|error| wrong(&error.to_string()))?;
     let width = meta.dims.packed_bytes();
-    let mut shard = SpikeShard { meta, ids: Vec::new(), labels: Vec::new(), packed: Vec::new() };
+    let packed = Vec::with_capacity(reader.num_batches() * ROWS * width);
+    let mut shard = SpikeShard { meta, ids: Vec::new(), labels: Vec::new(), packed };
     for batch in reader {
         let batch = batch?;
         let column = |name: &str| batch.column_by_name(name).ok_or_else(|| wrong(&format!("it has no column `{name}`")));
@@ -169,7 +170,7 @@ pub fn decode(bytes: Bytes) -> Result<SpikeShard, ArrowError> {
         }
         shard.ids.extend(ids.values());
         shard.labels.extend(labels.values());
-        (0..spikes.len()).for_each(|row| shard.packed.extend_from_slice(spikes.value(row)));
+        shard.packed.extend_from_slice(spikes.value_data());
     }
     Ok(shard)
 }

@@ -110,6 +110,8 @@ fn end_to_end_parameters<B: TrainingBackend>(executor: &Executor<B>, context: &C
 fn block_summaries(inputs: &Inputs<'_>, test: &Outcome) -> Vec<BlockSummary> {
     let summary = |(index, (block, progress)): (usize, (&FrozenBlock, &BlockProgress))| {
         let last = progress.rounds.last().cloned().unwrap_or_default();
+        let train_seconds: f64 = progress.rounds.iter().map(|round| round.seconds).sum();
+        let waiting_seconds: f64 = progress.rounds.iter().map(|round| round.waiting_seconds).sum();
         BlockSummary {
             block: block.block,
             classes: block.classes.len(),
@@ -119,7 +121,8 @@ fn block_summaries(inputs: &Inputs<'_>, test: &Outcome) -> Vec<BlockSummary> {
             exit_fraction: test.exit_fraction.get(index).copied().unwrap_or(0.0),
             epochs: last.epochs,
             train_samples: last.epoch_samples,
-            train_seconds: progress.rounds.iter().map(|round| round.seconds).sum(),
+            train_seconds,
+            waiting_fraction: if train_seconds > 0.0 { waiting_seconds / train_seconds } else { 0.0 },
             peak_memory_bytes: progress.rounds.iter().map(|round| round.peak_memory_bytes).max().unwrap_or(0),
             firing_rate: last.firing_rate,
             parameters: last.parameters,

@@ -9,6 +9,7 @@ mod export;
 mod finish;
 mod input;
 pub mod io;
+mod prefetch;
 pub mod prepared;
 mod train;
 mod validate;

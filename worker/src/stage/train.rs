@@ -2,9 +2,11 @@
 //!
 //! A round starts from the committed one before (or from the seed), takes its slice of the sample order, and ends at the
 //! end of the epoch, or after `round_steps` steps. Everything random in a step derives from (seed, block, step).
+//! Reading, unpacking, augmenting and encoding the next micro-batches goes on beside the step, two of them ahead at most.
 
 use super::input::Reader;
 use super::io::fatal;
+use super::prefetch::{self, Ahead};
 use super::{Context, Control, Executor, Stop, validate};
 use crate::snn::block::BlockConfig;
 use crate::snn::trainer::{Batch, StepMetrics, Trainer, TrainingBackend};
@@ -38,10 +40,13 @@ struct Sums {
     samples: u64,
     rates: Vec<f64>,
     peak: usize,
+    /// Seconds of waiting for input.
+    waited: f64,
 }
 
 impl Sums {
-    fn add(&mut self, step: &StepMetrics) {
+    fn add(&mut self, step: &StepMetrics, waited: f64) {
+        self.waited = waited;
         self.loss += step.loss_sum;
         self.right += step.right;
         self.samples += step.samples;
@@ -77,58 +82,74 @@ pub(super) fn run<B: TrainingBackend>(
     }
     let views = if spec.data.augment.is_empty() { 1 } else { spec.data.views.max(1) };
     let order = |epoch: u32| epoch_order(&sizes, spec.run.seed, context.block, epoch);
+    // The order differs between epochs, the sizes of their batches do not.
+    let batch_sizes: Vec<usize> = batches(&order(0), spec.train.batch).iter().map(|batch| batch.len()).collect();
+    let per_epoch = batch_sizes.len() as u64;
+    let epoch_of = |step: u64| u32::try_from(step / per_epoch).unwrap_or(u32::MAX);
     let first = trainer.optimizer.steps();
-    let per_epoch = batches(&order(0), spec.train.batch).len() as u64;
     let total = per_epoch * u64::from(spec.train.epochs);
     let last = if spec.train.round_steps == 0 {
         (first / per_epoch + 1) * per_epoch
     } else {
         (first + u64::from(spec.train.round_steps)).min(total)
     };
-    let micro = if spec.train.micro_batch == 0 { spec.train.batch } else { spec.train.micro_batch };
-    let begun = executor.seconds();
-    let mut sums = Sums::default();
+    let micro = if spec.train.micro_batch == 0 { spec.train.batch } else { spec.train.micro_batch }.max(1);
+    let device = executor.device.clone();
     let mut current: Option<(u32, Vec<(usize, usize)>)> = None;
-    for step in first..last {
-        control.check()?;
-        let epoch = u32::try_from(step / per_epoch).map_err(fatal)?;
-        if current.as_ref().is_none_or(|(of, _)| *of != epoch) {
-            current = Some((epoch, order(epoch)));
-        }
-        let Some((_, order)) = &current else { return Err(fatal("an epoch has no order").into()) };
-        let positions = batches(order, spec.train.batch)[(step % per_epoch) as usize];
+    let positions = (first..last).flat_map(|step| {
+        let epoch = epoch_of(step);
+        let (_, order) = match current.take() {
+            Some(same) if same.0 == epoch => current.insert(same),
+            _ => current.insert((epoch, order(epoch))),
+        };
+        let batch = batches(order, spec.train.batch)[(step % per_epoch) as usize];
+        batch.chunks(micro).map(|chunk| (epoch, chunk.to_vec())).collect::<Vec<_>>()
+    });
+    let micro_batches = positions.map(|(epoch, positions)| {
         // A cache holds some views and cycles them; images are augmented anew in every epoch.
         let view = if *source == Source::Images { epoch } else { epoch % views };
-        let step_seed = seed::rng(spec.run.seed, "step", &[context.block.into(), step]).next_u64();
-        let rate = learning_rate(&spec.train, step, per_epoch);
-        let device = executor.device.clone();
-        let micro_batches = positions.chunks(micro.max(1)).map(|positions| {
-            let batch = reader.batch::<B>(positions, view, &device)?;
-            Ok::<_, Failure>(Batch { input: batch.input, labels: batch.labels })
-        });
-        let measure = step % RATE_EVERY == 0 || step + 1 == last;
-        let metrics = trainer.step(micro_batches, positions.len(), rate, step_seed, measure)?;
-        sums.add(&metrics);
-        if !sums.loss.is_finite() {
-            let message = format!(
-                "training of block {} diverged in epoch {}: the loss is not a number; lower train.learning_rate or set train.gradient_clip",
-                context.block,
-                epoch + 1
-            );
-            return Err(fatal(message).into());
+        let batch = reader.batch::<B>(&positions, view, &device)?;
+        Ok::<_, Failure>(Batch { input: batch.input, labels: batch.labels })
+    });
+    let stopwatch = executor.stopwatch.clone();
+    let begun = executor.seconds();
+    let steps = |input: &mut Ahead<'_, Result<Batch<B>, Failure>>| -> Result<Sums, Stop> {
+        let mut sums = Sums::default();
+        for step in first..last {
+            control.check()?;
+            let size = batch_sizes[(step % per_epoch) as usize];
+            let step_seed = seed::rng(spec.run.seed, "step", &[context.block.into(), step]).next_u64();
+            let rate = learning_rate(&spec.train, step, per_epoch);
+            let measure = step % RATE_EVERY == 0 || step + 1 == last;
+            let metrics = trainer.step(input.by_ref().take(size.div_ceil(micro)), size, rate, step_seed, measure)?;
+            if metrics.samples != size as u64 {
+                return Err(fatal("the input of training ended early").into());
+            }
+            sums.add(&metrics, input.waited());
+            if !sums.loss.is_finite() {
+                let message = format!(
+                    "training of block {} diverged in epoch {}: the loss is not a number; lower train.learning_rate or set train.gradient_clip",
+                    context.block,
+                    epoch_of(step) + 1
+                );
+                return Err(fatal(message).into());
+            }
+            let seconds = (stopwatch() - begun).max(1e-9);
+            control.set(Progress {
+                done: step + 1,
+                total,
+                epoch: epoch_of(step),
+                epochs: spec.train.epochs,
+                loss: sums.mean(sums.loss),
+                accuracy: sums.mean(sums.right as f64),
+                images_per_second: sums.samples as f64 / seconds,
+                firing_rate: sums.firing_rate(),
+                waiting_fraction: sums.waited / seconds,
+            });
         }
-        let seconds = (executor.seconds() - begun).max(1e-9);
-        control.set(Progress {
-            done: step + 1,
-            total,
-            epoch,
-            epochs: spec.train.epochs,
-            loss: sums.mean(sums.loss),
-            accuracy: sums.mean(sums.right as f64),
-            images_per_second: sums.samples as f64 / seconds,
-            firing_rate: sums.firing_rate(),
-        });
-    }
+        Ok(sums)
+    };
+    let sums = prefetch::ahead(micro_batches, &stopwatch, steps).map_err(fatal)??;
     let seconds = executor.seconds() - begun;
     let (checkpoint, weights) = save(executor, context, &trainer, last)?;
     let metrics = RoundMetrics {
@@ -140,6 +161,7 @@ pub(super) fn run<B: TrainingBackend>(
         firing_rate: sums.firing_rate(),
         samples: sums.samples,
         seconds,
+        waiting_seconds: sums.waited,
         peak_memory_bytes: (sums.peak + trainer.state_bytes()) as u64,
         parameters: trainer.net.store.parameters(),
     };
