@@ -7,6 +7,7 @@ pub(crate) use bench::{
 };
 use bloctrain_shared::spec::Override;
 use bloctrain_worker::device::Device;
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -38,7 +39,7 @@ pub(crate) enum Command {
     Curve(CurveArgs),
     /// Check a spec, or list presets
     #[command(
-        after_help = "Examples:\n  bloctrain spec check my.toml --data cifar10/\n  bloctrain spec check --set train.epochs=20\n  bloctrain spec presets"
+        after_help = "Examples:\n  bloctrain spec check my.toml --data cifar10/\n  bloctrain spec check --set train.epochs=20\n  bloctrain spec check my.toml --memory 8GiB\n  bloctrain spec presets"
     )]
     Spec(SpecArgs),
     /// List, fetch or verify data sets
@@ -84,6 +85,9 @@ pub(crate) struct SpecSource {
     /// Train without blocks, by ordinary back-propagation through time
     #[arg(long)]
     pub(crate) end_to_end: bool,
+    /// Memory that a training step may take, such as 8GiB; what the machine has free when absent
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<ByteSize>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -30,6 +30,10 @@ fn wrong_specs() {
     refused(at, &set("neuron.reset=halve"), 2, &["`neuron.reset`", "subtract"]);
     refused(at, &set("train.replicas=4"), 2, &["train.replicas", "use 1"]);
     refused(at, &["train", "--set", "train.epochs"], 2, &["KEY=VALUE"]);
+    let small = ["spec", "check", "--memory", "10MiB"];
+    refused(at, &small, 2, &["training block 1 takes about", "more than the 10.0 MiB", "train.micro_batch="]);
+    refused(at, &["train", "--memory", "2MiB"], 2, &["not even train.micro_batch=1 fits"]);
+    refused(at, &["spec", "check", "--memory", "much"], 2, &["--memory"]);
     refused(at, &["train", "nowhere.toml"], 2, &["nowhere.toml"]);
     std::fs::write(at.join("broken.toml"), "[train\nepochs = 1").expect("written");
     refused(at, &["train", "broken.toml"], 2, &["not valid TOML"]);

@@ -15,6 +15,7 @@ pub mod exit;
 pub mod geometry;
 pub mod key;
 pub mod label;
+pub mod memory;
 pub mod metric;
 pub mod order;
 pub mod plan;

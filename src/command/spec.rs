@@ -4,8 +4,11 @@ use crate::args::{SpecArgs, SpecCommand, SpecSource};
 use crate::failure::Failure;
 use anyhow::Context;
 use bloctrain_shared::RunSpec;
+use bloctrain_shared::memory::{self, mebibytes};
 use bloctrain_shared::spec::{Override, check, parse, preset};
+use bloctrain_worker::data::Dataset;
 use bloctrain_worker::stage::prepared;
+use bytesize::ByteSize;
 
 pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
     match args.command {
@@ -13,11 +16,16 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
             let spec = read(&source)?;
             let dataset = prepared::open(&spec)?;
             let blocks = check::check_on(&spec, dataset.shape).map_err(Failure::usage)?;
+            let (network, classes) = (spec.network.resolve().map_err(Failure::usage)?, dataset.classes.len());
             print!("{}", toml::to_string(&spec)?);
-            for (index, block) in blocks.iter().enumerate() {
-                eprintln!("block {}: {} -> {}", index + 1, block.input, block.output);
+            for (block, estimate) in blocks.iter().zip(memory::estimate(&spec, &network, dataset.shape, classes)) {
+                let (taken, micro_batch) = (mebibytes(estimate.bytes), estimate.micro_batch);
+                eprintln!(
+                    "block {}: {} -> {}, training takes about {taken} with micro-batches of {micro_batch}",
+                    estimate.block, block.input, block.output
+                );
             }
-            Ok(())
+            admit(&spec, &dataset, source.memory)
         }
         SpecCommand::Presets => {
             for preset in preset::PRESETS {
@@ -26,6 +34,22 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Refuses a network whose training on the processor takes more memory than it may, or than the machine has free.
+pub(crate) fn admit(spec: &RunSpec, dataset: &Dataset, allowed: Option<ByteSize>) -> Result<(), Failure> {
+    let network = spec.network.resolve().map_err(Failure::usage)?;
+    let available = allowed.map_or_else(free_memory, |size| size.as_u64());
+    memory::admit(spec, &network, dataset.shape, dataset.classes.len(), available).map_err(Failure::usage)?;
+    Ok(())
+}
+
+/// Bytes that this process may still take: of the machine, or of the container that it is in.
+fn free_memory() -> u64 {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
+    system.available_memory().min(limit)
 }
 
 /// The spec of a command line: file or preset, then `--set`, then the other flags.

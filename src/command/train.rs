@@ -32,6 +32,9 @@ pub(crate) fn run(args: TrainArgs) -> Result<(), Failure> {
     let submission =
         Submission { spec, dataset: prepared.info(), arithmetic: ARITHMETIC_VERSION, backend: device.backend().to_owned() };
     Plan::new(&submission).map_err(Failure::usage)?;
+    if device == Device::Cpu {
+        spec::admit(&submission.spec, &prepared.dataset, args.source.memory)?;
+    }
     let artefacts = Artefacts::open(&args.store.store)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let view = runtime.block_on(Box::pin(train(&args, device, artefacts, prepared, submission)))?;

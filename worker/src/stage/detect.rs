@@ -46,7 +46,7 @@ pub(super) fn run<B: TrainingBackend>(
     let block = executor.frozen(context, classes.len(), weights)?;
     let new = DetectorNet::<B>::new(block.output(), spec.run.seed, context.block, &executor.device);
     let pooling = DetectorNet::<B::InnerBackend>::new(block.output(), spec.run.seed, context.block, &executor.device);
-    let mut reader = Reader::new(&context.prepared, spec, &executor.io, Split::Train, classes, source);
+    let reader = Reader::new(&context.prepared, spec, &executor.io, Split::Train, classes, source);
     let sizes = reader.sizes();
     let positions: Vec<(usize, usize)> =
         sizes.iter().enumerate().flat_map(|(shard, &size)| (0..size).map(move |index| (shard, index))).collect();

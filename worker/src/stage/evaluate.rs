@@ -23,7 +23,7 @@ pub(super) fn run<B: TrainingBackend>(
     let parts = parts(executor, blocks)?;
     let net = FullNet::<B::InnerBackend>::new(spec, context.submission.dataset.shape, &parts, &executor.device).map_err(fatal)?;
     let all = LabelMap::all(context.submission.dataset.classes.len());
-    let mut reader = Reader::new(&context.prepared, spec, &executor.io, split, &all, &Source::Images);
+    let reader = Reader::new(&context.prepared, spec, &executor.io, split, &all, &Source::Images);
     let positions = reader.positions_of(shard);
     let samples = context.prepared.samples(split);
     let mut records = Records::default();

@@ -36,7 +36,7 @@ pub(super) fn run<B: TrainingBackend>(
 ) -> Result<Output, Stop> {
     let net = executor.frozen(context, classes.len(), weights)?;
     let spec = &context.submission.spec;
-    let mut reader = Reader::new(&context.prepared, spec, &executor.io, part.split, classes, source);
+    let reader = Reader::new(&context.prepared, spec, &executor.io, part.split, classes, source);
     let samples = context.prepared.samples(part.split);
     let ids = context.prepared.shards_of(part.split, hard).get(part.shard as usize).cloned().unwrap_or_default();
     let meta = meta(context, part, net.spike_dims(), weights, source);

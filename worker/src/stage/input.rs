@@ -12,14 +12,12 @@ use crate::snn::encode::{self, CodeSeed};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::spec::{EncodingKind, RunSpec};
 use bloctrain_shared::task::{CachedShard, Failure, ObjectRef, Source, Split};
-use bloctrain_store::cache::{self, SpikeShard};
+use bloctrain_store::cache::SpikeShard;
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
-
-/// Decoded cached shards kept in memory, in bytes of packed spikes.
-const RESIDENT_BYTES: usize = 512 << 20;
 
 /// Reads batches of one block's input for one split.
 pub(super) struct Reader<'a> {
@@ -30,7 +28,6 @@ pub(super) struct Reader<'a> {
     shards: Vec<Vec<u32>>,
     classes: LabelMap,
     cached: Option<BTreeMap<(u32, u32), ObjectRef>>,
-    resident: VecDeque<((u32, u32), Arc<SpikeShard>)>,
 }
 
 /// One batch, ready for the block.
@@ -58,7 +55,7 @@ impl<'a> Reader<'a> {
             Source::Cache(shards) => Some(index_of(shards, split)),
         };
         let shards = prepared.shards_of(split, classes);
-        Self { prepared, spec, io, split, shards, classes: classes.clone(), cached, resident: VecDeque::new() }
+        Self { prepared, spec, io, split, shards, classes: classes.clone(), cached }
     }
 
     /// Number of samples in each shard.
@@ -82,7 +79,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Failure::InputLost`] for a damaged cached shard, naming it.
     pub(super) fn batch<B: SpikingBackend>(
-        &mut self,
+        &self,
         positions: &[(usize, usize)],
         view: u32,
         device: &B::Device,
@@ -136,37 +133,32 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn cached_input(&mut self, positions: &[(usize, usize)], view: u32) -> Result<Spikes, Failure> {
-        let mut rows: Vec<(Arc<SpikeShard>, usize)> = Vec::with_capacity(positions.len());
-        for &(shard, index) in positions {
-            rows.push((self.shard(view, shard)?, index));
+    fn cached_input(&self, positions: &[(usize, usize)], view: u32) -> Result<Spikes, Failure> {
+        let mut shards: BTreeMap<usize, Arc<SpikeShard>> = BTreeMap::new();
+        for &(shard, _) in positions {
+            if let Entry::Vacant(place) = shards.entry(shard) {
+                place.insert(self.shard(view, shard)?);
+            }
         }
-        let Some(dims) = rows.first().map(|(shard, _)| shard.meta.dims) else {
+        let Some(dims) = shards.values().next().map(|shard| shard.meta.dims) else {
             return Err(fatal("an empty batch was asked for"));
         };
         let size = dims.packed_bytes();
-        let samples: Vec<&[u8]> = rows.iter().map(|(shard, index)| &shard.packed[index * size..(index + 1) * size]).collect();
+        let sample = |&(shard, index): &(usize, usize)| &shards[&shard].packed[index * size..(index + 1) * size];
+        let samples: Vec<&[u8]> = positions.iter().map(sample).collect();
         Ok(Spikes::from_packed(&samples, dims))
     }
 
-    fn shard(&mut self, view: u32, shard: usize) -> Result<Arc<SpikeShard>, Failure> {
+    fn shard(&self, view: u32, shard: usize) -> Result<Arc<SpikeShard>, Failure> {
         let place = (view, u32::try_from(shard).map_err(fatal)?);
-        if let Some((_, found)) = self.resident.iter().rev().find(|(at, _)| *at == place) {
-            return Ok(Arc::clone(found));
-        }
         let object = self.cached.as_ref().and_then(|cached| cached.get(&place));
         let object = object.ok_or_else(|| {
             fatal(format!("the task names no cached shard {shard} of view {view} of the {} split", self.split.name()))
         })?;
-        let read = Arc::new(self.io.block_on(cache::read(self.io.artefacts(), object))?);
+        let read = self.io.shard(object)?;
         if read.ids != self.shards[shard] {
             let problem = "it lists other samples than its place in the data set".to_owned();
             return Err(Failure::InputLost { key: object.key.clone(), problem });
-        }
-        self.resident.push_back((place, Arc::clone(&read)));
-        while self.resident.iter().map(|(_, shard)| shard.packed.len()).sum::<usize>() > RESIDENT_BYTES && self.resident.len() > 1
-        {
-            self.resident.pop_front();
         }
         Ok(read)
     }

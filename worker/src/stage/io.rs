@@ -1,21 +1,30 @@
 //! The store as stage code sees it: blocking calls, and errors that are already a task's [`Failure`].
 
+use bloctrain_shared::Digest;
 use bloctrain_shared::task::{Failure, ObjectRef};
+use bloctrain_store::cache::{self, SpikeShard};
 use bloctrain_store::{Artefacts, ErrorKind, StoreError};
 use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
+
+/// Bytes of packed spikes of cached shards that are kept in memory.
+const RESIDENT_BYTES: usize = 512 << 20;
 
 /// Blocking access to the store. Stage code runs on its own thread, never on the runtime's.
 #[derive(Clone)]
 pub struct Io {
     artefacts: Artefacts,
     runtime: Handle,
+    /// Shards that were read, oldest first.
+    shards: Arc<Mutex<VecDeque<(Digest, Arc<SpikeShard>)>>>,
 }
 
 impl Io {
     /// Access through a runtime that drives the I/O.
     pub fn new(artefacts: Artefacts, runtime: Handle) -> Self {
-        Self { artefacts, runtime }
+        Self { artefacts, runtime, shards: Arc::default() }
     }
 
     /// Runs a store operation to its end.
@@ -37,6 +46,25 @@ impl Io {
     /// [`Failure::InputLost`] when it is damaged or missing.
     pub fn get(&self, object: &ObjectRef) -> Result<Bytes, Failure> {
         self.block_on(self.artefacts.get(object))
+    }
+
+    /// A shard of the spike cache, verified when it is read from the store. Shards stay in memory, up to a bound, since
+    /// every epoch reads them again.
+    ///
+    /// # Errors
+    /// [`Failure::InputLost`] when it is damaged or missing.
+    pub fn shard(&self, object: &ObjectRef) -> Result<Arc<SpikeShard>, Failure> {
+        let shards = || self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, shard)) = shards().iter().find(|(digest, _)| *digest == object.digest) {
+            return Ok(Arc::clone(shard));
+        }
+        let read = Arc::new(self.block_on(cache::read(&self.artefacts, object))?);
+        let mut shards = shards();
+        shards.push_back((object.digest, Arc::clone(&read)));
+        while shards.len() > 1 && shards.iter().map(|(_, shard)| shard.packed.len()).sum::<usize>() > RESIDENT_BYTES {
+            shards.pop_front();
+        }
+        Ok(read)
     }
 
     /// Writes an object.

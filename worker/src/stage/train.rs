@@ -74,7 +74,7 @@ pub(super) fn run<B: TrainingBackend>(
     let mut trainer = take_trainer(executor, context, classes, from)?;
     let spec = &context.submission.spec;
     let io = executor.io.clone();
-    let mut reader = Reader::new(&context.prepared, spec, &io, Split::Train, classes, source);
+    let reader = Reader::new(&context.prepared, spec, &io, Split::Train, classes, source);
     let sizes = reader.sizes();
     let samples: usize = sizes.iter().sum();
     if samples == 0 {

@@ -35,7 +35,7 @@ pub(super) fn confusion<B: TrainingBackend>(
     source: &Source,
     control: &Control,
 ) -> Result<Confusion, Stop> {
-    let mut reader = Reader::new(&context.prepared, &context.submission.spec, &executor.io, Split::Validation, classes, source);
+    let reader = Reader::new(&context.prepared, &context.submission.spec, &executor.io, Split::Validation, classes, source);
     let positions = reader.positions_of(shard);
     let mut confusion = Confusion::new(classes.len());
     for (number, chunk) in positions.chunks(EVAL_BATCH).enumerate() {

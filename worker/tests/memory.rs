@@ -1,0 +1,93 @@
+//! The estimate of a training step's memory against the measured one.
+
+use bloctrain_shared::geometry::trace;
+use bloctrain_shared::memory::estimate;
+use bloctrain_shared::{ImageShape, RunSpec, seed};
+use bloctrain_worker::kernel::BodyInput;
+use bloctrain_worker::kernel::memory::CountingAllocator;
+use bloctrain_worker::kernel::spikes::Spikes;
+use bloctrain_worker::snn::block::BlockConfig;
+use bloctrain_worker::snn::trainer::{Batch, Trainer};
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::{Tensor, TensorData};
+use rand::RngExt;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+const CLASSES: usize = 10;
+
+/// Bytes of one block's largest step of three, its input among them.
+fn measured(spec: &RunSpec, image: ImageShape, block: u32, entering: ImageShape) -> u64 {
+    let config = BlockConfig::new(spec, image, block, CLASSES).expect("resolves");
+    let mut trainer = Trainer::<Autodiff<Flex>>::new(&config, &spec.train, &Default::default()).expect("fits");
+    let batch = if spec.train.micro_batch == 0 { spec.train.batch } else { spec.train.micro_batch };
+    let mut rng = seed::rng(1, "memory", &[block.into()]);
+    let mut most = 0;
+    for step in 0..3 {
+        let input = |rng: &mut dyn FnMut() -> f32| {
+            if block == 1 {
+                let values: Vec<f32> = (0..batch * entering.len()).map(|_| rng() * 3.4 - 1.7).collect();
+                let sizes = [batch, entering.channels, entering.height, entering.width];
+                return BodyInput::Image(Tensor::from_data(TensorData::new(values, sizes), &Default::default()));
+            }
+            let steps = spec.encoding.steps;
+            let values: Vec<f32> = (0..steps * batch * entering.len()).map(|_| f32::from(u8::from(rng() < 0.2))).collect();
+            BodyInput::Spikes(Spikes::from_values(&values, batch, steps, entering))
+        };
+        let mut next = |_| {
+            let input = input(&mut || rng.random::<f32>());
+            Ok::<_, std::convert::Infallible>(Batch { input, labels: (0..batch).map(|sample| sample % CLASSES).collect() })
+        };
+        let micro_batches: Vec<_> = (0..spec.train.batch / batch).map(&mut next).collect();
+        let metrics = trainer.step(micro_batches.into_iter(), spec.train.batch, 1e-3, step, true).expect("infallible");
+        most = most.max(metrics.working_bytes);
+    }
+    (most + trainer.state_bytes()) as u64
+}
+
+/// One test: what others allocate at the same time would be counted too.
+#[test]
+fn the_estimate_is_close_and_not_too_low() {
+    let shapes: [(&str, usize, usize, usize, usize, bool); 13] = [
+        ("resnet9", 16, 4, 64, 16, true),
+        ("resnet9", 32, 4, 32, 0, true),
+        ("resnet9", 32, 4, 32, 0, false),
+        ("resnet9", 16, 4, 64, 0, true),
+        ("resnet9", 16, 4, 64, 0, false),
+        ("resnet9", 32, 16, 8, 0, true),
+        ("resnet9", 64, 2, 8, 0, false),
+        ("resnet11", 16, 4, 32, 0, true),
+        ("vgg16", 16, 4, 16, 0, true),
+        ("vgg16", 16, 4, 32, 0, false),
+        ("small", 16, 4, 64, 0, false),
+        ("small", 32, 8, 32, 0, true),
+        ("resnet9", 32, 4, 64, 0, true),
+    ];
+    let mut wrong = Vec::new();
+    for (preset, width, steps, batch, micro_batch, end_to_end) in shapes {
+        let mut spec = RunSpec::default();
+        (spec.network.preset, spec.network.width) = (Some(preset.into()), Some(width));
+        (spec.encoding.steps, spec.run.end_to_end) = (steps, end_to_end);
+        (spec.train.batch, spec.train.micro_batch) = (batch, micro_batch);
+        let image = if preset == "small" { ImageShape::new(1, 28, 28) } else { ImageShape::new(3, 32, 32) };
+        let network = spec.network.resolve().expect("a preset");
+        let joined = if end_to_end { network.joined() } else { network.clone() };
+        let geometry = trace(&joined, image).expect("fits");
+        for (shapes, estimate) in geometry.iter().zip(estimate(&spec, &network, image, CLASSES)) {
+            let measured = measured(&spec, image, estimate.block, shapes.input);
+            let ratio = estimate.bytes as f64 / measured as f64;
+            let line = format!(
+                "{preset} width {width} T {steps} batch {batch} micro-batch {micro_batch} end to end {end_to_end} block {}: {:.1} MiB measured, {:.1} estimated, ratio {ratio:.3}",
+                estimate.block,
+                measured as f64 / f64::from(1 << 20),
+                estimate.bytes as f64 / f64::from(1 << 20),
+            );
+            println!("{line}");
+            if !(1.0..=1.25).contains(&ratio) {
+                wrong.push(line);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not within 0 to 25 % above what was measured:\n{}", wrong.join("\n"));
+}
