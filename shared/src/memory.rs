@@ -25,6 +25,8 @@ const HEAD_ACTIVATIONS: usize = 4;
 const HEAD_WEIGHTS: usize = 2;
 /// Copies of all parameters as gradients and new values while the optimiser steps.
 const OPTIMIZER_COPIES: usize = 2;
+/// Copies of all gradients that a sum over micro-batches takes.
+const SUM_COPIES: usize = 2;
 /// Scratch of the threads and small things.
 const FIXED: usize = 3 << 18;
 /// Added to everything, in percent.
@@ -243,7 +245,7 @@ impl BlockWork {
     fn bytes(&self, batch: usize) -> u64 {
         let parameters = self.parameters + self.head_parameters;
         // Gradients of the micro-batches before are added up.
-        let sums = if batch < self.batch { FLOAT * parameters } else { 0 };
+        let sums = if batch < self.batch { SUM_COPIES * FLOAT * parameters } else { 0 };
         let state = self.copies * FLOAT * parameters + sums;
         let tape: usize = self.values[..self.values.len() - 1].iter().map(|value| batch * value.bytes(self.steps)).sum();
         let body = FLOAT * self.parameters;

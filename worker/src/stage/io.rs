@@ -12,13 +12,16 @@ use tokio::runtime::Handle;
 /// Bytes of packed spikes of cached shards that are kept in memory.
 const RESIDENT_BYTES: usize = 512 << 20;
 
+/// Shards with the digests of their files, oldest first.
+type Shards = VecDeque<(Digest, Arc<SpikeShard>)>;
+
 /// Blocking access to the store. Stage code runs on its own thread, never on the runtime's.
 #[derive(Clone)]
 pub struct Io {
     artefacts: Artefacts,
     runtime: Handle,
-    /// Shards that were read, oldest first.
-    shards: Arc<Mutex<VecDeque<(Digest, Arc<SpikeShard>)>>>,
+    /// Those that were read.
+    shards: Arc<Mutex<Shards>>,
 }
 
 impl Io {
