@@ -131,16 +131,17 @@ fn layer(args: &BenchLayerArgs) -> Result<(), Failure> {
             print_line(&Line { bench: "layer", asked: &asked, found: &found })?;
             continue;
         }
-        let ms = |seconds: f64| 1e3 * seconds;
+        let ms = |seconds: f64| format!("{:.2}", 1e3 * seconds);
+        let noise = || "noise".to_owned();
         println!(
-            "{:>10} {:>10.1} {:>12.2} {:>13.2} {:>19.2} {:>8.1} {:>8.1} {:>10.1}x",
+            "{:>10} {:>10.1} {:>12} {:>13} {:>19} {:>8.1} {:>8} {:>10.1}x",
             percent(found.rate),
             found.images_per_s,
             ms(found.forward_s),
             ms(found.backward_s),
-            ms(found.input_gradient_s),
+            found.input_gradient_s.map_or_else(noise, ms),
             found.forward_gadd_per_s,
-            found.input_gradient_gmac_per_s,
+            found.input_gradient_gmac_per_s.map_or_else(noise, |speed| format!("{speed:.1}")),
             found.reference_ratio
         );
     }

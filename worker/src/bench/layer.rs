@@ -1,12 +1,14 @@
 //! One spiking layer, forward and backward, for `bench layer`.
 //!
 //! The gradient of the input is what a layer costs more behind another one than at the front of a block, so it is the
-//! difference of two backward passes: of the layer behind one that lets every spike through unchanged, and of both alone.
+//! difference of backward passes: of the layer behind one that lets every spike through unchanged, less that of each of
+//! them alone, and less once what every backward pass begins with, the gradient put in the order of the kernels.
 //! Every time is that of the fastest pass, since differences of medians are noise on a machine that does other things.
 
 use super::{Clock, GIGA, SEED, fastest};
 use crate::kernel::count::{Count, Counted};
-use crate::kernel::plan::{Body, Branch, Conv, Leak, Node, Norm, Spiking};
+use crate::kernel::cpu::Tape;
+use crate::kernel::plan::{Body, Branch, Conv, Leak, Node, Norm, Pool, Spiking};
 use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyCall, BodyInput, Emitted, Mode, NeuronRule, SpikingBackend, reference};
 use bloctrain_shared::spec::NeuronSpec;
@@ -15,6 +17,7 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Tensor, TensorData};
 use rand::RngExt;
 use serde::Serialize;
+use std::sync::Arc;
 
 /// The layer and how it is measured.
 #[derive(Debug, Clone, Copy)]
@@ -48,14 +51,14 @@ pub struct Figures {
     pub forward_s: f64,
     /// Seconds of the backward pass, without the gradient of the input.
     pub backward_s: f64,
-    /// Seconds of the gradient of the input.
-    pub input_gradient_s: f64,
+    /// Seconds of the gradient of the input; `null` where it is lost in noise.
+    pub input_gradient_s: Option<f64>,
     /// Samples per second, forward and backward with the gradient of the input.
     pub images_per_s: f64,
     /// Additions of a weight per second, in the forward pass, in 10^9.
     pub forward_gadd_per_s: f64,
     /// Multiply-accumulates of the dense gradient of the input per second, in 10^9.
-    pub input_gradient_gmac_per_s: f64,
+    pub input_gradient_gmac_per_s: Option<f64>,
     /// Seconds of the plain reference, forward and backward without the gradient of the input.
     pub reference_s: f64,
     /// Those over ours.
@@ -73,20 +76,31 @@ pub fn layer(options: Options, clock: Clock<'_>) -> Figures {
     let alone = Timed::new(vec![normalised(conv)], steps, input);
     let before = Timed::new(vec![through(input)], steps, input);
     let behind = Timed::new(vec![through(input), normalised(conv)], steps, input);
-    let (forward_s, backward_s, firing_rate) = alone.run(&spikes, iters, clock);
-    let input_gradient_s = (behind.run(&spikes, iters, clock).1 - before.run(&spikes, iters, clock).1 - backward_s).max(1e-12);
+    let begins = Timed::beginning(steps, input);
+    let [first, through, second, begin] = [&alone, &before, &behind, &begins].map(|timed| Pass::new(timed, &spikes));
+    let [forward_s, backward_s, before_s, behind_s, begin_s] = fastest(
+        clock,
+        iters,
+        [&|| drop(first.forward(&spikes)), &|| first.backward(), &|| through.backward(), &|| second.backward(), &|| {
+            begin.backward()
+        }],
+    );
+    let input_gradient_s = Some(behind_s - before_s - backward_s + begin_s).filter(|seconds| *seconds > 0.0);
+    let whole_s = forward_s + backward_s + input_gradient_s.unwrap_or(0.0);
     let mut count = Count::new(batch);
     count.add(conv, steps, Counted::Spikes(&spikes));
-    let reference_s = alone.reference(&spikes, iters.min(3), clock);
+    let grad = alone.grad::<Autodiff<Flex>>(batch);
+    let [reference_s] = fastest(clock, iters.min(3), [&|| alone.reference(&spikes, &grad)]);
+    let macs = conv.macs() * (steps * batch) as f64;
     Figures {
         rate: spikes.rate(),
-        firing_rate,
+        firing_rate: first.firing_rate,
         forward_s,
         backward_s,
         input_gradient_s,
-        images_per_s: batch as f64 / (forward_s + backward_s + input_gradient_s),
+        images_per_s: batch as f64 / whole_s,
         forward_gadd_per_s: count.synops.iter().sum::<f64>() / forward_s / GIGA,
-        input_gradient_gmac_per_s: conv.macs() * (steps * batch) as f64 / input_gradient_s / GIGA,
+        input_gradient_gmac_per_s: input_gradient_s.map(|seconds| macs / seconds / GIGA),
         reference_s,
         reference_ratio: reference_s / (forward_s + backward_s),
     }
@@ -146,6 +160,12 @@ impl Timed {
         Self { body, params }
     }
 
+    /// A body whose backward pass ends where it begins: pooling over single positions, which learns nothing.
+    fn beginning(steps: usize, input: ImageShape) -> Self {
+        let nodes = vec![Node::AvgPool(Pool { source: 0, size: 1, input })];
+        Self { body: Body { steps, input, nodes, parameters: 1, statistics: Vec::new() }, params: vec![0.0] }
+    }
+
     fn call(&self) -> BodyCall<'_> {
         BodyCall { body: &self.body, mode: Mode::Train { seed: SEED }, running: &[], measure: true, count: false, mean: true }
     }
@@ -162,30 +182,42 @@ impl Timed {
         Tensor::from_data(TensorData::new(values, [batch, channels, height, width]), &Default::default())
     }
 
-    /// Seconds forward and backward, and the last layer's firing rate.
-    fn run(&self, spikes: &Spikes, iters: u32, clock: Clock<'_>) -> (f64, f64, f64) {
-        let (call, params) = (self.call(), self.params::<Flex>());
-        let grad = self.grad::<Flex>(spikes.batch());
-        let forward = || Flex::body_tracked(&call, params.clone(), BodyInput::Spikes(spikes.clone()));
-        let forward_s = fastest(clock, iters, || drop(forward()));
-        let (_, record, tape) = forward();
-        let backward_s = fastest(clock, iters, || drop(Flex::body_grad(&tape, params.clone(), grad.clone())));
-        (forward_s, backward_s, record.rates.last().copied().unwrap_or(0.0))
+    /// Both directions in plain tensor operations.
+    fn reference(&self, spikes: &Spikes, grad: &Tensor<Autodiff<Flex>, 4>) {
+        let params = self.params::<Autodiff<Flex>>().require_grad();
+        let output = reference::body(&self.call(), params, BodyInput::Spikes(spikes.clone())).emitted;
+        let means = match output {
+            Emitted::Mean(means) => means,
+            spikes => spikes.mean(self.body.steps, &Default::default()),
+        };
+        drop((means * grad.clone()).sum().backward());
+    }
+}
+
+/// A body with what its backward pass needs.
+struct Pass<'a> {
+    timed: &'a Timed,
+    params: Tensor<Flex, 1>,
+    grad: Tensor<Flex, 4>,
+    tape: Arc<Tape>,
+    /// Of the last layer.
+    firing_rate: f64,
+}
+
+impl<'a> Pass<'a> {
+    fn new(timed: &'a Timed, spikes: &Spikes) -> Self {
+        let params = timed.params::<Flex>();
+        let (_, record, tape) = Flex::body_tracked(&timed.call(), params.clone(), BodyInput::Spikes(spikes.clone()));
+        let firing_rate = record.rates.last().copied().unwrap_or(0.0);
+        Self { timed, params, grad: timed.grad(spikes.batch()), tape, firing_rate }
     }
 
-    /// Seconds of both directions in plain tensor operations.
-    fn reference(&self, spikes: &Spikes, iters: u32, clock: Clock<'_>) -> f64 {
-        let call = self.call();
-        let grad = self.grad::<Autodiff<Flex>>(spikes.batch());
-        fastest(clock, iters, || {
-            let params = self.params::<Autodiff<Flex>>().require_grad();
-            let output = reference::body(&call, params, BodyInput::Spikes(spikes.clone())).emitted;
-            let means = match output {
-                Emitted::Mean(means) => means,
-                spikes => spikes.mean(self.body.steps, &Default::default()),
-            };
-            drop((means * grad.clone()).sum().backward());
-        })
+    fn forward(&self, spikes: &Spikes) -> Arc<Tape> {
+        Flex::body_tracked(&self.timed.call(), self.params.clone(), BodyInput::Spikes(spikes.clone())).2
+    }
+
+    fn backward(&self) {
+        drop(Flex::body_grad(&self.tape, self.params.clone(), self.grad.clone()));
     }
 }
 

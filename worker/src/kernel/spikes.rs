@@ -111,12 +111,20 @@ impl Spikes {
 
     /// Calls with the place in `[C, H, W]` of every spike of one sample at one step, position by position.
     pub fn for_each_spike(&self, sample: usize, step: usize, mut call: impl FnMut(usize)) {
-        let (area, words) = (self.shape.area(), self.words_per_position());
-        for (index, &word) in self.sample(sample)[step * area * words..][..area * words].iter().enumerate() {
-            let (position, first) = (index / words, index % words * WORD);
+        let area = self.shape.area();
+        for position in 0..area {
+            self.for_each_channel(sample, step, position, |channel| call(channel * area + position));
+        }
+    }
+
+    /// Calls with every channel that spikes at one position of one sample at one step.
+    pub fn for_each_channel(&self, sample: usize, step: usize, position: usize, mut call: impl FnMut(usize)) {
+        let words = self.words_per_position();
+        let first = (step * self.shape.area() + position) * words;
+        for (index, &word) in self.sample(sample)[first..first + words].iter().enumerate() {
             let mut bits = word;
             while bits != 0 {
-                call((first + bits.trailing_zeros() as usize) * area + position);
+                call(index * WORD + bits.trailing_zeros() as usize);
                 bits &= bits - 1;
             }
         }

@@ -41,8 +41,20 @@ impl FrozenLinear {
         &self.weights[input * self.bias.len()..][..self.bias.len()]
     }
 
-    fn add_row(&self, input: usize, out: &mut [f32]) {
-        out.iter_mut().zip(self.row(input)).for_each(|(out, weight)| *out += weight);
+    /// Outputs for spikes: rows of the inputs that fired, four at a time.
+    fn spikes(&self, fired: &[usize]) -> Vec<f32> {
+        let mut out = self.bias.clone();
+        let (fours, rest) = fired.as_chunks::<4>();
+        for inputs in fours {
+            let [a, b, c, d] = inputs.map(|input| self.row(input));
+            for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                *out += (a + b) + (c + d);
+            }
+        }
+        for &input in rest {
+            out.iter_mut().zip(self.row(input)).for_each(|(out, weight)| *out += weight);
+        }
+        out
     }
 
     /// Outputs for numbers, in the order of the inputs.
@@ -89,11 +101,26 @@ impl Windows {
         out
     }
 
-    /// Features of one sample's average over time.
+    /// Features of one sample's average over time: spikes are counted by window.
     fn of_mean(&self, spikes: &Spikes, sample: usize) -> Vec<f32> {
-        let mut means = vec![0.0; self.channels * self.area];
-        spikes.write_means(sample, &mut means);
-        self.average(means)
+        let Some(windows) = &self.windows else {
+            let mut means = vec![0.0; self.channels * self.area];
+            spikes.write_means(sample, &mut means);
+            return means;
+        };
+        let mut out = vec![0.0; self.channels * windows.len()];
+        for (window, positions) in windows.iter().enumerate() {
+            for step in 0..spikes.steps() {
+                for &position in positions {
+                    spikes.for_each_channel(sample, step, position, |channel| out[channel * windows.len() + window] += 1.0);
+                }
+            }
+        }
+        for channel in out.chunks_mut(windows.len()) {
+            let sites = windows.iter().map(|positions| (positions.len() * spikes.steps()) as f32);
+            channel.iter_mut().zip(sites).for_each(|(count, sites)| *count /= sites);
+        }
+        out
     }
 
     /// Features of one step of a sample.
@@ -128,20 +155,15 @@ impl FrozenHead {
         for step in 0..spikes.steps() {
             let mut fired: Option<Vec<usize>> = None;
             for ((linear, neuron), membranes) in self.hidden.iter().zip(&mut membranes) {
+                if fired.is_none() && self.windows.windows.is_none() {
+                    let mut sites = Vec::new();
+                    spikes.for_each_spike(sample, step, |site| sites.push(site));
+                    fired = Some(sites);
+                }
                 let drive = match fired {
                     Some(fired) => {
                         synops += (fired.len() * linear.bias.len()) as f64;
-                        let mut drive = linear.bias.clone();
-                        fired.iter().for_each(|&input| linear.add_row(input, &mut drive));
-                        drive
-                    }
-                    None if self.windows.windows.is_none() => {
-                        let mut drive = linear.bias.clone();
-                        spikes.for_each_spike(sample, step, |input| {
-                            linear.add_row(input, &mut drive);
-                            synops += drive.len() as f64;
-                        });
-                        drive
+                        linear.spikes(&fired)
                     }
                     None => linear.forward(&self.windows.of_step(spikes, sample, step)),
                 };
