@@ -30,8 +30,8 @@ fn wrong_specs() {
     refused(at, &set("neuron.reset=halve"), 2, &["`neuron.reset`", "subtract"]);
     refused(at, &set("train.replicas=4"), 2, &["train.replicas", "use 1"]);
     refused(at, &["train", "--set", "train.epochs"], 2, &["KEY=VALUE"]);
-    let small = ["spec", "check", "--memory", "10MiB"];
-    refused(at, &small, 2, &["training block 1 takes about", "more than the 10.0 MiB", "train.micro_batch="]);
+    let large = ["spec", "check", "--set", "train.batch=4096", "--memory", "400MiB"];
+    refused(at, &large, 2, &["training block 1 takes about", "more than the 400.0 MiB", "set train.micro_batch="]);
     refused(at, &["train", "--memory", "2MiB"], 2, &["not even train.micro_batch=1 fits"]);
     refused(at, &["spec", "check", "--memory", "much"], 2, &["--memory"]);
     refused(at, &["train", "nowhere.toml"], 2, &["nowhere.toml"]);

@@ -25,9 +25,9 @@ const HEAD_ACTIVATIONS: usize = 4;
 const HEAD_WEIGHTS: usize = 2;
 /// Copies of all parameters as gradients and new values while the optimiser steps.
 const OPTIMIZER_COPIES: usize = 2;
-/// Copies of all gradients that a sum over micro-batches takes.
-const SUM_COPIES: usize = 2;
-/// Scratch of the threads and small things.
+/// Scratch that each thread keeps.
+const THREAD_SCRATCH: usize = 3 << 18;
+/// Small things.
 const FIXED: usize = 3 << 18;
 /// Added to everything, in percent.
 const MARGIN: usize = 5;
@@ -43,6 +43,15 @@ pub struct Estimate {
     pub least: u64,
     /// The spec's micro-batch.
     pub micro_batch: usize,
+}
+
+/// Where training runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    /// Threads that compute.
+    pub threads: usize,
+    /// Bytes that a step may take.
+    pub available: u64,
 }
 
 /// A network that does not fit.
@@ -67,8 +76,9 @@ pub fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// What every block of a network takes; `spec` and network were checked. End to end there is one block.
-pub fn estimate(spec: &RunSpec, network: &Network, image: ImageShape, classes: usize) -> Vec<Estimate> {
+/// What every block of a network takes with `threads` threads; `spec` and network were checked. End to end there is one
+/// block.
+pub fn estimate(spec: &RunSpec, network: &Network, image: ImageShape, classes: usize, threads: usize) -> Vec<Estimate> {
     let joined = if spec.run.end_to_end { network.joined() } else { network.clone() };
     let micro_batch = micro_batch(spec);
     let mut input = image;
@@ -77,14 +87,15 @@ pub fn estimate(spec: &RunSpec, network: &Network, image: ImageShape, classes: u
         let images = index == 0 && spec.encoding.kind == EncodingKind::Direct;
         let work = BlockWork::new(spec, block, joined.head_of(index), input, images, classes);
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        let (bytes, least) = (work.bytes(micro_batch), work.bytes(1));
+        let bytes = |batch: usize| work.bytes(batch) + (threads * THREAD_SCRATCH) as u64;
+        let (bytes, least) = (bytes(micro_batch), bytes(1));
         estimates.push(Estimate { block: number, bytes, least, micro_batch });
         input = work.output();
     }
     estimates
 }
 
-/// Refuses a block that takes more than `available` bytes.
+/// Refuses a block that takes more than the machine has.
 ///
 /// # Errors
 /// For the first one, with a micro-batch that would fit where there is one.
@@ -93,14 +104,15 @@ pub fn admit(
     network: &Network,
     image: ImageShape,
     classes: usize,
-    available: u64,
+    machine: Machine,
 ) -> Result<Vec<Estimate>, TooLarge> {
-    let estimates = estimate(spec, network, image, classes);
+    let Machine { threads, available } = machine;
+    let estimates = estimate(spec, network, image, classes, threads);
     let Some(large) = estimates.iter().find(|estimate| estimate.bytes > available) else { return Ok(estimates) };
     let mut smaller = spec.clone();
     let fits = |micro_batch: usize| {
         smaller.train.micro_batch = micro_batch;
-        estimate(&smaller, network, image, classes).iter().all(|estimate| estimate.bytes <= available)
+        estimate(&smaller, network, image, classes, threads).iter().all(|estimate| estimate.bytes <= available)
     };
     let advice = match largest_that(large.micro_batch.saturating_sub(1), fits) {
         Some(micro_batch) => {
@@ -245,7 +257,7 @@ impl BlockWork {
     fn bytes(&self, batch: usize) -> u64 {
         let parameters = self.parameters + self.head_parameters;
         // Gradients of the micro-batches before are added up.
-        let sums = if batch < self.batch { SUM_COPIES * FLOAT * parameters } else { 0 };
+        let sums = if batch < self.batch { FLOAT * parameters } else { 0 };
         let state = self.copies * FLOAT * parameters + sums;
         let tape: usize = self.values[..self.values.len() - 1].iter().map(|value| batch * value.bytes(self.steps)).sum();
         let body = FLOAT * self.parameters;
@@ -325,6 +337,10 @@ mod tests {
         (spec, network.resolve().expect("a preset"), ImageShape::new(3, 32, 32))
     }
 
+    fn machine(available: u64) -> Machine {
+        Machine { threads: 2, available }
+    }
+
     #[test]
     fn packed_values_by_hand() {
         let shape = ImageShape::new(65, 2, 3);
@@ -335,9 +351,9 @@ mod tests {
     #[test]
     fn blocks_take_less_than_the_whole_and_more_samples_take_more() {
         let (mut spec, network, image) = resnet9(32);
-        let blocks = estimate(&spec, &network, image, 10);
+        let blocks = estimate(&spec, &network, image, 10, 2);
         spec.run.end_to_end = true;
-        let whole = estimate(&spec, &network, image, 10);
+        let whole = estimate(&spec, &network, image, 10, 2);
         assert_eq!((blocks.len(), whole.len()), (3, 1));
         assert!(blocks.iter().all(|block| block.bytes < whole[0].bytes && block.least < block.bytes), "{blocks:?} {whole:?}");
     }
@@ -345,16 +361,16 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_what_would() {
         let (spec, network, image) = resnet9(32);
-        let needed = estimate(&spec, &network, image, 10).iter().map(|estimate| estimate.bytes).max().expect("blocks");
-        assert!(admit(&spec, &network, image, 10, needed).is_ok());
-        let refused = admit(&spec, &network, image, 10, needed - (4 << 20)).expect_err("too large");
+        let needed = estimate(&spec, &network, image, 10, 2).iter().map(|estimate| estimate.bytes).max().expect("blocks");
+        assert!(admit(&spec, &network, image, 10, machine(needed)).is_ok());
+        let refused = admit(&spec, &network, image, 10, machine(needed - (4 << 20))).expect_err("too large");
         let text = refused.to_string();
         assert!(text.contains("4.0 MiB more") && text.contains("train.micro_batch="), "{text}");
         let micro_batch = text.split("micro_batch=").nth(1).and_then(|rest| rest.split(',').next()).expect("a number");
         let mut smaller = spec.clone();
         smaller.train.micro_batch = micro_batch.parse().expect("a number");
-        assert!(admit(&smaller, &network, image, 10, needed - (4 << 20)).is_ok());
-        let hopeless = admit(&spec, &network, image, 10, 1 << 20).expect_err("too large").to_string();
+        assert!(admit(&smaller, &network, image, 10, machine(needed - (4 << 20))).is_ok());
+        let hopeless = admit(&spec, &network, image, 10, machine(1 << 20)).expect_err("too large").to_string();
         assert!(hopeless.contains("not even train.micro_batch=1"), "{hopeless}");
     }
 

@@ -4,7 +4,7 @@ use crate::args::{SpecArgs, SpecCommand, SpecSource};
 use crate::failure::Failure;
 use anyhow::Context;
 use bloctrain_shared::RunSpec;
-use bloctrain_shared::memory::{self, mebibytes};
+use bloctrain_shared::memory::{self, Machine, mebibytes};
 use bloctrain_shared::spec::{Override, check, parse, preset};
 use bloctrain_worker::data::Dataset;
 use bloctrain_worker::stage::prepared;
@@ -18,7 +18,7 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
             let blocks = check::check_on(&spec, dataset.shape).map_err(Failure::usage)?;
             let (network, classes) = (spec.network.resolve().map_err(Failure::usage)?, dataset.classes.len());
             print!("{}", toml::to_string(&spec)?);
-            for (block, estimate) in blocks.iter().zip(memory::estimate(&spec, &network, dataset.shape, classes)) {
+            for (block, estimate) in blocks.iter().zip(memory::estimate(&spec, &network, dataset.shape, classes, threads())) {
                 let (taken, micro_batch) = (mebibytes(estimate.bytes), estimate.micro_batch);
                 eprintln!(
                     "block {}: {} -> {}, training takes about {taken} with micro-batches of {micro_batch}",
@@ -40,8 +40,13 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
 pub(crate) fn admit(spec: &RunSpec, dataset: &Dataset, allowed: Option<ByteSize>) -> Result<(), Failure> {
     let network = spec.network.resolve().map_err(Failure::usage)?;
     let available = allowed.map_or_else(free_memory, |size| size.as_u64());
-    memory::admit(spec, &network, dataset.shape, dataset.classes.len(), available).map_err(Failure::usage)?;
+    let machine = Machine { threads: threads(), available };
+    memory::admit(spec, &network, dataset.shape, dataset.classes.len(), machine).map_err(Failure::usage)?;
     Ok(())
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Bytes that this process may still take: of the machine, or of the container that it is in.

@@ -17,6 +17,9 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const CLASSES: usize = 10;
 
+/// Bytes that the estimate may be too high for each thread.
+const SLACK: u64 = 1 << 20;
+
 /// Bytes of one block's largest step of three, its input among them.
 fn measured(spec: &RunSpec, image: ImageShape, block: u32, entering: ImageShape) -> u64 {
     let config = BlockConfig::new(spec, image, block, CLASSES).expect("resolves");
@@ -65,7 +68,9 @@ fn the_estimate_is_close_and_not_too_low() {
         ("resnet9", 32, 4, 64, 0, true),
     ];
     let mut wrong = Vec::new();
-    for (preset, width, steps, batch, micro_batch, end_to_end) in shapes {
+    // The first shapes on many threads too, each of which keeps some scratch.
+    let runs = shapes.iter().map(|shape| (2, *shape)).chain(shapes[..5].iter().map(|shape| (9, *shape)));
+    for (threads, (preset, width, steps, batch, micro_batch, end_to_end)) in runs {
         let mut spec = RunSpec::default();
         (spec.network.preset, spec.network.width) = (Some(preset.into()), Some(width));
         (spec.encoding.steps, spec.run.end_to_end) = (steps, end_to_end);
@@ -74,20 +79,23 @@ fn the_estimate_is_close_and_not_too_low() {
         let network = spec.network.resolve().expect("a preset");
         let joined = if end_to_end { network.joined() } else { network.clone() };
         let geometry = trace(&joined, image).expect("fits");
-        for (shapes, estimate) in geometry.iter().zip(estimate(&spec, &network, image, CLASSES)) {
-            let measured = measured(&spec, image, estimate.block, shapes.input);
+        for (shapes, estimate) in geometry.iter().zip(estimate(&spec, &network, image, CLASSES, threads)) {
+            // A new pool: its threads have no scratch yet.
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            let measured = pool.install(|| measured(&spec, image, estimate.block, shapes.input));
             let ratio = estimate.bytes as f64 / measured as f64;
             let line = format!(
-                "{preset} width {width} T {steps} batch {batch} micro-batch {micro_batch} end to end {end_to_end} block {}: {:.1} MiB measured, {:.1} estimated, ratio {ratio:.3}",
+                "{threads} threads {preset} width {width} T {steps} batch {batch} micro-batch {micro_batch} end to end {end_to_end} block {}: {:.1} MiB measured, {:.1} estimated, ratio {ratio:.3}",
                 estimate.block,
                 measured as f64 / f64::from(1 << 20),
                 estimate.bytes as f64 / f64::from(1 << 20),
             );
             println!("{line}");
-            if !(1.0..=1.25).contains(&ratio) {
+            // A thread that finds nothing to do takes no scratch, which shows in networks of a few MiB.
+            if estimate.bytes < measured || estimate.bytes > measured + measured / 5 + (threads as u64) * SLACK {
                 wrong.push(line);
             }
         }
     }
-    assert!(wrong.is_empty(), "not within 0 to 25 % above what was measured:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "below what was measured, or more than a fifth and 1 MiB a thread above it:\n{}", wrong.join("\n"));
 }

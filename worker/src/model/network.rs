@@ -18,6 +18,7 @@ use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::{BlockRecords, Records};
 use bloctrain_shared::spec::{DetectorPolicy, RunSpec};
 use bloctrain_store::safetensor::NamedTensors;
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 /// One block's description and parameters.
@@ -35,6 +36,8 @@ pub struct BlockParts {
 
 struct LoadedBlock<B: SpikingBackend> {
     net: BlockNet<B>,
+    /// Parameters of its own layers.
+    flat: Tensor<B, 1>,
     head: FrozenHead,
     classes: LabelMap,
     hard: LabelMap,
@@ -69,8 +72,8 @@ impl<B: SpikingBackend> FullNet<B> {
             let net = load_block(spec, image, number, part.classes.len(), &part.weights, device)?;
             let detector =
                 part.detector.as_ref().map(|tensors| load_detector(&net, spec, number, tensors, device)).transpose()?;
-            let (head, classes, hard) = (net.frozen_head(), part.classes.clone(), part.hard.clone());
-            blocks.push(LoadedBlock { net, head, classes, hard, detector });
+            let (flat, head) = (net.flat(), net.frozen_head());
+            blocks.push(LoadedBlock { net, flat, head, classes: part.classes.clone(), hard: part.hard.clone(), detector });
         }
         Ok(Self { blocks, policy: spec.detector.policy })
     }
@@ -91,7 +94,7 @@ impl<B: SpikingBackend> FullNet<B> {
         let mut records = Records { ids: ids.to_vec(), labels: labels.to_vec(), blocks: Vec::with_capacity(self.blocks.len()) };
         for block in &self.blocks {
             let mut pass = Pass::new(block.net.steps(), batch, Mode::Eval).with_count();
-            let spikes = block.net.body(input, &mut pass).into_spikes(batch);
+            let spikes = block.net.body_on(block.flat.clone(), input, &mut pass).into_spikes(batch);
             records.blocks.push(self.block_records(block, &spikes, pass.take_count()));
             input = BodyInput::Spikes(spikes);
         }
@@ -106,7 +109,7 @@ impl<B: SpikingBackend> FullNet<B> {
         let mut left: Vec<usize> = (0..batch).collect();
         for (index, block) in self.blocks.iter().enumerate() {
             let mut pass = Pass::new(block.net.steps(), left.len(), Mode::Eval);
-            let spikes = block.net.body(input, &mut pass).into_spikes(left.len());
+            let spikes = block.net.body_on(block.flat.clone(), input, &mut pass).into_spikes(left.len());
             let gate = rule.gates.get(index).filter(|_| index + 1 < self.blocks.len());
             let mut rows = Vec::with_capacity(left.len());
             for (row, said) in self.listen(block, &spikes).into_iter().enumerate() {

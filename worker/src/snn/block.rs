@@ -123,14 +123,23 @@ impl<B: SpikingBackend> BlockNet<B> {
         self.body.parameters
     }
 
+    /// Parameters of the block's own layers as one vector, for [`Self::body_on`].
+    pub fn flat(&self) -> Tensor<B, 1> {
+        Tensor::cat(self.store.params[..self.body_tensors].iter().map(|param| param.value.clone()).collect(), 0)
+    }
+
     /// Spikes of the block's own layers.
     pub fn body(&self, input: BodyInput<B>, pass: &mut Pass) -> Emitted<B> {
-        self.emit(input, pass, false)
+        self.body_on(self.flat(), input, pass)
+    }
+
+    /// The same for whoever runs the block often and keeps its [`Self::flat`] parameters.
+    pub fn body_on(&self, params: Tensor<B, 1>, input: BodyInput<B>, pass: &mut Pass) -> Emitted<B> {
+        self.emit(params, input, pass, false)
     }
 
     /// Spikes of the block's own layers; in training only their average over time, where `mean` says so.
-    fn emit(&self, input: BodyInput<B>, pass: &mut Pass, mean: bool) -> Emitted<B> {
-        let tensors = self.store.params[..self.body_tensors].iter().map(|param| param.value.clone()).collect();
+    fn emit(&self, params: Tensor<B, 1>, input: BodyInput<B>, pass: &mut Pass, mean: bool) -> Emitted<B> {
         let values = |id: super::param::BufferId| self.store.buffers[id.0].values.clone();
         let running: Vec<Statistic> = match pass.mode {
             Mode::Eval => {
@@ -147,7 +156,7 @@ impl<B: SpikingBackend> BlockNet<B> {
             count: pass.count.is_some(),
             mean,
         };
-        let output = B::body(&call, Tensor::cat(tensors, 0), input);
+        let output = B::body(&call, params, input);
         pass.absorb(output.record);
         output.emitted
     }
@@ -165,7 +174,7 @@ impl<B: SpikingBackend> BlockNet<B> {
     /// The whole block.
     pub fn forward(&self, input: BodyInput<B>, pass: &mut Pass, per_step: bool) -> BlockOutput<B> {
         let mean = self.head.needs_only_the_mean(per_step) && pass.mode != Mode::Eval;
-        let spikes = self.emit(input, pass, mean);
+        let spikes = self.emit(self.flat(), input, pass, mean);
         let logits = self.classify(&spikes, pass, per_step);
         BlockOutput { spikes, logits }
     }
