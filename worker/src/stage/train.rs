@@ -107,7 +107,10 @@ pub(super) fn run<B: TrainingBackend>(
             Ok::<_, Failure>(Batch { input: batch.input, labels: batch.labels })
         });
         let measure = step % RATE_EVERY == 0 || step + 1 == last;
-        let metrics = trainer.step(micro_batches, positions.len(), rate, step_seed, measure)?;
+        let mut metrics = trainer.step(micro_batches, positions.len(), rate, step_seed, measure)?;
+        if step + 1 == last {
+            trainer.settle(&mut metrics);
+        }
         sums.add(&metrics);
         if !sums.loss.is_finite() {
             let message = format!(
