@@ -7,7 +7,7 @@ use crate::kernel::plan::{Branch, Leak, Node, Norm, Pool, Spiking};
 use crate::kernel::{lift, lower};
 use burn::tensor::module::conv_transpose2d;
 use burn::tensor::ops::ConvTransposeOptions;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -52,11 +52,10 @@ impl<R: CubeRuntime, B: Cube<R>> Back<'_, R, B> {
             Node::Spiking(spiking) => self.spiking(index, spiking, grad),
             Node::AvgPool(pool) if self.learns[pool.source] => {
                 let (shape, frames) = (pool.input, grad.x.dims()[0]);
-                let before = Tensor::empty([frames, shape.channels, shape.height, shape.width], &grad.x.device());
+                let before = Shape::from([frames, shape.channels, shape.height, shape.width]);
+                let before = B::float_empty(before, &grad.x.device(), grad.x.dtype().into());
                 let size = [pool.size; 2];
-                let grad = grad.map(|grad| {
-                    lift(B::avg_pool2d_backward(lower::<B, 4>(before), lower(grad), size, size, [0; 2], false, false))
-                });
+                let grad = grad.map(|grad| lift(B::avg_pool2d_backward(before, lower(grad), size, size, [0; 2], false, false)));
                 self.add(pool.source, grad);
             }
             Node::MaxPool(pool) if self.learns[pool.source] => self.unpool_max(*pool, grad),
@@ -217,5 +216,6 @@ fn input_grad<R: CubeRuntime, B: Cube<R>>(
 /// The sum of two maps, added in the order in which they lie in memory.
 fn add<B: burn::tensor::backend::Backend>(a: Tensor<B, 4>, b: Tensor<B, 4>) -> Tensor<B, 4> {
     let last = [0, 2, 3, 1];
+    let b = b.cast(a.dtype());
     (a.permute(last) + b.permute(last)).permute([0, 3, 1, 2])
 }
