@@ -1,7 +1,7 @@
 //! Networks: gradients against a hand-written unrolled reference, counts and losses worked out by hand.
 
 use bloctrain_shared::spec::network::Network;
-use bloctrain_shared::spec::{BlockSpec, HeadSpec, LayerSpec, Loss, NeuronSpec, Norm, RunSpec, TrainSpec};
+use bloctrain_shared::spec::{BlockSpec, HeadSpec, LayerSpec, Loss, NeuronSpec, Norm, Precision, RunSpec, TrainSpec};
 use bloctrain_shared::{ImageShape, seed};
 use bloctrain_worker::kernel::spikes::Spikes;
 use bloctrain_worker::kernel::{BodyInput, Mode};
@@ -17,7 +17,7 @@ use rand::RngExt;
 fn config(layers: Vec<LayerSpec>, image: ImageShape, norm: Norm, steps: usize, classes: usize) -> BlockConfig {
     let head = HeadSpec { pool: 0, hidden: vec![] };
     let network = Network { blocks: vec![BlockSpec { layers }], norm, classifier: head.clone(), head };
-    BlockConfig { network, neuron: NeuronSpec::default(), steps, image, index: 0, classes, seed: 3 }
+    BlockConfig { network, neuron: NeuronSpec::default(), steps, image, index: 0, classes, seed: 3, precision: Precision::Auto }
 }
 
 fn random(count: usize, label: &str) -> Vec<f32> {

@@ -15,7 +15,8 @@ pub use network::{BlockSpec, HeadSpec, LayerSpec, NetworkSpec, Norm};
 pub use neuron::{EncodingKind, EncodingSpec, NeuronModel, NeuronSpec, Reset, Surrogate};
 pub use parse::{Override, parse};
 pub use train::{
-    Combine, DetectorPolicy, DetectorSpec, ExitSpec, HardClassPolicy, HardClassSpec, Loss, OptimizerKind, Schedule, TrainSpec,
+    Combine, DetectorPolicy, DetectorSpec, ExitSpec, HardClassPolicy, HardClassSpec, Loss, OptimizerKind, Precision, Schedule,
+    TrainSpec,
 };
 
 use serde::{Deserialize, Serialize};

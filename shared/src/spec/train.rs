@@ -12,6 +12,8 @@ pub struct TrainSpec {
     pub batch: usize,
     /// Samples per forward and backward pass; gradients accumulate up to `batch`. 0 means `batch`.
     pub micro_batch: usize,
+    /// Numbers in which convolutions are computed.
+    pub precision: Precision,
     /// The optimiser.
     pub optimizer: OptimizerKind,
     /// Peak learning rate, > 0.
@@ -44,6 +46,7 @@ impl Default for TrainSpec {
             epochs: 15,
             batch: 64,
             micro_batch: 0,
+            precision: Precision::Auto,
             optimizer: OptimizerKind::Adamw,
             learning_rate: 4e-3,
             schedule: Schedule::Cosine,
@@ -58,6 +61,16 @@ impl Default for TrainSpec {
             round_steps: 0,
         }
     }
+}
+
+/// Numbers in which convolutions are computed; everything else is f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// bf16 with sums in f32 on CUDA devices whose matrix units have it, else f32.
+    Auto,
+    /// f32.
+    F32,
 }
 
 /// An optimiser.

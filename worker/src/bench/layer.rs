@@ -8,7 +8,7 @@
 use super::{Clock, GIGA, SEED, fastest};
 use crate::kernel::count::{Count, Counted};
 use crate::kernel::cpu::Tape;
-use crate::kernel::plan::{Body, Branch, Conv, Leak, Node, Norm, Pool, Spiking};
+use crate::kernel::plan::{Body, Branch, Conv, Leak, Node, Norm, Pool, Precision, Spiking};
 use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyCall, BodyInput, Emitted, Mode, NeuronRule, SpikingBackend, reference};
 use bloctrain_shared::spec::NeuronSpec;
@@ -137,7 +137,7 @@ struct Timed {
 impl Timed {
     fn new(layers: Vec<Layer>, steps: usize, input: ImageShape) -> Self {
         let rule = NeuronRule::new(&NeuronSpec::default());
-        let mut body = Body { steps, input, nodes: Vec::new(), parameters: 0, statistics: Vec::new() };
+        let mut body = Body { steps, input, nodes: Vec::new(), parameters: 0, statistics: Vec::new(), precision: Precision::F32 };
         let mut params = Vec::new();
         for (source, layer) in layers.into_iter().enumerate() {
             let (weight, outputs) = (params.len(), layer.conv.outputs);
@@ -163,7 +163,10 @@ impl Timed {
     /// A body whose backward pass ends where it begins: pooling over single positions, which learns nothing.
     fn beginning(steps: usize, input: ImageShape) -> Self {
         let nodes = vec![Node::AvgPool(Pool { source: 0, size: 1, input })];
-        Self { body: Body { steps, input, nodes, parameters: 1, statistics: Vec::new() }, params: vec![0.0] }
+        Self {
+            body: Body { steps, input, nodes, parameters: 1, statistics: Vec::new(), precision: Precision::F32 },
+            params: vec![0.0],
+        }
     }
 
     fn call(&self) -> BodyCall<'_> {

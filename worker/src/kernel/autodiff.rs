@@ -1,6 +1,7 @@
 //! The operations under burn's autodiff: forward by the inner backend, backward by its own gradients.
 
-use super::{BodyCall, BodyInput, BodyOutput, Emitted, NeuronRule, SpikingBackend, cpu, lift, lower, reference};
+use super::spikes::Spikes;
+use super::{BodyCall, BodyInput, BodyOutput, Emitted, NeuronRule, SpikingBackend, lift, lower, reference};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 struct BodyOp;
 
 impl<B: SpikingBackend> Backward<B, 1> for BodyOp {
-    type State = (Arc<cpu::Tape>, FloatTensor<B>);
+    type State = (Arc<B::Tape>, FloatTensor<B>);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let (tape, params) = ops.state;
@@ -67,6 +68,10 @@ impl<B: SpikingBackend> Backward<B, 2> for LinearOp {
 }
 
 impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C> {
+    type Tape = B::Tape;
+
+    const QUEUES: bool = B::QUEUES;
+
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
         if !B::FUSED {
             return reference::body(call, params, input);
@@ -83,6 +88,18 @@ impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C>
         };
         let emitted = if call.mean { Emitted::Mean(lift(spikes)) } else { Emitted::Tensor(lift(spikes)) };
         BodyOutput { emitted, record }
+    }
+
+    fn spikes_to_host(x: Tensor<Self, 4>, batch: usize) -> Spikes {
+        B::spikes_to_host(x.inner(), batch)
+    }
+
+    fn spikes_from_host(spikes: &Spikes, device: &Self::Device) -> Tensor<Self, 4> {
+        Tensor::from_inner(B::spikes_from_host(spikes, device))
+    }
+
+    fn memory_in_use(device: &Self::Device) -> Option<usize> {
+        B::memory_in_use(device)
     }
 
     fn neuron(x: FloatTensor<Self>, leak: FloatTensor<Self>, rule: NeuronRule) -> FloatTensor<Self> {

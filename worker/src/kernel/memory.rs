@@ -1,4 +1,5 @@
-//! Live heap memory, measured: the number behind `peak_memory_bytes` on the CPU backend.
+//! Live memory, measured: the number behind `peak_memory_bytes`. On the CPU backend it is the heap's; GPU backends report what
+//! their allocator has in use.
 //!
 //! Install [`CountingAllocator`] as the global allocator of a program; then [`live`] and [`peak`] count every heap
 //! allocation of the process, tensors included. Without it both stay 0.
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+static DEVICE_PEAK: AtomicUsize = AtomicUsize::new(0);
 
 /// The system allocator, with a count of live bytes and of their peak.
 #[derive(Debug, Clone, Copy, Default)]
@@ -83,7 +85,18 @@ pub fn peak() -> usize {
     PEAK.load(Ordering::Relaxed)
 }
 
-/// Starts a new measurement of the peak.
+/// Most bytes of a GPU's memory that were seen in use since the last [`reset_peak`].
+pub fn device_peak() -> usize {
+    DEVICE_PEAK.load(Ordering::Relaxed)
+}
+
+/// Takes note of the GPU memory in use. A process computes on one GPU, so there is one count.
+pub fn saw_device(bytes: usize) {
+    DEVICE_PEAK.fetch_max(bytes, Ordering::Relaxed);
+}
+
+/// Starts a new measurement of the peaks.
 pub fn reset_peak() {
     PEAK.store(live(), Ordering::Relaxed);
+    DEVICE_PEAK.store(0, Ordering::Relaxed);
 }

@@ -1,13 +1,17 @@
 //! What computes the layers of a block, one implementation per backend.
 //!
 //! The layers of a block are a [`plan::Body`]. [`SpikingBackend::body`] runs one over all T steps of a batch, and is one
-//! operation for burn's autodiff ([`autodiff`]). [`mod@reference`] has it in plain tensor operations, which is what GPU
-//! backends use and what the others are measured by; [`cpu`] has its own for the Flex backend: sparse, bit-packed, without
-//! f32 between layers. Nothing above this folder knows which one runs. Results do not depend on the number of threads.
+//! operation for burn's autodiff ([`autodiff`]). [`mod@reference`] has it in plain tensor operations, by which the others
+//! are measured; [`cpu`] has its own for the Flex backend: sparse, bit-packed, without f32 between layers; `gpu` has its own
+//! for CubeCL's (features `cuda` and `wgpu`). Nothing above this folder knows which one runs. Results do not depend on the
+//! number of threads.
 
 pub mod autodiff;
 pub mod count;
 pub mod cpu;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub mod gpu;
+pub mod later;
 pub mod memory;
 pub mod plan;
 pub mod reference;
@@ -19,6 +23,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 use count::Count;
+use later::Later;
 use plan::Body;
 use rand::RngExt;
 use spikes::Spikes;
@@ -86,6 +91,8 @@ impl<B: Backend> BodyInput<B> {
 pub struct BodyRecord {
     /// Batch statistics of every norm, in [`Mode::Train`].
     pub statistics: Vec<Statistic>,
+    /// The same where the device may still be working on them: means and variances of all norms, one after another.
+    pub queued: Option<Later>,
     /// Firing rates of the spiking layers, where they were wanted.
     pub rates: Vec<f64>,
     /// Operations, where they were wanted.
@@ -103,7 +110,7 @@ pub enum Emitted<B: Backend> {
     Mean(Tensor<B, 4>),
 }
 
-impl<B: Backend> Emitted<B> {
+impl<B: SpikingBackend> Emitted<B> {
     /// As a tensor `[T * B, C, H, W]`.
     ///
     /// # Panics
@@ -111,7 +118,7 @@ impl<B: Backend> Emitted<B> {
     pub fn tensor(&self, device: &B::Device) -> Tensor<B, 4> {
         match self {
             Self::Tensor(tensor) => tensor.clone(),
-            Self::Spikes(spikes) => spikes_tensor(spikes, device),
+            Self::Spikes(spikes) => B::spikes_from_host(spikes, device),
             Self::Mean(_) => unreachable!("the average over time was asked for"),
         }
     }
@@ -135,10 +142,7 @@ impl<B: Backend> Emitted<B> {
     pub fn into_spikes(self, batch: usize) -> Spikes {
         match self {
             Self::Mean(_) => unreachable!("the average over time was asked for"),
-            Self::Tensor(tensor) => {
-                let [frames, channels, height, width] = tensor.dims();
-                Spikes::from_values(&to_host(tensor), batch, frames / batch.max(1), ImageShape::new(channels, height, width))
-            }
+            Self::Tensor(tensor) => B::spikes_to_host(tensor, batch),
             Self::Spikes(spikes) => spikes,
         }
     }
@@ -240,8 +244,14 @@ pub struct Stepped<B: Backend> {
 
 /// A backend that runs bodies. Every method has a default in plain tensor operations.
 pub trait SpikingBackend: Backend {
+    /// What its own operation for bodies keeps between forward and backward.
+    type Tape: std::fmt::Debug + Send + Sync + 'static;
+
     /// Whether bodies have their own operation with its own backward pass.
     const FUSED: bool = false;
+
+    /// Whether work is queued for a device, so that reading a value waits for all work before it.
+    const QUEUES: bool = false;
 
     /// Runs a body on flat parameters `[parameters]`.
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
@@ -254,12 +264,12 @@ pub trait SpikingBackend: Backend {
         _call: &BodyCall<'_>,
         _params: Tensor<Self, 1>,
         _input: BodyInput<Self>,
-    ) -> (Tensor<Self, 4>, BodyRecord, Arc<cpu::Tape>) {
+    ) -> (Tensor<Self, 4>, BodyRecord, Arc<Self::Tape>) {
         unreachable!("this backend has no operation of its own for bodies")
     }
 
     /// Gradients of the parameters from that of the spikes; only where [`FUSED`](Self::FUSED).
-    fn body_grad(_tape: &cpu::Tape, _params: Tensor<Self, 1>, _grad: Tensor<Self, 4>) -> Tensor<Self, 1> {
+    fn body_grad(_tape: &Self::Tape, _params: Tensor<Self, 1>, _grad: Tensor<Self, 4>) -> Tensor<Self, 1> {
         unreachable!("this backend has no operation of its own for bodies")
     }
 
@@ -278,6 +288,22 @@ pub trait SpikingBackend: Backend {
         to_host((x.clone() * x).sum()).first().copied().map_or(0.0, f64::from)
     }
 
+    /// Values `[T * B, C, H, W]` as bits on the host; anything but 0 is a spike.
+    fn spikes_to_host(x: Tensor<Self, 4>, batch: usize) -> Spikes {
+        let [frames, channels, height, width] = x.dims();
+        Spikes::from_values(&to_host(x), batch, frames / batch.max(1), ImageShape::new(channels, height, width))
+    }
+
+    /// Bits on the host as values `[T * B, C, H, W]`.
+    fn spikes_from_host(spikes: &Spikes, device: &Self::Device) -> Tensor<Self, 4> {
+        spikes_tensor(spikes, device)
+    }
+
+    /// Bytes of the device's memory that are in use, where it has its own.
+    fn memory_in_use(_device: &Self::Device) -> Option<usize> {
+        None
+    }
+
     /// Spikes `[T, M]` of neurons driven by `x [T, M]`, with membranes that start at 0 and the factor `leak [1]`.
     fn neuron(x: FloatTensor<Self>, leak: FloatTensor<Self>, rule: NeuronRule) -> FloatTensor<Self> {
         reference::neuron::<Self>(x, leak, rule)
@@ -293,12 +319,6 @@ pub trait SpikingBackend: Backend {
         reference::neuron_grad::<Self>(x, leak, grad, rule)
     }
 }
-
-#[cfg(feature = "cuda")]
-impl SpikingBackend for burn::backend::Cuda {}
-
-#[cfg(feature = "wgpu")]
-impl SpikingBackend for burn::backend::Wgpu {}
 
 fn lift<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))

@@ -23,6 +23,20 @@ pub struct Body {
     pub parameters: usize,
     /// Channels of each norm with running statistics.
     pub statistics: Vec<usize>,
+    /// Numbers in which a GPU computes convolutions.
+    pub precision: Precision,
+}
+
+/// Numbers in which a GPU computes convolutions: their inputs, weights and outputs. Sums, norms and membranes are f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// bf16 on CUDA devices whose matrix units have it, else f32.
+    #[default]
+    Auto,
+    /// f32.
+    F32,
+    /// f16, whose range is too small for gradients in general: for tests of the path in half precision.
+    F16,
 }
 
 impl Body {

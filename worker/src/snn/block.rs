@@ -5,12 +5,13 @@ use super::head::Head;
 use super::layer::{Builder, Running};
 use super::param::Store;
 use super::pass::Pass;
-use crate::kernel::plan::Body;
+use crate::kernel::later::Later;
+use crate::kernel::plan::{self, Body};
 use crate::kernel::{BodyCall, BodyInput, Emitted, Mode, SpikingBackend, Statistic};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::geometry::{ShapeError, trace};
 use bloctrain_shared::spec::network::Network;
-use bloctrain_shared::spec::{NeuronSpec, RunSpec};
+use bloctrain_shared::spec::{NeuronSpec, Precision, RunSpec};
 use bloctrain_shared::spike::SpikeDims;
 use burn::tensor::Tensor;
 
@@ -43,6 +44,8 @@ pub struct BlockConfig {
     pub classes: usize,
     /// Seed of the initial values.
     pub seed: u64,
+    /// Numbers in which convolutions are computed.
+    pub precision: Precision,
 }
 
 impl BlockConfig {
@@ -66,6 +69,7 @@ impl BlockConfig {
             index: (number as usize).saturating_sub(1),
             classes,
             seed: spec.run.seed,
+            precision: spec.train.precision,
         })
     }
 }
@@ -80,6 +84,8 @@ pub struct BlockNet<B: SpikingBackend> {
     /// Number of tensors that belong to the body; they come first.
     body_tensors: usize,
     head: Head,
+    /// Batch statistics that the device may still be working on, oldest first.
+    queued: Vec<Later>,
 }
 
 impl<B: SpikingBackend> BlockNet<B> {
@@ -96,10 +102,14 @@ impl<B: SpikingBackend> BlockNet<B> {
         let mut store = Store::new(device, config.seed, config.index as u64);
         let mut builder = Builder::new(&mut store, geometry.input, config.steps, config.network.norm, &config.neuron);
         block.layers.iter().enumerate().for_each(|(index, layer)| builder.layer(index, layer));
-        let (body, running) = builder.finish();
+        let (mut body, running) = builder.finish();
+        body.precision = match config.precision {
+            Precision::Auto => plan::Precision::Auto,
+            Precision::F32 => plan::Precision::F32,
+        };
         let body_tensors = store.params.len();
         let head = Head::new(&mut store, config.network.head_of(config.index), geometry.output, config.classes, &config.neuron);
-        Ok(Self { store, body, running, body_tensors, head })
+        Ok(Self { store, body, running, body_tensors, head, queued: Vec::new() })
     }
 
     /// Time steps T.
@@ -179,12 +189,34 @@ impl<B: SpikingBackend> BlockNet<B> {
         BlockOutput { spikes, logits }
     }
 
-    /// Moves the running statistics towards a pass's batch statistics.
+    /// Moves the running statistics towards a pass's batch statistics; those that a device may still be working on wait
+    /// for [`settle`](Self::settle).
     pub fn update_statistics(&mut self, pass: &Pass) {
+        self.blend(&pass.statistics);
+        self.queued.extend(pass.queued.clone());
+    }
+
+    /// Takes in all batch statistics that waited.
+    pub fn settle(&mut self) {
+        for later in std::mem::take(&mut self.queued) {
+            let values = later.read();
+            let mut next = values.as_slice();
+            let mut take = |count: usize| {
+                let (own, rest) = next.split_at(count);
+                next = rest;
+                own.to_vec()
+            };
+            let one = |&channels: &usize| Statistic { mean: take(channels), variance: take(channels) };
+            let statistics: Vec<Statistic> = self.body.statistics.iter().map(one).collect();
+            self.blend(&statistics);
+        }
+    }
+
+    fn blend(&mut self, statistics: &[Statistic]) {
         let blend = |running: &mut Vec<f32>, new: &[f32]| {
             running.iter_mut().zip(new).for_each(|(running, new)| *running += MOMENTUM * (new - *running));
         };
-        for (at, new) in self.running.iter().zip(&pass.statistics) {
+        for (at, new) in self.running.iter().zip(statistics) {
             blend(&mut self.store.buffers[at.mean.0].values, &new.mean);
             blend(&mut self.store.buffers[at.variance.0].values, &new.variance);
         }

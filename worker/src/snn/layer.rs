@@ -3,7 +3,7 @@
 use super::frozen::{FrozenLinear, FrozenNeuron};
 use super::param::{BufferId, ParamId, Store, to_host};
 use super::pass::Pass;
-use crate::kernel::plan::{Body, Branch, Conv, Leak, Node, Norm as PlanNorm, Pool, Spiking};
+use crate::kernel::plan::{Body, Branch, Conv, Leak, Node, Norm as PlanNorm, Pool, Precision, Spiking};
 use crate::kernel::{self, NeuronRule, SpikingBackend};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::spec::{LayerSpec, NeuronModel, NeuronSpec, Norm};
@@ -32,7 +32,7 @@ pub struct Builder<'a, B: SpikingBackend> {
 impl<'a, B: SpikingBackend> Builder<'a, B> {
     /// A body without layers.
     pub fn new(store: &'a mut Store<B>, input: ImageShape, steps: usize, norm: Norm, neuron: &'a NeuronSpec) -> Self {
-        let body = Body { steps, input, nodes: Vec::new(), parameters: 0, statistics: Vec::new() };
+        let body = Body { steps, input, nodes: Vec::new(), parameters: 0, statistics: Vec::new(), precision: Precision::Auto };
         Self { store, norm, neuron, body, running: Vec::new() }
     }
 

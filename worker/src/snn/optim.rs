@@ -116,16 +116,23 @@ pub fn gradients<B: AutodiffBackend>(params: &[Param<B>], grads: &B::Gradients) 
     params.iter().map(|param| param.value.grad(grads).unwrap_or_else(|| zero(param))).collect()
 }
 
-/// Scales gradients down to a global norm of at most `limit`; a limit of 0 leaves them. Returns the norm before.
-pub fn clip<B: SpikingBackend>(grads: Vec<Tensor<B, 1>>, limit: f64) -> (Vec<Tensor<B, 1>>, f64) {
-    if limit <= 0.0 {
-        return (grads, 0.0);
+/// Scales gradients down to a global norm of at most `limit`; a limit of 0 leaves them, and so does a norm that is not finite.
+pub fn clip<B: SpikingBackend>(grads: Vec<Tensor<B, 1>>, limit: f64) -> Vec<Tensor<B, 1>> {
+    if limit <= 0.0 || grads.is_empty() {
+        return grads;
+    }
+    if B::QUEUES {
+        let squares = grads.iter().map(|grad| (grad.clone() * grad.clone()).sum()).collect();
+        let norm = Tensor::cat(squares, 0).sum().sqrt();
+        let above = norm.clone().is_finite().bool_and(norm.clone().greater_elem(limit));
+        let factor = norm.recip().mul_scalar(limit).mask_fill(above.bool_not(), 1.0);
+        return grads.into_iter().map(|grad| grad * factor.clone()).collect();
     }
     let norm = grads.iter().map(|grad| B::sum_of_squares(grad.clone())).sum::<f64>().sqrt();
     if norm <= limit || !norm.is_finite() {
-        return (grads, norm);
+        return grads;
     }
-    (grads.into_iter().map(|grad| grad.mul_scalar(limit / norm)).collect(), norm)
+    grads.into_iter().map(|grad| grad.mul_scalar(limit / norm)).collect()
 }
 
 /// Applies one optimiser step to tracked parameters.

@@ -2,6 +2,7 @@
 
 use super::param::to_host;
 use crate::kernel::count::Count;
+use crate::kernel::later::Later;
 use crate::kernel::{BodyRecord, Mode, Statistic};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -17,6 +18,8 @@ pub struct Pass {
     pub mode: Mode,
     /// Batch statistics for the running ones.
     pub statistics: Vec<Statistic>,
+    /// The same where the device may still be working on them; see [`BodyRecord::queued`].
+    pub queued: Option<Later>,
     /// Firing rates of the spiking layers, where asked for.
     pub rates: Option<Vec<f64>>,
     /// Operations, where asked for.
@@ -26,7 +29,7 @@ pub struct Pass {
 impl Pass {
     /// A pass over `batch` samples.
     pub fn new(steps: usize, batch: usize, mode: Mode) -> Self {
-        Self { steps, batch, mode, statistics: Vec::new(), rates: None, count: None }
+        Self { steps, batch, mode, statistics: Vec::new(), queued: None, rates: None, count: None }
     }
 
     /// Also measures firing rates.
@@ -58,6 +61,7 @@ impl Pass {
     /// Takes in what a body left behind.
     pub(crate) fn absorb(&mut self, record: BodyRecord) {
         self.statistics.extend(record.statistics);
+        self.queued = record.queued.or(self.queued.take());
         if let Some(rates) = &mut self.rates {
             rates.extend(record.rates);
         }

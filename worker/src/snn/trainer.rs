@@ -3,8 +3,8 @@
 use super::block::{BlockConfig, BlockNet};
 use super::loss::loss;
 use super::optim::{self, Optimizer};
-use super::param::to_host;
 use super::pass::Pass;
+use crate::kernel::later::Later;
 use crate::kernel::{BodyInput, Mode, SpikingBackend, memory};
 use bloctrain_shared::geometry::ShapeError;
 use bloctrain_shared::spec::{Loss, TrainSpec};
@@ -25,7 +25,7 @@ pub struct Batch<B: SpikingBackend> {
     pub labels: Vec<usize>,
 }
 
-/// What one optimiser step saw.
+/// What optimiser steps saw: one step, or where figures arrive later ([`SpikingBackend::QUEUES`]) those that have arrived.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct StepMetrics {
     /// Sum of the samples' losses.
@@ -36,7 +36,7 @@ pub struct StepMetrics {
     pub samples: u64,
     /// Mean firing rate, where it was measured.
     pub firing_rate: Option<f64>,
-    /// Most live heap memory of the step beyond what was there when it began, in bytes.
+    /// Most live memory of the step beyond what was there when it began, in bytes.
     pub working_bytes: usize,
 }
 
@@ -50,6 +50,18 @@ pub struct Trainer<B: TrainingBackend> {
     spec: TrainSpec,
     /// Bytes of parameters and optimiser state.
     state_bytes: usize,
+    /// Micro-batches whose figures were not read yet.
+    queued: Vec<Queued>,
+}
+
+/// Steps whose figures may wait on a device before they are read.
+const WAITING: usize = 32;
+
+/// Loss and mean logits `[1 + B classes]` of a micro-batch.
+#[derive(Debug)]
+struct Queued {
+    values: Later,
+    labels: Vec<usize>,
 }
 
 impl<B: TrainingBackend> Trainer<B> {
@@ -64,7 +76,7 @@ impl<B: TrainingBackend> Trainer<B> {
         let optimizer = Optimizer::new(spec, &lengths, device);
         let copies = if spec.optimizer == bloctrain_shared::spec::OptimizerKind::Adamw { 3 } else { 2 };
         let state_bytes = copies * size_of::<f32>() * net.store.parameters();
-        Ok(Self { net, optimizer, spec: spec.clone(), state_bytes })
+        Ok(Self { net, optimizer, spec: spec.clone(), state_bytes, queued: Vec::new() })
     }
 
     /// Bytes of parameters and optimiser state, which live through every step.
@@ -86,7 +98,9 @@ impl<B: TrainingBackend> Trainer<B> {
         seed: u64,
         measure: bool,
     ) -> Result<StepMetrics, E> {
-        let before = memory::live();
+        let device = self.net.store.device().clone();
+        let before = if measure { B::memory_in_use(&device) } else { None };
+        let heap_before = memory::live();
         memory::reset_peak();
         let mut metrics = StepMetrics::default();
         let mut sum: Option<Vec<Tensor<B::InnerBackend, 1>>> = None;
@@ -98,11 +112,30 @@ impl<B: TrainingBackend> Trainer<B> {
             });
         }
         if let Some(grads) = sum {
-            let (grads, _) = optim::clip(grads, self.spec.gradient_clip);
+            let grads = optim::clip(grads, self.spec.gradient_clip);
             optim::apply(&mut self.net.store.params, &mut self.optimizer, grads, rate);
         }
-        metrics.working_bytes = memory::peak().saturating_sub(before);
+        metrics.working_bytes = match before {
+            Some(before) => memory::device_peak().saturating_sub(before),
+            None if B::QUEUES => 0,
+            None => memory::peak().saturating_sub(heap_before),
+        };
+        if !B::QUEUES || self.queued.len() >= WAITING {
+            self.settle(&mut metrics);
+        }
         Ok(metrics)
+    }
+
+    /// Reads the figures and statistics that waited on the device, and adds the figures to `metrics`.
+    pub fn settle(&mut self, metrics: &mut StepMetrics) {
+        self.net.settle();
+        for Queued { values, labels } in std::mem::take(&mut self.queued) {
+            let values = values.read();
+            let (loss, logits) = values.split_first().map_or((f32::NAN, &[][..]), |(loss, logits)| (*loss, logits));
+            metrics.loss_sum += f64::from(loss) * labels.len() as f64;
+            metrics.right += right_answers(logits, &labels);
+            metrics.samples += labels.len() as u64;
+        }
     }
 
     fn backward(
@@ -117,12 +150,12 @@ impl<B: TrainingBackend> Trainer<B> {
         let mut pass = Pass::new(self.net.steps(), count, Mode::Train { seed }).with_rates(measure);
         let logits = self.net.forward(batch.input, &mut pass, self.spec.loss == Loss::Tet).logits;
         self.net.update_statistics(&pass);
-        metrics.right += right_answers(logits.clone().detach(), &batch.labels);
-        metrics.samples += count as u64;
         metrics.firing_rate = pass.firing_rate().or(metrics.firing_rate);
+        let [_, _, classes] = logits.dims();
+        let mean = logits.clone().inner().mean_dim(0).reshape([count * classes]);
         let loss = loss(self.spec.loss, logits, &batch.labels, self.spec.label_smoothing);
-        let value = to_host(loss.clone().detach()).first().copied().map_or(0.0, f64::from);
-        metrics.loss_sum += value * count as f64;
+        let values = Tensor::cat(vec![loss.clone().inner(), mean], 0);
+        self.queued.push(Queued { values: Later::new(values), labels: batch.labels });
         let share = count as f64 / samples as f64;
         let scaled = if count == samples { loss } else { loss.mul_scalar(share) };
         let grads = scaled.backward();
@@ -130,10 +163,9 @@ impl<B: TrainingBackend> Trainer<B> {
     }
 }
 
-/// Samples whose largest mean logit is their label; logits `[R, B, classes]`.
-pub fn right_answers<B: SpikingBackend>(logits: Tensor<B, 3>, labels: &[usize]) -> u64 {
-    let [_, batch, classes] = logits.dims();
-    let mean = to_host(logits.mean_dim(0).reshape([batch, classes]));
-    let answers = mean.chunks(classes.max(1)).map(|row| usize::from(bloctrain_shared::exit::top(row).0));
+/// Samples whose largest mean logit is their label; logits `[B, classes]`.
+fn right_answers(logits: &[f32], labels: &[usize]) -> u64 {
+    let classes = logits.len() / labels.len().max(1);
+    let answers = logits.chunks(classes.max(1)).map(|row| usize::from(bloctrain_shared::exit::top(row).0));
     answers.zip(labels).map(|(answer, &label)| u64::from(answer == label)).sum()
 }

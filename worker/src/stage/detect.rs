@@ -103,7 +103,7 @@ fn train<B: TrainingBackend>(
             let loss = loss(&net, features, rows, weights, &device);
             let value = to_host(loss.clone().detach()).first().copied().unwrap_or_default();
             let grads = optim::gradients(&net.store.params, &loss.backward());
-            let (grads, _) = optim::clip(grads, 5.0);
+            let grads = optim::clip(grads, 5.0);
             optim::apply(&mut net.store.params, &mut optimizer, grads, learning_rate(&spec, step, steps));
             let total = u64::from(epochs) * steps;
             control.set(Progress { done: step + 1, total, epoch, epochs, loss: value.into(), ..Progress::default() });

@@ -121,8 +121,13 @@ pub(super) fn run<B: TrainingBackend>(
             let step_seed = seed::rng(spec.run.seed, "step", &[context.block.into(), step]).next_u64();
             let rate = learning_rate(&spec.train, step, per_epoch);
             let measure = step % RATE_EVERY == 0 || step + 1 == last;
-            let metrics = trainer.step(input.by_ref().take(size.div_ceil(micro)), size, rate, step_seed, measure)?;
-            if metrics.samples != size as u64 {
+            let (parts, mut taken) = (size.div_ceil(micro), 0);
+            let batches = input.by_ref().take(parts).inspect(|_| taken += 1);
+            let mut metrics = trainer.step(batches, size, rate, step_seed, measure)?;
+            if step + 1 == last {
+                trainer.settle(&mut metrics);
+            }
+            if taken != parts {
                 return Err(fatal("the input of training ended early").into());
             }
             sums.add(&metrics, input.waited());

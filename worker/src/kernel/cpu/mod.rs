@@ -44,6 +44,8 @@ fn run(call: &BodyCall<'_>, params: Tensor<Flex, 1>, input: BodyInput<Flex>, kee
 }
 
 impl SpikingBackend for Flex {
+    type Tape = Tape;
+
     const FUSED: bool = true;
 
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {

@@ -11,12 +11,9 @@ pub use optimize::optimize;
 
 use super::count::{Count, Counted};
 use super::plan::{Body, Branch, EPSILON, Leak, Node, Norm, Spiking};
-use super::spikes::Spikes;
 use super::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Mode, SpikingBackend, Statistic, dropout_mask, mean_over_time,
-    spikes_tensor, to_host,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Mode, SpikingBackend, Statistic, dropout_mask, mean_over_time, to_host,
 };
-use bloctrain_shared::ImageShape;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::ConvOptions;
@@ -49,7 +46,7 @@ pub fn body<B: SpikingBackend>(call: &BodyCall<'_>, params: Tensor<B, 1>, input:
     let (batch, device) = (input.batch(), params.device());
     let start = match input {
         BodyInput::Image(x) => Flow::Constant(x),
-        BodyInput::Spikes(spikes) => Flow::Changing { x: spikes_tensor(&spikes, &device), binary: true },
+        BodyInput::Spikes(spikes) => Flow::Changing { x: B::spikes_from_host(&spikes, &device), binary: true },
     };
     let record = BodyRecord { count: Count::new(batch), ..BodyRecord::default() };
     let mut pass = Pass { call, params, batch, record };
@@ -160,9 +157,7 @@ impl<B: SpikingBackend> Pass<'_, B> {
             Flow::Constant(_) => self.record.count.add(branch.conv, steps, Counted::Image),
             Flow::Changing { binary: false, .. } => self.record.count.add(branch.conv, steps, Counted::Fractions),
             Flow::Changing { x, binary: true } => {
-                let [_, channels, height, width] = x.dims();
-                let shape = ImageShape::new(channels, height, width);
-                let spikes = Spikes::from_values(&to_host(x.clone().detach()), self.batch, steps, shape);
+                let spikes = B::spikes_to_host(x.clone().detach(), self.batch);
                 self.record.count.add(branch.conv, steps, Counted::Spikes(&spikes));
             }
         }

@@ -1,0 +1,172 @@
+//! Forward over the nodes.
+
+use super::super::kernels::norm::Kind;
+use super::super::launch::{self, Driving, Layer, Places};
+use super::super::layout::{Rows, empty};
+use super::super::packed::Packed;
+use super::super::{leak, observe};
+use super::{Cube, Network, Tape, Value};
+use crate::kernel::count::{Count, Counted};
+use crate::kernel::later::Later;
+use crate::kernel::plan::{Branch, Node, Norm, Spiking};
+use crate::kernel::spikes::Spikes;
+use crate::kernel::{BodyCall, BodyInput, BodyRecord, Emitted, Mode, dropout_mask, lift, lower, mean_over_time};
+use burn::tensor::{Bytes, DType, FloatDType, Shape, Tensor};
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+
+/// What a pass gives.
+pub(in super::super) struct Outcome<R: CubeRuntime, B: Cube<R>> {
+    pub(in super::super) emitted: Emitted<B>,
+    pub(in super::super) record: BodyRecord,
+    pub(in super::super) tape: Tape<R>,
+}
+
+struct Pass<'a, R: CubeRuntime, B: Cube<R>> {
+    call: &'a BodyCall<'a>,
+    params: Tensor<B, 1>,
+    batch: usize,
+    dtype: FloatDType,
+    /// Means and variances of all norms one after another.
+    statistics: CubeTensor<R>,
+    values: Vec<Value<R>>,
+    record: BodyRecord,
+}
+
+/// Runs a body.
+pub(in super::super) fn forward<R: CubeRuntime, B: Cube<R>>(
+    call: &BodyCall<'_>,
+    params: Tensor<B, 1>,
+    input: BodyInput<B>,
+    dtype: FloatDType,
+) -> Outcome<R, B> {
+    let (batch, device) = (input.batch(), params.device());
+    let start = match input {
+        BodyInput::Image(x) => Value::Image(lower(x)),
+        BodyInput::Spikes(spikes) => Value::Spikes(Packed::upload(&spikes, &device)),
+    };
+    let near = lower(params.clone());
+    let record = BodyRecord { count: Count::new(batch), ..BodyRecord::default() };
+    let statistics = statistics(call, &near);
+    let mut pass = Pass { call, params, batch, dtype, statistics, values: vec![start], record };
+    let norms = call.body.nodes.iter().map(|node| pass.node(node)).collect();
+    if matches!(call.mode, Mode::Train { .. }) && !call.body.statistics.is_empty() {
+        pass.record.queued = Some(Later::new(lift::<B, 1>(pass.statistics.clone())));
+    }
+    let network = pass.network();
+    let output = call.body.output();
+    let emitted = match &pass.values[output] {
+        Value::Spikes(spikes) if call.mean => Emitted::Mean(lift(launch::mean(spikes))),
+        _ => {
+            let x = network.dense(output, FloatDType::F32).x;
+            if call.mean { Emitted::Mean(mean_over_time(x, call.body.steps)) } else { Emitted::Tensor(x) }
+        }
+    };
+    let Pass { values, record, .. } = pass;
+    let tape = Tape { body: call.body.clone(), batch, mean: call.mean, dtype, measure: call.measure, values, norms };
+    Outcome { emitted, record, tape }
+}
+
+/// Room for the statistics of a training pass, or the running ones.
+fn statistics<R: CubeRuntime>(call: &BodyCall<'_>, near: &CubeTensor<R>) -> CubeTensor<R> {
+    let values: Vec<f32> =
+        call.running.iter().flat_map(|statistic| statistic.mean.iter().chain(&statistic.variance).copied()).collect();
+    let length = 2 * call.body.statistics.iter().sum::<usize>();
+    if call.mode != Mode::Eval || values.is_empty() {
+        return empty(near, &[length.max(1)], DType::F32);
+    }
+    let handle = near.client.create(Bytes::from_elems(values));
+    CubeTensor::new_contiguous(near.client.clone(), near.device.clone(), Shape::from([length]), handle, DType::F32)
+}
+
+impl<R: CubeRuntime, B: Cube<R>> Pass<'_, R, B> {
+    fn network(&self) -> Network<'_, R, B> {
+        Network { body: self.call.body, params: self.params.clone(), dtype: self.dtype, values: &self.values }
+    }
+
+    /// Computes a node and keeps what it emits; gives the coefficients of its norms.
+    fn node(&mut self, node: &Node) -> Option<CubeTensor<R>> {
+        let (value, norms) = match node {
+            Node::Spiking(spiking) => {
+                let (spikes, norms) = self.spiking(spiking);
+                (Value::Spikes(spikes), Some(norms))
+            }
+            Node::AvgPool(_) | Node::MaxPool(_) => (Value::Derived(None), None),
+            Node::Dropout { p, index, shape, .. } => match self.call.mode {
+                Mode::Train { seed } if *p > 0.0 => {
+                    let kept = dropout_mask(seed, *index, *p, self.batch * shape.len());
+                    let kept: Vec<f32> = kept.into_iter().map(|kept| f32::from(u8::from(kept))).collect();
+                    let mask = Packed::upload(&Spikes::from_values(&kept, self.batch, 1, *shape), &self.params.device());
+                    (Value::Derived(Some(mask)), None)
+                }
+                _ => (Value::Derived(None), None),
+            },
+        };
+        self.values.push(value);
+        norms
+    }
+
+    fn spiking(&mut self, spiking: &Spiking) -> (Packed<R>, CubeTensor<R>) {
+        let near = lower(self.params.clone());
+        let norms = launch::norms(&near, spiking.branches.len(), spiking.output.channels);
+        let mut branches = Vec::with_capacity(spiking.branches.len());
+        for (index, branch) in spiking.branches.iter().enumerate() {
+            self.count(branch);
+            let driving: Driving<R> = self.network().convolve(branch).driving();
+            self.norm(branch, index, &driving.rows, &norms);
+            branches.push(driving);
+        }
+        let leak = leak(spiking.leak, &self.params);
+        let spikes = Layer {
+            branches: &branches,
+            norms: Some(&norms),
+            leak: &leak,
+            rule: spiking.rule,
+            steps: self.call.body.steps,
+            batch: self.batch,
+            shape: spiking.output,
+        }
+        .fire();
+        if self.call.measure {
+            observe(&near.client);
+            let rate = lift::<B, 4>(launch::mean(&spikes)).mean();
+            self.record.rates.extend(crate::kernel::to_host(rate).into_iter().map(f64::from));
+        }
+        (spikes, norms)
+    }
+
+    fn norm(&self, branch: &Branch, index: usize, y: &Rows<R>, norms: &CubeTensor<R>) {
+        let params = lower(self.params.clone());
+        let (kind, places) = match branch.norm {
+            Norm::Bias(at) => (Kind::Bias, Places { gamma: at, beta: at, statistic: 0, branch: index }),
+            Norm::Batch { gamma, beta, statistic } => {
+                let kind = if self.call.mode == Mode::Eval { Kind::Given } else { Kind::Batch };
+                let at = 2 * self.call.body.statistics[..statistic].iter().sum::<usize>();
+                (kind, Places { gamma, beta, statistic: at, branch: index })
+            }
+        };
+        launch::norm(kind, y, &params, places, norms, &self.statistics);
+    }
+
+    fn count(&mut self, branch: &Branch) {
+        if !self.call.count {
+            return;
+        }
+        let steps = self.call.body.steps;
+        let network = self.network();
+        let spikes = match &self.values[branch.source] {
+            Value::Spikes(spikes) => Some(spikes.download()),
+            _ if network.is_binary(branch.source) => {
+                let rows = Rows::of(lower(network.dense(branch.source, FloatDType::F32).x));
+                Some(launch::pack(&rows, self.batch, steps, branch.conv.input).download())
+            }
+            _ => None,
+        };
+        let counted = match &spikes {
+            Some(spikes) => Counted::Spikes(spikes),
+            None if network.is_constant(branch.source) => Counted::Image,
+            None => Counted::Fractions,
+        };
+        self.record.count.add(branch.conv, steps, counted);
+    }
+}

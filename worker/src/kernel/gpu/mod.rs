@@ -1,0 +1,139 @@
+//! Bodies on GPUs (burn's CubeCL backends: CUDA, and wgpu for tests without one).
+//!
+//! Convolutions are burn's. What is between them is here, written in CubeCL: norm and neuron over all T steps in one kernel
+//! forward and one backward, statistics by channel, spikes packed one bit each. `kernels` holds them, `launch` starts
+//! them, `layout` says how tensors lie in memory, `packed` is what is kept between forward and backward, `body` puts a
+//! block together. Nothing in a training pass waits for the device, except where firing rates or operations are asked for.
+
+mod body;
+mod kernels;
+mod launch;
+mod layout;
+mod packed;
+
+use super::plan::{Leak, Precision};
+use super::spikes::Spikes;
+use super::{BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, NeuronRule, SpikingBackend, lift, lower, memory};
+use bloctrain_shared::ImageShape;
+use body::Cube;
+pub use body::Tape;
+use burn::tensor::activation::sigmoid;
+use burn::tensor::ops::FloatTensor;
+use burn::tensor::{DType, FloatDType, Tensor, TensorData};
+use burn_cubecl::element::BoolElement;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeRuntime, FloatElement, IntElement};
+use cubecl::client::ComputeClient;
+use cubecl::features::MmaConfig;
+use cubecl::ir::StorageType;
+use launch::{Driving, Layer};
+use layout::Rows;
+use packed::Packed;
+use std::sync::Arc;
+
+/// Element of a body's convolutions on this device.
+fn element<R: CubeRuntime>(client: &ComputeClient<R>, precision: Precision) -> FloatDType {
+    let [bf16, f32] = [DType::BF16, DType::F32].map(StorageType::from);
+    let units = |config: &MmaConfig| config.a_type == bf16 && config.b_type == bf16 && config.cd_type == f32;
+    match precision {
+        Precision::Auto if R::name(client) == "cuda" && client.features().matmul.cmma.iter().any(units) => FloatDType::BF16,
+        Precision::Auto | Precision::F32 => FloatDType::F32,
+        Precision::F16 => FloatDType::F16,
+    }
+}
+
+/// The leak of a layer, `[1]`.
+fn leak<R: CubeRuntime, B: Cube<R>>(leak: Leak, params: &Tensor<B, 1>) -> CubeTensor<R> {
+    let leak: Tensor<B, 1> = match leak {
+        Leak::Fixed(leak) => Tensor::from_data(TensorData::new(vec![leak], [1]), &params.device()),
+        Leak::Learned(at) => sigmoid(params.clone().slice(at..at + 1)),
+    };
+    lower(leak)
+}
+
+/// Takes note of the device memory that is in use now.
+fn observe<R: CubeRuntime>(client: &ComputeClient<R>) {
+    if let Ok(usage) = client.memory_usage() {
+        memory::saw_device(usage.bytes_in_use as usize);
+    }
+}
+
+/// Sites and channels as which the neurons of `[T, M]` are worked on.
+fn matrix(sites: usize) -> ImageShape {
+    if sites.is_multiple_of(32) { ImageShape::new(32, sites / 32, 1) } else { ImageShape::new(sites, 1, 1) }
+}
+
+impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBackend for CubeBackend<R, F, I, BT> {
+    type Tape = Tape<R>;
+
+    const FUSED: bool = true;
+    const QUEUES: bool = true;
+
+    fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
+        let dtype = element(&R::client(&params.device()), call.body.precision);
+        let found = body::forward(call, params, input, dtype);
+        BodyOutput { emitted: found.emitted, record: found.record }
+    }
+
+    fn body_tracked(
+        call: &BodyCall<'_>,
+        params: Tensor<Self, 1>,
+        input: BodyInput<Self>,
+    ) -> (Tensor<Self, 4>, BodyRecord, Arc<Tape<R>>) {
+        let dtype = element(&R::client(&params.device()), call.body.precision);
+        let found = body::forward(call, params, input, dtype);
+        let emitted = match found.emitted {
+            Emitted::Tensor(x) | Emitted::Mean(x) => x,
+            Emitted::Spikes(_) => unreachable!("spikes stay on the device"),
+        };
+        (emitted, found.record, Arc::new(found.tape))
+    }
+
+    fn body_grad(tape: &Tape<R>, params: Tensor<Self, 1>, grad: Tensor<Self, 4>) -> Tensor<Self, 1> {
+        body::backward(tape, params, grad)
+    }
+
+    fn neuron(x: FloatTensor<Self>, leak: FloatTensor<Self>, rule: NeuronRule) -> FloatTensor<Self> {
+        let [steps, sites] = lift::<Self, 2>(x.clone()).dims();
+        let shape = matrix(sites);
+        let rows = Rows::of_matrix(x, steps * shape.area(), shape.channels);
+        let dtype = rows.over_time(steps).dtype;
+        let branches = [Driving { rows, constant: false }];
+        let spikes = Layer { branches: &branches, norms: None, leak: &leak, rule, steps, batch: 1, shape }.fire();
+        let spikes = lift::<Self, 4>(launch::unpack(&spikes, dtype)).permute([0, 2, 3, 1]);
+        lower(spikes.reshape([steps, sites]))
+    }
+
+    fn neuron_grad(
+        x: FloatTensor<Self>,
+        leak: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        rule: NeuronRule,
+    ) -> [FloatTensor<Self>; 2] {
+        let [steps, sites] = lift::<Self, 2>(x.clone()).dims();
+        let shape = matrix(sites);
+        let matrix = |x| Driving { rows: Rows::of_matrix(x, steps * shape.area(), shape.channels), constant: false };
+        let branches = [matrix(x)];
+        let layer = Layer { branches: &branches, norms: None, leak: &leak, rule, steps, batch: 1, shape };
+        let (x_grad, sums) = layer.unfire(&matrix(grad));
+        let x_grad = lift::<Self, 4>(x_grad).permute([0, 2, 3, 1]).reshape([steps, sites]);
+        let parts = lift::<Self, 3>(sums);
+        let [count, _, channels] = parts.dims();
+        let leak_grad = parts.slice([0..count, 1..2, 0..channels]).sum();
+        [lower(x_grad), lower(leak_grad)]
+    }
+
+    fn spikes_to_host(x: Tensor<Self, 4>, batch: usize) -> Spikes {
+        let [frames, channels, height, width] = x.dims();
+        let shape = ImageShape::new(channels, height, width);
+        launch::pack(&Rows::of(lower(x)), batch, frames / batch.max(1), shape).download()
+    }
+
+    fn spikes_from_host(spikes: &Spikes, device: &Self::Device) -> Tensor<Self, 4> {
+        lift(launch::unpack(&Packed::<R>::upload(spikes, device), F::dtype()))
+    }
+
+    fn memory_in_use(device: &Self::Device) -> Option<usize> {
+        R::client(device).memory_usage().ok().map(|usage| usage.bytes_in_use as usize)
+    }
+}

@@ -1,0 +1,418 @@
+//! The GPU's kernels against the plain reference on the CPU: neurons, and bodies with their spikes, statistics, rates,
+//! counts and gradients, for every kind of layer, odd sizes, all surrogates and resets.
+//!
+//! Runs on CUDA with the feature `cuda`, else on wgpu with the feature `wgpu`, for which Mesa's software Vulkan will do.
+//! Without a device the tests say that they are skipped; with `BLOCTRAIN_REQUIRE_GPU` set they fail instead.
+
+#![cfg(any(feature = "cuda", feature = "wgpu"))]
+
+use bloctrain_shared::spec::network::Network;
+use bloctrain_shared::spec::{BlockSpec, HeadSpec, LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, RunSpec, Surrogate};
+use bloctrain_shared::{ImageShape, seed};
+use bloctrain_worker::kernel::plan::{Body, Node, Precision};
+use bloctrain_worker::kernel::spikes::Spikes;
+use bloctrain_worker::kernel::{
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Mode, NeuronRule, SpikingBackend, Statistic, neuron, reference,
+};
+use bloctrain_worker::snn::block::BlockConfig;
+use bloctrain_worker::snn::layer::Builder;
+use bloctrain_worker::snn::param::{Store, to_host};
+use bloctrain_worker::snn::trainer::{Batch, StepMetrics, Trainer, TrainingBackend};
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor, TensorData};
+use rand::{Rng, RngExt};
+use std::sync::LazyLock;
+
+#[cfg(feature = "cuda")]
+type Gpu = burn::backend::Cuda;
+#[cfg(not(feature = "cuda"))]
+type Gpu = burn::backend::Wgpu;
+
+/// Half precision of the device, and its element.
+#[cfg(feature = "cuda")]
+const HALF: (Precision, DType) = (Precision::Auto, DType::BF16);
+#[cfg(not(feature = "cuda"))]
+const HALF: (Precision, DType) = (Precision::F16, DType::F16);
+
+/// Whether there is a device; says so once where there is none.
+fn device_found() -> bool {
+    static FOUND: LazyLock<bool> = LazyLock::new(|| {
+        let found = std::panic::catch_unwind(|| to_host(Tensor::<Gpu, 1>::ones([3], &Default::default())) == [1.0; 3]);
+        let found = found.unwrap_or(false);
+        assert!(found || std::env::var_os("BLOCTRAIN_REQUIRE_GPU").is_none(), "there is no device, and one is required");
+        if !found {
+            eprintln!("SKIPPED: there is no GPU and no software Vulkan; install mesa-vulkan-drivers");
+        }
+        found
+    });
+    *FOUND
+}
+
+fn tensor<B: Backend, const D: usize>(values: &[f32], shape: [usize; D]) -> Tensor<B, D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), &Default::default())
+}
+
+fn uniform(rng: &mut impl Rng, count: usize, range: std::ops::Range<f32>) -> Vec<f32> {
+    (0..count).map(|_| rng.random_range(range.clone())).collect()
+}
+
+/// Largest difference, relative to the largest value.
+fn error(ours: &[f32], theirs: &[f32]) -> f32 {
+    assert_eq!(ours.len(), theirs.len());
+    let scale = theirs.iter().fold(1.0_f32, |most, value| most.max(value.abs()));
+    ours.iter().zip(theirs).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f32::max)
+}
+
+fn differing(ours: &[f32], theirs: &[f32]) -> usize {
+    assert_eq!(ours.len(), theirs.len());
+    ours.iter().zip(theirs).filter(|(a, b)| a != b).count()
+}
+
+/// Every surrogate with every reset.
+fn rules() -> Vec<NeuronSpec> {
+    let mut rules = Vec::new();
+    for surrogate in [Surrogate::Atan, Surrogate::FastSigmoid, Surrogate::Triangle, Surrogate::Rectangle] {
+        for (reset, detach_reset) in
+            [(Reset::Subtract, true), (Reset::Subtract, false), (Reset::Zero, true), (Reset::Zero, false)]
+        {
+            let model = [NeuronModel::Lif, NeuronModel::Plif, NeuronModel::If][rules.len() % 3];
+            rules.push(NeuronSpec { model, leak: 0.7, threshold: 0.8, reset, detach_reset, surrogate, surrogate_width: 1.3 });
+        }
+    }
+    rules
+}
+
+#[test]
+fn neurons_agree_with_the_reference() {
+    if !device_found() {
+        return;
+    }
+    for (index, spec) in rules().into_iter().enumerate() {
+        let rule = NeuronRule::new(&spec);
+        for (steps, sites) in [(1, 1), (4, 32 * 7), (5, 67), (33, 40), (65, 3)] {
+            let mut rng = seed::rng(index as u64, "neuron", &[steps as u64, sites as u64]);
+            let (x, weights) = (uniform(&mut rng, steps * sites, -0.6..1.4), uniform(&mut rng, steps * sites, -1.0..1.0));
+            let case = format!("{:?} {:?} {} [{steps}, {sites}]", spec.surrogate, spec.reset, spec.detach_reset);
+            let (spikes, grads) = neurons::<Autodiff<Gpu>>(&x, &weights, [steps, sites], rule);
+            let (spikes2, grads2) = neurons::<Autodiff<Flex>>(&x, &weights, [steps, sites], rule);
+            let flipped = differing(&spikes, &spikes2);
+            assert!(flipped * 500 <= spikes.len(), "{case}: {flipped} of {} spikes differ", spikes.len());
+            if flipped == 0 {
+                let off = [error(&grads[0], &grads2[0]), error(&grads[1], &grads2[1])];
+                assert!(off[0] < 2e-5 && off[1] < 2e-5, "{case}: gradients are off by {off:?}");
+            }
+        }
+    }
+}
+
+/// Spikes, and the gradients of `sum(weights * spikes)` for the drive and the leak.
+fn neurons<B: TrainingBackend>(x: &[f32], weights: &[f32], shape: [usize; 2], rule: NeuronRule) -> (Vec<f32>, [Vec<f32>; 2]) {
+    let x = tensor::<B, 2>(x, shape).require_grad();
+    let leak = tensor::<B, 1>(&[0.8], [1]).require_grad();
+    let spikes = neuron(x.clone(), leak.clone(), rule);
+    let grads = (spikes.clone() * tensor(weights, shape)).sum().backward();
+    let [x, leak] = [x.grad(&grads).map(to_host), leak.grad(&grads).map(to_host)].map(|grad| grad.expect("tracked"));
+    (to_host(spikes.inner()), [x, leak])
+}
+
+/// A body with random parameters and input.
+struct Case {
+    name: String,
+    body: Body,
+    params: Vec<f32>,
+    input: Input,
+    batch: usize,
+    grad: Vec<f32>,
+}
+
+enum Input {
+    Image(Vec<f32>, ImageShape),
+    Spikes(Spikes),
+}
+
+#[derive(Clone)]
+struct Kind {
+    seed: u64,
+    batch: usize,
+    steps: usize,
+    norm: Norm,
+    neuron: NeuronSpec,
+    /// Share of ones in the input; `None` for images.
+    rate: Option<f32>,
+}
+
+fn kind(seed: u64) -> Kind {
+    Kind { seed, batch: 3, steps: 3, norm: Norm::Batch, neuron: NeuronSpec::default(), rate: Some(0.3) }
+}
+
+impl Case {
+    fn new(name: &str, layers: &[LayerSpec], [channels, height, width]: [usize; 3], kind: Kind) -> Self {
+        let shape = ImageShape::new(channels, height, width);
+        let mut rng = seed::rng(kind.seed, "case", &[]);
+        let mut store = Store::<Flex>::new(&Default::default(), kind.seed, 0);
+        let mut builder = Builder::new(&mut store, shape, kind.steps, kind.norm, &kind.neuron);
+        layers.iter().enumerate().for_each(|(index, layer)| builder.layer(index, layer));
+        let (mut body, _) = builder.finish();
+        body.precision = Precision::F32;
+        let mut params = Vec::new();
+        for param in &store.params {
+            let noise = if param.name.ends_with("weight") { 0.0 } else { 0.2 };
+            params.extend(to_host(param.value.clone()).into_iter().map(|value| value + noise * rng.random_range(-1.0_f32..1.0)));
+        }
+        let input = match kind.rate {
+            None => Input::Image(uniform(&mut rng, kind.batch * shape.len(), -1.5..1.5), shape),
+            Some(rate) => {
+                let count = kind.steps * kind.batch * shape.len();
+                let values: Vec<f32> = (0..count).map(|_| f32::from(u8::from(rng.random::<f32>() < rate))).collect();
+                Input::Spikes(Spikes::from_values(&values, kind.batch, kind.steps, shape))
+            }
+        };
+        let sites = kind.steps * kind.batch * body.shape(body.output()).len();
+        let grad = uniform(&mut rng, sites, -1.0..1.0);
+        Self { name: name.into(), body, params, input, batch: kind.batch, grad }
+    }
+
+    fn input<B: Backend>(&self) -> BodyInput<B> {
+        match &self.input {
+            Input::Image(values, shape) => {
+                BodyInput::Image(tensor(values, [self.batch, shape.channels, shape.height, shape.width]))
+            }
+            Input::Spikes(spikes) => BodyInput::Spikes(spikes.clone()),
+        }
+    }
+
+    fn call(&self, mode: Mode, mean: bool) -> BodyCall<'_> {
+        BodyCall { body: &self.body, mode, running: &[], measure: true, count: true, mean }
+    }
+
+    /// Spikes (or their average), record and gradients of `sum(grad * spikes)`.
+    fn train<B: TrainingBackend>(&self, mean: bool, run: Run<B>) -> (Vec<f32>, BodyRecord, Vec<f32>) {
+        let params = tensor::<B, 1>(&self.params, [self.params.len()]).require_grad();
+        let output = run(&self.call(Mode::Train { seed: 5 }, mean), params.clone(), self.input());
+        let device = Default::default();
+        let spikes = if mean { output.emitted.mean(self.body.steps, &device) } else { output.emitted.tensor(&device) };
+        let weights = tensor(&self.grad[..spikes.dims().iter().product()], spikes.dims());
+        let grads = (spikes.clone() * weights).sum().backward();
+        (to_host(spikes.inner()), output.record, to_host(params.grad(&grads).expect("tracked")))
+    }
+
+    /// Spikes and record with running statistics.
+    fn infer<B: SpikingBackend>(&self, run: Run<B>) -> (Spikes, BodyRecord) {
+        let mut rng = seed::rng(9, "running", &[]);
+        let running = |&channels: &usize| Statistic {
+            mean: uniform(&mut rng, channels, -0.3..0.3),
+            variance: uniform(&mut rng, channels, 0.2..1.5),
+        };
+        let running: Vec<Statistic> = self.body.statistics.iter().map(running).collect();
+        let call = BodyCall { running: &running, ..self.call(Mode::Eval, false) };
+        let output = run(&call, tensor(&self.params, [self.params.len()]), self.input());
+        (output.emitted.into_spikes(self.batch), output.record)
+    }
+}
+
+type Run<B> = fn(&BodyCall<'_>, Tensor<B, 1>, BodyInput<B>) -> BodyOutput<B>;
+
+fn cases() -> Vec<Case> {
+    use LayerSpec::{AvgPool, Dropout, Linear, MaxPool};
+    let conv = |channels, kernel, stride| LayerSpec::Conv { channels, kernel, stride };
+    let residual = |channels, stride| LayerSpec::Residual { channels, stride };
+    let image = |seed| Kind { rate: None, ..kind(seed) };
+    let mut cases = vec![
+        Case::new("one channel", &[conv(1, 1, 1)], [1, 1, 2], kind(1)),
+        Case::new("odd sizes", &[conv(7, 3, 1), conv(5, 5, 2)], [3, 7, 6], kind(2)),
+        Case::new("wide", &[conv(70, 3, 1), conv(130, 3, 2)], [65, 5, 9], kind(3)),
+        Case::new("stride 3", &[conv(4, 3, 3), conv(6, 1, 2)], [20, 11, 10], kind(4)),
+        Case::new("residual", &[residual(17, 2), residual(9, 1)], [6, 8, 7], kind(5)),
+        Case::new("image", &[conv(8, 3, 1), AvgPool { size: 2 }, residual(12, 1)], [3, 9, 8], image(6)),
+        Case::new("residual on an image", &[residual(8, 2)], [2, 6, 6], image(7)),
+        Case::new("pools", &[conv(5, 3, 1), AvgPool { size: 3 }, conv(6, 3, 1), MaxPool { size: 2 }], [4, 13, 12], kind(8)),
+        Case::new("pool of a pool", &[AvgPool { size: 2 }, MaxPool { size: 2 }, conv(5, 3, 1)], [4, 8, 9], kind(9)),
+        Case::new("pooled image", &[MaxPool { size: 2 }, AvgPool { size: 2 }, conv(5, 3, 1)], [4, 8, 9], image(10)),
+        Case::new("average at the end", &[conv(40, 3, 1), AvgPool { size: 2 }], [4, 8, 9], kind(11)),
+        Case::new(
+            "dropout",
+            &[conv(6, 3, 1), Dropout { p: 0.4 }, conv(4, 3, 1), Dropout { p: 0.2 }, AvgPool { size: 2 }, conv(66, 3, 1)],
+            [3, 6, 6],
+            kind(12),
+        ),
+        Case::new("dropout of an image", &[Dropout { p: 0.3 }, conv(4, 3, 1), Dropout { p: 0.3 }], [3, 6, 6], image(13)),
+        Case::new("linear", &[conv(67, 3, 1), Linear { features: 21 }, Linear { features: 5 }], [2, 4, 3], kind(14)),
+        Case::new("linear on an image", &[Linear { features: 70 }, Linear { features: 33 }], [2, 4, 3], image(15)),
+        Case::new("bias", &[conv(9, 3, 1), residual(5, 2)], [3, 6, 5], Kind { norm: Norm::None, ..kind(16) }),
+        Case::new("tdBN", &[conv(9, 3, 1), residual(5, 2)], [3, 6, 5], Kind { norm: Norm::Td, ..kind(17) }),
+        Case::new("one step", &[conv(9, 3, 1), residual(5, 2)], [3, 6, 5], Kind { steps: 1, ..kind(18) }),
+        Case::new("many steps", &[conv(9, 3, 1)], [3, 6, 5], Kind { steps: 40, batch: 2, ..kind(19) }),
+        Case::new("no spike", &[conv(9, 3, 1)], [3, 6, 5], Kind { rate: Some(0.0), norm: Norm::None, ..kind(20) }),
+        Case::new("all spikes", &[conv(9, 3, 1)], [3, 6, 5], Kind { rate: Some(1.0), ..kind(21) }),
+        Case::new("large map", &[conv(3, 3, 1), conv(4, 3, 2)], [1, 40, 37], Kind { batch: 2, steps: 2, ..kind(22) }),
+    ];
+    for (index, neuron) in rules().into_iter().enumerate() {
+        let name = format!("{:?} {:?} {:?} {}", neuron.model, neuron.surrogate, neuron.reset, neuron.detach_reset);
+        let kind = Kind { neuron, steps: 5, ..kind(31 + index as u64) };
+        cases.push(Case::new(&name, &[conv(6, 3, 1), residual(10, 2)], [4, 6, 6], kind));
+    }
+    cases
+}
+
+fn flat(record: &BodyRecord) -> Vec<f32> {
+    if let Some(queued) = &record.queued {
+        return queued.read();
+    }
+    record.statistics.iter().flat_map(|statistic| statistic.mean.iter().chain(&statistic.variance).copied()).collect()
+}
+
+fn rates(record: &BodyRecord) -> Vec<f32> {
+    record.rates.iter().map(|&rate| rate as f32).collect()
+}
+
+#[test]
+fn training_agrees_with_the_reference() {
+    if !device_found() {
+        return;
+    }
+    let cases = cases();
+    let mut near_the_threshold = 0;
+    for case in &cases {
+        let name = &case.name;
+        for mean in [false, true] {
+            let (spikes, record, grads) = case.train::<Autodiff<Gpu>>(mean, Autodiff::<Gpu>::body);
+            let (spikes2, record2, grads2) = case.train::<Autodiff<Flex>>(mean, reference::body);
+            let off = error(&spikes, &spikes2);
+            if off > 1e-6 {
+                // A membrane within rounding of the threshold fires in one and not in the other; what follows differs.
+                let flipped = differing(&spikes, &spikes2);
+                assert!(flipped * 200 <= spikes.len(), "{name}: {flipped} of {} spikes differ", spikes.len());
+                near_the_threshold += 1;
+                continue;
+            }
+            assert!(error(&flat(&record), &flat(&record2)) < 1e-5, "{name}: statistics");
+            assert!(error(&rates(&record), &rates(&record2)) < 1e-6, "{name}: rates");
+            assert_eq!(record.count, record2.count, "{name}: operations");
+            let off = error(&grads, &grads2);
+            assert!(off < 3e-5, "{name}, average {mean}: gradients are off by {off}");
+        }
+    }
+    assert!(near_the_threshold * 5 < 2 * cases.len(), "{near_the_threshold} cases could not be compared");
+}
+
+#[test]
+fn inference_agrees_with_the_reference() {
+    if !device_found() {
+        return;
+    }
+    for case in &cases() {
+        let ((spikes, record), (spikes2, record2)) = (case.infer::<Gpu>(Gpu::body), case.infer::<Flex>(reference::body));
+        let flipped = differing(&spikes.to_values(), &spikes2.to_values());
+        assert!(flipped * 200 <= spikes.to_values().len(), "{}: {flipped} spikes differ", case.name);
+        assert!(flipped > 0 || record.count == record2.count, "{}: operations", case.name);
+    }
+}
+
+#[test]
+fn spikes_travel_as_bits() {
+    if !device_found() {
+        return;
+    }
+    let mut rng = seed::rng(1, "travel", &[]);
+    for (batch, steps, channels, height, width) in [(1, 1, 1, 1, 1), (3, 2, 31, 5, 4), (2, 34, 33, 3, 1), (2, 3, 130, 2, 7)] {
+        for rate in [0.0, 0.5, 1.0] {
+            let shape = ImageShape::new(channels, height, width);
+            let values: Vec<f32> =
+                (0..batch * steps * shape.len()).map(|_| f32::from(u8::from(rng.random::<f32>() < rate))).collect();
+            let spikes = Spikes::from_values(&values, batch, steps, shape);
+            let there = Gpu::spikes_from_host(&spikes, &Default::default());
+            assert_eq!(to_host(there.clone()), values);
+            assert_eq!(Gpu::spikes_to_host(there, batch), spikes);
+        }
+    }
+}
+
+/// Convolutions in half precision: the wiring, on devices that have it. Spikes differ where membranes are near the threshold.
+#[test]
+fn half_precision_stays_near() {
+    if !device_found() {
+        return;
+    }
+    if !Gpu::supports_dtype(&Default::default(), HALF.1) {
+        eprintln!("SKIPPED: the device has no half precision");
+        return;
+    }
+    for mut case in cases().into_iter().take(22) {
+        let full = case.train::<Autodiff<Gpu>>(false, Autodiff::<Gpu>::body);
+        case.body.precision = HALF.0;
+        let half = case.train::<Autodiff<Gpu>>(false, Autodiff::<Gpu>::body);
+        let flipped = differing(&half.0, &full.0);
+        assert!(flipped * 20 <= half.0.len(), "{}: {flipped} of {} spikes differ", case.name, half.0.len());
+        assert!(error(&flat(&half.1), &flat(&full.1)) < 0.1, "{}: statistics", case.name);
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let (ours, theirs) = (&half.2, &full.2);
+        let alike = product(ours, theirs) / (product(ours, ours) * product(theirs, theirs)).sqrt().max(1e-12);
+        let nothing = theirs.iter().all(|&value| value == 0.0);
+        // In deep bodies a spike more or less in one layer moves all that follow.
+        let layers = case.body.nodes.iter().filter(|node| matches!(node, Node::Spiking(_))).count();
+        let least = if layers == 1 { 0.98 } else { 0.6 };
+        assert!(alike > least || nothing, "{}: gradients point elsewhere, cosine {alike}", case.name);
+    }
+}
+
+/// A block in training: loss, accuracy and running statistics, which arrive later than on the CPU.
+fn trained<B: TrainingBackend>(hidden: Vec<usize>) -> (StepMetrics, Vec<f32>) {
+    let mut spec = RunSpec::default();
+    spec.train.gradient_clip = 0.5;
+    let image = ImageShape::new(1, 8, 8);
+    let head = HeadSpec { pool: 0, hidden };
+    let layers = vec![LayerSpec::Residual { channels: 8, stride: 2 }, LayerSpec::Residual { channels: 5, stride: 2 }];
+    let network = Network { blocks: vec![BlockSpec { layers }], norm: Norm::Batch, classifier: head.clone(), head };
+    let config = BlockConfig {
+        network,
+        neuron: NeuronSpec::default(),
+        steps: 3,
+        image,
+        index: 0,
+        classes: 4,
+        seed: 3,
+        precision: bloctrain_shared::spec::Precision::F32,
+    };
+    let mut trainer = Trainer::<B>::new(&config, &spec.train, &Default::default()).expect("the network fits");
+    let mut sum = StepMetrics::default();
+    for step in 0..4_u64 {
+        let values = uniform(&mut seed::rng(7, "images", &[step]), 6 * 64, -1.5..1.5);
+        let input = BodyInput::Image(tensor(&values, [6, 1, 8, 8]));
+        let batch = Batch { input, labels: vec![0, 1, 2, 3, 0, 1] };
+        let found = trainer.step(std::iter::once(Ok::<_, ()>(batch)), 6, 1e-3, step, step == 3).expect("a batch");
+        sum.loss_sum += found.loss_sum;
+        sum.samples += found.samples;
+        sum.working_bytes = found.working_bytes;
+    }
+    trainer.settle(&mut sum);
+    (sum, trainer.net.store.buffers.iter().flat_map(|buffer| buffer.values.clone()).collect())
+}
+
+#[test]
+fn training_a_block_goes_as_on_the_cpu() {
+    if !device_found() {
+        return;
+    }
+    for hidden in [vec![], vec![9]] {
+        let (ours, statistics) = trained::<Autodiff<Gpu>>(hidden.clone());
+        let (theirs, statistics2) = trained::<Autodiff<Flex>>(hidden);
+        assert_eq!((ours.samples, theirs.samples), (24, 24));
+        let off = (ours.loss_sum - theirs.loss_sum).abs() / theirs.loss_sum;
+        assert!(off < 0.01, "losses {} and {}", ours.loss_sum, theirs.loss_sum);
+        assert!(error(&statistics, &statistics2) < 0.02, "running statistics");
+        assert!(ours.working_bytes > 0, "the device's memory was not looked at");
+    }
+}
+
+#[test]
+fn a_step_takes_the_same_bits_every_time() {
+    if !device_found() {
+        return;
+    }
+    for case in cases().iter().take(6) {
+        let run = || case.train::<Autodiff<Gpu>>(false, Autodiff::<Gpu>::body);
+        let ((spikes, record, grads), (spikes2, record2, grads2)) = (run(), run());
+        assert!(spikes == spikes2 && record == record2 && grads == grads2, "{}: other bits", case.name);
+    }
+}
