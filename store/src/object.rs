@@ -118,7 +118,7 @@ impl Artefacts {
         let path = Path::from(key);
         let write =
             || async { transfer::upload(self.store.as_ref(), &path, &bytes).await.map_err(|error| self.error(key, &error)) };
-        Box::pin(self.retry.run(key, write)).await?;
+        Box::pin(self.retry.run(key, object.bytes, write)).await?;
         if let Some(cache) = &self.cache {
             cache.insert(object.digest, bytes).await;
         }
@@ -140,7 +140,7 @@ impl Artefacts {
                 Err(error) => Err(self.error(key, &error)),
             }
         };
-        if Box::pin(self.retry.run(key, write)).await? {
+        if Box::pin(self.retry.run(key, bytes.len() as u64, write)).await? {
             return Ok(Created::Written);
         }
         let found = self.get_unverified(key).await?;
@@ -181,7 +181,7 @@ impl Artefacts {
         let path = Path::from(key);
         let read =
             || async { transfer::download(self.store.as_ref(), &path, expected).await.map_err(|error| self.error(key, &error)) };
-        Box::pin(self.retry.run(key, read)).await
+        Box::pin(self.retry.run(key, expected, read)).await
     }
 
     /// Reads an object of unknown digest.
@@ -199,7 +199,7 @@ impl Artefacts {
     pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
         let path = Path::from(key);
         let head = || async { self.store.head(&path).await.map_err(|error| self.error(key, &error)) };
-        match Box::pin(self.retry.run(key, head)).await {
+        match Box::pin(self.retry.run(key, 0, head)).await {
             Ok(_) => Ok(true),
             Err(StoreError::Missing { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -213,7 +213,7 @@ impl Artefacts {
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let path = Path::from(key);
         let delete = || async { self.store.delete(&path).await.map_err(|error| self.error(key, &error)) };
-        match Box::pin(self.retry.run(key, delete)).await {
+        match Box::pin(self.retry.run(key, 0, delete)).await {
             Ok(()) | Err(StoreError::Missing { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -237,7 +237,7 @@ impl Artefacts {
             let found: Result<Vec<_>, _> = self.store.list(Some(&path)).try_collect().await;
             found.map_err(|error| self.error(prefix, &error))
         };
-        let found = match Box::pin(self.retry.run(prefix, list)).await {
+        let found = match Box::pin(self.retry.run(prefix, 0, list)).await {
             Err(StoreError::Missing { .. }) => Vec::new(),
             found => found?,
         };

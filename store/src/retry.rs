@@ -6,6 +6,7 @@
 //! those do not: answers that break off, time-outs of writes, and a service that is down for minutes.
 
 use crate::error::{ErrorKind, StoreError};
+use crate::transfer::PART_BYTES;
 use bloctrain_shared::Digest;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
@@ -18,9 +19,10 @@ pub struct RetryPolicy {
     pub first_pause: Duration,
     /// No pause is longer.
     pub longest_pause: Duration,
-    /// Pauses of one operation add up to no more than this; then the last error is the operation's.
+    /// No attempt begins later than this after the first; the last error is then the operation's.
     pub patience: Duration,
-    /// Time after which an attempt without an answer counts as failed.
+    /// Time after which an attempt without an answer counts as failed. Both times are for what fits into one part; larger
+    /// objects have them once more per part.
     pub attempt_timeout: Duration,
     /// Seed of the random part of pauses.
     pub jitter_seed: u64,
@@ -54,33 +56,35 @@ impl RetryPolicy {
         full.mul_f64(1.0 - part / 2.0)
     }
 
-    /// Runs an operation on `key` until it succeeds, fails for good, or the patience is over.
+    /// Runs an operation that moves `bytes` bytes at `key` until it succeeds, fails for good, or the patience is over.
     ///
     /// # Errors
     /// The last attempt's error.
     pub(crate) async fn run<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         key: &str,
+        bytes: u64,
         operation: impl Fn() -> F,
     ) -> Result<T, StoreError> {
-        let mut waited = Duration::ZERO;
+        let size = u32::try_from(bytes / PART_BYTES as u64).unwrap_or(u32::MAX).saturating_add(1);
+        let (timeout, patience) = (self.attempt_timeout.saturating_mul(size), self.patience.saturating_mul(size));
+        let begun = tokio::time::Instant::now();
         let mut attempt = 0;
         loop {
             let timed_out = |_| {
-                let problem = format!("no answer within {} s", self.attempt_timeout.as_secs());
+                let problem = format!("no answer within {} s", timeout.as_secs());
                 Err(StoreError::Unavailable { key: key.to_owned(), problem })
             };
-            let error = match tokio::time::timeout(self.attempt_timeout, operation()).await.unwrap_or_else(timed_out) {
+            let error = match tokio::time::timeout(timeout, operation()).await.unwrap_or_else(timed_out) {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
             let pause = self.pause(key, attempt);
-            if error.kind() != ErrorKind::Retry || waited + pause > self.patience {
+            if error.kind() != ErrorKind::Retry || begun.elapsed() + pause > patience {
                 return Err(error);
             }
             tracing::debug!(key, attempt, %error, pause_ms = pause.as_millis(), "a store operation is tried again");
             sleep(pause).await;
-            waited += pause;
             attempt += 1;
         }
     }
@@ -136,9 +140,9 @@ mod tests {
             calls.set(calls.get() + 1);
             if calls.get() < 10 { Err(unavailable()) } else { Ok(calls.get()) }
         };
-        assert_eq!(policy.run("k", recovers).await, Ok(10));
+        assert_eq!(policy.run("k", 0, recovers).await, Ok(10));
         let begun = tokio::time::Instant::now();
-        assert_eq!(policy.run("k", || async { Err::<(), _>(unavailable()) }).await, Err(unavailable()));
+        assert_eq!(policy.run("k", 0, || async { Err::<(), _>(unavailable()) }).await, Err(unavailable()));
         let waited = begun.elapsed();
         assert!(waited <= policy.patience && waited > policy.patience / 2, "{waited:?}");
         calls.set(0);
@@ -146,7 +150,7 @@ mod tests {
             calls.set(calls.get() + 1);
             Err::<(), _>(StoreError::Missing { key: "k".into() })
         };
-        assert_eq!(policy.run("k", missing).await, Err(StoreError::Missing { key: "k".into() }));
+        assert_eq!(policy.run("k", 0, missing).await, Err(StoreError::Missing { key: "k".into() }));
         assert_eq!(calls.get(), 1);
     }
 
@@ -160,7 +164,7 @@ mod tests {
             }
             Ok(())
         };
-        assert_eq!(policy().run("k", hangs_once).await, Ok(()));
+        assert_eq!(policy().run("k", 0, hangs_once).await, Ok(()));
         assert_eq!(calls.get(), 2);
     }
 }
