@@ -249,7 +249,7 @@ fn text(error: &Raw) -> String {
 }
 
 /// Looks through the causes of an error.
-fn find<'a, T: Error + 'static>(error: &'a Raw) -> Option<&'a T> {
+fn find<T: Error + 'static>(error: &Raw) -> Option<&T> {
     let mut source: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = source {
         if let Some(found) = error.downcast_ref::<T>() {
