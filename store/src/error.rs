@@ -245,7 +245,19 @@ fn text(error: &Raw) -> String {
         source = cause.source();
     }
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(600).collect()
+    without_xml(&line).chars().take(600).collect()
+}
+
+/// Services answer in XML, of which people need the code and the message.
+fn without_xml(line: &str) -> String {
+    let tag = |name: &str| {
+        let (_, rest) = line.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once('<')?.0)
+    };
+    match (line.find("<?xml").or_else(|| line.find("<Error>")), tag("Code"), tag("Message")) {
+        (Some(start), Some(code), Some(message)) => format!("{}{code}: {}", &line[..start], message.trim_end_matches('.')),
+        _ => line.to_owned(),
+    }
 }
 
 /// Looks through the causes of an error.
@@ -274,4 +286,20 @@ fn is_connect(error: &Raw) -> bool {
 #[cfg(not(feature = "cloud"))]
 fn is_connect(_error: &Raw) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_service_are_kept_and_its_xml_is_not() {
+        let answer = "404 Not Found: <?xml version=\"1.0\"?> <Error><Code>NoSuchBucket</Code><Message>It does not exist.</Message><RequestId>1</RequestId></Error>";
+        let raw = Raw::NotFound { path: "k".into(), source: answer.into() };
+        let error = classify("s3://b/p", "k", &raw);
+        assert!(matches!(&error, StoreError::NoBucket { .. }));
+        assert!(error.to_string().contains("NoSuchBucket: It does not exist;") && !error.to_string().contains('<'), "{error}");
+        let plain = Raw::NotFound { path: "k".into(), source: "gone".into() };
+        assert_eq!(classify("s3://b/p", "k", &plain), StoreError::Missing { key: "k".into() });
+    }
 }
