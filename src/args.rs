@@ -210,13 +210,16 @@ pub(crate) struct CacheArgs {
 pub(crate) enum CacheCommand {
     /// List cached shards
     Ls(StoreArgs),
-    /// Remove shards that no run names; with --all, every shard
+    /// Remove what no run names: cached shards, old checkpoints, unfinished writes; with --all, every shard
     Gc {
         #[command(flatten)]
         store: StoreArgs,
         /// Remove every shard: runs that need one compute it again
         #[arg(long)]
         all: bool,
+        /// Leave alone what was written in the last hours: a running task may be about to commit it
+        #[arg(long, default_value_t = 24, conflicts_with = "all")]
+        min_age_hours: u64,
         /// Only say what would be removed
         #[arg(long)]
         dry_run: bool,

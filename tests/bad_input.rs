@@ -82,7 +82,8 @@ fn wrong_stores_and_models() {
     let at = folder.path();
     std::fs::write(at.join("file"), b"").expect("written");
     refused(at, &["train", "--store", "file/store"], 1, &["cannot write to the store", "--store"]);
-    refused(at, &["train", "--store", "s3://bucket"], 1, &["s3://bucket", "not a store of this version"]);
+    refused(at, &["train", "--store", "ftp://bucket"], 1, &["ftp://bucket", "is not a store", "s3://BUCKET"]);
+    refused(at, &["train", "--store", "s3://user:word@bucket"], 1, &["USER:PASSWORD", "is not a store"]);
     std::fs::create_dir(at.join("new")).expect("made");
     std::fs::write(at.join("new/format.json"), b"{\"version\":99}").expect("written");
     refused(at, &["train", "--store", "new"], 1, &["format version 99", "newer bloctrain"]);

@@ -4,6 +4,7 @@
 //! services serve workers and clients of this process through an in-memory channel, and later those of other machines.
 //! This crate never links a tensor library.
 
+pub mod collect;
 pub mod driver;
 mod rpc;
 pub mod run;
@@ -125,14 +126,4 @@ impl App {
 pub async fn read_runs(artefacts: &Artefacts) -> Result<Vec<RunView>, OpenError> {
     artefacts.check_format().await?;
     Ok(Box::pin(store::read(artefacts)).await?.views())
-}
-
-/// Keys of cached shards that some run in a store names.
-///
-/// # Errors
-/// When the store cannot be used.
-pub async fn named_cache_keys(artefacts: &Artefacts) -> Result<std::collections::BTreeSet<String>, OpenError> {
-    let durable = Box::pin(store::read(artefacts)).await?;
-    let exports = durable.runs.values().flat_map(|run| &run.blocks).flat_map(|block| block.exports.values());
-    Ok(exports.map(|exported| exported.shard.object.key.clone()).collect())
 }

@@ -5,9 +5,9 @@
 
 use crate::run::record::{Durable, Record};
 use bloctrain_shared::key;
-use bloctrain_store::Artefacts;
+use bloctrain_store::{Artefacts, Place, StoreError};
 use serde::{Deserialize, Serialize};
-use slatedb::config::Settings;
+use slatedb::config::{GarbageCollectorDirectoryOptions, GarbageCollectorOptions, Settings};
 use slatedb::{CloseReason, Db, DbReader, DbReaderMode, ErrorKind, WriteBatch};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const SNAPSHOT: &[u8] = b"snapshot";
 const PREFIX: &str = "record/";
 
 /// Records after which a snapshot is written.
-const SNAPSHOT_EVERY: u64 = 64;
+pub const SNAPSHOT_EVERY: u64 = 64;
 
 /// State that cannot be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +31,9 @@ pub enum StateError {
     /// What is there makes no sense.
     #[error("the coordinator's state in the store is damaged: {0}; move its folder `state` away to start without it")]
     Damaged(String),
+    /// The store cannot be used at all.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl From<slatedb::Error> for StateError {
@@ -74,17 +77,53 @@ fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, StateError> {
     serde_json::to_vec(value).map_err(|error| StateError::Damaged(error.to_string()))
 }
 
+/// Settings of the database for a kind of store.
+fn settings(place: Place) -> Settings {
+    // A request to object storage takes tens of milliseconds and costs money, so records are gathered a little longer; and an
+    // outage is outlasted, where on this machine a full disk should show soon.
+    let (flush_ms, max_retries) = match place {
+        Place::Folder | Place::Memory => (10, 30),
+        Place::Remote => (50, 900),
+    };
+    Settings {
+        flush_interval: Some(Duration::from_millis(flush_ms)),
+        object_store_max_retries: Some(max_retries),
+        garbage_collector_options: garbage_collector(place),
+        ..Settings::default()
+    }
+}
+
+/// SlateDB removes its own old files. A folder has no conditional updates, which guard against a writer that was suspended
+/// for longer than the age of what is removed; a day stands in for them there.
+fn garbage_collector(place: Place) -> Option<GarbageCollectorOptions> {
+    let (min_age, guarded) = match place {
+        Place::Folder => (Duration::from_secs(24 * 3600), false),
+        Place::Memory | Place::Remote => (Duration::from_secs(3600), true),
+    };
+    let every = Duration::from_secs(600);
+    let files = GarbageCollectorDirectoryOptions { interval: Some(every), min_age, dry_run: false };
+    Some(GarbageCollectorOptions {
+        manifest_options: Some(files),
+        wal_options: Some(files),
+        wal_fence_options: None,
+        compacted_options: Some(files),
+        compactions_options: Some(files),
+        boundary_files_enabled: guarded,
+        ..GarbageCollectorOptions::default()
+    })
+}
+
 impl Log {
-    /// Opens the log and replays it. Fences every earlier writer.
+    /// Opens the log and replays it. Fences every earlier writer. Refuses a store without working conditional writes, on
+    /// which that rests, and marks a store of an older format, because this program writes what older ones cannot read.
     ///
     /// # Errors
     /// When the store fails or holds something else.
     pub async fn open(artefacts: &Artefacts) -> Result<(Self, Durable), StateError> {
-        // SlateDB's garbage collector needs conditional updates, which a local folder does not have. Snapshots delete their
-        // records, so what stays behind is small.
-        let settings =
-            Settings { flush_interval: Some(Duration::from_millis(10)), garbage_collector_options: None, ..Settings::default() };
-        let db = Box::pin(Db::builder(key::STATE, artefacts.object_store()).with_settings(settings).build()).await?;
+        artefacts.probe().await?;
+        let builder = Db::builder(key::STATE, artefacts.object_store()).with_settings(settings(artefacts.place()));
+        let db = Box::pin(builder.build()).await?;
+        artefacts.upgrade_format().await?;
         let snapshot = db.get(SNAPSHOT).await?;
         let (mut durable, mut next) = start(snapshot.as_deref())?;
         let first = next;
@@ -100,10 +139,27 @@ impl Log {
     /// # Errors
     /// [`StateError::Fenced`] when another coordinator took over; the record does not count then.
     pub async fn append(&mut self, at_ms: u64, record: Record, after: &Durable) -> Result<(), StateError> {
-        let entry = Entry { at_ms, record };
-        self.db.put(record_key(self.next), json(&entry)?).await?.await_durable().await?;
-        self.next += 1;
-        self.since_snapshot += 1;
+        self.append_all(at_ms, vec![record], after).await
+    }
+
+    /// Appends records as one write: all of them are durable when this returns, or none counts. A thousand cost as much time
+    /// as one. `after` is the state with all of them.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn append_all(&mut self, at_ms: u64, records: Vec<Record>, after: &Durable) -> Result<(), StateError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::new();
+        let mut next = self.next;
+        for record in records {
+            batch.put(record_key(next), json(&Entry { at_ms, record })?);
+            next += 1;
+        }
+        self.db.write(batch).await?.await_durable().await?;
+        self.since_snapshot += next - self.next;
+        self.next = next;
         if self.since_snapshot >= SNAPSHOT_EVERY {
             self.snapshot(after).await?;
         }
@@ -155,7 +211,7 @@ fn apply(durable: &mut Durable, next: u64, key: &[u8], value: &[u8]) -> Result<u
 /// # Errors
 /// When the store fails.
 pub async fn read(artefacts: &Artefacts) -> Result<Durable, StateError> {
-    let state = artefacts.list(key::STATE).await.map_err(|error| StateError::Unavailable(error.to_string()))?;
+    let state = artefacts.list(key::STATE).await?;
     if state.is_empty() {
         return Ok(Durable::default());
     }
@@ -169,26 +225,4 @@ pub async fn read(artefacts: &Artefacts) -> Result<Durable, StateError> {
     }
     reader.close().await?;
     Ok(durable)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn records_survive_reopening_and_a_second_writer_fences_the_first() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let artefacts = Artefacts::open(folder.path().to_str().expect("utf-8")).expect("opens");
-        let (mut log, mut durable) = Log::open(&artefacts).await.expect("opens");
-        for _ in 0..SNAPSHOT_EVERY + 5 {
-            durable.replay(Record::Opened, 0);
-            log.append(0, Record::Opened, &durable).await.expect("appends");
-        }
-        assert_eq!(read(&artefacts).await.expect("reads"), durable);
-        let (mut second, replayed) = Log::open(&artefacts).await.expect("takes over");
-        assert_eq!(replayed, durable);
-        assert_eq!(log.append(0, Record::Opened, &durable).await, Err(StateError::Fenced));
-        second.append(0, Record::Opened, &durable).await.expect("the new writer goes on");
-        second.close().await.expect("closes");
-    }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! format.json                                  version of this layout
+//! probe.json                                   left by the check for conditional writes
 //! state/                                       the coordinator's database
 //! runs/<run>/spec.json                         the run as it was asked for, with its data set
 //! runs/<run>/block<k>/weights-<d>.safetensors      (d: start of the content's digest)
@@ -21,11 +22,17 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Where the store says which version of the layout it has.
 pub const FORMAT: &str = "format.json";
 
+/// Object that the check for conditional writes leaves behind.
+pub const PROBE: &str = "probe.json";
+
 /// Root of the coordinator's database.
 pub const STATE: &str = "state";
 
 /// Root of the spike cache.
 pub const CACHE: &str = "cache";
+
+/// Root of the objects of all runs.
+pub const RUNS: &str = "runs";
 
 /// Root of one run's objects.
 pub fn run(run: &str) -> String {

@@ -3,8 +3,8 @@
 use super::{block_on, print_json};
 use crate::args::{CacheArgs, CacheCommand};
 use crate::failure::Failure;
+use bloctrain_store::collect::{self, Keep, Sweep};
 use bloctrain_store::{Artefacts, cache};
-use std::collections::BTreeSet;
 
 pub(crate) fn run(args: CacheArgs) -> Result<(), Failure> {
     match args.command {
@@ -29,19 +29,35 @@ pub(crate) fn run(args: CacheArgs) -> Result<(), Failure> {
             println!("{} shards, {bytes} bytes", shards.len());
             Ok(())
         }
-        CacheCommand::Gc { store: args, all, dry_run } => {
+        CacheCommand::Gc { store: args, all, min_age_hours, dry_run } => {
             let store = Artefacts::open(&args.store)?;
+            let written_before_ms = if all { u64::MAX } else { now_ms().saturating_sub(min_age_hours * 3_600_000) };
+            let sweep = Sweep { written_before_ms, dry_run };
             let collected = block_on(async {
-                store.check_format().await?;
-                let keep = if all { BTreeSet::new() } else { bloctrain_coordinator::named_cache_keys(&store).await? };
-                Ok::<_, anyhow::Error>(cache::collect(&store, &keep, dry_run).await?)
+                if all {
+                    store.check_format().await?;
+                    Ok::<_, bloctrain_coordinator::OpenError>(
+                        collect::sweep(&store, collect::candidates_of_cache(&store).await?, &Keep::default(), sweep).await?,
+                    )
+                } else {
+                    bloctrain_coordinator::collect::collect(&store, sweep).await
+                }
             })??;
             if args.json {
                 return print_json(&collected);
             }
             let verb = if dry_run { "would remove" } else { "removed" };
-            println!("{verb} {} objects, {} bytes", collected.objects, collected.bytes);
+            println!(
+                "{verb} {} objects, {} bytes: {} of the cache, {} of runs, {} unfinished",
+                collected.objects, collected.bytes, collected.cache.objects, collected.runs.objects, collected.unfinished.objects
+            );
             Ok(())
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

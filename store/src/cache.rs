@@ -4,7 +4,8 @@
 //! [`bloctrain_shared::spike`] says. The schema's metadata has dimensions, digests and the encoder's seed. A JSON manifest
 //! is written after the data: a shard without one is not complete and does not count.
 
-use crate::object::{Artefacts, StoreError};
+use crate::error::StoreError;
+use crate::object::Artefacts;
 use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch, UInt16Array, UInt32Array};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::FileReader;
@@ -16,7 +17,7 @@ use bloctrain_shared::task::{ObjectRef, Split};
 use bloctrain_shared::{Digest, key};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io::Cursor;
 use std::sync::Arc;
 
@@ -206,7 +207,8 @@ pub async fn lookup(store: &Artefacts, identity: Digest) -> Result<Option<CacheM
         tracing::warn!(key = manifest_key, "a cache manifest is damaged; its shard will be computed again");
         return Ok(None);
     };
-    match store.get(&manifest.object).await {
+    // Not from a cache of this machine: other workers will want it from the store.
+    match store.get_stored(&manifest.object).await {
         Ok(_) => Ok(Some(manifest)),
         Err(error @ (StoreError::Missing { .. } | StoreError::Damaged { .. })) => {
             tracing::warn!(%error, "a cached shard is unusable; it will be computed again");
@@ -241,35 +243,6 @@ pub async fn list(store: &Artefacts) -> Result<Vec<CacheManifest>, StoreError> {
         }
     }
     Ok(manifests)
-}
-
-/// What a garbage collection removed, or would remove.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Collected {
-    /// Objects.
-    pub objects: usize,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-/// Removes cache objects whose data key is not in `keep`, and data without a manifest.
-///
-/// # Errors
-/// When the store fails.
-pub async fn collect(store: &Artefacts, keep: &BTreeSet<String>, dry_run: bool) -> Result<Collected, StoreError> {
-    let mut collected = Collected::default();
-    for (key, bytes) in store.list(key::CACHE).await? {
-        let data = key.strip_suffix(".json").map_or_else(|| key.clone(), |stem| format!("{stem}.arrow"));
-        if keep.contains(&data) {
-            continue;
-        }
-        collected.objects += 1;
-        collected.bytes += bytes;
-        if !dry_run {
-            store.delete(&key).await?;
-        }
-    }
-    Ok(collected)
 }
 
 #[cfg(test)]
@@ -316,17 +289,5 @@ mod tests {
         store.put(&key::cache_data(identity), Bytes::from_static(b"damaged")).await.expect("written");
         assert_eq!(lookup(&store, identity).await, Ok(None));
         assert!(matches!(read(&store, &manifest.object).await, Err(StoreError::Damaged { .. })));
-    }
-
-    #[tokio::test]
-    async fn collection_keeps_what_is_named() {
-        let store = Artefacts::open("memory://").expect("opens");
-        let kept = write(&store, &shard(3, 8)).await.expect("written");
-        write(&store, &shard(4, 8)).await.expect("written");
-        let keep = BTreeSet::from([kept.object.key.clone()]);
-        assert_eq!(collect(&store, &keep, true).await.map(|found| found.objects), Ok(2));
-        assert_eq!(list(&store).await.map(|found| found.len()), Ok(2));
-        assert_eq!(collect(&store, &keep, false).await.map(|found| found.objects), Ok(2));
-        assert_eq!(list(&store).await, Ok(vec![kept]));
     }
 }

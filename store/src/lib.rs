@@ -1,11 +1,29 @@
 //! Artefacts of bloctrain in object storage.
 //!
 //! [`Artefacts`] reads and writes whole objects whose digest is checked on every read; [`safetensor`] is the form of
-//! parameters and optimiser state; [`cache`] is the spike cache: Arrow IPC files, addressed by what determines them.
-//! An object is complete or not there: writes are atomic, and a cached shard counts only once its manifest exists.
+//! parameters and optimiser state; [`cache`] is the spike cache: Arrow IPC files, addressed by what determines them;
+//! [`collect`] removes what nothing names. An object is complete or not there: writes are atomic, and a cached shard counts
+//! only once its manifest exists.
+//!
+//! Below [`Artefacts`]: `location` (from an address to a store), `error` (what a failure means), `retry` (when to try again),
+//! `transfer` (large objects in parts), `format` (version marker and start-up probe), `disk` (a cache on this machine).
 
 pub mod cache;
+pub mod collect;
+mod disk;
+mod error;
+mod format;
+mod location;
 mod object;
+mod retry;
 pub mod safetensor;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod transfer;
 
-pub use object::{Artefacts, ErrorKind, StoreError};
+pub use disk::DiskCacheConfig;
+pub use error::{ErrorKind, StoreError};
+pub use location::Place;
+pub use object::{Artefacts, Created, Listed};
+pub use retry::RetryPolicy;
+pub use transfer::{LARGE_BYTES, PART_BYTES};

@@ -1,0 +1,142 @@
+//! Garbage collection against the real state machine: whatever a task may still read is left alone.
+
+mod fleet;
+
+use bloctrain_coordinator::collect::named;
+use bloctrain_coordinator::run::Event;
+use bloctrain_shared::key;
+use bloctrain_shared::task::Failure;
+use bloctrain_shared::view::RunState;
+use bloctrain_store::Artefacts;
+use bloctrain_store::collect::{Sweep, candidates, sweep};
+use bytes::Bytes;
+use fleet::Fleet;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// Every `"key": "..."` in a JSON value.
+fn keys_in(value: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            found.extend(fields.get("key").and_then(|key| key.as_str()).map(str::to_owned));
+            fields.values().for_each(|field| keys_in(field, found));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| keys_in(item, found)),
+        _ => {}
+    }
+}
+
+fn json<T: serde::Serialize>(value: &T) -> serde_json::Value {
+    serde_json::to_value(value).expect("serialises")
+}
+
+/// Objects that some task may read, now or after any further commit of the same runs.
+fn needed(fleet: &Fleet) -> BTreeSet<String> {
+    let mut needed = BTreeSet::new();
+    fleet.open_tasks().iter().for_each(|task| keys_in(&json(task), &mut needed));
+    for run in fleet.state.durable.runs.values() {
+        needed.insert(run.object.key.clone());
+        if let Some(network) = run.network() {
+            network.iter().for_each(|block| keys_in(&json(block), &mut needed));
+        }
+    }
+    needed
+}
+
+/// Objects that any record ever named.
+fn ever_named(fleet: &Fleet) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    fleet.records.iter().for_each(|record| keys_in(&json(record), &mut keys));
+    keys
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Ask,
+    Done,
+    Transient,
+    Lost(prop::sample::Index),
+    Submit(u64),
+    Cancel(prop::sample::Index),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        10 => Just(Step::Ask),
+        10 => Just(Step::Done),
+        1 => Just(Step::Transient),
+        1 => any::<prop::sample::Index>().prop_map(Step::Lost),
+        1 => (1..3_u64).prop_map(Step::Submit),
+        1 => any::<prop::sample::Index>().prop_map(Step::Cancel),
+    ]
+}
+
+fn perform(fleet: &mut Fleet, step: &Step) {
+    match step {
+        Step::Ask => fleet.ask(),
+        Step::Done => drop(fleet.report(None)),
+        Step::Transient => drop(fleet.report(Some(Failure::Transient { message: "m".into() }))),
+        Step::Lost(index) => {
+            let keys: Vec<String> = ever_named(fleet).into_iter().collect();
+            if !keys.is_empty() {
+                fleet.report(Some(Failure::InputLost { key: index.get(&keys).clone(), problem: "p".into() }));
+            }
+        }
+        Step::Submit(seed) => drop(fleet.submit(*seed, u32::from(*seed == 2))),
+        Step::Cancel(index) => {
+            let runs: Vec<String> = fleet.state.durable.runs.keys().cloned().collect();
+            if !runs.is_empty() {
+                fleet.apply(Event::Cancelled { run: index.get(&runs).clone() });
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// After any events: collection removes nothing that a task may read, and what goes was named once or never.
+    #[test]
+    fn what_tasks_may_read_is_never_removed(steps in prop::collection::vec(step(), 1..120)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let mut fleet = Fleet::new(4);
+        fleet.submit(1, 0);
+        for step in &steps {
+            perform(&mut fleet, step);
+        }
+        let store = Artefacts::open("memory://").expect("opens");
+        let garbage = ["cache/unknown.arrow", "cache/unknown.json", "runs/unknown/block1/x", "models/unknown/model.json"];
+        let all: BTreeSet<String> = ever_named(&fleet).into_iter().chain(garbage.map(str::to_owned)).collect();
+        let removed = runtime.block_on(async {
+            for key in &all {
+                store.put(key, Bytes::from(key.clone())).await.expect("written");
+            }
+            let found = candidates(&store).await.expect("lists");
+            let keep = named(&fleet.state.durable);
+            sweep(&store, found, &keep, Sweep { written_before_ms: u64::MAX, dry_run: false }).await.expect("sweeps");
+            let left: BTreeSet<String> = store.list("").await.expect("lists").into_iter().map(|(key, _)| key).collect();
+            all.difference(&left).cloned().collect::<BTreeSet<String>>()
+        });
+        let needed = needed(&fleet);
+        prop_assert!(removed.is_disjoint(&needed), "{:?}", removed.intersection(&needed).collect::<Vec<_>>());
+        prop_assert!(garbage[..3].iter().all(|key| removed.contains(*key)) && !removed.contains(garbage[3]));
+    }
+}
+
+#[test]
+fn a_completed_run_keeps_what_others_share() {
+    let mut fleet = Fleet::new(4);
+    let run = fleet.submit(1, 0);
+    fleet.finish();
+    let state = &fleet.state.durable.runs[&run];
+    assert_eq!(state.state, RunState::Completed);
+    let keep = named(&fleet.state.durable);
+    for block in &state.blocks {
+        assert!(keep.keys.contains(&block.weights().expect("frozen").key));
+        assert!(block.exports.values().all(|exported| keep.keys.contains(&exported.shard.object.key)));
+    }
+    let removable: Vec<String> = ever_named(&fleet).into_iter().filter(|key| !keep.keys.contains(key)).collect();
+    assert!(
+        removable.iter().any(|key| key.ends_with(".o")) && removable.iter().all(|key| key.starts_with(key::RUNS)),
+        "{removable:?}"
+    );
+}
