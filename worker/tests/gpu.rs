@@ -183,7 +183,7 @@ impl Case {
     }
 
     fn call(&self, mode: Mode, mean: bool) -> BodyCall<'_> {
-        BodyCall { body: &self.body, mode, running: &[], measure: true, count: true, mean }
+        BodyCall { body: &self.body, mode, running: &[], measure: true, count: true, mean, kept: None }
     }
 
     /// Spikes (or their average), record and gradients of `sum(grad * spikes)`.

@@ -71,7 +71,15 @@ impl Case {
 
     /// The same, for the spikes' average over time where `mean` says so.
     fn train_with(&self, by_reference: bool, mean: bool) -> (Vec<f32>, BodyRecord, Vec<f32>) {
-        let call = BodyCall { body: &self.body, mode: Mode::Train { seed: 5 }, running: &[], measure: true, count: true, mean };
+        let call = BodyCall {
+            body: &self.body,
+            mode: Mode::Train { seed: 5 },
+            running: &[],
+            measure: true,
+            count: true,
+            mean,
+            kept: None,
+        };
         let data = TensorData::new(self.params.clone(), [self.params.len()]);
         let params = Tensor::<Train, 1>::from_data(data, &Default::default()).require_grad();
         let output = if by_reference {
@@ -95,7 +103,15 @@ impl Case {
             variance: (0..channels).map(|_| rng.random_range(0.2..1.5)).collect(),
         };
         let running: Vec<Statistic> = self.body.statistics.iter().map(running).collect();
-        let call = BodyCall { body: &self.body, mode: Mode::Eval, running: &running, measure: true, count: true, mean: false };
+        let call = BodyCall {
+            body: &self.body,
+            mode: Mode::Eval,
+            running: &running,
+            measure: true,
+            count: true,
+            mean: false,
+            kept: None,
+        };
         let params = Tensor::<Flex, 1>::from_data(TensorData::new(self.params.clone(), [self.params.len()]), &Default::default());
         let input = match self.input() {
             BodyInput::Image(image) => BodyInput::Image(image.inner()),

@@ -170,7 +170,15 @@ impl Timed {
     }
 
     fn call(&self) -> BodyCall<'_> {
-        BodyCall { body: &self.body, mode: Mode::Train { seed: SEED }, running: &[], measure: true, count: false, mean: true }
+        BodyCall {
+            body: &self.body,
+            mode: Mode::Train { seed: SEED },
+            running: &[],
+            measure: true,
+            count: false,
+            mean: true,
+            kept: None,
+        }
     }
 
     fn params<B: SpikingBackend>(&self) -> Tensor<B, 1> {

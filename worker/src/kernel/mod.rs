@@ -65,6 +65,8 @@ pub struct BodyCall<'a> {
     pub count: bool,
     /// Whether the spikes' average over time is all that is wanted of them, in [`Mode::Train`].
     pub mean: bool,
+    /// What calls with the same parameters share, for those who make many.
+    pub kept: Option<&'a cpu::Kept>,
 }
 
 /// What enters a body.

@@ -8,7 +8,7 @@
 use crate::kernel::count::Count;
 use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyInput, Mode, SpikingBackend};
-use crate::snn::block::{BlockConfig, BlockNet};
+use crate::snn::block::{BlockConfig, BlockNet, FrozenBody};
 use crate::snn::detector::DetectorNet;
 use crate::snn::frozen::{FrozenDetector, FrozenHead};
 use crate::snn::pass::Pass;
@@ -18,7 +18,6 @@ use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::{BlockRecords, Records};
 use bloctrain_shared::spec::{DetectorPolicy, RunSpec};
 use bloctrain_store::safetensor::NamedTensors;
-use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 /// One block's description and parameters.
@@ -36,8 +35,7 @@ pub struct BlockParts {
 
 struct LoadedBlock<B: SpikingBackend> {
     net: BlockNet<B>,
-    /// Parameters of its own layers.
-    flat: Tensor<B, 1>,
+    body: FrozenBody<B>,
     head: FrozenHead,
     classes: LabelMap,
     hard: LabelMap,
@@ -72,8 +70,8 @@ impl<B: SpikingBackend> FullNet<B> {
             let net = load_block(spec, image, number, part.classes.len(), &part.weights, device)?;
             let detector =
                 part.detector.as_ref().map(|tensors| load_detector(&net, spec, number, tensors, device)).transpose()?;
-            let (flat, head) = (net.flat(), net.frozen_head());
-            blocks.push(LoadedBlock { net, flat, head, classes: part.classes.clone(), hard: part.hard.clone(), detector });
+            let (body, head) = (net.frozen_body(), net.frozen_head());
+            blocks.push(LoadedBlock { net, body, head, classes: part.classes.clone(), hard: part.hard.clone(), detector });
         }
         Ok(Self { blocks, policy: spec.detector.policy })
     }
@@ -94,7 +92,7 @@ impl<B: SpikingBackend> FullNet<B> {
         let mut records = Records { ids: ids.to_vec(), labels: labels.to_vec(), blocks: Vec::with_capacity(self.blocks.len()) };
         for block in &self.blocks {
             let mut pass = Pass::new(block.net.steps(), batch, Mode::Eval).with_count();
-            let spikes = block.net.body_on(block.flat.clone(), input, &mut pass).into_spikes(batch);
+            let spikes = block.net.body_on(&block.body, input, &mut pass).into_spikes(batch);
             records.blocks.push(self.block_records(block, &spikes, pass.take_count()));
             input = BodyInput::Spikes(spikes);
         }
@@ -109,7 +107,7 @@ impl<B: SpikingBackend> FullNet<B> {
         let mut left: Vec<usize> = (0..batch).collect();
         for (index, block) in self.blocks.iter().enumerate() {
             let mut pass = Pass::new(block.net.steps(), left.len(), Mode::Eval);
-            let spikes = block.net.body_on(block.flat.clone(), input, &mut pass).into_spikes(left.len());
+            let spikes = block.net.body_on(&block.body, input, &mut pass).into_spikes(left.len());
             let gate = rule.gates.get(index).filter(|_| index + 1 < self.blocks.len());
             let mut rows = Vec::with_capacity(left.len());
             for (row, said) in self.listen(block, &spikes).into_iter().enumerate() {

@@ -5,6 +5,7 @@ use super::head::Head;
 use super::layer::{Builder, Running};
 use super::param::Store;
 use super::pass::Pass;
+use crate::kernel::cpu::Kept;
 use crate::kernel::later::Later;
 use crate::kernel::plan::{self, Body};
 use crate::kernel::{BodyCall, BodyInput, Emitted, Mode, SpikingBackend, Statistic};
@@ -74,6 +75,13 @@ impl BlockConfig {
     }
 }
 
+/// Parameters of a block's own layers that do not change any more, with what calls share.
+#[derive(Debug)]
+pub struct FrozenBody<B: SpikingBackend> {
+    flat: Tensor<B, 1>,
+    kept: Kept,
+}
+
 /// A block with its classifier.
 #[derive(Debug, Clone)]
 pub struct BlockNet<B: SpikingBackend> {
@@ -133,23 +141,27 @@ impl<B: SpikingBackend> BlockNet<B> {
         self.body.parameters
     }
 
-    /// Parameters of the block's own layers as one vector, for [`Self::body_on`].
-    pub fn flat(&self) -> Tensor<B, 1> {
+    fn flat(&self) -> Tensor<B, 1> {
         Tensor::cat(self.store.params[..self.body_tensors].iter().map(|param| param.value.clone()).collect(), 0)
+    }
+
+    /// Parameters of the block's own layers as they are now, for [`Self::body_on`].
+    pub fn frozen_body(&self) -> FrozenBody<B> {
+        FrozenBody { flat: self.flat(), kept: Kept::default() }
     }
 
     /// Spikes of the block's own layers.
     pub fn body(&self, input: BodyInput<B>, pass: &mut Pass) -> Emitted<B> {
-        self.body_on(self.flat(), input, pass)
+        self.emit(self.flat(), None, input, pass, false)
     }
 
-    /// The same for whoever runs the block often and keeps its [`Self::flat`] parameters.
-    pub fn body_on(&self, params: Tensor<B, 1>, input: BodyInput<B>, pass: &mut Pass) -> Emitted<B> {
-        self.emit(params, input, pass, false)
+    /// The same for whoever runs the block often and keeps its parameters.
+    pub fn body_on(&self, frozen: &FrozenBody<B>, input: BodyInput<B>, pass: &mut Pass) -> Emitted<B> {
+        self.emit(frozen.flat.clone(), Some(&frozen.kept), input, pass, false)
     }
 
     /// Spikes of the block's own layers; in training only their average over time, where `mean` says so.
-    fn emit(&self, params: Tensor<B, 1>, input: BodyInput<B>, pass: &mut Pass, mean: bool) -> Emitted<B> {
+    fn emit(&self, params: Tensor<B, 1>, kept: Option<&Kept>, input: BodyInput<B>, pass: &mut Pass, mean: bool) -> Emitted<B> {
         let values = |id: super::param::BufferId| self.store.buffers[id.0].values.clone();
         let running: Vec<Statistic> = match pass.mode {
             Mode::Eval => {
@@ -165,6 +177,7 @@ impl<B: SpikingBackend> BlockNet<B> {
             measure: pass.rates.is_some(),
             count: pass.count.is_some(),
             mean,
+            kept,
         };
         let output = B::body(&call, params, input);
         pass.absorb(output.record);
@@ -184,7 +197,7 @@ impl<B: SpikingBackend> BlockNet<B> {
     /// The whole block.
     pub fn forward(&self, input: BodyInput<B>, pass: &mut Pass, per_step: bool) -> BlockOutput<B> {
         let mean = self.head.needs_only_the_mean(per_step) && pass.mode != Mode::Eval;
-        let spikes = self.emit(self.flat(), input, pass, mean);
+        let spikes = self.emit(self.flat(), None, input, pass, mean);
         let logits = self.classify(&spikes, pass, per_step);
         BlockOutput { spikes, logits }
     }

@@ -19,7 +19,7 @@ mod winograd;
 
 use super::{BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Moments, SpikingBackend, StepRule, Stepped, spikes_tensor};
 use bloctrain_shared::ImageShape;
-pub use body::Tape;
+pub use body::{Kept, Tape};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
 use std::sync::Arc;

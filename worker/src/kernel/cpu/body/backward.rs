@@ -102,6 +102,7 @@ impl Back<'_> {
             let width = grad.width(tile);
             let mut own_grad = std::mem::take(&mut grad.tiles[tile]);
             let weights: Vec<Weights> = prepared.iter().map(|own| own.weights(self.params, tile)).collect();
+            prepared.iter().zip(&weights).for_each(|(own, weights)| own.ready(weights));
             let ys: Vec<Buffer> = prepared
                 .iter()
                 .zip(&weights)

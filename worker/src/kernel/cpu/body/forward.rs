@@ -11,6 +11,7 @@ use crate::kernel::spikes::{Spikes, WORD};
 use crate::kernel::{BodyCall, BodyRecord, Mode, Statistic, dropout_mask};
 use bloctrain_shared::ImageShape;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// What a forward pass leaves.
 pub(in super::super) struct Outcome {
@@ -108,7 +109,7 @@ impl Pass<'_> {
         let mut spikes = Spikes::zeros(self.batch, steps, spiking.output);
         for tile in 0..channels.div_ceil(WORD) {
             let width = tile_width(channels, tile);
-            let weights: Vec<Weights> = prepared.iter().map(|own| own.weights(self.params, tile)).collect();
+            let weights: Vec<Arc<Weights>> = prepared.iter().map(|own| self.weights(own, tile)).collect();
             if self.trains() {
                 let ys: Vec<Buffer> = (0..prepared.len())
                     .map(|branch| convolve_all(&prepared[branch], inputs[branch], &weights[branch], width, self.batch))
@@ -135,6 +136,16 @@ impl Pass<'_> {
         }
         tape.norms = norms;
         spikes
+    }
+
+    fn weights(&self, own: &Prepared, tile: usize) -> Arc<Weights> {
+        let make = || own.weights(self.params, tile);
+        let weights = match self.call.kept {
+            Some(kept) => kept.get((own.branch.weight, tile), make),
+            None => Arc::new(make()),
+        };
+        own.ready(&weights);
+        weights
     }
 
     fn trains(&self) -> bool {
@@ -209,7 +220,7 @@ fn fire_all(firing: &Firing<'_>, ys: &[Buffer], tile: usize, spikes: &mut Spikes
 }
 
 /// Convolution, norm and neurons of a tile, sample by sample: nothing but spikes outlives a sample.
-fn infer_all(firing: &Firing<'_>, inputs: &[&Value], weights: &[Weights], tile: usize, spikes: &mut Spikes) {
+fn infer_all(firing: &Firing<'_>, inputs: &[&Value], weights: &[Arc<Weights>], tile: usize, spikes: &mut Spikes) {
     let (size, words, width) = (spikes.sample_words(), spikes.words_per_position(), firing.tile().width);
     let scratch = || firing.prepared.iter().map(|own| Buffer::zeros(own.sample_len(width))).collect::<Vec<_>>();
     spikes.words_mut().par_chunks_mut(size).enumerate().for_each_init(scratch, |ys, (sample, out)| {

@@ -13,6 +13,7 @@ use crate::kernel::plan::{Branch, EPSILON, Leak, Spiking};
 use crate::kernel::spikes::WORD;
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// A norm with its numbers: `scale * y + shift`, by padded output channel.
 #[derive(Debug, Clone)]
@@ -53,11 +54,12 @@ fn leak(spiking: &Spiking, params: &[f32]) -> f32 {
 }
 
 /// Weights of one output tile, in the orders that the kernels want.
+#[derive(Debug)]
 pub(super) struct Weights {
     /// `[taps, rows, width]`.
     pub(super) rows: Buffer,
-    /// The same at Winograd's places; empty where no sample goes that way.
-    places: Buffer,
+    /// The same at Winograd's places, made by [`Prepared::ready`].
+    places: OnceLock<Buffer>,
 }
 
 pub(super) struct Prepared {
@@ -122,7 +124,8 @@ impl Prepared {
                 map::of_spikes(geometry, planes, index * at_once..index * at_once + frames, maps);
                 if by_places {
                     let target = Target { values: y, start: 0, distance: width };
-                    winograd::add(&winograd::Shape { frames, ..shape }, maps, &weights.places, target, scratch);
+                    let places = weights.places.get().expect("made ready before the samples were looked at");
+                    winograd::add(&winograd::Shape { frames, ..shape }, maps, places, target, scratch);
                     continue;
                 }
                 for (map, y) in maps.chunks(map_len).zip(y.chunks_mut(frame_len)) {
@@ -139,13 +142,21 @@ impl Prepared {
         self.densities.get(sample).is_none_or(|density| density.many(&self.geometry))
     }
 
-    /// Weights of a tile in the orders of the kernels.
+    /// Makes what the samples of this call need of a tile's weights. Not under a lock: it is done in parallel, and a
+    /// thread that waits may take on another sample that needs the same.
+    pub(super) fn ready(&self, weights: &Weights) {
+        let by_places = |density: &Density| density.way(&self.geometry) == Way::Places;
+        if weights.places.get().is_none() && self.densities.iter().any(by_places) {
+            // Someone else may have been faster, with the same values.
+            let _ = weights.places.set(self.geometry.at_places(&weights.rows, &self.geometry.reach));
+        }
+    }
+
+    /// Weights of a tile in the order of the kernels.
     pub(super) fn weights(&self, params: &[f32], tile: usize) -> Weights {
         let geometry = &self.geometry;
         let rows = geometry.weights(&params[self.branch.weight..self.branch.weight + self.branch.conv.weights()], tile);
-        let by_places = self.densities.iter().any(|density| density.way(geometry) == Way::Places);
-        let places = if by_places { geometry.at_places(&rows, &geometry.reach) } else { Buffer::default() };
-        Weights { rows, places }
+        Weights { rows, places: OnceLock::new() }
     }
 }
 

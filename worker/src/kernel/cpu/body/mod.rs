@@ -14,12 +14,14 @@
 mod backward;
 mod branch;
 mod forward;
+mod kept;
 mod layer;
 mod pooling;
 mod way;
 
 pub(super) use backward::backward;
 pub(super) use forward::{Outcome, forward};
+pub use kept::Kept;
 
 use super::value::{Counts, Image, Value};
 use crate::kernel::plan::Body;
