@@ -3,6 +3,7 @@
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::spec::parse::ParseError;
 use bloctrain_shared::spec::{Override, parse};
+use bloctrain_worker::device::Device;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -72,6 +73,9 @@ pub(crate) struct BenchStepArgs {
     /// Timed steps
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) iters: u32,
+    /// Device: auto, cpu or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: Device,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -59,6 +59,7 @@ struct StepAsked<'a> {
     batch: u32,
     end_to_end: bool,
     train_steps: u32,
+    device: String,
 }
 
 #[derive(Serialize)]
@@ -74,7 +75,8 @@ fn step(args: &BenchStepArgs) -> Result<(), Failure> {
     let (spec, images) = network(&args.network, args.end_to_end)?;
     let options =
         step::Options { batch: args.batch as usize, train_steps: args.train_steps as usize, iters: args.iters as usize };
-    let blocks = step::step(&spec, &images, options, &clock()).map_err(anyhow::Error::msg)?;
+    let device = args.device.resolve().map_err(Failure::usage)?;
+    let blocks = step::step(&spec, &images, device, options, &clock()).map_err(anyhow::Error::msg)?;
     let seconds_per_image: f64 = blocks.iter().map(|block| 1.0 / block.images_per_s).sum();
     let figures = StepFigures {
         images_per_s: 1.0 / seconds_per_image,
@@ -85,7 +87,8 @@ fn step(args: &BenchStepArgs) -> Result<(), Failure> {
     if args.json {
         let BenchNetwork { preset, width, steps, .. } = &args.network;
         let (batch, end_to_end, train_steps) = (args.batch, args.end_to_end, args.train_steps);
-        let asked = StepAsked { preset, width: *width, steps: *steps, batch, end_to_end, train_steps };
+        let asked =
+            StepAsked { preset, width: *width, steps: *steps, batch, end_to_end, train_steps, device: device.to_string() };
         return print_line(&Line { bench: "step", asked: &asked, found: &figures });
     }
     println!("block   images/s   training memory   firing rate");

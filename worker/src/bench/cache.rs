@@ -127,7 +127,7 @@ fn export(net: &BlockNet<Flex>, images: &Images, shard: u32) -> SpikeShard {
     let mut out = SpikeShard { meta, ids, labels: Vec::new(), packed: Vec::new() };
     for number in 0..SHARD_SAMPLES / BATCH {
         let (values, labels) = images.batch(BATCH, first as usize / BATCH + number);
-        let input = BodyInput::Image(image_tensor(values, images.shape()));
+        let input = BodyInput::Image(image_tensor(values, images.shape(), &Default::default()));
         let spikes = net.body(input, &mut Pass::new(net.steps(), BATCH, Mode::Eval)).into_spikes(BATCH);
         out.labels.extend(labels.iter().map(|&label| label as u16));
         (0..BATCH).for_each(|sample| spikes.pack_sample(sample, &mut out.packed));

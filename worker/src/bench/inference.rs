@@ -100,7 +100,8 @@ pub fn preset(
     };
     let parts: Vec<BlockParts> = nets.iter().enumerate().map(part).collect();
     let net = FullNet::new(spec, images.shape(), &parts, &Default::default())?;
-    let input = |number| BodyInput::Image(image_tensor(images.batch(options.batch, number).0, images.shape()));
+    let input =
+        |number| BodyInput::Image(image_tensor(images.batch(options.batch, number).0, images.shape(), &Default::default()));
     let inputs: Vec<BodyInput<Flex>> = (0..IMAGES.div_ceil(options.batch)).map(input).collect();
     let work = Workload { net, classes: images.classes(), inputs };
     let mut figures = vec![work.time(Exits::None, &work.rule(vec![SHUT; last]), options.iters, clock)];

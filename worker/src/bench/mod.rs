@@ -11,7 +11,7 @@ pub mod step;
 use crate::data::augment;
 use crate::data::{DataError, Dataset, Split, SplitKind, embedded};
 use bloctrain_shared::ImageShape;
-use burn::backend::Flex;
+use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use std::path::Path;
 
@@ -112,9 +112,9 @@ fn enlarged(image: &[u8], from: ImageShape, to: ImageShape) -> Vec<u8> {
     plane.repeat(to.channels)
 }
 
-fn image_tensor(values: Vec<f32>, shape: ImageShape) -> Tensor<Flex, 4> {
+fn image_tensor<B: Backend>(values: Vec<f32>, shape: ImageShape, device: &B::Device) -> Tensor<B, 4> {
     let batch = values.len() / shape.len().max(1);
-    Tensor::from_data(TensorData::new(values, [batch, shape.channels, shape.height, shape.width]), &Default::default())
+    Tensor::from_data(TensorData::new(values, [batch, shape.channels, shape.height, shape.width]), device)
 }
 
 #[cfg(test)]

@@ -4,15 +4,17 @@
 //! they do in training and not as they do at random initial weights.
 
 use super::{Clock, Images, MIB, SEED, WARM_UP, image_tensor, median};
+use crate::device::Device;
 use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyInput, Mode};
 use crate::model::network::load_block;
 use crate::snn::block::{BlockConfig, BlockNet};
 use crate::snn::pass::Pass;
-use crate::snn::trainer::{Batch, StepMetrics, Trainer};
+use crate::snn::trainer::{Batch, StepMetrics, Trainer, TrainingBackend};
 use bloctrain_shared::RunSpec;
 use bloctrain_store::safetensor::NamedTensors;
 use burn::backend::{Autodiff, Flex};
+use burn::tensor::backend::AutodiffBackend;
 use serde::Serialize;
 
 /// Learning rate of all steps.
@@ -46,43 +48,66 @@ pub struct BlockFigures {
     pub loss: f64,
 }
 
-/// Times training steps of every block of a network (of one, end to end).
+/// Times training steps of every block of a network (of one, end to end) on a device (after [`Device::resolve`]).
 ///
 /// # Errors
 /// When the network cannot be built on the images.
-pub fn step(spec: &RunSpec, images: &Images, options: Options, clock: Clock<'_>) -> Result<Vec<BlockFigures>, String> {
-    blocks(spec, images, options, clock).map(|(figures, _)| figures)
+pub fn step(
+    spec: &RunSpec,
+    images: &Images,
+    device: Device,
+    options: Options,
+    clock: Clock<'_>,
+) -> Result<Vec<BlockFigures>, String> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(number) => {
+            let device = burn::backend::cuda::CudaDevice::new(number);
+            blocks::<Autodiff<burn::backend::Cuda>>(spec, images, &device, options, clock).map(|(figures, _)| figures)
+        }
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu => {
+            let device = Default::default();
+            blocks::<Autodiff<burn::backend::Wgpu>>(spec, images, &device, options, clock).map(|(figures, _)| figures)
+        }
+        _ => blocks::<Autodiff<Flex>>(spec, images, &Default::default(), options, clock).map(|(figures, _)| figures),
+    }
 }
 
 /// The blocks of a network, each trained for some steps on the spikes of the ones before.
 pub(super) fn trained(spec: &RunSpec, images: &Images, train_steps: usize) -> Result<Vec<BlockNet<Flex>>, String> {
-    blocks(spec, images, Options { batch: 32, train_steps, iters: 0 }, &|| 0.0).map(|(_, nets)| nets)
+    let options = Options { batch: 32, train_steps, iters: 0 };
+    blocks::<Autodiff<Flex>>(spec, images, &Default::default(), options, &|| 0.0).map(|(_, nets)| nets)
 }
 
-fn blocks(
+/// Figures of every block, and the blocks.
+type Blocks<B> = (Vec<BlockFigures>, Vec<BlockNet<<B as AutodiffBackend>::InnerBackend>>);
+
+fn blocks<B: TrainingBackend>(
     spec: &RunSpec,
     images: &Images,
+    device: &B::Device,
     options: Options,
     clock: Clock<'_>,
-) -> Result<(Vec<BlockFigures>, Vec<BlockNet<Flex>>), String> {
+) -> Result<Blocks<B>, String> {
     let config = |block: u32| BlockConfig::new(spec, images.shape(), block, images.classes()).map_err(|error| error.to_string());
     let blocks = u32::try_from(config(1)?.network.blocks.len()).map_err(|error| error.to_string())?;
-    let mut source = Source { images, frozen: Vec::new() };
+    let mut source = Source::<B> { images, device: device.clone(), frozen: Vec::new() };
     let mut figures = Vec::new();
     for block in 1..=blocks {
         let config = config(block)?;
-        let mut trainer = Trainer::new(&config, &spec.train, &Default::default()).map_err(|error| error.to_string())?;
+        let mut trainer = Trainer::<B>::new(&config, &spec.train, device).map_err(|error| error.to_string())?;
         figures.push(measure(block, &mut trainer, &source, options, clock)?);
         let weights = NamedTensors { tensors: trainer.net.store.export(), ..NamedTensors::default() };
-        source.frozen.push(load_block(spec, images.shape(), block, images.classes(), &weights, &Default::default())?);
+        source.frozen.push(load_block(spec, images.shape(), block, images.classes(), &weights, device)?);
     }
     Ok((figures, source.frozen))
 }
 
-fn measure(
+fn measure<B: TrainingBackend>(
     block: u32,
-    trainer: &mut Trainer<Autodiff<Flex>>,
-    source: &Source<'_>,
+    trainer: &mut Trainer<B>,
+    source: &Source<'_, B>,
     options: Options,
     clock: Clock<'_>,
 ) -> Result<BlockFigures, String> {
@@ -93,11 +118,19 @@ fn measure(
         input_rate = if let BodyInput::Spikes(spikes) = &input { Some(spikes.rate()) } else { None };
         let micro_batch = std::iter::once(Ok::<_, String>(Batch { input, labels }));
         let measure = number + 1 == untimed + options.iters;
+        if measure {
+            trainer.settle(&mut StepMetrics::default());
+        }
+        finish::<B>(&source.device)?;
         let begun = clock();
-        let metrics = trainer.step(micro_batch, options.batch, RATE, number as u64, measure)?;
+        let mut metrics = trainer.step(micro_batch, options.batch, RATE, number as u64, measure)?;
+        finish::<B>(&source.device)?;
         if number >= untimed {
             times.push(clock() - begun);
             peak = peak.max(metrics.working_bytes);
+        }
+        if measure {
+            trainer.settle(&mut metrics);
         }
         last = metrics;
     }
@@ -111,16 +144,22 @@ fn measure(
     })
 }
 
-/// Input of a block: images, through the frozen blocks before it.
-struct Source<'a> {
-    images: &'a Images,
-    frozen: Vec<BlockNet<Flex>>,
+/// Waits until the device has done what was asked of it.
+fn finish<B: TrainingBackend>(device: &B::Device) -> Result<(), String> {
+    B::sync(device).map_err(|error| format!("the device failed: {error:?}"))
 }
 
-impl Source<'_> {
-    fn batch(&self, batch: usize, number: usize) -> (BodyInput<Autodiff<Flex>>, Vec<usize>) {
+/// Input of a block: images, through the frozen blocks before it.
+struct Source<'a, B: TrainingBackend> {
+    images: &'a Images,
+    device: B::Device,
+    frozen: Vec<BlockNet<B::InnerBackend>>,
+}
+
+impl<B: TrainingBackend> Source<'_, B> {
+    fn batch(&self, batch: usize, number: usize) -> (BodyInput<B>, Vec<usize>) {
         let (values, labels) = self.images.batch(batch, number);
-        let image = image_tensor(values, self.images.shape());
+        let image = image_tensor::<B::InnerBackend>(values, self.images.shape(), &self.device);
         let mut spikes: Option<Spikes> = None;
         for net in &self.frozen {
             let input = spikes.map_or_else(|| BodyInput::Image(image.clone()), BodyInput::Spikes);
