@@ -8,8 +8,9 @@ pub(crate) use bench::{
 use bloctrain_shared::spec::Override;
 use bloctrain_worker::device::Device;
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Folder that holds runs, caches and models unless `--store` says otherwise.
 pub(crate) const DEFAULT_STORE: &str = "bloctrain-runs";
@@ -17,8 +18,20 @@ pub(crate) const DEFAULT_STORE: &str = "bloctrain-runs";
 #[derive(Debug, Parser)]
 #[command(name = "bloctrain", version, about = "Train deep spiking neural networks block by block, with early exits")]
 pub(crate) struct Cli {
+    /// Form of the log on standard error
+    #[arg(long, value_enum, global = true, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,12 +60,39 @@ pub(crate) enum Command {
         after_help = "Examples:\n  bloctrain data list\n  bloctrain data get fashion-mnist --dir fashion/\n  bloctrain data verify fashion/"
     )]
     Data(DataArgs),
-    /// List the runs of a store
-    #[command(after_help = "Examples:\n  bloctrain runs\n  bloctrain runs --store /data/runs --json")]
-    Runs(StoreArgs),
+    /// Coordinate a fleet: hand out the tasks of runs, keep their state in a store
+    #[command(
+        after_help = "Examples:\n  bloctrain coordinator --store s3://bucket/fleet\n  bloctrain coordinator --store s3://bucket/fleet --standby --listen 127.0.0.1:7071"
+    )]
+    Coordinator(Box<CoordinatorArgs>),
+    /// Work for a fleet
+    #[command(
+        after_help = "Examples:\n  bloctrain worker --coordinator http://host:7070\n  bloctrain worker --store s3://bucket/fleet --device cuda:0"
+    )]
+    Worker(Box<WorkerArgs>),
+    /// Submit a run to a fleet
+    #[command(after_help = "Example:\n  bloctrain submit my.toml --data cifar10/ --coordinator http://host:7070 --watch")]
+    Submit(Box<SubmitArgs>),
+    /// Follow a run of a fleet until it ends
+    Watch(Box<OrderArgs>),
+    /// Print what happened to a run of a fleet
+    Logs(Box<LogsArgs>),
+    /// Hand out no more tasks of a run
+    Pause(Box<OrderArgs>),
+    /// Go on with a paused run
+    Resume(Box<OrderArgs>),
+    /// Stop a run; submitting it again takes it up
+    Cancel(Box<OrderArgs>),
+    /// List the workers of a fleet
+    Workers(Box<ReadArgs>),
+    /// List the runs of a store or a fleet
+    #[command(
+        after_help = "Examples:\n  bloctrain runs\n  bloctrain runs --store /data/runs --json\n  bloctrain runs --coordinator http://host:7070"
+    )]
+    Runs(Box<ReadArgs>),
     /// Show one run
     #[command(after_help = "Example:\n  bloctrain show r0123456789ab")]
-    Show(ShowArgs),
+    Show(Box<OrderArgs>),
     /// List the spike cache, or remove what no run names
     #[command(after_help = "Examples:\n  bloctrain cache ls\n  bloctrain cache gc --dry-run")]
     Cache(CacheArgs),
@@ -147,12 +187,140 @@ pub(crate) struct CurveArgs {
     pub(crate) json: bool,
 }
 
+/// Where the coordinator is, and how this command and it trust each other.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ConnectArgs {
+    /// Addresses of coordinators, the active one and those that stand by
+    #[arg(long, value_name = "URL,...", env = "BLOCTRAIN_COORDINATOR", value_delimiter = ',')]
+    pub(crate) coordinator: Vec<String>,
+    /// Store of the fleet: the active coordinator's address is found there
+    #[arg(long, value_name = "URL")]
+    pub(crate) store: Option<String>,
+    /// File with the token; else BLOCTRAIN_TOKEN, and BLOCTRAIN_JOIN_TOKEN for workers
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Authority that the coordinator's certificate comes from (PEM), for https:// addresses
+    #[arg(long, value_name = "FILE", env = "BLOCTRAIN_TLS_CA")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Certificate of this side, for mutual TLS (PEM)
+    #[arg(long, value_name = "FILE", env = "BLOCTRAIN_TLS_CERT", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", env = "BLOCTRAIN_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Name in the coordinator's certificate, when it is not the host of its address
+    #[arg(long, value_name = "NAME", env = "BLOCTRAIN_TLS_NAME")]
+    pub(crate) tls_name: Option<String>,
+}
+
 #[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
+pub(crate) struct ReadArgs {
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OrderArgs {
     /// The run's id
     pub(crate) run: String,
     #[command(flatten)]
-    pub(crate) store: StoreArgs,
+    pub(crate) read: ReadArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The run's id
+    pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+    /// Wait for more until the run ends
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    pub(crate) source: SpecSource,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+    /// Backend of the run's workers: cpu, cuda, wgpu, or any: the first worker decides
+    #[arg(long, default_value = "any", value_parser = ["any", "cpu", "cuda", "wgpu"])]
+    pub(crate) backend: String,
+    /// Follow the run until it ends
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Print JSON: the run's id, or with --watch its summary
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+    /// Where to compute: auto, cpu or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: Device,
+    /// Name in logs and lists; host and process when absent
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Longest time after SIGTERM to bring the task to an end, such as 30s or 2m
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub(crate) grace: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CoordinatorArgs {
+    /// Folder or object storage that holds everything
+    #[arg(long, value_name = "URL", default_value = DEFAULT_STORE)]
+    pub(crate) store: String,
+    /// Address to listen on
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070")]
+    pub(crate) listen: String,
+    /// Addresses at which others reach this coordinator; made from --listen when absent
+    #[arg(long, value_name = "URL,...", value_delimiter = ',')]
+    pub(crate) advertise: Vec<String>,
+    /// Wait until the active coordinator is gone, instead of taking over at once
+    #[arg(long)]
+    pub(crate) standby: bool,
+    /// Silence after which a worker's task is given to another, such as 10s
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    pub(crate) lease: Duration,
+    /// Certificate of this coordinator (PEM): serves TLS
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Authority that every client's certificate must come from (PEM): mutual TLS
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// File with tokens of workers, one a line; else BLOCTRAIN_JOIN_TOKEN
+    #[arg(long, value_name = "FILE")]
+    pub(crate) join_token_file: Option<PathBuf>,
+    /// File with tokens that may read; else BLOCTRAIN_VIEWER_TOKEN
+    #[arg(long, value_name = "FILE")]
+    pub(crate) viewer_token_file: Option<PathBuf>,
+    /// File with tokens that may do everything; else BLOCTRAIN_OPERATOR_TOKEN
+    #[arg(long, value_name = "FILE")]
+    pub(crate) operator_token_file: Option<PathBuf>,
+    /// Listen beyond this machine without certificates or tokens
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+/// A duration such as 500ms, 30s or 2m.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000)];
+    let parse = |(unit, each): (&str, u64)| {
+        let number = text.strip_suffix(unit)?.parse::<u64>().ok()?;
+        number.checked_mul(each).map(Duration::from_millis)
+    };
+    units.into_iter().find_map(parse).ok_or_else(|| format!("`{text}` is no duration; give one such as 500ms, 30s or 2m"))
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ mod failure;
 mod progress;
 mod table;
 
-use args::{Cli, Command};
+use args::{Cli, Command, LogFormat};
 use bloctrain_worker::kernel::memory::{self, CountingAllocator};
 use clap::Parser;
 use failure::Failure;
@@ -21,13 +21,14 @@ fn main() -> ExitCode {
     sigpipe::reset();
     memory::keep_freed_memory();
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("BLOCTRAIN_LOG").unwrap_or_else(|_| "warn,slatedb=error".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    let quiet = !matches!(cli.command, Command::Coordinator(_) | Command::Worker(_));
+    let usual = if quiet { "warn,slatedb=error" } else { "info,slatedb=error" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BLOCTRAIN_LOG").unwrap_or_else(|_| usual.into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match cli.log_format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -45,6 +46,15 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Curve(args) => command::model::curve(&args),
         Command::Spec(args) => command::spec::run(args),
         Command::Data(args) => command::data::run(args),
+        Command::Coordinator(args) => command::coordinator::run(&args),
+        Command::Worker(args) => command::worker::run(&args),
+        Command::Submit(args) => command::submit::run(&args),
+        Command::Watch(args) => command::order::watch(&args),
+        Command::Logs(args) => command::order::logs(&args),
+        Command::Pause(args) => command::order::pause(&args),
+        Command::Resume(args) => command::order::resume(&args),
+        Command::Cancel(args) => command::order::cancel(&args),
+        Command::Workers(args) => command::order::workers(&args),
         Command::Runs(args) => command::runs::list(&args),
         Command::Show(args) => command::runs::show(&args),
         Command::Cache(args) => command::cache::run(args),

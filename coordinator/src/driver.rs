@@ -1,16 +1,18 @@
 //! The one loop around the state machine: receive, apply, persist, perform, reply.
 
+use crate::journal::{Counters, Journal};
 use crate::run::{Effect, Event, Rejected, State};
 use crate::store::{Log, StateError};
 use bloctrain_shared::task::Task;
-use bloctrain_shared::view::RunView;
+use bloctrain_shared::view::{RunView, WorkerView};
 use bloctrain_store::Artefacts;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 /// The time in Unix milliseconds, given by whoever builds the coordinator.
-pub type Clock = std::sync::Arc<dyn Fn() -> u64 + Send + Sync>;
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Pause between looks at leases.
 const TICK: Duration = Duration::from_millis(250);
@@ -31,8 +33,14 @@ pub enum DriverError {
 pub struct Answer {
     /// A new worker's id.
     pub worker: Option<u64>,
+    /// Epoch of the lease on what a new worker holds.
+    pub adopted: Option<u64>,
     /// A task and its lease epoch.
     pub grant: Option<(Task, u64)>,
+    /// Why there is no task, when that is the worker's own matter.
+    pub why: Option<String>,
+    /// Whether the worker is to come to an end with its task.
+    pub hand_back: bool,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, DriverError>>;
@@ -42,6 +50,8 @@ enum Command {
     Ask { worker: u64, wait: Duration, reply: Reply<Answer> },
     View { run: String, reply: Reply<Option<RunView>> },
     Views { reply: Reply<Vec<RunView>> },
+    Workers { reply: Reply<Vec<WorkerView>> },
+    Close,
 }
 
 /// Access to a running driver. Cheap to clone.
@@ -50,6 +60,8 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     changes: watch::Receiver<u64>,
     stopped: watch::Receiver<Option<String>>,
+    journal: Journal,
+    counters: Arc<Counters>,
 }
 
 impl Handle {
@@ -92,6 +104,30 @@ impl Handle {
         self.send(|reply| Command::Views { reply }).await
     }
 
+    /// The workers of the fleet.
+    ///
+    /// # Errors
+    /// When the coordinator has stopped.
+    pub async fn workers(&self) -> Result<Vec<WorkerView>, DriverError> {
+        self.send(|reply| Command::Workers { reply }).await
+    }
+
+    /// Ends the driver in order: what is pending is written, later calls are refused.
+    pub async fn close(&self) {
+        // It may have ended already.
+        let _ = self.commands.send(Command::Close).await;
+    }
+
+    /// The logs of all runs.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Counts since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// A counter that moves whenever some run changes.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
@@ -106,6 +142,7 @@ impl Handle {
 struct Waiting {
     worker: u64,
     until: tokio::time::Instant,
+    why: Option<String>,
     reply: Reply<Answer>,
 }
 
@@ -116,21 +153,34 @@ struct Driver {
     clock: Clock,
     waiting: Vec<Waiting>,
     changes: watch::Sender<u64>,
+    /// Whether something changed that may give a waiting worker a task.
+    changed: bool,
+    journal: Journal,
+    counters: Arc<Counters>,
 }
 
 /// Starts the loop; it ends when every handle is gone or the state cannot be kept.
-pub fn start(state: State, log: Log, artefacts: Artefacts, clock: Clock) -> (Handle, tokio::task::JoinHandle<()>) {
+pub fn start(
+    state: State,
+    log: Log,
+    artefacts: Artefacts,
+    clock: Clock,
+    counters: Arc<Counters>,
+) -> (Handle, tokio::task::JoinHandle<()>) {
     let (commands, receiver) = mpsc::channel(1024);
     let (changes, changed) = watch::channel(0);
     let (stop, stopped) = watch::channel(None);
-    let driver = Driver { state, log, artefacts, clock, waiting: Vec::new(), changes };
+    let journal = Journal::default();
+    let handle = Handle { commands, changes: changed, stopped, journal: journal.clone(), counters: Arc::clone(&counters) };
+    let waiting = Vec::new();
+    let driver = Driver { state, log, artefacts, clock, waiting, changes, changed: false, journal, counters };
     let task = tokio::spawn(async move {
         if let Err(error) = Box::pin(driver.run(receiver)).await {
             tracing::error!(%error, "the coordinator stops");
             stop.send_replace(Some(error.to_string()));
         }
     });
-    (Handle { commands, changes: changed, stopped }, task)
+    (handle, task)
 }
 
 impl Driver {
@@ -140,15 +190,19 @@ impl Driver {
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
+                    Some(Command::Close) | None => break,
                     Some(command) => self.handle(command).await?,
-                    None => break,
                 },
                 now = tick.tick() => {
                     self.apply(Event::Tick).await?.ok();
                     self.expire(now);
+                    // A lease that nobody renewed, or a trainer that nobody heard of, may give others a task.
+                    self.changed = true;
                 }
             }
-            self.serve_waiting().await?;
+            if std::mem::take(&mut self.changed) {
+                self.serve_waiting().await?;
+            }
         }
         self.log.close().await
     }
@@ -163,7 +217,7 @@ impl Driver {
             Command::Ask { worker, wait, reply } => {
                 let until = tokio::time::Instant::now() + wait;
                 self.waiting.retain(|waiting| waiting.worker != worker);
-                self.waiting.push(Waiting { worker, until, reply });
+                self.serve(Waiting { worker, until, why: None, reply }).await?;
             }
             Command::View { run, reply } => {
                 let _ = reply.send(Ok(self.state.view(&run)));
@@ -172,6 +226,11 @@ impl Driver {
                 let views = self.state.durable.runs.keys().filter_map(|run| self.state.view(run)).collect();
                 let _ = reply.send(Ok(views));
             }
+            Command::Workers { reply } => {
+                let _ = reply.send(Ok(self.state.worker_views((self.clock)())));
+            }
+            // Dealt with before.
+            Command::Close => {}
         }
         Ok(())
     }
@@ -181,16 +240,36 @@ impl Driver {
         let now = (self.clock)();
         let effects = match self.state.apply(now, event) {
             Ok(effects) => effects,
-            Err(rejected) => return Ok(Err(rejected)),
+            Err(rejected) => {
+                Counters::count(&self.counters.rejected);
+                return Ok(Err(rejected));
+            }
         };
         let mut answer = Answer::default();
         for effect in effects {
             match effect {
-                Effect::Persist(record) => self.log.append(now, record, &self.state.durable).await?,
-                Effect::Grant { lease_epoch, task, .. } => answer.grant = Some((*task, lease_epoch)),
-                Effect::Welcome { worker } => answer.worker = Some(worker),
+                Effect::Persist(record) => {
+                    self.log.append(now, record, &self.state.durable).await?;
+                    Counters::count(&self.counters.persisted);
+                }
+                Effect::Grant { lease_epoch, task, .. } => {
+                    answer.grant = Some((*task, lease_epoch));
+                    Counters::count(&self.counters.granted);
+                }
+                Effect::Welcome { worker, adopted } => {
+                    (answer.worker, answer.adopted) = (Some(worker), adopted);
+                    Counters::count(&self.counters.registered);
+                    adopted.iter().for_each(|_| Counters::count(&self.counters.adopted));
+                }
+                Effect::Refuse { why, .. } => answer.why = Some(why),
+                Effect::HandBack { .. } => answer.hand_back = true,
+                Effect::Log(entry) => self.journal.write(now, &entry),
                 Effect::Delete(keys) => self.delete(keys),
-                Effect::Changed { .. } => self.changes.send_modify(|version| *version += 1),
+                Effect::Changed { .. } => {
+                    self.changed = true;
+                    self.changes.send_modify(|version| *version += 1);
+                }
+                Effect::Progressed { .. } => self.changes.send_modify(|version| *version += 1),
             }
         }
         Ok(Ok(answer))
@@ -212,20 +291,29 @@ impl Driver {
             std::mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.until <= now);
         self.waiting = still;
         for waiting in late {
-            let _ = waiting.reply.send(Ok(Answer::default()));
+            let _ = waiting.reply.send(Ok(Answer { why: waiting.why, ..Answer::default() }));
         }
     }
 
     async fn serve_waiting(&mut self) -> Result<(), StateError> {
         for waiting in std::mem::take(&mut self.waiting) {
-            if waiting.reply.is_closed() {
-                continue;
+            self.serve(waiting).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives a waiting worker a task, or lets it wait on.
+    async fn serve(&mut self, mut waiting: Waiting) -> Result<(), StateError> {
+        if waiting.reply.is_closed() {
+            return Ok(());
+        }
+        match self.apply(Event::Asked { worker: waiting.worker }).await? {
+            Ok(Answer { grant: None, why, .. }) => {
+                waiting.why = why;
+                self.waiting.push(waiting);
             }
-            match self.apply(Event::Asked { worker: waiting.worker }).await? {
-                Ok(Answer { grant: None, .. }) => self.waiting.push(waiting),
-                answer => {
-                    let _ = waiting.reply.send(answer.map_err(DriverError::from));
-                }
+            answer => {
+                let _ = waiting.reply.send(answer.map_err(DriverError::from));
             }
         }
         Ok(())

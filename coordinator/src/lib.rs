@@ -1,41 +1,57 @@
 //! The coordinator of bloctrain: plans a run, hands out its tasks, keeps its state.
 //!
-//! [`run`] decides (pure), [`driver`] performs, [`store`] remembers, `rpc` speaks. [`App`] puts them together: the same
-//! services serve workers and clients of this process through an in-memory channel, and later those of other machines.
-//! This crate never links a tensor library.
+//! [`run`] decides (pure), [`driver`] performs, [`store`] remembers, `rpc` speaks. The same services serve workers and clients
+//! of this process through an in-memory channel ([`App`]), and those of other machines ([`fleet`]). This crate never links a
+//! tensor library.
 
+pub mod access;
 pub mod collect;
 pub mod driver;
+pub mod fleet;
+pub mod journal;
 mod rpc;
 pub mod run;
+pub mod server;
 pub mod store;
 
 pub use driver::Clock;
 
-use bloctrain_proto::MESSAGE_LIMIT;
-use bloctrain_proto::v1::run_service_server::RunServiceServer;
-use bloctrain_proto::v1::worker_service_server::WorkerServiceServer;
-use bloctrain_shared::view::RunView;
+use access::Access;
+use bloctrain_shared::view::{RunState, RunView};
 use bloctrain_store::{Artefacts, StoreError};
 use hyper_util::rt::TokioIo;
+use journal::Counters;
+use rpc::{Active, Gate};
 use run::State;
 use run::record::Record;
+use std::sync::Arc;
 use store::{Log, StateError};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::transport::{Channel, Endpoint};
 
 /// How a coordinator behaves, whatever it coordinates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
     /// Milliseconds after the last heartbeat when a lease ends.
     pub lease_ms: u64,
+    /// Milliseconds between heartbeats of a worker.
+    pub heartbeat_ms: u64,
+    /// Milliseconds after a take-over in which workers of the earlier coordinator come back with what they hold, before it is
+    /// given to others.
+    pub settle_ms: u64,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self { lease_ms: 10_000 }
+impl Config {
+    /// Everything in one process: frequent progress, nobody to wait for.
+    pub const fn in_process() -> Self {
+        Self { lease_ms: 10_000, heartbeat_ms: 500, settle_ms: 0 }
+    }
+
+    /// Many processes.
+    pub const fn fleet() -> Self {
+        Self { lease_ms: 10_000, heartbeat_ms: 2_000, settle_ms: 4_000 }
     }
 }
 
@@ -48,6 +64,37 @@ pub enum OpenError {
     /// The state in it cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The services cannot be built.
+    #[error("the services cannot be built: {0}")]
+    Services(String),
+}
+
+/// A coordinator that has taken over a store.
+struct Activated {
+    active: Active,
+    driver: tokio::task::JoinHandle<()>,
+    /// Number of its opening of the state.
+    opening: u64,
+}
+
+/// Opens the state in a store and takes it over from any earlier coordinator.
+async fn activate(
+    config: Config,
+    artefacts: &Artefacts,
+    clock: Clock,
+    store: String,
+    counters: Arc<Counters>,
+) -> Result<Activated, OpenError> {
+    let (mut log, mut durable) = Box::pin(Log::open(artefacts)).await?;
+    let now = clock();
+    durable.replay(Record::Opened, now);
+    log.append(now, Record::Opened, &durable).await?;
+    let opening = durable.openings;
+    let goes_on = durable.runs.values().any(|run| run.state == RunState::Running);
+    let settle = if goes_on { now + config.settle_ms } else { 0 };
+    let state = State::new(durable, config.lease_ms).settle(settle);
+    let (handle, driver) = driver::start(state, log, artefacts.clone(), clock, counters);
+    Ok(Activated { active: Active { handle, artefacts: artefacts.clone(), config, store }, driver, opening })
 }
 
 /// A running coordinator.
@@ -66,17 +113,16 @@ impl App {
     /// When the store cannot be used or is of a newer version.
     pub async fn open(config: Config, artefacts: Artefacts, clock: Clock) -> Result<Self, OpenError> {
         artefacts.check_format().await?;
-        let (mut log, mut durable) = Box::pin(Log::open(&artefacts)).await?;
-        let now = clock();
-        durable.replay(Record::Opened, now);
-        log.append(now, Record::Opened, &durable).await?;
-        let (handle, driver) = driver::start(State::new(durable, config.lease_ms), log, artefacts.clone(), clock);
+        let (gate, counters) = (Gate::default(), Arc::default());
+        let (router, _) = server::router(&gate, Access::default(), None, &counters)
+            .await
+            .map_err(|error| OpenError::Services(error.to_string()))?;
+        let store = artefacts.location().to_owned();
+        let Activated { active, driver, .. } = Box::pin(activate(config, &artefacts, clock, store, counters)).await?;
+        let handle = active.handle.clone();
+        gate.open(active);
         let (connections, incoming) = mpsc::channel(16);
         let (stop, stopped) = oneshot::channel::<()>();
-        let workers = WorkerServiceServer::new(rpc::WorkerRpc::new(handle.clone(), config.lease_ms))
-            .max_decoding_message_size(MESSAGE_LIMIT);
-        let runs = RunServiceServer::new(rpc::RunRpc::new(handle.clone(), artefacts)).max_decoding_message_size(MESSAGE_LIMIT);
-        let router = Server::builder().add_service(workers).add_service(runs);
         let server = tokio::spawn(router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), async {
             // An error means that the sender is gone, which is as good a reason to stop.
             stopped.await.ok();
@@ -114,7 +160,7 @@ impl App {
         let _ = self.stop.send(());
         self.server.abort();
         let _ = self.server.await;
-        drop(self.handle);
+        self.handle.close().await;
         let _ = self.driver.await;
     }
 }

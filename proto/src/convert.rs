@@ -11,6 +11,13 @@ use serde::de::DeserializeOwned;
 #[error("malformed message: {0}")]
 pub struct ConvertError(String);
 
+impl ConvertError {
+    /// A message in which something is wrong.
+    pub fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+}
+
 /// A value as the JSON text of a message field.
 ///
 /// # Panics

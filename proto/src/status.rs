@@ -15,16 +15,25 @@ pub enum Kind {
     Stale,
     /// Try again.
     Unavailable,
+    /// A limit is reached: try again later, or ask for less.
+    Exhausted,
+    /// No valid token.
+    Unauthenticated,
+    /// A valid token that does not allow this.
+    Forbidden,
     /// A defect.
     Internal,
 }
 
-const TABLE: [(Kind, Code); 6] = [
+const TABLE: [(Kind, Code); 9] = [
     (Kind::Invalid, Code::InvalidArgument),
     (Kind::NotFound, Code::NotFound),
     (Kind::Mismatch, Code::FailedPrecondition),
     (Kind::Stale, Code::Aborted),
     (Kind::Unavailable, Code::Unavailable),
+    (Kind::Exhausted, Code::ResourceExhausted),
+    (Kind::Unauthenticated, Code::Unauthenticated),
+    (Kind::Forbidden, Code::PermissionDenied),
     (Kind::Internal, Code::Internal),
 ];
 

@@ -11,6 +11,9 @@
 //! runs/<run>/records/<split>-<shard>-<d>.json
 //! cache/<digest of what determines the content>.arrow, .json
 //! models/<run>/...                             the model package
+//! data/<digest of the data set>/manifest.json  a data set that was submitted to a fleet
+//! data/<digest>/<split>-<part>.safetensors
+//! leader/<opening>.json                        address and heartbeat of a coordinator
 //! ```
 
 use crate::Digest;
@@ -33,6 +36,38 @@ pub const CACHE: &str = "cache";
 
 /// Root of the objects of all runs.
 pub const RUNS: &str = "runs";
+
+/// Root of the coordinators' published addresses.
+pub const LEADERS: &str = "leader";
+
+/// The published address of a coordinator, by the number of its opening of the state: the highest is the active one, and an
+/// older coordinator never writes over a newer one's.
+pub fn leader(opening: u64) -> String {
+    format!("{LEADERS}/{opening:020}.json")
+}
+
+/// The manifest of a stored data set, written after its parts: where it exists, the data are complete.
+pub fn data_manifest(dataset: Digest) -> String {
+    format!("data/{dataset}/manifest.json")
+}
+
+/// A part of a stored data set.
+pub fn data_part(dataset: Digest, split: &str, part: usize) -> String {
+    format!("data/{dataset}/{split}-{part:05}.safetensors")
+}
+
+/// Whether a key that came from outside is one that a task of a run may name as its output.
+pub fn is_output_of(run: &str, key: &str) -> bool {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && part != "."
+            && part != ".."
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    let parts: Vec<&str> = key.split('/').collect();
+    key.len() <= 256 && parts.iter().all(|part| plain(part)) && matches!(parts.as_slice(), ["runs", of, _, _] if *of == run)
+        || matches!(parts.as_slice(), [CACHE, file] if plain(file) && key.len() <= 256)
+}
 
 /// Root of one run's objects.
 pub fn run(run: &str) -> String {
@@ -85,4 +120,25 @@ pub fn cache_manifest(identity: Digest) -> String {
 /// A file of a run's model package.
 pub fn model(run: &str, file: &str) -> String {
     format!("models/{run}/{file}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_stay_below_their_run() {
+        let digest = Digest::of(b"x");
+        assert!(is_output_of("r1", &checkpoint("r1", 2, CheckpointPart::Weights, digest)));
+        assert!(is_output_of("r1", &detector("r1", 1, digest)));
+        assert!(is_output_of("r1", &records("r1", Split::Test, 3, digest)));
+        assert!(is_output_of("r1", &cache_data(digest)));
+        let foreign =
+            ["runs/r2/block1/weights-0.safetensors", "runs/r1/../r2/x", "runs/r1/./x", "state/manifest/0", "format.json"];
+        for key in foreign.into_iter().chain(["cache/../state", "cache/a/b", "runs/r1", "runs/r1//x", "", "models/r1/model.json"])
+        {
+            assert!(!is_output_of("r1", key), "{key}");
+        }
+        assert!(!is_output_of("r1", &format!("cache/{}", "a".repeat(300))));
+    }
 }

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Version of everything that changes a number in the result. It is part of every run's identity and of cache keys.
 pub const ARITHMETIC_VERSION: u32 = 3;
 
+/// The backend of a submission whose first worker decides.
+pub const ANY_BACKEND: &str = "any";
+
 /// Samples of a shard, except the last.
 pub const SHARD_SAMPLES: usize = 1024;
 
@@ -40,7 +43,7 @@ pub struct Submission {
     pub dataset: DatasetInfo,
     /// [`ARITHMETIC_VERSION`] of the submitter.
     pub arithmetic: u32,
-    /// Backend that the run's workers must have (`cpu`, `cuda`, `wgpu`).
+    /// Backend that the run's workers must have (`cpu`, `cuda`, `wgpu`), or [`ANY_BACKEND`].
     pub backend: String,
 }
 

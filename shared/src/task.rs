@@ -316,6 +316,19 @@ pub enum Output {
     },
 }
 
+impl Output {
+    /// The stored objects that it names.
+    pub fn objects(&self) -> Vec<&ObjectRef> {
+        match self {
+            Self::Train { checkpoint, .. } => vec![&checkpoint.weights, &checkpoint.optimizer],
+            Self::Detect { detector } => detector.iter().collect(),
+            Self::Export { shard, .. } => vec![&shard.object],
+            Self::Evaluate { records } => vec![records],
+            Self::Validate { .. } | Self::Finish { .. } => Vec::new(),
+        }
+    }
+}
+
 /// Why an attempt made nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
@@ -340,6 +353,28 @@ pub enum Failure {
         /// What was wrong.
         message: String,
     },
+    /// This worker cannot take part in the run, and another may: it has not got the data, for example.
+    #[error("{message}")]
+    Unable {
+        /// What is missing, and what to do.
+        message: String,
+    },
+}
+
+impl Failure {
+    /// The same with a text of limited length.
+    pub fn shortened(self, limit: usize) -> Self {
+        let cut = |text: String| match text.char_indices().nth(limit) {
+            Some((end, _)) => format!("{} ...", &text[..end]),
+            None => text,
+        };
+        match self {
+            Self::InputLost { key, problem } => Self::InputLost { key: cut(key), problem: cut(problem) },
+            Self::Fatal { message } => Self::Fatal { message: cut(message) },
+            Self::Transient { message } => Self::Transient { message: cut(message) },
+            Self::Unable { message } => Self::Unable { message: cut(message) },
+        }
+    }
 }
 
 /// What a worker claims about an attempt.

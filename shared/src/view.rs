@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum RunState {
     /// Tasks are open.
     Running,
+    /// A person paused it.
+    Paused,
     /// Everything is done.
     Completed,
     /// It cannot go on.
@@ -49,6 +51,41 @@ pub struct RunView {
     pub notes: Vec<String>,
     /// Its figures, once completed.
     pub summary: Option<Summary>,
+    /// Workers that get no tasks of it, with the reason; the first few.
+    #[serde(default)]
+    pub refused: Vec<RefusedView>,
+}
+
+/// A worker that gets no tasks of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// Name of the worker.
+    pub worker: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A worker as people see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// Its name.
+    pub name: String,
+    /// Its backend.
+    pub backend: String,
+    /// Its device.
+    pub device: String,
+    /// Version of its code.
+    pub version: String,
+    /// Memory of its machine in bytes; 0 when it is not known.
+    pub memory_bytes: u64,
+    /// Milliseconds since it was last heard of.
+    pub silent_ms: u64,
+    /// What it works on: run and task.
+    pub task: Option<(String, TaskId)>,
+    /// Tasks that it has completed under this coordinator.
+    pub completed: u64,
+    /// Why it gets no tasks, or none of some runs.
+    pub refused: Vec<String>,
 }
 
 /// A block of a run.

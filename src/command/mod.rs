@@ -2,14 +2,21 @@
 
 pub(crate) mod bench;
 pub(crate) mod cache;
+mod connect;
+pub(crate) mod coordinator;
 pub(crate) mod data;
 pub(crate) mod model;
+pub(crate) mod order;
 pub(crate) mod runs;
 pub(crate) mod spec;
+pub(crate) mod submit;
 pub(crate) mod train;
+pub(crate) mod worker;
 
 use crate::failure::Failure;
 use serde::Serialize;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 
 /// Prints one JSON value on standard output.
 fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
@@ -20,4 +27,23 @@ fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
 /// A runtime for commands that only touch the store.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(future))
+}
+
+/// A number that no other process has, for names and pauses; nothing that is computed depends on it.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
+fn clock() -> bloctrain_coordinator::Clock {
+    Arc::new(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
+fn stopwatch() -> bloctrain_worker::stage::Stopwatch {
+    let begun = std::time::Instant::now();
+    Arc::new(move || begun.elapsed().as_secs_f64())
 }

@@ -1,28 +1,40 @@
 //! `runs` and `show`.
 
+use super::connect::Runs;
 use super::{block_on, print_json};
-use crate::args::{ShowArgs, StoreArgs};
+use crate::args::{ConnectArgs, DEFAULT_STORE, OrderArgs, ReadArgs};
 use crate::failure::Failure;
 use crate::table;
+use bloctrain_proto::convert::from_json;
+use bloctrain_proto::v1::ListRunsRequest;
 use bloctrain_shared::view::{RunState, RunView};
 use bloctrain_store::Artefacts;
 
-fn read(store: &str) -> Result<Vec<RunView>, Failure> {
+/// Runs of a store, or, where only a coordinator is named, of its fleet; and the place that was read.
+fn read(connect: &ConnectArgs) -> Result<(Vec<RunView>, String), Failure> {
+    if connect.store.is_none() && !connect.coordinator.is_empty() {
+        let mut runs = Runs::new(connect)?;
+        let answer = block_on(runs.call(ListRunsRequest {}, |mut rpc, request| async move { rpc.list_runs(request).await }))??;
+        let views = answer.view_json.iter().map(|json| from_json(json)).collect::<Result<_, _>>()?;
+        return Ok((views, connect.coordinator.join(",")));
+    }
+    let store = connect.store.as_deref().unwrap_or(DEFAULT_STORE);
     let artefacts = Artefacts::open(store)?;
-    Ok(block_on(bloctrain_coordinator::read_runs(&artefacts))??)
+    Ok((block_on(bloctrain_coordinator::read_runs(&artefacts))??, store.to_owned()))
 }
 
 fn state(view: &RunView) -> String {
     match &view.state {
         RunState::Running => "unfinished".into(),
+        RunState::Paused => "paused".into(),
         RunState::Completed => "completed".into(),
         RunState::Failed { message } => format!("failed: {message}"),
         RunState::Cancelled => "cancelled".into(),
     }
 }
 
-pub(crate) fn list(args: &StoreArgs) -> Result<(), Failure> {
-    let views = read(&args.store)?;
+pub(crate) fn list(args: &ReadArgs) -> Result<(), Failure> {
+    let (views, place) = read(&args.connect)?;
     if args.json {
         return print_json(&views);
     }
@@ -35,17 +47,16 @@ pub(crate) fn list(args: &StoreArgs) -> Result<(), Failure> {
         println!("{}  {:20} {:12} {accuracy}", view.run, view.dataset, state(view));
     }
     if views.is_empty() {
-        println!("no runs in {}", args.store);
+        println!("no runs in {place}");
     }
     Ok(())
 }
 
-pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
-    let views = read(&args.store.store)?;
+pub(crate) fn show(args: &OrderArgs) -> Result<(), Failure> {
+    let (views, place) = read(&args.read.connect)?;
     let view = views.into_iter().find(|view| view.run == args.run);
-    let view =
-        view.ok_or_else(|| anyhow::anyhow!("there is no run {} in {}; `bloctrain runs` lists them", args.run, args.store.store))?;
-    if args.store.json {
+    let view = view.ok_or_else(|| anyhow::anyhow!("there is no run {} in {place}; `bloctrain runs` lists them", args.run))?;
+    if args.read.json {
         return print_json(&view);
     }
     println!("{} on {}: {}", view.run, view.dataset, state(&view));
@@ -55,6 +66,11 @@ pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
         let hard = block.hard.as_ref().map(|hard| format!(", {} hard", hard.len())).unwrap_or_default();
         println!("block {}: {} classes{hard}; {}", block.block, block.classes.len(), stages.join(", "));
     }
+    for attempt in &view.attempts {
+        let progress = &attempt.progress;
+        println!("{} on {}: {} of {}", attempt.task, attempt.worker, progress.done, progress.total);
+    }
+    view.refused.iter().for_each(|refused| println!("no tasks for {}: {}", refused.worker, refused.why));
     view.notes.iter().for_each(|note| println!("note: {note}"));
     if let Some(summary) = &view.summary {
         println!("{}", table::summary(summary));

@@ -1,13 +1,14 @@
 //! `train`: a coordinator and its workers in this process, over the same channel and store that a fleet uses.
 
-use super::spec;
+use super::{clock, spec, stopwatch};
 use crate::args::TrainArgs;
 use crate::failure::Failure;
 use crate::progress::Display;
 use crate::table;
 use anyhow::Context;
-use bloctrain_coordinator::{App, Clock, Config};
+use bloctrain_coordinator::{App, Config};
 use bloctrain_proto::convert::{from_json, to_json};
+use bloctrain_proto::dial::Dialer;
 use bloctrain_proto::v1::run_service_client::RunServiceClient;
 use bloctrain_proto::v1::{SubmitRequest, WatchRunRequest};
 use bloctrain_shared::RunSpec;
@@ -16,7 +17,7 @@ use bloctrain_shared::view::{RunState, RunView};
 use bloctrain_store::Artefacts;
 use bloctrain_worker::device::Device;
 use bloctrain_worker::engine;
-use bloctrain_worker::session::client;
+use bloctrain_worker::session::client::{self, About, Leaving, Tools};
 use bloctrain_worker::stage::io::Io;
 use bloctrain_worker::stage::prepared::{self, Datasets, Prepared};
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub(crate) fn run(args: TrainArgs) -> Result<(), Failure> {
         RunState::Completed => {}
         RunState::Failed { message } => return Err(Failure::Failed(anyhow::anyhow!("run {} failed: {message}", view.run))),
         RunState::Cancelled => return Err(Failure::Failed(anyhow::anyhow!("run {} was cancelled", view.run))),
-        RunState::Running => return Err(Failure::Interrupted),
+        RunState::Running | RunState::Paused => return Err(Failure::Interrupted),
     }
     let summary = view.summary.context("the run ended without a summary")?;
     if args.store.json {
@@ -60,9 +61,9 @@ async fn train(
     prepared: Arc<Prepared>,
     submission: Submission,
 ) -> Result<RunView, Failure> {
-    let app = Box::pin(App::open(Config::default(), artefacts.clone(), clock())).await?;
+    let app = Box::pin(App::open(Config::in_process(), artefacts.clone(), clock())).await?;
     let mut runs = RunServiceClient::new(app.channel()).max_decoding_message_size(bloctrain_proto::MESSAGE_LIMIT);
-    let (stop, stopping) = watch::channel(false);
+    let (stop, stopping) = watch::channel(Leaving::No);
     let datasets = Datasets::default();
     datasets.add(prepared, &submission.spec);
     let submitted = runs
@@ -83,7 +84,7 @@ async fn train(
         ));
     }
     let watched = Box::pin(follow(&mut runs, run, &mut workers)).await;
-    stop.send_replace(true);
+    stop.send_replace(Leaving::Now);
     // Workers hand back what they hold; whatever they say now changes nothing.
     while workers.join_next().await.is_some() {}
     drop(runs);
@@ -136,23 +137,11 @@ async fn worker(
     device: Device,
     artefacts: Artefacts,
     datasets: Datasets,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Leaving>,
 ) -> Result<(), Failure> {
     let io = Io::new(artefacts, Handle::current());
     let engine = engine::start(device, io, datasets, stopwatch())?;
-    Ok(client::serve(channel, name, device.backend(), engine, stop).await?)
-}
-
-#[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
-fn clock() -> Clock {
-    Arc::new(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    })
-}
-
-#[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
-fn stopwatch() -> bloctrain_worker::stage::Stopwatch {
-    let begun = std::time::Instant::now();
-    Arc::new(move || begun.elapsed().as_secs_f64())
+    let about = About { name, backend: device.backend().to_owned(), device: device.to_string(), ..About::default() };
+    let equip = Box::new(|_: &str| Ok(Tools { engine, discover: None }));
+    Ok(client::serve(Dialer::fixed(channel), about, equip, stop).await?)
 }

@@ -13,6 +13,7 @@ pub mod collect;
 mod disk;
 mod error;
 mod format;
+pub mod leader;
 mod location;
 mod object;
 mod retry;

@@ -14,17 +14,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// # Errors
 /// When the system cannot make a thread.
 pub fn start(device: Device, io: Io, datasets: Datasets, stopwatch: Stopwatch) -> std::io::Result<Engine> {
+    let backend = device.backend();
     match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(number) => {
             let device = burn::backend::cuda::CudaDevice::new(number);
-            spawn(move || Executor::<Autodiff<burn::backend::Cuda>>::new(io, device, datasets, stopwatch))
+            spawn(move || Executor::<Autodiff<burn::backend::Cuda>>::new(io, device, datasets, stopwatch, backend))
         }
         #[cfg(feature = "wgpu")]
         Device::Wgpu => {
-            spawn(move || Executor::<Autodiff<burn::backend::Wgpu>>::new(io, Default::default(), datasets, stopwatch))
+            spawn(move || Executor::<Autodiff<burn::backend::Wgpu>>::new(io, Default::default(), datasets, stopwatch, backend))
         }
-        _ => spawn(move || Executor::<Autodiff<Flex>>::new(io, Default::default(), datasets, stopwatch)),
+        _ => spawn(move || Executor::<Autodiff<Flex>>::new(io, Default::default(), datasets, stopwatch, backend)),
     }
 }
 

@@ -12,23 +12,28 @@ pub mod block;
 mod open;
 pub mod record;
 mod view;
+pub mod worker;
 
+use bloctrain_shared::Digest;
+use bloctrain_shared::key;
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Plan, Submission};
 use bloctrain_shared::task::{Failure, ObjectRef, Output, Progress, Report, Stage, Task, TaskId};
 use bloctrain_shared::view::RunState;
-use record::{Durable, Record, Run};
+use record::{Durable, Record};
 use std::collections::BTreeMap;
+use worker::{Holding, Newcomer, Worker};
 
-/// A worker that is known.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Worker {
-    /// Name for people.
-    pub name: String,
-    /// Its backend.
-    pub backend: String,
-    /// When it was last heard of, milliseconds.
-    pub seen_ms: u64,
-}
+/// Most workers that may be known at once.
+pub const MAX_WORKERS: usize = 20_000;
+
+/// Most runs that one store may have.
+pub const MAX_RUNS: usize = 10_000;
+
+/// Most shards and views that one run's cache may have, all parts counted.
+const MAX_PARTS: usize = 200_000;
+
+/// Longest text of a failure, in characters.
+const MAX_MESSAGE: usize = 2_000;
 
 /// One worker's work on one task.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,14 +59,7 @@ pub enum Event {
         object: ObjectRef,
     },
     /// A worker made itself known.
-    Registered {
-        /// Name for people.
-        name: String,
-        /// Its backend.
-        backend: String,
-        /// Its arithmetic version.
-        arithmetic: u32,
-    },
+    Registered(Box<Newcomer>),
     /// A worker asks for a task.
     Asked {
         /// The worker.
@@ -101,6 +99,31 @@ pub enum Event {
         /// The run.
         run: String,
     },
+    /// A person pauses a run.
+    Paused {
+        /// The run.
+        run: String,
+    },
+    /// A person goes on with a paused run.
+    Resumed {
+        /// The run.
+        run: String,
+    },
+}
+
+/// One line of a run's log.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Entry {
+    /// The run.
+    pub run: String,
+    /// The task, for lines about one.
+    pub task: Option<TaskId>,
+    /// Name of the worker.
+    pub worker: Option<String>,
+    /// Epoch of the lease: it names the attempt.
+    pub attempt: Option<u64>,
+    /// What happened.
+    pub text: String,
 }
 
 /// What to do about it, in this order.
@@ -121,11 +144,32 @@ pub enum Effect {
     Welcome {
         /// The worker.
         worker: u64,
+        /// Epoch of the lease on what it holds; `None` when it is to drop that.
+        adopted: Option<u64>,
     },
+    /// Tell a worker why there is nothing for it.
+    Refuse {
+        /// The worker.
+        worker: u64,
+        /// Why.
+        why: String,
+    },
+    /// Tell a worker to come to an end with its task.
+    HandBack {
+        /// The worker.
+        worker: u64,
+    },
+    /// Tell people.
+    Log(Entry),
     /// Remove objects that nothing needs any more.
     Delete(Vec<String>),
     /// A run changed: watchers want to see it, and waiting workers may find a task.
     Changed {
+        /// The run.
+        run: String,
+    },
+    /// An attempt got on: watchers want to see it.
+    Progressed {
         /// The run.
         run: String,
     },
@@ -162,6 +206,20 @@ pub enum Rejected {
     /// A submission that cannot work.
     #[error("{0}")]
     BadSubmission(String),
+    /// An output that names an object outside its run.
+    #[error("the report of {task} names the object {key}, which is not the run's own")]
+    ForeignKey {
+        /// The task.
+        task: TaskId,
+        /// The key.
+        key: String,
+    },
+    /// A run that has ended cannot be paused or resumed.
+    #[error("run {0} has ended; submit it again to go on")]
+    Ended(String),
+    /// There is no room.
+    #[error("the coordinator has {0} already; that is its limit")]
+    Full(&'static str),
 }
 
 /// All runs, workers and leases.
@@ -178,6 +236,8 @@ pub struct State {
     last_worker: u64,
     last_lease: u64,
     lease_ms: u64,
+    /// Until when workers of an earlier coordinator may claim what they hold, before it is given to others.
+    settle_until: u64,
 }
 
 impl State {
@@ -187,6 +247,12 @@ impl State {
         Self { durable, lease_ms, last_lease, ..Self::default() }
     }
 
+    /// Hands out nothing before this time: workers of an earlier coordinator come back with what they hold.
+    pub fn settle(mut self, until_ms: u64) -> Self {
+        self.settle_until = until_ms;
+        self
+    }
+
     /// Applies an event at a time in milliseconds.
     ///
     /// # Errors
@@ -194,7 +260,7 @@ impl State {
     pub fn apply(&mut self, now: u64, event: Event) -> Result<Vec<Effect>, Rejected> {
         match event {
             Event::Submitted { submission, object } => self.submitted(now, submission, object),
-            Event::Registered { name, backend, arithmetic } => self.registered(now, name, backend, arithmetic),
+            Event::Registered(newcomer) => self.registered(now, *newcomer),
             Event::Asked { worker } => self.asked(now, worker),
             Event::Heartbeat { worker, run, task, lease_epoch, progress } => {
                 self.heartbeat(now, worker, run, task, lease_epoch, progress)
@@ -203,6 +269,8 @@ impl State {
             Event::Left { worker } => self.left(worker),
             Event::Tick => Ok(self.tick(now)),
             Event::Cancelled { run } => self.cancelled(now, run),
+            Event::Paused { run } => self.paused(now, run),
+            Event::Resumed { run } => self.resumed(now, run),
         }
     }
 
@@ -222,50 +290,93 @@ impl State {
             return Err(Rejected::Arithmetic { worker: submission.arithmetic, coordinator: ARITHMETIC_VERSION });
         }
         let plan = Plan::new(&submission).map_err(|error| Rejected::BadSubmission(error.to_string()))?;
+        let parts = (plan.train_shards as usize).saturating_mul(plan.views as usize) + plan.validation_shards as usize;
+        if parts.saturating_add(plan.test_shards as usize) > MAX_PARTS || plan.classes > usize::from(u16::MAX) {
+            return Err(Rejected::BadSubmission(format!("the run has {parts} shards and views, more than {MAX_PARTS}")));
+        }
+        if !self.durable.runs.contains_key(&plan.run) && self.durable.runs.len() >= MAX_RUNS {
+            return Err(Rejected::Full("as many runs as it keeps"));
+        }
         let record = Record::Submitted { run: plan.run.clone(), submission, object };
-        Ok(self.record(now, &plan.run, record))
+        let mut effects = self.record(now, &plan.run, record);
+        effects.push(Effect::Log(Entry { run: plan.run, text: "submitted".into(), ..Entry::default() }));
+        Ok(effects)
     }
 
-    fn registered(&mut self, now: u64, name: String, backend: String, arithmetic: u32) -> Result<Vec<Effect>, Rejected> {
-        if arithmetic != ARITHMETIC_VERSION {
-            return Err(Rejected::Arithmetic { worker: arithmetic, coordinator: ARITHMETIC_VERSION });
+    fn registered(&mut self, now: u64, mut newcomer: Newcomer) -> Result<Vec<Effect>, Rejected> {
+        if newcomer.arithmetic != ARITHMETIC_VERSION {
+            return Err(Rejected::Arithmetic { worker: newcomer.arithmetic, coordinator: ARITHMETIC_VERSION });
         }
+        let same = |worker: &Worker| !newcomer.instance.is_empty() && worker.about.instance == newcomer.instance;
+        let before = self.workers.iter().find(|(_, worker)| same(worker)).map(|(id, _)| *id);
+        if before.is_none() && self.workers.len() >= MAX_WORKERS {
+            return Err(Rejected::Full("as many workers as it takes"));
+        }
+        let mut effects = Vec::new();
+        if let Some(before) = before {
+            self.workers.remove(&before);
+            effects.extend(self.release("registered anew", |attempt| attempt.worker == before));
+        }
+        let holding = newcomer.holding.take();
         self.last_worker += 1;
-        self.workers.insert(self.last_worker, Worker { name, backend, seen_ms: now });
-        Ok(vec![Effect::Welcome { worker: self.last_worker }])
+        let id = self.last_worker;
+        let worker = Worker::new(newcomer, now);
+        let adopted = holding.and_then(|holding| self.adopt(now, id, &worker, &holding));
+        self.workers.insert(id, worker);
+        effects.push(Effect::Welcome { worker: id, adopted: adopted.as_ref().and_then(|entry| entry.attempt) });
+        effects.extend(adopted.map(Effect::Log));
+        Ok(effects)
+    }
+
+    /// Gives a worker of an earlier coordinator a lease on what it holds, when that is open, free and still the same work.
+    fn adopt(&mut self, now: u64, id: u64, worker: &Worker, holding: &Holding) -> Option<Entry> {
+        let at = (holding.run.clone(), holding.task);
+        let run = self.durable.runs.get(&holding.run).filter(|run| run.backend() == Some(worker.about.backend.as_str()))?;
+        let task = run.open_tasks().into_iter().find(|task| task.id == holding.task)?;
+        if self.attempts.contains_key(&at) || Digest::of_json(&task.work) != holding.work {
+            return None;
+        }
+        let lease_epoch = self.lease(now, at, id);
+        let (run, name) = (holding.run.clone(), worker.about.name.clone());
+        let text = "goes on after the coordinator changed".into();
+        Some(Entry { run, task: Some(holding.task), worker: Some(name), attempt: Some(lease_epoch), text })
+    }
+
+    fn lease(&mut self, now: u64, at: (String, TaskId), worker: u64) -> u64 {
+        self.last_lease += 1;
+        let lease_epoch = self.last_lease;
+        let attempt = Attempt { worker, lease_epoch, expires_ms: now + self.lease_ms, progress: Progress::default() };
+        self.attempts.insert(at, attempt);
+        lease_epoch
+    }
+
+    fn name(&self, worker: u64) -> Option<String> {
+        self.workers.get(&worker).map(|worker| worker.about.name.clone())
     }
 
     fn asked(&mut self, now: u64, worker: u64) -> Result<Vec<Effect>, Rejected> {
-        let lease_ms = self.lease_ms;
         let known = self.workers.get_mut(&worker).ok_or(Rejected::UnknownWorker(worker))?;
         known.seen_ms = now;
+        let backend = known.about.backend.clone();
         // A worker holds one task; what it held before it asked again, it has dropped.
-        self.attempts.retain(|_, attempt| attempt.worker != worker);
-        let Some(task) = self.choose(worker) else { return Ok(Vec::new()) };
-        self.last_lease += 1;
-        let lease_epoch = self.last_lease;
-        let attempt = Attempt { worker, lease_epoch, expires_ms: now + lease_ms, progress: Progress::default() };
-        self.attempts.insert((task.run.clone(), task.id), attempt);
-        let run = task.run.clone();
-        Ok(vec![Effect::Grant { worker, lease_epoch, task: Box::new(task) }, Effect::Changed { run }])
-    }
-
-    /// The best open task for a worker: runs by priority and age, tasks by block and stage, and a training round for the
-    /// worker that did the one before, as long as that worker is idle.
-    fn choose(&self, worker: u64) -> Option<Task> {
-        let backend = &self.workers.get(&worker)?.backend;
-        let mut runs: Vec<&Run> = self.durable.runs.values().filter(|run| run.submission.backend == *backend).collect();
-        runs.sort_by_key(|run| (u32::MAX - run.submission.spec.run.priority, run.created_ms));
-        let free = |task: &Task| !self.attempts.contains_key(&(task.run.clone(), task.id));
-        let others = |task: &Task| {
-            let trainer = self.trainers.get(&(task.run.clone(), task.id.block));
-            let waits = |trainer: &u64| {
-                let busy = self.attempts.values().any(|attempt| attempt.worker == *trainer);
-                *trainer != worker && !busy && self.workers.contains_key(trainer)
-            };
-            task.id.stage == Stage::Train && trainer.is_some_and(waits)
+        let mut effects = self.release("dropped", |attempt| attempt.worker == worker);
+        let Some(task) = self.choose(now, worker) else {
+            effects.extend(self.why_nothing(worker).map(|why| Effect::Refuse { worker, why }));
+            return Ok(effects);
         };
-        runs.iter().flat_map(|run| run.open_tasks()).find(|task| free(task) && !others(task))
+        let run = task.run.clone();
+        if self.durable.runs.get(&run).is_some_and(|known| known.backend().is_none()) {
+            effects.extend(self.record(now, &run, Record::Backend { run: run.clone(), backend }));
+        }
+        let lease_epoch = self.lease(now, (run.clone(), task.id), worker);
+        let (id, name) = (Some(task.id), self.name(worker));
+        let entry = Entry { run: run.clone(), task: id, worker: name, attempt: Some(lease_epoch), text: "handed out".into() };
+        effects.extend([
+            Effect::Grant { worker, lease_epoch, task: Box::new(task) },
+            Effect::Progressed { run },
+            Effect::Log(entry),
+        ]);
+        Ok(effects)
     }
 
     fn heartbeat(
@@ -279,14 +390,16 @@ impl State {
     ) -> Result<Vec<Effect>, Rejected> {
         let lease_ms = self.lease_ms;
         let known = self.workers.get_mut(&worker).ok_or(Rejected::UnknownWorker(worker))?;
-        let running = self.durable.runs.get(&run).is_some_and(|run| run.state == RunState::Running);
+        let state = self.durable.runs.get(&run).map(|run| &run.state);
+        let (goes_on, paused) = (matches!(state, Some(RunState::Running | RunState::Paused)), state == Some(&RunState::Paused));
         let attempt = self.attempts.get_mut(&(run.clone(), task));
-        let attempt = attempt.filter(|attempt| running && attempt.worker == worker && attempt.lease_epoch == lease_epoch);
+        let attempt = attempt.filter(|attempt| goes_on && attempt.worker == worker && attempt.lease_epoch == lease_epoch);
         let attempt = attempt.ok_or(Rejected::Stale(task))?;
         known.seen_ms = now;
         attempt.expires_ms = now + lease_ms;
         attempt.progress = progress;
-        Ok(vec![Effect::Changed { run }])
+        let hand_back = paused.then_some(Effect::HandBack { worker });
+        Ok([Effect::Progressed { run }].into_iter().chain(hand_back).collect())
     }
 
     fn reported(&mut self, now: u64, worker: u64, run: String, report: Report) -> Result<Vec<Effect>, Rejected> {
@@ -295,57 +408,159 @@ impl State {
         if state.is_committed(report.task) {
             return Err(Rejected::Committed(report.task));
         }
-        let key = (run.clone(), report.task);
+        let at = (run.clone(), report.task);
         let holds = |attempt: &Attempt| attempt.worker == worker && attempt.lease_epoch == report.lease_epoch;
-        if state.state != RunState::Running || !self.attempts.get(&key).is_some_and(holds) {
+        let goes_on = matches!(state.state, RunState::Running | RunState::Paused);
+        if !goes_on || !self.attempts.get(&at).is_some_and(holds) {
             return Err(Rejected::Stale(report.task));
         }
-        let record = match report.result {
+        let name = known.about.name.clone();
+        let entry = |text: String| {
+            let (run, task, worker) = (run.clone(), Some(report.task), Some(name.clone()));
+            Effect::Log(Entry { run, task, worker, attempt: Some(report.lease_epoch), text })
+        };
+        let (record, text) = match report.result {
             Ok(output) if !fits(report.task.stage, &output) => return Err(Rejected::WrongOutput(report.task)),
             Ok(output) => {
-                Record::Committed { run: run.clone(), task: report.task, seconds: report.seconds, output: Box::new(output) }
+                if let Some(object) = output.objects().into_iter().find(|object| !key::is_output_of(&run, &object.key)) {
+                    return Err(Rejected::ForeignKey { task: report.task, key: object.key.chars().take(256).collect() });
+                }
+                let text = format!("committed after {:.1} s of work", report.seconds);
+                (
+                    Record::Committed { run: run.clone(), task: report.task, seconds: report.seconds, output: Box::new(output) },
+                    text,
+                )
             }
-            Err(failure) => Record::Failed { run: run.clone(), task: report.task, worker: known.name.clone(), failure },
+            Err(Failure::Unable { message }) => {
+                let why: String = message.chars().take(MAX_MESSAGE).collect();
+                self.attempts.remove(&at);
+                if let Some(known) = self.workers.get_mut(&worker) {
+                    known.unable.insert(run.clone(), why.clone());
+                }
+                return Ok(vec![entry(format!("cannot be done there: {why}")), Effect::Changed { run: run.clone() }]);
+            }
+            Err(failure) => {
+                let failure = match failure.shortened(MAX_MESSAGE) {
+                    // What no attempt there can mend may be the worker's own trouble, such as a store that it cannot write.
+                    Failure::Fatal { message } if self.others_may_try(worker, state, report.task) => {
+                        Failure::Transient { message }
+                    }
+                    failure => failure,
+                };
+                let text = format!("failed: {failure}");
+                (Record::Failed { run: run.clone(), task: report.task, worker: name.clone(), failure }, text)
+            }
         };
-        self.attempts.remove(&key);
+        self.attempts.remove(&at);
         if report.task.stage == Stage::Train {
-            self.trainers.insert((run.clone(), report.task.block), worker);
+            let block = (run.clone(), report.task.block);
+            match record {
+                Record::Committed { .. } => self.trainers.insert(block, worker),
+                // Nobody waits for a worker that failed.
+                _ => self.trainers.remove(&block),
+            };
         }
         if matches!(record, Record::Failed { failure: Failure::InputLost { .. }, .. }) {
             // Attempts that work on what may now be done again are of no use.
             self.attempts.retain(|(of, _), _| *of != run);
         }
-        Ok(self.record(now, &run, record))
+        self.remember(worker, &record);
+        let mut effects = self.record(now, &run, record);
+        effects.push(entry(text));
+        effects.extend(self.ended(&run).map(Effect::Log));
+        Ok(effects)
+    }
+
+    /// Counts what a worker does well and what it does not.
+    fn remember(&mut self, worker: u64, record: &Record) {
+        let Some(known) = self.workers.get_mut(&worker) else { return };
+        match record {
+            Record::Committed { .. } => {
+                known.completed += 1;
+                known.failures = 0;
+            }
+            Record::Failed { failure: Failure::Transient { message }, task, .. } => {
+                known.failures += 1;
+                known.last_failure = format!("{task}: {message}");
+            }
+            _ => {}
+        }
+    }
+
+    fn ended(&self, run: &str) -> Option<Entry> {
+        let text = match &self.durable.runs.get(run)?.state {
+            RunState::Completed => "the run is completed".into(),
+            RunState::Failed { message } => format!("the run failed: {message}"),
+            _ => return None,
+        };
+        Some(Entry { run: run.to_owned(), text, ..Entry::default() })
     }
 
     fn left(&mut self, worker: u64) -> Result<Vec<Effect>, Rejected> {
-        self.workers.remove(&worker).ok_or(Rejected::UnknownWorker(worker))?;
-        Ok(self.release(|attempt| attempt.worker == worker))
+        if !self.workers.contains_key(&worker) {
+            return Err(Rejected::UnknownWorker(worker));
+        }
+        let effects = self.release("handed back", |attempt| attempt.worker == worker);
+        self.workers.remove(&worker);
+        Ok(effects)
     }
 
     fn tick(&mut self, now: u64) -> Vec<Effect> {
+        let late: Vec<u64> =
+            self.attempts.values().filter(|attempt| attempt.expires_ms <= now).map(|attempt| attempt.worker).collect();
+        // Nobody waits for a worker that lost its lease.
+        self.trainers.retain(|_, trainer| !late.contains(trainer));
+        let effects = self.release("lost: the worker fell silent", |attempt| attempt.expires_ms <= now);
         let silent = 3 * self.lease_ms;
         self.workers.retain(|_, worker| worker.seen_ms + silent > now);
-        self.release(|attempt| attempt.expires_ms <= now)
+        effects
     }
 
     /// Ends the leases of some attempts; their tasks are open again.
-    fn release(&mut self, ends: impl Fn(&Attempt) -> bool) -> Vec<Effect> {
-        let mut runs: Vec<String> =
-            self.attempts.iter().filter(|(_, attempt)| ends(attempt)).map(|((run, _), _)| run.clone()).collect();
+    fn release(&mut self, why: &str, ends: impl Fn(&Attempt) -> bool) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for ((run, task), attempt) in self.attempts.iter().filter(|(_, attempt)| ends(attempt)) {
+            let (task, worker, attempt) = (Some(*task), self.name(attempt.worker), Some(attempt.lease_epoch));
+            effects.push(Effect::Log(Entry { run: run.clone(), task, worker, attempt, text: why.to_owned() }));
+            effects.push(Effect::Changed { run: run.clone() });
+        }
         self.attempts.retain(|_, attempt| !ends(attempt));
-        runs.dedup();
-        runs.into_iter().map(|run| Effect::Changed { run }).collect()
+        effects
+    }
+
+    /// The state of a run, for an order about it.
+    fn order(&self, run: &str) -> Result<&RunState, Rejected> {
+        self.durable.runs.get(run).map(|run| &run.state).ok_or_else(|| Rejected::UnknownRun(run.to_owned()))
+    }
+
+    fn ordered(&mut self, now: u64, run: String, record: Record, text: &str) -> Vec<Effect> {
+        let mut effects = self.record(now, &run, record);
+        effects.push(Effect::Log(Entry { run, text: text.to_owned(), ..Entry::default() }));
+        effects
     }
 
     fn cancelled(&mut self, now: u64, run: String) -> Result<Vec<Effect>, Rejected> {
-        let state = self.durable.runs.get(&run).ok_or_else(|| Rejected::UnknownRun(run.clone()))?;
-        if state.state != RunState::Running {
+        if !matches!(self.order(&run)?, RunState::Running | RunState::Paused) {
             return Ok(Vec::new());
         }
         self.attempts.retain(|(of, _), _| *of != run);
-        let record = Record::Cancelled { run: run.clone() };
-        Ok(self.record(now, &run, record))
+        Ok(self.ordered(now, run.clone(), Record::Cancelled { run }, "cancelled"))
+    }
+
+    fn paused(&mut self, now: u64, run: String) -> Result<Vec<Effect>, Rejected> {
+        match self.order(&run)? {
+            RunState::Running => Ok(self.ordered(now, run.clone(), Record::Paused { run }, "paused")),
+            RunState::Paused => Ok(Vec::new()),
+            _ => Err(Rejected::Ended(run)),
+        }
+    }
+
+    fn resumed(&mut self, now: u64, run: String) -> Result<Vec<Effect>, Rejected> {
+        match self.order(&run)? {
+            RunState::Paused => Ok(self.ordered(now, run.clone(), Record::Resumed { run }, "resumed")),
+            RunState::Running => Ok(Vec::new()),
+            _ => Err(Rejected::Ended(run)),
+        }
     }
 }
 
@@ -362,5 +577,7 @@ fn fits(stage: Stage, output: &Output) -> bool {
     )
 }
 
+#[cfg(test)]
+mod fleet_tests;
 #[cfg(test)]
 mod tests;

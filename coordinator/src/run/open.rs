@@ -7,9 +7,9 @@ use bloctrain_shared::task::{CachedShard, ObjectRef, Source, Split, Stage, Task,
 use bloctrain_shared::view::RunState;
 
 impl Run {
-    /// Every task whose inputs are committed and whose output is not, in order of preference.
+    /// Every task of a run that has not ended whose inputs are committed and whose output is not, in order of preference.
     pub fn open_tasks(&self) -> Vec<Task> {
-        if self.state != RunState::Running {
+        if !matches!(self.state, RunState::Running | RunState::Paused) {
             return Vec::new();
         }
         let mut tasks = Vec::new();

@@ -11,8 +11,11 @@ use bloctrain_shared::view::RunState;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Failed attempts at one task after which its run fails.
+/// Workers that failed at one task after which its run fails.
 pub const MAX_FAILURES: usize = 3;
+
+/// Failed attempts at one task after which its run fails, whoever made them: there may be only one worker.
+pub const MAX_ATTEMPTS: usize = 6;
 
 /// Times that one object may be lost before its run fails.
 pub const MAX_LOSSES: u32 = 3;
@@ -59,6 +62,23 @@ pub enum Record {
         /// The run.
         run: String,
     },
+    /// A run was paused.
+    Paused {
+        /// The run.
+        run: String,
+    },
+    /// A paused run goes on.
+    Resumed {
+        /// The run.
+        run: String,
+    },
+    /// The first worker decided a run's backend.
+    Backend {
+        /// The run.
+        run: String,
+        /// The backend.
+        backend: String,
+    },
 }
 
 /// Everything that lasts.
@@ -93,6 +113,12 @@ pub struct Run {
     pub summary: Option<Summary>,
     /// Messages of failed attempts by task, as pairs because JSON keys are texts.
     pub failures: Vec<(TaskId, String)>,
+    /// Workers that failed at a task.
+    #[serde(default)]
+    pub failed_on: Vec<(TaskId, String)>,
+    /// The backend that the first worker decided, where the submission leaves it open.
+    #[serde(default)]
+    pub backend: Option<String>,
     /// Times that each object was lost.
     pub losses: BTreeMap<String, u32>,
     /// What people should know.
@@ -116,6 +142,8 @@ impl Run {
             evaluated: BTreeMap::new(),
             summary: None,
             failures: Vec::new(),
+            failed_on: Vec::new(),
+            backend: None,
             losses: BTreeMap::new(),
             notes: Vec::new(),
             seconds: 0.0,
@@ -199,14 +227,23 @@ impl Durable {
                     run.fail(task, &worker, failure);
                 }
             }
-            Record::Cancelled { run } => {
+            Record::Cancelled { run } => self.turn(&run, now, RunState::Cancelled),
+            Record::Paused { run } => self.turn(&run, now, RunState::Paused),
+            Record::Resumed { run } => self.turn(&run, now, RunState::Running),
+            Record::Backend { run, backend } => {
                 if let Some(run) = self.runs.get_mut(&run) {
-                    run.updated_ms = now;
-                    run.state = RunState::Cancelled;
+                    run.backend = Some(backend);
                 }
             }
         }
         Vec::new()
+    }
+
+    fn turn(&mut self, run: &str, now: u64, state: RunState) {
+        if let Some(run) = self.runs.get_mut(run) {
+            run.updated_ms = now;
+            run.state = state;
+        }
     }
 
     fn submitted(&mut self, id: &str, submission: Submission, object: ObjectRef, now: u64) {
@@ -218,6 +255,7 @@ impl Durable {
             if run.state != RunState::Completed {
                 run.state = RunState::Running;
                 run.failures.clear();
+                run.failed_on.clear();
                 run.losses.clear();
             }
             return;
@@ -232,6 +270,7 @@ impl Run {
     fn commit(&mut self, task: TaskId, seconds: f64, output: Output) -> Vec<String> {
         self.seconds += seconds;
         self.failures.retain(|(failed, _)| *failed != task);
+        self.failed_on.retain(|(failed, _)| *failed != task);
         let index = (task.block as usize).saturating_sub(1);
         match output {
             Output::Train { checkpoint, finished, metrics } => {
@@ -324,13 +363,21 @@ impl Run {
             Failure::Fatal { message } => self.state = RunState::Failed { message: format!("{task}: {message}") },
             Failure::Transient { message } => {
                 self.failures.push((task, format!("{worker}: {message}")));
+                let on = (task, worker.to_owned());
+                if !self.failed_on.contains(&on) {
+                    self.failed_on.push(on);
+                }
+                let workers = self.failed_on.iter().filter(|(failed, _)| *failed == task).count();
                 let own: Vec<&str> =
                     self.failures.iter().filter(|(failed, _)| *failed == task).map(|(_, message)| message.as_str()).collect();
-                if own.len() >= MAX_FAILURES {
-                    self.state = RunState::Failed { message: format!("{task} failed {} times: {}", own.len(), own.join("; ")) };
+                if workers >= MAX_FAILURES || own.len() >= MAX_ATTEMPTS {
+                    let message = format!("{task} failed {} times, on {workers} workers: {}", own.len(), own.join("; "));
+                    self.state = RunState::Failed { message };
                 }
             }
             Failure::InputLost { key, problem } => self.lost(&key, &problem),
+            // Not the task's fault: another worker takes it.
+            Failure::Unable { .. } => {}
         }
     }
 

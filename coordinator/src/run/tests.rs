@@ -9,14 +9,14 @@ use bloctrain_shared::task::{CachedShard, Checkpoint, RoundMetrics, Split, Work}
 use bloctrain_shared::{Digest, ImageShape};
 use proptest::prelude::*;
 
-const LEASE: u64 = 1000;
+pub(super) const LEASE: u64 = 1000;
 
-fn object(key: impl Into<String>) -> ObjectRef {
+pub(super) fn object(key: impl Into<String>) -> ObjectRef {
     let key = key.into();
     ObjectRef { digest: Digest::of(key.as_bytes()), key, bytes: 1 }
 }
 
-fn submission(epochs: u32, patience: u32) -> Submission {
+pub(super) fn submission(epochs: u32, patience: u32) -> Submission {
     let mut spec = RunSpec::default();
     spec.train.epochs = epochs;
     spec.train.warmup_epochs = 0;
@@ -29,7 +29,7 @@ fn submission(epochs: u32, patience: u32) -> Submission {
     Submission { spec, dataset, arithmetic: ARITHMETIC_VERSION, backend: "cpu".into() }
 }
 
-fn started(epochs: u32, patience: u32) -> (State, String, u64) {
+pub(super) fn started(epochs: u32, patience: u32) -> (State, String, u64) {
     let mut state = State::new(Durable::default(), LEASE);
     let submission = submission(epochs, patience);
     let run = submission.run_id();
@@ -39,14 +39,21 @@ fn started(epochs: u32, patience: u32) -> (State, String, u64) {
 }
 
 fn register(state: &mut State) -> u64 {
-    let event = Event::Registered { name: "w".into(), backend: "cpu".into(), arithmetic: ARITHMETIC_VERSION };
-    match state.apply(0, event).expect("registers").as_slice() {
-        [Effect::Welcome { worker }] => *worker,
+    named(state, "w")
+}
+
+pub(super) fn newcomer(name: &str, backend: &str) -> Newcomer {
+    Newcomer { name: name.into(), backend: backend.into(), arithmetic: ARITHMETIC_VERSION, ..Newcomer::default() }
+}
+
+pub(super) fn named(state: &mut State, name: &str) -> u64 {
+    match state.apply(0, Event::Registered(Box::new(newcomer(name, "cpu")))).expect("registers").as_slice() {
+        [Effect::Welcome { worker, adopted: None }] => *worker,
         other => panic!("a welcome, not {other:?}"),
     }
 }
 
-fn ask(state: &mut State, now: u64, worker: u64) -> Option<(Task, u64)> {
+pub(super) fn ask(state: &mut State, now: u64, worker: u64) -> Option<(Task, u64)> {
     let effects = state.apply(now, Event::Asked { worker }).expect("known");
     effects.into_iter().find_map(|effect| match effect {
         Effect::Grant { task, lease_epoch, .. } => Some((*task, lease_epoch)),
@@ -54,9 +61,15 @@ fn ask(state: &mut State, now: u64, worker: u64) -> Option<(Task, u64)> {
     })
 }
 
+/// Key of what a task makes.
+pub(super) fn made(run: &str, task: &str) -> String {
+    let (block, rest) = task.split_once('/').unwrap_or(("network", task));
+    format!("runs/{run}/{block}/{}", rest.replace('/', "-"))
+}
+
 /// What a worker would make: everything follows from the task. Classes 0 and 1 are easy, 2 and 3 hard.
-fn output(task: &Task, epochs: u32) -> Output {
-    let name = format!("{}", task.id);
+pub(super) fn output(task: &Task, epochs: u32) -> Output {
+    let name = made(&task.run, &task.id.to_string());
     match &task.work {
         Work::Train { round, .. } => {
             let metrics = RoundMetrics {
@@ -96,7 +109,7 @@ fn summary() -> bloctrain_shared::summary::Summary {
     .expect("a summary")
 }
 
-fn report(
+pub(super) fn report(
     state: &mut State,
     now: u64,
     worker: u64,
@@ -183,14 +196,15 @@ fn old_checkpoints_are_removed_and_a_damaged_one_falls_back() {
             }
         }
     }
-    assert_eq!(removed, ["block1/train/0.w", "block1/train/0.o", "block1/train/1.w", "block1/train/1.o"]);
+    let expected = ["0.w", "0.o", "1.w", "1.o"].map(|part| made(&run, &format!("block1/train/{part}")));
+    assert_eq!(removed, expected);
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
-    let lost = Failure::InputLost { key: "block1/train/4.w".into(), problem: "it is damaged".into() };
+    let lost = Failure::InputLost { key: made(&run, "block1/train/4.w"), problem: "it is damaged".into() };
     report(&mut state, 0, worker, &task, lease, Err(lost)).expect("accepted");
     assert!(state.durable.runs[&run].notes[0].contains("round 4"), "{:?}", state.durable.runs[&run].notes);
     let (task, _) = ask(&mut state, 0, worker).expect("a task");
     let Work::Train { round, from, .. } = task.work else { panic!("training goes on") };
-    assert_eq!((round, from.map(|from| from.weights.key)), (4, Some("block1/train/3.w".into())));
+    assert_eq!((round, from.map(|from| from.weights.key)), (4, Some(made(&run, "block1/train/3.w"))));
 }
 
 #[test]
@@ -202,7 +216,7 @@ fn a_lost_shard_is_exported_again_and_frozen_weights_are_made_again() {
     }
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
     assert_eq!(task.id.to_string(), "block2/train/0");
-    let lost = |key: &str| Err(Failure::InputLost { key: key.into(), problem: "damaged".into() });
+    let lost = |key: &str| Err(Failure::InputLost { key: made(&run, key), problem: "damaged".into() });
     report(&mut state, 0, worker, &task, lease, lost("block1/export/1")).expect("accepted");
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
     assert_eq!(task.id.to_string(), "block1/export/1");
@@ -217,13 +231,13 @@ fn a_lost_shard_is_exported_again_and_frozen_weights_are_made_again() {
 #[test]
 fn failures_fail_the_run_with_the_workers_words() {
     let (mut state, run, worker) = started(1, 0);
-    for attempt in 1..=3 {
+    for attempt in 1..=6 {
         let (task, lease) = ask(&mut state, 0, worker).expect("a task");
         let failure = Failure::Transient { message: format!("attempt {attempt}") };
         report(&mut state, 0, worker, &task, lease, Err(failure)).expect("accepted");
     }
     let RunState::Failed { message } = &state.durable.runs[&run].state else { panic!("failed") };
-    assert!(message.contains("attempt 1") && message.contains("attempt 3"), "{message}");
+    assert!(message.contains("attempt 1") && message.contains("attempt 6"), "{message}");
     assert!(ask(&mut state, 0, worker).is_none());
     state.apply(0, Event::Submitted { submission: Box::new(submission(1, 0)), object: object("spec") }).expect("again");
     assert!(ask(&mut state, 0, worker).is_some(), "submitting again takes it up");
@@ -232,10 +246,12 @@ fn failures_fail_the_run_with_the_workers_words() {
 #[test]
 fn other_versions_and_backends_get_nothing() {
     let (mut state, _, _) = started(1, 0);
-    let event = |backend: &str, arithmetic| Event::Registered { name: "x".into(), backend: backend.into(), arithmetic };
-    assert!(matches!(state.apply(0, event("cpu", 99)), Err(Rejected::Arithmetic { .. })));
-    state.apply(0, event("cuda", ARITHMETIC_VERSION)).expect("known");
-    assert!(ask(&mut state, 0, 2).is_none(), "the run is of another backend");
+    let old = Newcomer { arithmetic: 99, ..newcomer("x", "cpu") };
+    assert!(matches!(state.apply(0, Event::Registered(Box::new(old))), Err(Rejected::Arithmetic { .. })));
+    state.apply(0, Event::Registered(Box::new(newcomer("x", "cuda")))).expect("known");
+    let effects = state.apply(0, Event::Asked { worker: 2 }).expect("known");
+    let [Effect::Refuse { worker: 2, why }] = effects.as_slice() else { panic!("a reason, not {effects:?}") };
+    assert!(why.contains("backend cpu") && why.contains("has cuda"), "{why}");
 }
 
 #[derive(Debug, Clone)]

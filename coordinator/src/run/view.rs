@@ -14,7 +14,7 @@ impl Run {
     fn block_view(&self, index: usize, block: &Block) -> BlockView {
         let (plan, spec) = (&self.plan, &self.submission.spec);
         let stage = |stage, done: usize, total: usize| StageView { stage, done: count(done), total: count(total) };
-        let rounds = if block.frozen.is_some() { block.rounds.len() } else { spec.train.epochs as usize };
+        let rounds = if block.frozen.is_some() { block.rounds.len() } else { block.rounds.len().max(spec.train.epochs as usize) };
         let mut stages = vec![
             stage(Stage::Train, block.rounds.len(), rounds),
             stage(Stage::Validate, block.confusions.len(), plan.validation_shards as usize),
@@ -54,6 +54,7 @@ impl Run {
             attempts: Vec::new(),
             notes: self.notes.clone(),
             summary: self.summary.clone(),
+            refused: Vec::new(),
         }
     }
 }
@@ -68,12 +69,16 @@ impl Durable {
 impl State {
     /// One run with its attempts.
     pub fn view(&self, run: &str) -> Option<RunView> {
-        let mut view = self.durable.runs.get(run)?.view();
+        let known = self.durable.runs.get(run)?;
+        let mut view = known.view();
+        if known.state == bloctrain_shared::view::RunState::Running {
+            view.refused = self.refused(known);
+        }
         let own = self.attempts.iter().filter(|((of, _), _)| of == run);
         view.attempts = own
             .map(|((_, task), attempt)| AttemptView {
                 task: *task,
-                worker: self.workers.get(&attempt.worker).map(|worker| worker.name.clone()).unwrap_or_default(),
+                worker: self.name(attempt.worker).unwrap_or_default(),
                 progress: attempt.progress.clone(),
             })
             .collect();

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use bloctrain_coordinator::run::record::{Durable, Record};
+use bloctrain_coordinator::run::worker::Newcomer;
 use bloctrain_coordinator::run::{Effect, Event, State};
 use bloctrain_shared::metric::Confusion;
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, DatasetInfo, Submission};
@@ -80,9 +81,14 @@ impl Fleet {
     pub fn new(epochs: u32) -> Self {
         let mut fleet =
             Self { state: State::new(Durable::default(), 1000), records: Vec::new(), epochs, worker: 0, granted: None };
-        let event = Event::Registered { name: "w".into(), backend: "cpu".into(), arithmetic: ARITHMETIC_VERSION };
+        let event = Event::Registered(Box::new(Newcomer {
+            name: "w".into(),
+            backend: "cpu".into(),
+            arithmetic: ARITHMETIC_VERSION,
+            ..Newcomer::default()
+        }));
         match fleet.apply(event).as_slice() {
-            [Effect::Welcome { worker }] => fleet.worker = *worker,
+            [Effect::Welcome { worker, .. }] => fleet.worker = *worker,
             other => panic!("a welcome, not {other:?}"),
         }
         fleet
@@ -141,9 +147,14 @@ impl Fleet {
         let mut state = self.state.clone();
         let mut tasks: Vec<Task> = self.granted.iter().map(|(task, _)| task.clone()).collect();
         for _ in 0..500 {
-            let event = Event::Registered { name: "x".into(), backend: "cpu".into(), arithmetic: ARITHMETIC_VERSION };
+            let event = Event::Registered(Box::new(Newcomer {
+                name: "x".into(),
+                backend: "cpu".into(),
+                arithmetic: ARITHMETIC_VERSION,
+                ..Newcomer::default()
+            }));
             let Ok(effects) = state.apply(0, event) else { break };
-            let [Effect::Welcome { worker }] = effects.as_slice() else { break };
+            let [Effect::Welcome { worker, .. }] = effects.as_slice() else { break };
             let granted =
                 state.apply(0, Event::Asked { worker: *worker }).expect("known").into_iter().find_map(|effect| match effect {
                     Effect::Grant { task, .. } => Some(*task),

@@ -11,6 +11,7 @@ pub mod folder;
 mod idx;
 pub mod registry;
 pub mod split;
+pub mod stored;
 pub mod verify;
 
 use bloctrain_shared::{Digest, ImageShape};

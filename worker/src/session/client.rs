@@ -4,25 +4,30 @@ use super::{Effect, Event, Phase, Session};
 use crate::stage::{Control, Stop};
 use bloctrain_proto::MESSAGE_LIMIT;
 use bloctrain_proto::convert::{from_grant, to_json};
+use bloctrain_proto::dial::{Dialer, Discover, Link, within};
 use bloctrain_proto::status::{Kind, kind};
+use bloctrain_proto::v1;
 use bloctrain_proto::v1::worker_service_client::WorkerServiceClient;
 use bloctrain_proto::v1::{CompleteRequest, HeartbeatRequest, LeaseRequest, LeaveRequest, RegisterRequest};
+use bloctrain_shared::Digest;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
 use bloctrain_shared::task::{Failure, Output, Report, Task};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
-use tonic::transport::Channel;
 
 /// Longest wait for a task in one call.
 const WAIT_MS: u64 = 5_000;
 
-/// Pause before a failed call is made again.
-const RETRY: Duration = Duration::from_millis(300);
+/// Longest time that any other call may take.
+const CALL: Duration = Duration::from_secs(10);
 
-/// Pause between reports of progress.
-const PROGRESS: Duration = Duration::from_millis(500);
+/// Longest time that a heartbeat may take.
+const BEAT: Duration = Duration::from_secs(3);
+
+/// Longest time to say good-bye.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Work for the thread that computes.
 pub struct Job {
@@ -48,52 +53,96 @@ pub struct Engine {
     pub done: mpsc::Receiver<Done>,
 }
 
+/// How a worker is asked to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Leaving {
+    /// It is not.
+    #[default]
+    No,
+    /// Soon: the task comes to an end first.
+    Soon,
+    /// At once: the task is handed back.
+    Now,
+}
+
+/// What a worker says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// Name for people, unique in the fleet.
+    pub name: String,
+    /// Its backend.
+    pub backend: String,
+    /// Its device.
+    pub device: String,
+    /// Version of its code.
+    pub version: String,
+    /// Memory of its machine; 0 when it is not known.
+    pub memory_bytes: u64,
+    /// Drawn anew at every start.
+    pub instance: String,
+}
+
+/// What a worker computes with, once it knows its store.
+pub struct Tools {
+    /// The computing thread.
+    pub engine: Engine,
+    /// Where else to find the coordinator.
+    pub discover: Option<Discover>,
+}
+
+/// Makes the tools; its argument is the address of the fleet's store.
+pub type Equip = Box<dyn FnOnce(&str) -> Result<Tools, String> + Send>;
+
 /// A session that cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// The coordinator refuses this worker.
     #[error("the coordinator refuses this worker: {0}")]
     Refused(String),
+    /// The store of the fleet cannot be used, or the thread cannot be made.
+    #[error("this worker cannot work: {0}")]
+    Equip(String),
     /// The computing thread is gone.
     #[error("the worker's computing thread has ended unexpectedly; this is a defect, please report it")]
     EngineGone,
 }
 
 struct Client {
-    rpc: WorkerServiceClient<Channel>,
-    name: String,
-    backend: String,
+    dialer: Dialer,
+    rpc: Option<WorkerServiceClient<Link>>,
+    about: About,
+    equip: Option<Equip>,
+    engine: Option<Engine>,
     worker: u64,
-    lease_ms: u64,
-    engine: Engine,
-    current: Option<(Task, u64, Control)>,
-    /// Run of the task that was last granted: the one that a report is about.
-    run: String,
-    stop: watch::Receiver<bool>,
+    heartbeat: Duration,
+    /// Control of the task that is running.
+    running: Option<Control>,
+    /// The task that is running or whose report is on its way, with its lease.
+    held: Option<(Task, u64)>,
+    why: String,
+    leaving: watch::Receiver<Leaving>,
+    /// How far the session knows about it.
+    told: Leaving,
 }
 
-/// Serves a coordinator until `stop` turns true.
+/// Serves a coordinator until it is asked to leave.
 ///
 /// # Errors
-/// When the coordinator refuses this worker for good.
-pub async fn serve(
-    channel: Channel,
-    name: String,
-    backend: &str,
-    engine: Engine,
-    stop: watch::Receiver<bool>,
-) -> Result<(), ClientError> {
-    let rpc = WorkerServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
+/// When the coordinator refuses this worker for good, or it cannot work.
+pub async fn serve(dialer: Dialer, about: About, equip: Equip, leaving: watch::Receiver<Leaving>) -> Result<(), ClientError> {
     let mut client = Client {
-        rpc,
-        name,
-        backend: backend.to_owned(),
+        dialer,
+        rpc: None,
+        about,
+        equip: Some(equip),
+        engine: None,
         worker: 0,
-        lease_ms: 10_000,
-        engine,
-        current: None,
-        run: String::new(),
-        stop,
+        heartbeat: Duration::from_millis(500),
+        running: None,
+        held: None,
+        why: String::new(),
+        leaving,
+        told: Leaving::No,
     };
     let (mut session, effects) = Session::start();
     let mut queue: VecDeque<Effect> = effects.into();
@@ -117,53 +166,120 @@ impl Client {
             Effect::Ask => self.ask().await.map(Some),
             Effect::Start { task, lease_epoch } => {
                 let control = Control::default();
+                tracing::info!(run = task.run, task = %task.id, attempt = lease_epoch, "a task begins");
                 let job = Job { task: (*task).clone(), control: control.clone() };
-                self.engine.jobs.send(job).map_err(|_| ClientError::EngineGone)?;
-                self.run.clone_from(&task.run);
-                self.current = Some((*task, lease_epoch, control));
+                let engine = self.engine.as_ref().ok_or(ClientError::EngineGone)?;
+                engine.jobs.send(job).map_err(|_| ClientError::EngineGone)?;
+                self.running = Some(control);
+                self.held = Some((*task, lease_epoch));
+                Ok(None)
+            }
+            Effect::HandBack => {
+                self.running.iter().for_each(Control::hand_back);
                 Ok(None)
             }
             Effect::Interrupt => {
-                if let Some((_, _, control)) = &self.current {
-                    control.interrupt();
-                }
+                self.running.iter().for_each(Control::interrupt);
                 Ok(None)
             }
             Effect::Send(report) => self.send(report).await.map(Some),
             Effect::Leave => {
-                if let Some((_, _, control)) = self.current.take() {
+                if let (Some(control), Some(engine)) = (self.running.take(), &mut self.engine) {
                     control.interrupt();
-                    self.engine.done.recv().await;
+                    engine.done.recv().await;
                 }
-                // The coordinator may be gone already; then there is nobody to tell.
-                let _ = self.rpc.leave(LeaveRequest { worker: self.worker }).await;
+                let request = within(GOODBYE, LeaveRequest { worker: self.worker });
+                if let Some(rpc) = &mut self.rpc {
+                    // The coordinator may be gone already; then there is nobody to tell.
+                    let _ = tokio::time::timeout(GOODBYE, rpc.leave(request)).await;
+                }
                 Ok(None)
+            }
+        }
+    }
+
+    /// The coordinator, or the event that none can be called now.
+    async fn rpc(&mut self) -> Result<WorkerServiceClient<Link>, Event> {
+        if let Some(rpc) = &self.rpc {
+            return Ok(rpc.clone());
+        }
+        match self.dialer.next().await {
+            Ok(link) => {
+                let rpc = WorkerServiceClient::new(link).max_decoding_message_size(MESSAGE_LIMIT);
+                self.rpc = Some(rpc.clone());
+                Ok(rpc)
+            }
+            Err(error) => {
+                self.remark(error.to_string());
+                Err(self.pause().await)
             }
         }
     }
 
     async fn register(&mut self) -> Result<Event, ClientError> {
-        let request = RegisterRequest { name: self.name.clone(), backend: self.backend.clone(), arithmetic: ARITHMETIC_VERSION };
-        match self.rpc.register(request).await {
-            Ok(response) => {
-                let response = response.into_inner();
-                (self.worker, self.lease_ms) = (response.worker, response.lease_ms);
-                Ok(Event::Registered)
-            }
-            Err(status) => self.failed(&status).await,
+        let about = self.about.clone();
+        let holding = self.held.as_ref().map(|(task, _)| v1::Holding {
+            run: task.run.clone(),
+            task: Some(task.id.into()),
+            work_digest: Digest::of_json(&task.work).as_bytes().to_vec(),
+        });
+        let request = RegisterRequest {
+            name: about.name,
+            backend: about.backend,
+            arithmetic: ARITHMETIC_VERSION,
+            version: about.version,
+            device: about.device,
+            memory_bytes: about.memory_bytes,
+            instance: about.instance,
+            holding,
+        };
+        let mut rpc = match self.rpc().await {
+            Ok(rpc) => rpc,
+            Err(event) => return Ok(event),
+        };
+        let answer = tokio::select! {
+            answer = rpc.register(within(CALL, request)) => answer,
+            event = asked(&mut self.leaving, &mut self.told) => return Ok(event),
+        };
+        let answer = match answer {
+            Ok(response) => response.into_inner(),
+            Err(status) => return self.failed(&status).await,
+        };
+        self.dialer.answered();
+        self.worker = answer.worker;
+        self.heartbeat = Duration::from_millis(answer.heartbeat_ms.clamp(100, 60_000));
+        if let Some(equip) = self.equip.take() {
+            let Tools { engine, discover } = equip(&answer.store).map_err(ClientError::Equip)?;
+            self.engine = Some(engine);
+            discover.into_iter().for_each(|discover| self.dialer.discover(discover));
         }
+        let adopted = (answer.adopted_lease_epoch > 0).then_some(answer.adopted_lease_epoch);
+        match (&mut self.held, adopted) {
+            (Some((_, lease_epoch)), Some(adopted)) => *lease_epoch = adopted,
+            (held, _) => *held = None,
+        }
+        tracing::info!(worker = self.about.name, id = self.worker, adopted, "registered");
+        Ok(Event::Registered { adopted })
     }
 
     async fn ask(&mut self) -> Result<Event, ClientError> {
-        let request = LeaseRequest { worker: self.worker, wait_ms: WAIT_MS };
-        let mut rpc = self.rpc.clone();
+        self.held = None;
+        let request = within(Duration::from_millis(WAIT_MS) + CALL, LeaseRequest { worker: self.worker, wait_ms: WAIT_MS });
+        let mut rpc = match self.rpc().await {
+            Ok(rpc) => rpc,
+            Err(event) => return Ok(event),
+        };
         let answer = tokio::select! {
             answer = rpc.lease(request) => answer,
-            () = stopped(&mut self.stop) => return Ok(Event::StopAsked),
+            event = asked(&mut self.leaving, &mut self.told) => return Ok(event),
         };
-        match answer.map(|response| response.into_inner().grant) {
-            Ok(None) => Ok(Event::NothingToDo),
-            Ok(Some(grant)) => match from_grant(grant) {
+        match answer.map(tonic::Response::into_inner) {
+            Ok(v1::LeaseResponse { grant: None, why }) => {
+                self.dialer.answered();
+                self.remark(why);
+                Ok(Event::NothingToDo)
+            }
+            Ok(v1::LeaseResponse { grant: Some(grant), .. }) => match from_grant(grant) {
                 Ok((task, lease_epoch)) => Ok(Event::Granted { task: Box::new(task), lease_epoch }),
                 Err(error) => Err(ClientError::Refused(error.to_string())),
             },
@@ -171,48 +287,74 @@ impl Client {
         }
     }
 
-    /// Waits for the running task, heartbeating; or, without one, for the stop.
+    /// Tells people why nothing happens, once.
+    fn remark(&mut self, why: String) {
+        if why != self.why && !why.is_empty() {
+            tracing::warn!("no task: {why}");
+        }
+        self.why = why;
+    }
+
+    /// Waits for the running task, heartbeating; or, without one, to be asked to leave.
     async fn work(&mut self) -> Result<Event, ClientError> {
-        let Some((task, lease_epoch, control)) = self.current.clone() else {
-            stopped(&mut self.stop).await;
-            return Ok(Event::StopAsked);
+        let (Some(control), Some(engine)) = (self.running.clone(), &mut self.engine) else {
+            return Ok(asked(&mut self.leaving, &mut self.told).await);
         };
-        let mut beat = tokio::time::interval(PROGRESS.min(Duration::from_millis(self.lease_ms / 4)));
+        let mut beat = tokio::time::interval(self.heartbeat);
         loop {
             tokio::select! {
-                done = self.engine.done.recv() => {
+                done = engine.done.recv() => {
                     let Done { result, seconds } = done.ok_or(ClientError::EngineGone)?;
-                    self.current = None;
+                    self.running = None;
                     let result = match result {
                         Ok(output) => Some(Ok(output)),
-                        Err(Stop::Failed(failure)) => Some(Err(failure)),
+                        Err(Stop::Failed(failure)) => {
+                            tracing::warn!(%failure, "a task failed");
+                            Some(Err(failure))
+                        }
                         Err(Stop::Interrupted) => None,
                     };
                     return Ok(Event::Finished { result, seconds });
                 }
+                event = asked(&mut self.leaving, &mut self.told) => return Ok(event),
                 _ = beat.tick() => {
+                    // Without a lease there is nothing to keep alive.
+                    let Some((task, lease_epoch)) = &self.held else { continue };
                     let request = HeartbeatRequest {
                         worker: self.worker,
                         run: task.run.clone(),
                         task: Some(task.id.into()),
-                        lease_epoch,
+                        lease_epoch: *lease_epoch,
                         progress_json: to_json(&control.progress()),
                     };
-                    match self.rpc.heartbeat(request).await {
-                        Ok(response) if response.get_ref().go_on => {}
-                        Ok(_) => return Ok(Event::Revoked),
+                    match beat_once(&mut self.rpc, &mut self.dialer, request).await {
+                        Ok(v1::Command::Drop) => {
+                            self.held = None;
+                            return Ok(Event::Revoked);
+                        }
+                        Ok(v1::Command::HandBack) if !control.hands_back() => return Ok(Event::HandBackAsked),
+                        Ok(_) => self.dialer.answered(),
                         Err(status) if kind(&status) == Kind::NotFound => return Ok(Event::Forgotten),
-                        Err(status) => tracing::debug!(%status, "a heartbeat failed; the next one may not"),
+                        Err(status) => {
+                            tracing::debug!(%status, "a heartbeat failed; the next one may not");
+                            self.rpc = None;
+                            beat.reset_after(self.dialer.pause());
+                        }
                     }
                 }
-                () = stopped(&mut self.stop) => return Ok(Event::StopAsked),
             }
         }
     }
 
     async fn send(&mut self, report: Report) -> Result<Event, ClientError> {
-        let request = CompleteRequest { worker: self.worker, run: self.run.clone(), report_json: to_json(&report) };
-        match self.rpc.complete(request).await {
+        let Some((task, lease_epoch)) = &self.held else { return Ok(Event::Acknowledged) };
+        let report = Report { lease_epoch: *lease_epoch, ..report };
+        let request = CompleteRequest { worker: self.worker, run: task.run.clone(), report_json: to_json(&report) };
+        let mut rpc = match self.rpc().await {
+            Ok(rpc) => rpc,
+            Err(event) => return Ok(event),
+        };
+        match rpc.complete(within(CALL, request)).await {
             Ok(_) => Ok(Event::Acknowledged),
             Err(status) => match kind(&status) {
                 // Too late or refused: the coordinator has dealt with it.
@@ -226,26 +368,56 @@ impl Client {
         }
     }
 
-    /// A failed call: wait a little, unless the failure is final.
+    /// A failed call: another coordinator after a little while, unless the failure is final.
     async fn failed(&mut self, status: &Status) -> Result<Event, ClientError> {
         match kind(status) {
             Kind::NotFound => return Ok(Event::Forgotten),
-            Kind::Mismatch | Kind::Internal | Kind::Invalid => return Err(ClientError::Refused(status.message().to_owned())),
-            Kind::Unavailable | Kind::Stale => {}
+            Kind::Mismatch | Kind::Internal | Kind::Invalid | Kind::Unauthenticated | Kind::Forbidden => {
+                return Err(ClientError::Refused(status.message().to_owned()));
+            }
+            Kind::Unavailable | Kind::Stale | Kind::Exhausted => {}
         }
-        let mut pause = tokio::time::interval(RETRY);
+        self.remark(format!("the coordinator cannot be reached: {}", status.message()));
+        self.rpc = None;
+        Ok(self.pause().await)
+    }
+
+    async fn pause(&mut self) -> Event {
+        let mut pause = tokio::time::interval(self.dialer.pause());
         pause.tick().await;
         tokio::select! {
-            _ = pause.tick() => Ok(Event::CallFailed),
-            () = stopped(&mut self.stop) => Ok(Event::StopAsked),
+            _ = pause.tick() => Event::CallFailed,
+            event = asked(&mut self.leaving, &mut self.told) => event,
         }
     }
 }
 
-/// Ends when the stop is asked for; never when nobody can ask for it any more.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
+async fn beat_once(
+    rpc: &mut Option<WorkerServiceClient<Link>>,
+    dialer: &mut Dialer,
+    request: HeartbeatRequest,
+) -> Result<v1::Command, Status> {
+    let known = match rpc {
+        Some(rpc) => rpc,
+        None => {
+            let link = dialer.next().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            rpc.insert(WorkerServiceClient::new(link).max_decoding_message_size(MESSAGE_LIMIT))
+        }
+    };
+    known.heartbeat(within(BEAT, request)).await.map(|response| response.get_ref().command())
+}
+
+/// Ends when this worker is asked to go, in another way than it knows; never when nobody can ask for it any more.
+async fn asked(leaving: &mut watch::Receiver<Leaving>, told: &mut Leaving) -> Event {
+    let known = *told;
+    let new = |leaving: &Leaving| *leaving != Leaving::No && *leaving != known;
+    let wanted = leaving.wait_for(new).await.map(|leaving| *leaving);
+    match wanted {
+        Ok(leaving) => {
+            *told = leaving;
+            if leaving == Leaving::Soon { Event::LeaveAsked } else { Event::StopAsked }
+        }
+        Err(_) => std::future::pending().await,
     }
 }
 

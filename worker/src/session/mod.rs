@@ -2,9 +2,11 @@
 //!
 //! A session registers, asks for a task, works on it while it heartbeats, reports, and asks again. The machine in this
 //! module decides; [`client`] talks to the coordinator and runs tasks. Whatever is lost between the two is asked for
-//! again: a report that was not acknowledged is sent again, a revoked task is interrupted and never reported.
+//! again: a report that was not acknowledged is sent again, a revoked task is interrupted and never reported (R-3). When the
+//! coordinator changes, the session registers with what it holds and goes on under the new lease.
 
 pub mod client;
+pub mod discover;
 
 use bloctrain_shared::task::{Failure, Output, Report, Task, TaskId};
 
@@ -16,25 +18,39 @@ pub enum Phase {
     /// Waiting for a task.
     Asking,
     /// Working on a task.
-    Working {
-        /// The task.
-        task: TaskId,
-        /// Epoch of its lease.
-        lease_epoch: u64,
-        /// Whether the lease was revoked while the work still winds down.
-        revoked: bool,
+    Working(Work),
+    /// A report is on its way, or waits for a coordinator that knows this worker.
+    Reporting {
+        /// The report.
+        report: Report,
+        /// Whether the session ends after it.
+        leaving: bool,
     },
-    /// A report is on its way.
-    Reporting(Report),
     /// The session is over.
     Stopped,
+}
+
+/// Work on a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// The task.
+    pub task: TaskId,
+    /// Epoch of its lease.
+    pub lease_epoch: u64,
+    /// Whether the lease was revoked while the work still winds down.
+    pub revoked: bool,
+    /// Whether the session ends after it.
+    pub leaving: bool,
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The coordinator knows the worker.
-    Registered,
+    Registered {
+        /// Epoch of the lease on what the worker holds, when it may go on with that.
+        adopted: Option<u64>,
+    },
     /// The coordinator granted a task.
     Granted {
         /// The task.
@@ -53,20 +69,24 @@ pub enum Event {
     },
     /// The lease is not ours any more.
     Revoked,
+    /// The coordinator wants the task back soon.
+    HandBackAsked,
     /// The coordinator took the report, or refused it as too late: either way it is dealt with.
     Acknowledged,
-    /// The coordinator does not know this worker (it was restarted, or the worker was thought lost).
+    /// The coordinator does not know this worker (it is another one, or the worker was thought lost).
     Forgotten,
     /// A call failed and may succeed later.
     CallFailed,
-    /// This process was asked to stop.
+    /// This process was asked to leave: the task comes to an end first.
+    LeaveAsked,
+    /// This process was asked to stop at once.
     StopAsked,
 }
 
 /// What to do about it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Tell the coordinator about this worker.
+    /// Tell the coordinator about this worker, and what it holds.
     Register,
     /// Ask for a task.
     Ask,
@@ -77,7 +97,9 @@ pub enum Effect {
         /// Epoch of its lease.
         lease_epoch: u64,
     },
-    /// Make the running work return soon.
+    /// Make the running work come to an end: training writes a checkpoint at its next step.
+    HandBack,
+    /// Make the running work return soon, without result.
     Interrupt,
     /// Send a report.
     Send(Report),
@@ -121,34 +143,61 @@ impl Session {
 fn next(phase: &Phase, event: Event) -> Result<(Phase, Vec<Effect>), Rejected> {
     match (phase, event) {
         (Phase::Stopped, _) => Ok((Phase::Stopped, Vec::new())),
-        (Phase::Working { .. }, Event::StopAsked) => Ok((Phase::Stopped, vec![Effect::Interrupt, Effect::Leave])),
+        (Phase::Working(_), Event::StopAsked) => Ok((Phase::Stopped, vec![Effect::Interrupt, Effect::Leave])),
         (_, Event::StopAsked) => Ok((Phase::Stopped, vec![Effect::Leave])),
-        (Phase::Registering, Event::Registered) => Ok((Phase::Asking, vec![Effect::Ask])),
+        (Phase::Registering | Phase::Asking, Event::LeaveAsked) => Ok((Phase::Stopped, vec![Effect::Leave])),
+        (Phase::Registering, Event::Registered { .. }) => Ok((Phase::Asking, vec![Effect::Ask])),
         (Phase::Registering, Event::CallFailed | Event::Forgotten) => Ok((Phase::Registering, vec![Effect::Register])),
+        (Phase::Registering, _) => Err(Rejected("registering")),
         (Phase::Asking, Event::Granted { task, lease_epoch }) => {
-            Ok((Phase::Working { task: task.id, lease_epoch, revoked: false }, vec![Effect::Start { task, lease_epoch }]))
+            let work = Work { task: task.id, lease_epoch, revoked: false, leaving: false };
+            Ok((Phase::Working(work), vec![Effect::Start { task, lease_epoch }]))
         }
         (Phase::Asking, Event::NothingToDo | Event::CallFailed) => Ok((Phase::Asking, vec![Effect::Ask])),
         (Phase::Asking, Event::Forgotten) => Ok((Phase::Registering, vec![Effect::Register])),
-        (Phase::Working { task, lease_epoch, .. }, Event::Revoked | Event::Forgotten) => {
-            Ok((Phase::Working { task: *task, lease_epoch: *lease_epoch, revoked: true }, vec![Effect::Interrupt]))
-        }
-        (Phase::Working { .. }, Event::CallFailed) => Ok((phase.clone(), Vec::new())),
-        (Phase::Working { task, lease_epoch, revoked }, Event::Finished { result, seconds }) => match result {
-            Some(result) if !revoked => {
-                let report = Report { task: *task, lease_epoch: *lease_epoch, seconds, result };
-                Ok((Phase::Reporting(report.clone()), vec![Effect::Send(report)]))
-            }
-            _ => Ok((Phase::Asking, vec![Effect::Ask])),
-        },
-        (Phase::Reporting(_), Event::Acknowledged | Event::Revoked) => Ok((Phase::Asking, vec![Effect::Ask])),
-        (Phase::Reporting(report), Event::CallFailed) => Ok((phase.clone(), vec![Effect::Send(report.clone())])),
-        (Phase::Reporting(_), Event::Forgotten) => Ok((Phase::Registering, vec![Effect::Register])),
-        (Phase::Registering, _) => Err(Rejected("registering")),
         (Phase::Asking, _) => Err(Rejected("asking")),
-        (Phase::Working { .. }, _) => Err(Rejected("working")),
-        (Phase::Reporting(_), _) => Err(Rejected("reporting")),
+        (Phase::Working(work), event) => working(*work, event),
+        (Phase::Reporting { report, leaving }, event) => reporting(report, *leaving, event),
     }
+}
+
+fn working(work: Work, event: Event) -> Result<(Phase, Vec<Effect>), Rejected> {
+    let stay = |work: Work, effects: Vec<Effect>| Ok((Phase::Working(work), effects));
+    match event {
+        Event::Revoked | Event::Registered { adopted: None } => stay(Work { revoked: true, ..work }, vec![Effect::Interrupt]),
+        Event::Registered { adopted: Some(lease_epoch) } => stay(Work { lease_epoch, ..work }, Vec::new()),
+        // What was revoked is dropped; there is nothing to register with.
+        Event::Forgotten if work.revoked => stay(work, Vec::new()),
+        Event::Forgotten | Event::CallFailed => stay(work, vec![Effect::Register]),
+        Event::HandBackAsked => stay(work, vec![Effect::HandBack]),
+        Event::LeaveAsked => stay(Work { leaving: true, ..work }, vec![Effect::HandBack]),
+        Event::Finished { result: Some(result), seconds } if !work.revoked => {
+            let report = Report { task: work.task, lease_epoch: work.lease_epoch, seconds, result };
+            Ok((Phase::Reporting { report: report.clone(), leaving: work.leaving }, vec![Effect::Send(report)]))
+        }
+        Event::Finished { .. } => Ok(after(work.leaving)),
+        _ => Err(Rejected("working")),
+    }
+}
+
+fn reporting(report: &Report, leaving: bool, event: Event) -> Result<(Phase, Vec<Effect>), Rejected> {
+    let stay = |report: Report, leaving: bool, effect: Effect| Ok((Phase::Reporting { report, leaving }, vec![effect]));
+    match event {
+        Event::Acknowledged | Event::Revoked | Event::Registered { adopted: None } => Ok(after(leaving)),
+        Event::Registered { adopted: Some(lease_epoch) } => {
+            let report = Report { lease_epoch, ..report.clone() };
+            stay(report.clone(), leaving, Effect::Send(report))
+        }
+        Event::CallFailed => stay(report.clone(), leaving, Effect::Send(report.clone())),
+        Event::Forgotten => stay(report.clone(), leaving, Effect::Register),
+        Event::LeaveAsked => stay(report.clone(), true, Effect::Send(report.clone())),
+        _ => Err(Rejected("reporting")),
+    }
+}
+
+/// What follows a task that is done with.
+fn after(leaving: bool) -> (Phase, Vec<Effect>) {
+    if leaving { (Phase::Stopped, vec![Effect::Leave]) } else { (Phase::Asking, vec![Effect::Ask]) }
 }
 
 #[cfg(test)]
@@ -157,18 +206,18 @@ mod tests {
     use bloctrain_shared::Digest;
     use bloctrain_shared::label::LabelMap;
     use bloctrain_shared::metric::Confusion;
-    use bloctrain_shared::task::{ObjectRef, Source, Stage, Work};
+    use bloctrain_shared::task::{self, ObjectRef, Source, Stage};
 
     fn task() -> Box<Task> {
         let object = ObjectRef { key: "k".into(), digest: Digest::of(b""), bytes: 0 };
-        let work = Work::Validate { shard: 0, classes: LabelMap::all(2), weights: object.clone(), source: Source::Images };
+        let work = task::Work::Validate { shard: 0, classes: LabelMap::all(2), weights: object.clone(), source: Source::Images };
         Box::new(Task { id: TaskId { block: 1, stage: Stage::Validate, part: 0 }, run: "r".into(), submission: object, work })
     }
 
     fn working() -> Session {
         let (mut session, effects) = Session::start();
         assert_eq!(effects, [Effect::Register]);
-        assert_eq!(session.apply(Event::Registered), Ok(vec![Effect::Ask]));
+        assert_eq!(session.apply(Event::Registered { adopted: None }), Ok(vec![Effect::Ask]));
         assert_eq!(
             session.apply(Event::Granted { task: task(), lease_epoch: 3 }),
             Ok(vec![Effect::Start { task: task(), lease_epoch: 3 }])
@@ -208,7 +257,39 @@ mod tests {
     fn an_event_that_does_not_fit_changes_nothing() {
         let mut session = working();
         let before = session.clone();
-        assert!(session.apply(Event::Registered).is_err());
+        assert!(session.apply(Event::Acknowledged).is_err());
         assert_eq!(session, before);
+    }
+
+    #[test]
+    fn a_new_coordinator_is_told_what_is_held_and_the_work_goes_on_under_its_lease() {
+        let mut session = working();
+        assert_eq!(session.apply(Event::Forgotten), Ok(vec![Effect::Register]));
+        assert_eq!(session.apply(Event::CallFailed), Ok(vec![Effect::Register]), "until it answers");
+        assert_eq!(session.apply(Event::Registered { adopted: Some(9) }), Ok(Vec::new()));
+        let sent = session.apply(finished()).expect("fits");
+        let [Effect::Send(report)] = sent.as_slice() else { panic!("one report, not {sent:?}") };
+        assert_eq!(report.lease_epoch, 9);
+        assert_eq!(session.apply(Event::Forgotten), Ok(vec![Effect::Register]), "another one, while the report is on its way");
+        let sent = session.apply(Event::Registered { adopted: Some(12) }).expect("fits");
+        assert!(matches!(sent.as_slice(), [Effect::Send(report)] if report.lease_epoch == 12));
+    }
+
+    #[test]
+    fn what_a_new_coordinator_gave_to_others_is_dropped() {
+        let mut session = working();
+        assert_eq!(session.apply(Event::Forgotten), Ok(vec![Effect::Register]));
+        assert_eq!(session.apply(Event::Registered { adopted: None }), Ok(vec![Effect::Interrupt]));
+        assert_eq!(session.apply(finished()), Ok(vec![Effect::Ask]));
+    }
+
+    #[test]
+    fn who_leaves_comes_to_an_end_reports_and_leaves() {
+        let mut session = working();
+        assert_eq!(session.apply(Event::LeaveAsked), Ok(vec![Effect::HandBack]));
+        assert!(matches!(session.apply(finished()).expect("fits").as_slice(), [Effect::Send(_)]));
+        assert!(matches!(session.apply(Event::CallFailed).expect("fits").as_slice(), [Effect::Send(_)]));
+        assert_eq!(session.apply(Event::Acknowledged), Ok(vec![Effect::Leave]));
+        assert_eq!(*session.phase(), Phase::Stopped);
     }
 }

@@ -50,6 +50,7 @@ impl From<Failure> for Stop {
 #[derive(Debug, Clone, Default)]
 pub struct Control {
     stop: Arc<AtomicBool>,
+    back: Arc<AtomicBool>,
     progress: Arc<Mutex<Progress>>,
 }
 
@@ -57,6 +58,16 @@ impl Control {
     /// Makes the task end soon.
     pub fn interrupt(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes a training round end at its next step, with a checkpoint; other work goes on to its end, which is near.
+    pub fn hand_back(&self) {
+        self.back.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the task is to come to an end.
+    pub fn hands_back(&self) -> bool {
+        self.back.load(Ordering::Relaxed)
     }
 
     /// Fails when the task should end.
@@ -91,13 +102,14 @@ pub struct Executor<B: TrainingBackend> {
     device: B::Device,
     datasets: Datasets,
     stopwatch: Stopwatch,
+    backend: &'static str,
     resident: Option<train::Resident<B>>,
 }
 
 impl<B: TrainingBackend> Executor<B> {
-    /// An executor with access to the store, on a device.
-    pub fn new(io: Io, device: B::Device, datasets: Datasets, stopwatch: Stopwatch) -> Self {
-        Self { io, device, datasets, stopwatch, resident: None }
+    /// An executor with access to the store, on a device of a backend.
+    pub fn new(io: Io, device: B::Device, datasets: Datasets, stopwatch: Stopwatch, backend: &'static str) -> Self {
+        Self { io, device, datasets, stopwatch, backend, resident: None }
     }
 
     /// Seconds on the worker's stopwatch.
@@ -111,8 +123,10 @@ impl<B: TrainingBackend> Executor<B> {
     /// When it fails or is interrupted; nothing it wrote counts then.
     pub fn run(&mut self, task: &Task, control: &Control) -> Result<Output, Stop> {
         let bytes = self.io.get(&task.submission)?;
-        let submission: Submission = serde_json::from_slice(&bytes).map_err(fatal)?;
-        let prepared = self.datasets.prepare(&submission).map_err(fatal)?;
+        let mut submission: Submission = serde_json::from_slice(&bytes).map_err(fatal)?;
+        // Where the submission leaves the backend open, the coordinator gives tasks to workers of one only.
+        submission.backend = self.backend.to_owned();
+        let prepared = self.datasets.prepare(&submission, &self.io)?;
         let context = Context { submission, prepared, run: task.run.clone(), block: task.id.block };
         match &task.work {
             Work::Train { classes, from, source, .. } => train::run(self, &context, classes, from.as_ref(), source, control),

@@ -1,11 +1,12 @@
 //! A data set made ready for a run: its validation split held out and everything cut into shards.
 
-use crate::data::embedded;
+use super::io::Io;
 use crate::data::{DataError, Dataset, Split as Samples, split};
+use crate::data::{embedded, stored};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::{DatasetInfo, SHARD_SAMPLES, Submission};
 use bloctrain_shared::spec::RunSpec;
-use bloctrain_shared::task::Split;
+use bloctrain_shared::task::{Failure, Split};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -83,6 +84,9 @@ pub fn open(spec: &RunSpec) -> Result<Dataset, DataError> {
     }
 }
 
+/// Data sets that are kept in memory.
+const RESIDENT: usize = 2;
+
 /// Data sets in memory, shared by the workers of a process.
 #[derive(Debug, Clone, Default)]
 pub struct Datasets {
@@ -96,20 +100,6 @@ struct Entry {
     data: Arc<Prepared>,
 }
 
-/// A data set that is not the one that the run was submitted with.
-#[derive(Debug, thiserror::Error)]
-pub enum PrepareError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// It is another one.
-    #[error("the data in {place} are not those that the run was submitted with; restore them, or submit the run again")]
-    Changed {
-        /// Where it was read from.
-        place: String,
-    },
-}
-
 impl Datasets {
     /// Adds a data set that is already there.
     pub fn add(&self, prepared: Arc<Prepared>, spec: &RunSpec) {
@@ -117,22 +107,45 @@ impl Datasets {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
 
-    /// The data set of a submission, read at first use.
+    /// The data set of a submission, read at first use: from where the specification says, if it is the one that was
+    /// submitted, else from the store.
     ///
     /// # Errors
-    /// When it cannot be read, or is not the one that was submitted.
-    pub fn prepare(&self, submission: &Submission) -> Result<Arc<Prepared>, PrepareError> {
+    /// [`Failure::Unable`] when this worker cannot get it.
+    pub fn prepare(&self, submission: &Submission, io: &Io) -> Result<Arc<Prepared>, Failure> {
         let (info, seed) = (&submission.dataset, submission.spec.run.seed);
         let mut entries = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.iter().find(|entry| entry.info == *info && entry.seed == seed) {
             return Ok(Arc::clone(&entry.data));
         }
-        let data = Arc::new(Prepared::new(open(&submission.spec)?, &submission.spec));
-        if data.info() != *info {
-            let place = submission.spec.data.dir.clone().unwrap_or_else(|| embedded::NAME.to_owned());
-            return Err(PrepareError::Changed { place });
+        let wanted = |dataset: Dataset| {
+            let data = Arc::new(Prepared::new(dataset, &submission.spec));
+            let fits = |found: &DatasetInfo| DatasetInfo { name: info.name.clone(), ..found.clone() } == *info;
+            fits(&data.info()).then_some(data)
+        };
+        let local = open(&submission.spec);
+        let data = match local.as_ref().ok().cloned().and_then(wanted) {
+            Some(data) => data,
+            None => {
+                let stored = io.block_on(stored::download(info.digest, io.artefacts()))?.and_then(wanted);
+                stored.ok_or_else(|| lacking(submission, local.err()))?
+            }
+        };
+        if entries.len() >= RESIDENT {
+            entries.remove(0);
         }
         entries.push(Entry { info: info.clone(), seed, data: Arc::clone(&data) });
         Ok(data)
     }
+}
+
+/// Why a worker cannot take part: where it looked, and what it found.
+fn lacking(submission: &Submission, error: Option<DataError>) -> Failure {
+    let place = submission.spec.data.dir.as_deref().unwrap_or(embedded::NAME);
+    let found = error.map_or_else(|| "those there are others".to_owned(), |error| error.to_string());
+    let message = format!(
+        "the data of the run ({}) are neither in {place} on this worker ({found}) nor in the store; submit the run again with the data at hand",
+        submission.dataset.name
+    );
+    Failure::Unable { message }
 }

@@ -88,7 +88,7 @@ pub(super) fn run<B: TrainingBackend>(
     let epoch_of = |step: u64| u32::try_from(step / per_epoch).unwrap_or(u32::MAX);
     let first = trainer.optimizer.steps();
     let total = per_epoch * u64::from(spec.train.epochs);
-    let last = if spec.train.round_steps == 0 {
+    let planned = if spec.train.round_steps == 0 {
         (first / per_epoch + 1) * per_epoch
     } else {
         (first + u64::from(spec.train.round_steps)).min(total)
@@ -96,7 +96,7 @@ pub(super) fn run<B: TrainingBackend>(
     let micro = if spec.train.micro_batch == 0 { spec.train.batch } else { spec.train.micro_batch }.max(1);
     let device = executor.device.clone();
     let mut current: Option<(u32, Vec<(usize, usize)>)> = None;
-    let positions = (first..last).flat_map(|step| {
+    let positions = (first..planned).flat_map(|step| {
         let epoch = epoch_of(step);
         let (_, order) = match current.take() {
             Some(same) if same.0 == epoch => current.insert(same),
@@ -113,18 +113,20 @@ pub(super) fn run<B: TrainingBackend>(
     });
     let stopwatch = executor.stopwatch.clone();
     let begun = executor.seconds();
-    let steps = |input: &mut Ahead<'_, Result<Batch<B>, Failure>>| -> Result<Sums, Stop> {
+    let steps = |input: &mut Ahead<'_, Result<Batch<B>, Failure>>| -> Result<(Sums, u64), Stop> {
         let mut sums = Sums::default();
-        for step in first..last {
+        for step in first..planned {
             control.check()?;
+            // A round that is handed back ends after this step; the next one goes on there, so the weights come out the same.
+            let ends = step + 1 == planned || control.hands_back();
             let size = batch_sizes[(step % per_epoch) as usize];
             let step_seed = seed::rng(spec.run.seed, "step", &[context.block.into(), step]).next_u64();
             let rate = learning_rate(&spec.train, step, per_epoch);
-            let measure = step % RATE_EVERY == 0 || step + 1 == last;
+            let measure = step % RATE_EVERY == 0 || ends;
             let (parts, mut taken) = (size.div_ceil(micro), 0);
             let batches = input.by_ref().take(parts).inspect(|_| taken += 1);
             let mut metrics = trainer.step(batches, size, rate, step_seed, measure)?;
-            if step + 1 == last {
+            if ends {
                 trainer.settle(&mut metrics);
             }
             if taken != parts {
@@ -151,10 +153,13 @@ pub(super) fn run<B: TrainingBackend>(
                 firing_rate: sums.firing_rate(),
                 waiting_fraction: sums.waited / seconds,
             });
+            if ends {
+                return Ok((sums, step + 1));
+            }
         }
-        Ok(sums)
+        Ok((sums, planned))
     };
-    let sums = prefetch::ahead(micro_batches, &stopwatch, steps).map_err(fatal)??;
+    let (sums, last) = prefetch::ahead(micro_batches, &stopwatch, steps).map_err(fatal)??;
     let seconds = executor.seconds() - begun;
     let (checkpoint, weights) = save(executor, context, &trainer, last)?;
     let metrics = RoundMetrics {
@@ -162,7 +167,12 @@ pub(super) fn run<B: TrainingBackend>(
         epoch_samples: samples,
         loss: sums.mean(sums.loss),
         accuracy: sums.mean(sums.right as f64),
-        validation_accuracy: validation_accuracy(executor, context, classes, &weights, source, control)?,
+        // Only whole rounds are compared with each other.
+        validation_accuracy: if last == planned {
+            validation_accuracy(executor, context, classes, &weights, source, control)?
+        } else {
+            None
+        },
         firing_rate: sums.firing_rate(),
         samples: sums.samples,
         seconds,

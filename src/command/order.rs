@@ -1,0 +1,109 @@
+//! Orders and questions about runs of a fleet: `watch`, `logs`, `pause`, `resume`, `cancel`, `workers`.
+
+use super::connect::Runs;
+use super::{block_on, print_json};
+use crate::args::{LogsArgs, OrderArgs, ReadArgs};
+use crate::failure::Failure;
+use crate::progress::Display;
+use crate::table;
+use anyhow::Context;
+use bloctrain_proto::convert::from_json;
+use bloctrain_proto::v1::{
+    CancelRunRequest, ListWorkersRequest, PauseRunRequest, ResumeRunRequest, StreamLogRequest, WatchRunRequest,
+};
+use bloctrain_shared::view::{RunState, RunView, WorkerView};
+
+pub(crate) fn watch(args: &OrderArgs) -> Result<(), Failure> {
+    let mut runs = Runs::new(&args.read.connect)?;
+    block_on(Box::pin(follow(&mut runs, &args.run, args.read.json)))?
+}
+
+/// Follows a run until it ends, at whichever coordinator is active, and prints its summary.
+pub(crate) async fn follow(runs: &mut Runs, run: &str, json: bool) -> Result<(), Failure> {
+    let mut display = Display::new();
+    let view = loop {
+        let request = WatchRunRequest { run: run.to_owned() };
+        let mut stream = runs.call(request, |mut rpc, request| async move { rpc.watch_run(request).await }).await?;
+        let mut last: Option<RunView> = None;
+        while let Ok(Some(message)) = stream.message().await {
+            let view: RunView = from_json(&message.view_json)?;
+            display.show(&view);
+            last = Some(view);
+        }
+        match last {
+            Some(view) if !matches!(view.state, RunState::Running | RunState::Paused) => break view,
+            // The coordinator went away: ask the next one.
+            _ => runs.lost(),
+        }
+    };
+    display.finish();
+    match view.state {
+        RunState::Failed { message } => return Err(Failure::Failed(anyhow::anyhow!("run {run} failed: {message}"))),
+        RunState::Cancelled => return Err(Failure::Failed(anyhow::anyhow!("run {run} was cancelled"))),
+        _ => {}
+    }
+    let summary = view.summary.context("the run ended without a summary")?;
+    if json {
+        return print_json(&summary);
+    }
+    println!("{}", table::summary(&summary));
+    Ok(())
+}
+
+pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failure> {
+    let mut runs = Runs::new(&args.connect)?;
+    block_on(Box::pin(async {
+        let request = StreamLogRequest { run: args.run.clone(), follow: args.follow };
+        let mut stream = runs.call(request, |mut rpc, request| async move { rpc.stream_log(request).await }).await?;
+        let lost = |status: tonic::Status| Failure::Failed(anyhow::anyhow!("the coordinator stopped: {}", status.message()));
+        while let Some(line) = stream.message().await.map_err(lost)? {
+            println!("{} {}", clock(line.at_ms), line.line);
+        }
+        Ok(())
+    }))?
+}
+
+/// Hours, minutes and seconds of a day (UTC).
+fn clock(at_ms: u64) -> String {
+    let seconds = at_ms / 1000 % 86_400;
+    format!("{:02}:{:02}:{:02}.{:03}", seconds / 3600, seconds / 60 % 60, seconds % 60, at_ms % 1000)
+}
+
+pub(crate) fn pause(args: &OrderArgs) -> Result<(), Failure> {
+    let mut runs = Runs::new(&args.read.connect)?;
+    let request = PauseRunRequest { run: args.run.clone() };
+    block_on(runs.call(request, |mut rpc, request| async move { rpc.pause_run(request).await }))??;
+    Ok(())
+}
+
+pub(crate) fn resume(args: &OrderArgs) -> Result<(), Failure> {
+    let mut runs = Runs::new(&args.read.connect)?;
+    let request = ResumeRunRequest { run: args.run.clone() };
+    block_on(runs.call(request, |mut rpc, request| async move { rpc.resume_run(request).await }))??;
+    Ok(())
+}
+
+pub(crate) fn cancel(args: &OrderArgs) -> Result<(), Failure> {
+    let mut runs = Runs::new(&args.read.connect)?;
+    let request = CancelRunRequest { run: args.run.clone() };
+    block_on(runs.call(request, |mut rpc, request| async move { rpc.cancel_run(request).await }))??;
+    Ok(())
+}
+
+pub(crate) fn workers(args: &ReadArgs) -> Result<(), Failure> {
+    let mut runs = Runs::new(&args.connect)?;
+    let answer = block_on(runs.call(ListWorkersRequest {}, |mut rpc, request| async move { rpc.list_workers(request).await }))??;
+    let workers: Vec<WorkerView> = answer.worker_json.iter().map(|json| from_json(json)).collect::<Result<_, _>>()?;
+    if args.json {
+        return print_json(&workers);
+    }
+    for worker in &workers {
+        let task = worker.task.as_ref().map_or_else(|| "idle".to_owned(), |(run, task)| format!("{run} {task}"));
+        println!("{:24} {:8} {:6} completed  {task}", worker.name, worker.device, worker.completed);
+        worker.refused.iter().for_each(|why| println!("    {why}"));
+    }
+    if workers.is_empty() {
+        println!("no workers");
+    }
+    Ok(())
+}

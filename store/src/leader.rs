@@ -1,0 +1,75 @@
+//! Where the active coordinator says who it is: an object per coordinator that it writes again and again.
+//!
+//! Readers never compare clocks: a coordinator that stops counting is one that stopped. The number of an opening of the state
+//! is in the key, so an older coordinator cannot write over a newer one's address; the highest number is the active one.
+
+use crate::{Artefacts, StoreError};
+use bloctrain_shared::key;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// The published address of a coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leader {
+    /// Number of its opening of the state.
+    pub opening: u64,
+    /// Addresses at which it serves.
+    pub addresses: Vec<String>,
+    /// Times that it has written this.
+    pub beat: u64,
+    /// Whether it has stopped in order.
+    pub released: bool,
+}
+
+/// The newest published address; `None` when there never was one.
+///
+/// # Errors
+/// When the store fails, or what it holds makes no sense.
+pub async fn read(artefacts: &Artefacts) -> Result<Option<Leader>, StoreError> {
+    let Some((newest, _)) = artefacts.list(key::LEADERS).await?.pop() else { return Ok(None) };
+    let bytes = artefacts.get_unverified(&newest).await?;
+    let damaged = |error: serde_json::Error| StoreError::Damaged { key: newest.clone(), problem: error.to_string() };
+    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+}
+
+/// Publishes an address, or the same once more.
+///
+/// # Errors
+/// When the store cannot be written.
+pub async fn publish(artefacts: &Artefacts, leader: &Leader) -> Result<(), StoreError> {
+    let bytes = serde_json::to_vec(leader).unwrap_or_default();
+    artefacts.put(&key::leader(leader.opening), Bytes::from(bytes)).await.map(|_| ())
+}
+
+/// Removes the addresses of coordinators before this one.
+///
+/// # Errors
+/// When the store fails.
+pub async fn remove_older(artefacts: &Artefacts, opening: u64) -> Result<(), StoreError> {
+    let own = key::leader(opening);
+    for (older, _) in artefacts.list(key::LEADERS).await?.into_iter().filter(|(key, _)| *key < own) {
+        artefacts.delete(&older).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_newest_is_found_and_an_older_one_cannot_hide_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Artefacts::open(folder.path().to_str().expect("utf-8")).expect("opens");
+        assert_eq!(read(&store).await, Ok(None));
+        let leader = |opening, beat| Leader { opening, addresses: vec!["http://a:1".into()], beat, released: false };
+        publish(&store, &leader(9, 1)).await.expect("published");
+        publish(&store, &leader(10, 1)).await.expect("published");
+        publish(&store, &leader(9, 2)).await.expect("a zombie writes its own");
+        assert_eq!(read(&store).await, Ok(Some(leader(10, 1))));
+        remove_older(&store, 10).await.expect("removed");
+        assert_eq!(store.list(key::LEADERS).await.expect("lists").len(), 1);
+        store.put(&key::leader(11), Bytes::from_static(b"{")).await.expect("written");
+        assert!(matches!(read(&store).await, Err(StoreError::Damaged { .. })));
+    }
+}

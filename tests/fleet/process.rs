@@ -1,0 +1,151 @@
+//! Coordinators and workers as child processes over one store.
+
+use crate::common::{SMALL, bloctrain, run, summary, weights};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// Arguments of the run: the same as of the baseline.
+pub(crate) fn spec() -> &'static [&'static str] {
+    &SMALL[2..]
+}
+
+/// Weights of the run in one process, undisturbed.
+pub(crate) fn baseline() -> &'static [u8] {
+    static BASELINE: OnceLock<Vec<u8>> = OnceLock::new();
+    BASELINE.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        weights(folder.path(), &summary(&run(folder.path(), &SMALL)))
+    })
+}
+
+/// One process with its log.
+pub(crate) struct Process {
+    pub(crate) name: String,
+    pub(crate) child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Everything that it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success(), "{} was not there to get {signal}", self.name);
+    }
+
+    /// SIGKILL; asserts that it was still alive.
+    pub(crate) fn kill(&mut self) {
+        assert!(self.child.try_wait().expect("a child").is_none(), "{} had ended before it was killed", self.name);
+        self.child.kill().expect("killed");
+        self.child.wait().expect("dead");
+    }
+
+    /// Waits for a line with all of these parts.
+    pub(crate) fn wait_for(&mut self, parts: &[&str]) {
+        let name = self.name.clone();
+        wait_until(&format!("{parts:?} in the log of {name}"), || {
+            self.log().lines().any(|line| parts.iter().all(|part| line.contains(part)))
+        });
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test watches other processes")]
+pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !happened() {
+        assert!(begun.elapsed() < Duration::from_secs(180), "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A store, and the processes around it.
+pub(crate) struct Fleet {
+    folder: tempfile::TempDir,
+    processes: usize,
+}
+
+impl Fleet {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder"), processes: 0 }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts a process that logs into the folder.
+    pub(crate) fn start(&mut self, name: &str, args: &[&str]) -> Process {
+        self.processes += 1;
+        let log = self.path().join(format!("{name}-{}.log", self.processes));
+        let (out, err) = (File::create(log.with_extension("out")).expect("a file"), File::create(&log).expect("a file"));
+        let mut command = bloctrain(self.path());
+        command.args(args).env("BLOCTRAIN_LOG", "info,slatedb=error").stdout(out).stderr(err);
+        Process { name: name.to_owned(), child: command.spawn().expect("the binary runs"), log }
+    }
+
+    /// Starts a coordinator with short leases; gives its address once it listens.
+    pub(crate) fn coordinator(&mut self, name: &str, more: &[&str]) -> (Process, String) {
+        let args = [&["coordinator", "--store", "store", "--listen", "127.0.0.1:0", "--lease", "2s"], more].concat();
+        let process = self.start(name, &args);
+        let out = process.log.with_extension("out");
+        let mut listening = String::new();
+        wait_until("the coordinator listens", || {
+            let text = std::fs::read_to_string(&out).unwrap_or_default();
+            let said: Option<serde_json::Value> = text.lines().next().and_then(|line| serde_json::from_str(line).ok());
+            listening = said.map(|said| said["listening"].as_str().expect("an address").to_owned()).unwrap_or_default();
+            !listening.is_empty()
+        });
+        (process, format!("http://{listening}"))
+    }
+
+    /// Starts a worker that knows a coordinator.
+    pub(crate) fn worker(&mut self, name: &str, coordinator: &str) -> Process {
+        self.start(name, &["worker", "--coordinator", coordinator, "--name", name])
+    }
+
+    /// Submits the run; gives its id.
+    pub(crate) fn submit(&self, coordinator: &str) -> String {
+        let args = [&["submit", "--coordinator", coordinator], spec()].concat();
+        let output = self.run(&args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("utf-8").trim().to_owned()
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        bloctrain(self.path()).args(args).stderr(Stdio::piped()).output().expect("the binary runs")
+    }
+
+    /// Waits for the run at whichever coordinator is active, and compares its weights with the baseline.
+    pub(crate) fn finish(&self, run: &str, what: &str) {
+        let output = self.run(&["watch", run, "--store", "store", "--json"]);
+        let summary = summary(&output);
+        let found = std::fs::read(self.path().join("store/models").join(run).join("model.safetensors")).expect("a model");
+        assert!(found == baseline(), "{what}: other weights than undisturbed");
+        assert_eq!(summary["run"], run);
+    }
+
+    /// The run as `show --json` has it, read from the store.
+    pub(crate) fn show(&self, run: &str) -> serde_json::Value {
+        let output = self.run(&["show", run, "--store", "store", "--json"]);
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(15).collect();
+            eprintln!("--- {}\n{}", self.name, tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+    }
+}
