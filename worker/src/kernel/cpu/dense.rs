@@ -75,7 +75,15 @@ impl Product {
     /// Columns `from ..` of `V` vectors, for every position of a class.
     #[inline(always)]
     unsafe fn class<S: Simd, const V: usize>(&self, class: &Class, from: usize, target: (*mut f32, usize, usize)) {
-        for positions in class.positions.chunks(POSITIONS) {
+        let mut rest = &class.positions[..];
+        // Narrow outputs leave registers for more positions, which hides how long an addition takes.
+        while V == 1 && rest.len() >= 2 * POSITIONS {
+            let (positions, others) = rest.split_at(2 * POSITIONS);
+            // SAFETY: as for the caller.
+            unsafe { self.group::<S, { 2 * POSITIONS }, V>(class, positions, from, target) };
+            rest = others;
+        }
+        for positions in rest.chunks(POSITIONS) {
             // SAFETY: as for the caller.
             unsafe {
                 match positions.len() {

@@ -4,16 +4,20 @@ use super::super::buffer::Buffer;
 use super::super::fire::{self, Coefficients, Sums};
 use super::super::simd::PAD;
 use super::super::value::{Grad, Value};
-use super::Tape;
 use super::branch::BranchBack;
 use super::layer::{Firing, Normal, Prepared, Weights, convolve_all, lanes, prepare};
 use super::pooling::{self, Unpooling};
+use super::{Tape, in_pool};
 use crate::kernel::plan::{Leak, Node, Norm, Pool, Spiking};
 use crate::kernel::spikes::WORD;
 use rayon::prelude::*;
 
 /// Gradients of all parameters from the gradient of what left: spikes `[T, B, C, H, W]`, or their average `[B, C, H, W]`.
 pub(in super::super) fn backward(tape: &Tape, params: &[f32], grad: &[f32]) -> Vec<f32> {
+    in_pool(|| walk(tape, params, grad))
+}
+
+fn walk(tape: &Tape, params: &[f32], grad: &[f32]) -> Vec<f32> {
     let (body, batch) = (&tape.body, tape.batch);
     let mut learns = vec![false; body.nodes.len() + 1];
     for (index, node) in body.nodes.iter().enumerate() {

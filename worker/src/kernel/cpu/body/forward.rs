@@ -4,7 +4,7 @@ use super::super::buffer::Buffer;
 use super::super::fire::{self, Output};
 use super::super::value::{Counts, Value, tile_width};
 use super::layer::{Firing, Normal, Prepared, Weights, convolve_all, prepare};
-use super::{NodeTape, Tape};
+use super::{NodeTape, Tape, in_pool};
 use crate::kernel::count::{Count, Counted};
 use crate::kernel::plan::{Node, Norm, Spiking};
 use crate::kernel::spikes::{Spikes, WORD};
@@ -22,6 +22,10 @@ pub(in super::super) struct Outcome {
 
 /// Runs a body forward; with `keep`, what the backward pass needs is kept.
 pub(in super::super) fn forward(call: &BodyCall<'_>, params: &[f32], input: Value, batch: usize, keep: bool) -> Outcome {
+    in_pool(|| walk(call, params, input, batch, keep))
+}
+
+fn walk(call: &BodyCall<'_>, params: &[f32], input: Value, batch: usize, keep: bool) -> Outcome {
     let body = call.body;
     let mut last_use = vec![0; body.nodes.len() + 1];
     for (index, node) in body.nodes.iter().enumerate() {

@@ -29,6 +29,12 @@ use crate::kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
 use layer::Normal;
 
+/// Runs on a thread of the pool: parallel parts then begin without waking anybody, and there are some hundred of them in
+/// a step.
+fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
+
 /// What the backward pass needs.
 #[derive(Debug)]
 pub struct Tape {
