@@ -70,6 +70,23 @@ fn a_standby_takes_over_and_the_work_in_flight_goes_on() {
 }
 
 #[test]
+fn a_coordinator_and_a_worker_are_killed_on_object_storage() {
+    let Some(mut fleet) = Fleet::on_object_storage() else { return };
+    let (mut active, address) = fleet.coordinator("active", &[]);
+    active.wait_for(&["is active"]);
+    let (mut standby, other) = fleet.coordinator("standby", &["--standby"]);
+    let both = format!("{address},{other}");
+    let mut workers = [fleet.worker("w1", &both), fleet.worker("w2", &both)];
+    let run = fleet.submit(&address);
+    active.wait_for(&["handed out", "block1/train/1"]);
+    active.kill();
+    standby.wait_for(&["is active"]);
+    standby.wait_for(&["committed", "block1"]);
+    workers[0].kill();
+    fleet.finish(&run, "a coordinator and a worker were killed");
+}
+
+#[test]
 fn everything_is_killed_and_started_again() {
     let mut fleet = Fleet::new();
     let (mut coordinator, address) = fleet.coordinator("coordinator", &[]);

@@ -68,11 +68,43 @@ pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
 pub(crate) struct Fleet {
     folder: tempfile::TempDir,
     processes: usize,
+    /// Address of the store; processes run in the folder.
+    store: String,
+    /// Environment that the store needs.
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Fleet {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a folder"), processes: 0 }
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { folder, processes: 0, store: "store".into(), settings: Vec::new() }
+    }
+
+    /// On the first S3 server of `BLOCTRAIN_TEST_S3` (`scripts/test-servers`); `None` when there is none, which is said.
+    pub(crate) fn on_object_storage() -> Option<Self> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let Some(servers) = variable("BLOCTRAIN_TEST_S3") else {
+            assert!(variable("BLOCTRAIN_REQUIRE_SERVERS").is_none(), "BLOCTRAIN_TEST_S3 names no server");
+            eprintln!("skipped: BLOCTRAIN_TEST_S3 names no server");
+            return None;
+        };
+        let mut fleet = Self::new();
+        let unique = fleet.path().file_name().expect("a name").to_string_lossy().replace('.', "");
+        fleet.store = format!("s3://bloctrain-test/fleet-{unique}");
+        fleet.settings = vec![
+            ("AWS_ENDPOINT", servers.split(',').next().unwrap_or_default().to_owned()),
+            ("AWS_ALLOW_HTTP", "true".into()),
+            ("AWS_REGION", "us-east-1".into()),
+            ("AWS_ACCESS_KEY_ID", variable("BLOCTRAIN_TEST_S3_KEY")?),
+            ("AWS_SECRET_ACCESS_KEY", variable("BLOCTRAIN_TEST_S3_SECRET")?),
+        ];
+        Some(fleet)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = bloctrain(self.path());
+        command.envs(self.settings.iter().map(|(name, value)| (*name, value.as_str())));
+        command
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -84,14 +116,15 @@ impl Fleet {
         self.processes += 1;
         let log = self.path().join(format!("{name}-{}.log", self.processes));
         let (out, err) = (File::create(log.with_extension("out")).expect("a file"), File::create(&log).expect("a file"));
-        let mut command = bloctrain(self.path());
+        let mut command = self.command();
         command.args(args).env("BLOCTRAIN_LOG", "info,slatedb=error").stdout(out).stderr(err);
         Process { name: name.to_owned(), child: command.spawn().expect("the binary runs"), log }
     }
 
     /// Starts a coordinator with short leases; gives its address once it listens.
     pub(crate) fn coordinator(&mut self, name: &str, more: &[&str]) -> (Process, String) {
-        let args = [&["coordinator", "--store", "store", "--listen", "127.0.0.1:0", "--lease", "2s"], more].concat();
+        let store = self.store.clone();
+        let args = [&["coordinator", "--store", &store, "--listen", "127.0.0.1:0", "--lease", "2s"], more].concat();
         let process = self.start(name, &args);
         let out = process.log.with_extension("out");
         let mut listening = String::new();
@@ -118,21 +151,30 @@ impl Fleet {
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Output {
-        bloctrain(self.path()).args(args).stderr(Stdio::piped()).output().expect("the binary runs")
+        self.command().args(args).stderr(Stdio::piped()).output().expect("the binary runs")
     }
 
     /// Waits for the run at whichever coordinator is active, and compares its weights with the baseline.
     pub(crate) fn finish(&self, run: &str, what: &str) {
-        let output = self.run(&["watch", run, "--store", "store", "--json"]);
+        let output = self.run(&["watch", run, "--store", &self.store, "--json"]);
         let summary = summary(&output);
-        let found = std::fs::read(self.path().join("store/models").join(run).join("model.safetensors")).expect("a model");
-        assert!(found == baseline(), "{what}: other weights than undisturbed");
+        assert!(self.weights(run) == baseline(), "{what}: other weights than undisturbed");
         assert_eq!(summary["run"], run);
+    }
+
+    /// The weights of a completed run.
+    fn weights(&self, run: &str) -> Vec<u8> {
+        let place = if self.settings.is_empty() { self.path().join("store").display().to_string() } else { self.store.clone() };
+        let settings: Vec<(&str, &str)> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let store = bloctrain_store::Artefacts::open_with(&place, &settings).expect("opens");
+        let key = format!("models/{run}/model.safetensors");
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(store.get_unverified(&key)).expect("a model").to_vec()
     }
 
     /// The run as `show --json` has it, read from the store.
     pub(crate) fn show(&self, run: &str) -> serde_json::Value {
-        let output = self.run(&["show", run, "--store", "store", "--json"]);
+        let output = self.run(&["show", run, "--store", &self.store, "--json"]);
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 }
