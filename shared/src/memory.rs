@@ -26,11 +26,11 @@ const HEAD_WEIGHTS: usize = 2;
 /// Copies of all parameters as gradients and new values while the optimiser steps.
 const OPTIMIZER_COPIES: usize = 2;
 /// Scratch that each thread keeps.
-const THREAD_SCRATCH: usize = 3 << 18;
+const THREAD_SCRATCH: usize = 7 << 17;
 /// Small things.
 const FIXED: usize = 3 << 18;
 /// Added to everything, in percent.
-const MARGIN: usize = 5;
+const MARGIN: usize = 6;
 
 /// What a training step of one block takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
