@@ -1,7 +1,7 @@
 //! A coordinator of a fleet: listens, stands by or takes over, publishes its address, and stops in order.
 //!
 //! The active coordinator writes its address with a counter into the store every second. One that stands by takes over when
-//! the counter has not moved for [`SILENCE`]: it opens the state, which fences the other, and publishes its own
+//! the counter has not moved for `SILENCE`: it opens the state, which fences the other, and publishes its own
 //! address. A coordinator that finds a newer one, or whose writes are fenced, stops.
 
 use crate::access::Access;
