@@ -38,10 +38,10 @@ kernel! {
 unsafe fn product_body<S: Simd>(classes: &[Class], operands: Operands<'_>, target: Target<'_>) {
     let Operands { map, distance, weights, rows, width } = operands;
     for class in classes {
-        assert!((class.map_reach() + 1) * distance <= map.len() && rows <= distance, "a map of another shape");
-        let last = class.positions.iter().map(|&(_, to)| to).max().unwrap_or(0);
-        assert!(target.start + last * target.distance + width <= target.values.len(), "a target of another shape");
-        let taps = class.taps.iter().map(|&(tap, _)| tap + 1).max().unwrap_or(0);
+        assert!((class.last_place + 1) * distance <= map.len() && rows <= distance, "a map of another shape");
+        let end = target.start + class.last_result * target.distance + width;
+        assert!(end <= target.values.len(), "a target of another shape");
+        let taps = if class.taps.is_empty() { 0 } else { class.last_tap + 1 };
         assert!(taps * rows * width <= weights.len() && width.is_multiple_of(PAD), "weights of another shape");
     }
     let product = Product { map: map.as_ptr(), distance, rows, weights: weights.as_ptr(), width };
@@ -154,7 +154,7 @@ kernel! {
 #[inline(always)]
 unsafe fn weight_grad_body<S: Simd>(geometry: &Geometry, pair: Pair<'_>, grad: &mut [f32]) {
     let Pair { map, distance, rows, dy, width } = pair;
-    assert!((geometry.reach.map_reach() + 1) * distance <= map.len() && rows <= distance, "a map of another shape");
+    assert!((geometry.reach.last_place + 1) * distance <= map.len() && rows <= distance, "a map of another shape");
     assert_eq!(dy.len(), geometry.framed_area() * width, "gradient of another shape");
     assert_eq!(grad.len(), geometry.taps() * rows * width, "weights of another shape");
     let outer = Outer { geometry, map: map.as_ptr(), distance, dy: dy.as_ptr(), width };

@@ -21,13 +21,18 @@ pub(super) struct Class {
     pub(super) taps: Vec<(usize, usize)>,
     /// Each position: its place in the map without a tap's offset, and its index among the results.
     pub(super) positions: Vec<(usize, usize)>,
+    /// The last place of the map that is read.
+    pub(super) last_place: usize,
+    pub(super) last_tap: usize,
+    pub(super) last_result: usize,
 }
 
 impl Class {
-    /// The last place of the map that is read.
-    pub(super) fn map_reach(&self) -> usize {
+    fn new(taps: Vec<(usize, usize)>, positions: Vec<(usize, usize)>) -> Self {
         let last = |pairs: &[(usize, usize)], pick: fn(&(usize, usize)) -> usize| pairs.iter().map(pick).max().unwrap_or(0);
-        last(&self.taps, |tap| tap.1) + last(&self.positions, |position| position.0)
+        let last_place = last(&taps, |tap| tap.1) + last(&positions, |position| position.0);
+        let (last_tap, last_result) = (last(&taps, |tap| tap.0), last(&positions, |position| position.1));
+        Self { taps, positions, last_place, last_tap, last_result }
     }
 }
 
@@ -88,7 +93,7 @@ impl Geometry {
         let after = [0, 1].map(|axis| ((input[axis] - 1 + padding[axis]) / stride).saturating_sub(output[axis] - 1));
         let framed = [0, 1].map(|axis| before[axis] + output[axis] + after[axis]);
         let map = [0, 1].map(|axis| (output[axis] - 1) * stride + kernel[axis]);
-        let reach = Class { taps: Vec::new(), positions: Vec::new() };
+        let reach = Class::new(Vec::new(), Vec::new());
         let winograd = kernel == [3, 3] && stride == 1 && padding == [1, 1] && winograd::pays(output);
         let mut geometry = Self {
             frames,
@@ -120,7 +125,7 @@ impl Geometry {
     fn reach(&self) -> Class {
         let taps = (0..self.taps()).map(|tap| (tap, tap / self.kernel[1] * self.map[1] + tap % self.kernel[1])).collect();
         let place = |at: usize| at / self.output[1] * self.stride * self.map[1] + at % self.output[1] * self.stride;
-        Class { taps, positions: (0..self.output_area()).map(|at| (place(at), at)).collect() }
+        Class::new(taps, (0..self.output_area()).map(|at| (place(at), at)).collect())
     }
 
     pub(super) fn map_area(&self) -> usize {
@@ -173,7 +178,7 @@ impl Geometry {
                 positions.push((y / self.stride * self.framed[1] + x / self.stride, y * self.input[1] + x));
             }
         }
-        Class { taps, positions }
+        Class::new(taps, positions)
     }
 
     /// Input channel and tap (for a fully connected layer: position of the map) of a weight row; `None` for padding.

@@ -66,6 +66,7 @@ unsafe fn forward_body<S: Simd>(geometry: &Geometry, input: &Planes<'_>, weights
     assert_eq!(y.len(), geometry.frames * geometry.output_area() * width, "outputs of another shape");
     let words = geometry.frames * geometry.input_area() * geometry.words;
     assert!(input.iter().all(|(plane, _)| plane.len() == words), "spikes of another shape");
+    assert!(u32::try_from(y.len()).is_ok(), "more outputs of a sample than places are counted in");
     // SAFETY: the shapes were just checked.
     unsafe {
         match width / PAD {
@@ -162,6 +163,7 @@ unsafe fn weight_grad_body<S: Simd>(
     grad: &mut [f32],
 ) {
     assert_eq!(dy.len(), frames.len() * geometry.framed_area() * width, "gradient of another shape");
+    assert!(u32::try_from(size_of_val(dy)).is_ok(), "more gradients than places are counted in, in bytes");
     assert_eq!(grad.len(), geometry.taps() * geometry.rows * width, "weights of another shape");
     // SAFETY: the shapes were just checked.
     unsafe {
