@@ -27,10 +27,20 @@ const HEAD_WEIGHTS: usize = 2;
 const OPTIMIZER_COPIES: usize = 2;
 /// Scratch that each thread keeps.
 const THREAD_SCRATCH: usize = 7 << 17;
+/// Points of Winograd's kernels, at which weight gradients are summed for up to 64 inputs.
+const POINTS: usize = 36;
 /// Small things.
 const FIXED: usize = 3 << 18;
 /// Added to everything, in percent.
 const MARGIN: usize = 6;
+
+/// Inputs of an output from which on it is kept for the backward pass instead of computed again.
+const KEPT_FROM: usize = 1024;
+
+/// Whether a spiking layer's outputs before its neurons, each a sum over `inputs` weights, are kept for the backward pass.
+pub fn keeps_outputs(inputs: usize) -> bool {
+    inputs >= KEPT_FROM
+}
 
 /// What a training step of one block takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +97,7 @@ pub fn estimate(spec: &RunSpec, network: &Network, image: ImageShape, classes: u
         let images = index == 0 && spec.encoding.kind == EncodingKind::Direct;
         let work = BlockWork::new(spec, block, joined.head_of(index), input, images, classes);
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        let bytes = |batch: usize| work.bytes(batch) + (threads * THREAD_SCRATCH) as u64;
+        let bytes = |batch: usize| work.bytes(batch) + (threads * THREAD_SCRATCH + threads.min(batch) * work.at_points()) as u64;
         let (bytes, least) = (bytes(micro_batch), bytes(1));
         estimates.push(Estimate { block: number, bytes, least, micro_batch });
         input = work.output();
@@ -262,9 +272,13 @@ impl BlockWork {
         let tape: usize = self.values[..self.values.len() - 1].iter().map(|value| batch * value.bytes(self.steps)).sum();
         let body = FLOAT * self.parameters;
         let head = HEAD_ACTIVATIONS * FLOAT * batch * self.head_values + HEAD_WEIGHTS * FLOAT * self.head_parameters;
-        let forward = self.nodes.iter().map(|node| self.outputs(node, batch)).max().unwrap_or(0);
+        let (mut forward, mut kept) = (0, 0);
+        for node in &self.nodes {
+            forward = forward.max(kept + self.outputs(node, batch));
+            kept += self.kept(node, batch);
+        }
         let step = [
-            body + tape + forward.max(head),
+            body + tape + forward.max(kept + head),
             // The gradients of the classifier's weights wait while the body goes back.
             2 * body + tape + FLOAT * self.head_parameters + self.backward(batch),
             OPTIMIZER_COPIES * FLOAT * parameters,
@@ -280,14 +294,16 @@ impl BlockWork {
         gradients[last] = self.gradient(last, batch);
         // The gradient comes as the classifier gives it, and is put in the order of the kernels.
         let entering = FLOAT * batch * self.output().len() * if self.mean { 1 } else { self.steps };
-        let mut largest = gradients[last] + entering;
+        let mut kept: usize = self.nodes.iter().map(|node| self.kept(node, batch)).sum();
+        let mut largest = gradients[last] + entering + kept;
         for node in self.nodes.iter().rev() {
             for &(source, _) in node.sources.iter().filter(|(source, _)| self.learns(*source)) {
                 gradients[source] = self.gradient(source, batch);
             }
             let own = if node.spiking { self.outputs(node, batch) } else { 0 };
-            largest = largest.max(entering + gradients.iter().sum::<usize>() + own);
+            largest = largest.max(entering + gradients.iter().sum::<usize>() + own + kept);
             gradients[node.output] = 0;
+            kept -= self.kept(node, batch);
         }
         largest
     }
@@ -303,6 +319,30 @@ impl BlockWork {
     fn gradient(&self, value: usize, batch: usize) -> usize {
         let shape = self.values[value].shape;
         FLOAT * batch * self.steps * shape.area() * padded(shape.channels)
+    }
+
+    /// The largest weight gradient that a thread sums at the points of Winograd's kernels.
+    fn at_points(&self) -> usize {
+        let one = |node: &Node| {
+            let width = padded(self.values[node.output].shape.channels.min(TILE));
+            let own = |&(source, taps): &(usize, usize)| {
+                let Value { shape, planes } = self.values[source];
+                let fits = taps == 9 && planes.is_some() && shape.channels <= TILE;
+                if fits { FLOAT * POINTS * shape.channels * width } else { 0 }
+            };
+            node.sources.iter().map(own).max().unwrap_or(0)
+        };
+        self.nodes.iter().map(one).max().unwrap_or(0)
+    }
+
+    /// Outputs of a node that wait for the way back.
+    fn kept(&self, node: &Node, batch: usize) -> usize {
+        let shape = self.values[node.output].shape;
+        let kept = |&&(source, taps): &&(usize, usize)| {
+            let Value { shape, planes } = self.values[source];
+            node.spiking && planes.is_some() && keeps_outputs(taps * shape.channels)
+        };
+        node.sources.iter().filter(kept).count() * FLOAT * batch * self.steps * shape.area() * padded(shape.channels)
     }
 
     /// One tile of a spiking node's outputs before its neurons, and its weights.

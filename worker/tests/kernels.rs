@@ -184,6 +184,7 @@ fn cases() -> Vec<Case> {
         Case::new("many steps", &[conv(9, 3, 1), residual(5, 2)], s(3, 6, 5), Kind { steps: 16, batch: 2, ..kind(18) }),
         Case::new("more samples than parts", &[conv(9, 3, 1), residual(5, 2)], s(3, 5, 5), Kind { batch: 19, ..kind(19) }),
         Case::new("no spike", &[conv(9, 3, 1)], s(3, 6, 5), Kind { rate: Some(0.0), norm: Norm::None, ..kind(20) }),
+        Case::new("many spikes", &[conv(64, 3, 1), conv(40, 3, 1)], s(20, 9, 10), Kind { rate: Some(0.5), ..kind(23) }),
         Case::new("all spikes", &[conv(9, 3, 1)], s(3, 6, 5), Kind { rate: Some(1.0), ..kind(21) }),
         Case::new(
             "large map",

@@ -17,8 +17,8 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const CLASSES: usize = 10;
 
-/// Bytes that the estimate may be too high for each thread.
-const SLACK: u64 = 1 << 20;
+/// Bytes that the estimate may be too high for each thread: scratch, and a gradient at the points of Winograd's kernels.
+const SLACK: u64 = 3 << 19;
 
 /// Bytes of one block's largest step of three, its input among them.
 fn measured(spec: &RunSpec, image: ImageShape, block: u32, entering: ImageShape) -> u64 {
@@ -97,5 +97,9 @@ fn the_estimate_is_close_and_not_too_low() {
             }
         }
     }
-    assert!(wrong.is_empty(), "below what was measured, or more than a fifth and 1 MiB a thread above it:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "below what was measured, or more than a fifth and 1.5 MiB a thread above it:\n{}",
+        wrong.join("\n")
+    );
 }

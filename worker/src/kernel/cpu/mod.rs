@@ -16,6 +16,7 @@ mod simd;
 mod sparse;
 mod value;
 mod winograd;
+mod winograd_grad;
 
 use super::{BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Moments, SpikingBackend, StepRule, Stepped, spikes_tensor};
 use bloctrain_shared::ImageShape;

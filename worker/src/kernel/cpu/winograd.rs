@@ -12,10 +12,10 @@ use super::simd::{PAD, Simd, kernel};
 use crate::kernel::spikes::WORD;
 
 /// Rows and columns of a tile's outputs.
-const OUT: usize = 4;
+pub(super) const OUT: usize = 4;
 
 /// Rows and columns of a tile's inputs.
-const IN: usize = 6;
+pub(super) const IN: usize = 6;
 
 /// Places of a tile.
 pub(super) const PLACES: usize = IN * IN;
@@ -201,7 +201,7 @@ unsafe fn line_out<S: Simd>(m: [S::V; IN]) -> [S::V; OUT] {
 
 /// A tile's inputs to the places.
 #[inline(always)]
-unsafe fn enter<S: Simd>(shape: &Shape, map: *const f32, [top, left]: [usize; 2], to: *mut f32, distance: usize) {
+pub(super) unsafe fn enter<S: Simd>(shape: &Shape, map: *const f32, [top, left]: [usize; 2], to: *mut f32, distance: usize) {
     let framed = [shape.size[0] + 2, shape.size[1] + 2];
     // SAFETY: as for the caller.
     unsafe {

@@ -106,12 +106,13 @@ impl Back<'_> {
             let width = grad.width(tile);
             let mut own_grad = std::mem::take(&mut grad.tiles[tile]);
             let weights: Vec<Weights> = prepared.iter().map(|own| own.weights(self.params, tile)).collect();
-            prepared.iter().zip(&weights).for_each(|(own, weights)| own.ready(weights));
-            let ys: Vec<Buffer> = prepared
-                .iter()
-                .zip(&weights)
-                .map(|(own, weights)| convolve_all(own, &tape.values[own.branch.source], weights, width, batch))
-                .collect();
+            let outputs = |(branch, (own, weights)): (usize, (&Prepared, &Weights))| {
+                tape.nodes[index].outputs.take(branch, tile).unwrap_or_else(|| {
+                    own.ready(weights);
+                    convolve_all(own, &tape.values[own.branch.source], weights, width, batch)
+                })
+            };
+            let ys: Vec<Buffer> = prepared.iter().zip(&weights).enumerate().map(outputs).collect();
             let sums = self.through_neurons(spiking, &prepared, norms, &ys, tile, &mut own_grad);
             for (branch, own) in prepared.iter().enumerate() {
                 let coefficients = self.norm_grad(own, &norms[branch], tile, width, &sums, branch);

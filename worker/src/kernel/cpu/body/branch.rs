@@ -5,8 +5,9 @@ use super::super::dense::{self, Operands, Pair, Target};
 use super::super::fire::{self, Coefficients, Frame};
 use super::super::sparse;
 use super::super::value::{Grad, Value, tile_width};
-use super::super::{map, winograd};
+use super::super::{map, winograd, winograd_grad};
 use super::layer::Prepared;
+use super::way::Way;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -28,6 +29,23 @@ pub(super) struct BranchBack<'a> {
     pub(super) steps: usize,
     pub(super) width: usize,
     pub(super) tile: usize,
+}
+
+/// A part's gradient of the weights.
+struct Sums {
+    /// `[taps, rows, width]`.
+    rows: Buffer,
+    /// What is summed at Winograd's places, `[36, rows, width]`.
+    places: Option<Buffer>,
+}
+
+impl Sums {
+    fn total(mut self) -> Buffer {
+        if let Some(places) = &self.places {
+            winograd_grad::finish(places, &mut self.rows);
+        }
+        self.rows
+    }
 }
 
 impl BranchBack<'_> {
@@ -64,7 +82,7 @@ impl BranchBack<'_> {
 
     fn part(&self, samples: Range<usize>, turned: &[Buffer], target: &mut [&mut [f32]], weights: usize) -> Buffer {
         let geometry = &self.own.geometry;
-        let mut sum = Buffer::zeros(weights);
+        let mut sums = Sums { rows: Buffer::zeros(weights), places: None };
         let framed_len = geometry.framed_area() * self.width;
         let at_once = geometry.frames_at_once();
         let mut framed = Buffer::zeros(at_once * framed_len);
@@ -76,16 +94,16 @@ impl BranchBack<'_> {
                 for (frame, framed) in frames.clone().zip(framed.chunks_mut(framed_len)) {
                     self.frame(sample, frame, framed);
                 }
-                self.weight_grad(sample, frames.clone(), framed, &mut sum);
+                self.weight_grad(sample, frames.clone(), framed, &mut sums);
                 for (input_tile, weights) in turned.iter().enumerate() {
                     self.input_grad(sample - first, frames.clone(), input_tile, weights, framed, target);
                 }
             }
         }
-        sum
+        sums.total()
     }
 
-    fn weight_grad(&self, sample: usize, frames: Range<usize>, framed: &[f32], sum: &mut [f32]) {
+    fn weight_grad(&self, sample: usize, frames: Range<usize>, framed: &[f32], sums: &mut Sums) {
         let (geometry, width) = (&self.own.geometry, self.width);
         let dense = |map: &[f32], distance: usize, dy: &[f32], sum: &mut [f32]| {
             dense::weight_grad(geometry, Pair { map, distance, rows: geometry.rows, dy, width }, sum);
@@ -93,19 +111,34 @@ impl BranchBack<'_> {
         match self.value {
             Value::Image(image) => with_scratch(geometry.map_area() * geometry.rows, |map| {
                 map::of_image(geometry, image.sample(sample), map);
-                dense(map, geometry.rows, framed, sum);
+                dense(map, geometry.rows, framed, &mut sums.rows);
             }),
             Value::Counts(counts) => {
                 let planes: Vec<(&[u64], f32)> = counts.sample(sample).collect();
-                if !self.own.many(sample) {
-                    return sparse::weight_grad(geometry, &planes, frames, framed, width, sum);
+                let way = self.own.way_back(sample);
+                if way == Way::Lists {
+                    return sparse::weight_grad(geometry, &planes, frames, framed, width, &mut sums.rows);
                 }
                 let distance = map::distance(geometry);
                 let map_len = geometry.map_area() * distance;
-                with_scratch(frames.len() * map_len, |maps| {
+                let shape = winograd::Shape {
+                    frames: frames.len(),
+                    size: geometry.output,
+                    distance,
+                    inputs: geometry.rows,
+                    outputs: width,
+                };
+                let scratch = if way == Way::Places { winograd::scratch(&shape) } else { 0 };
+                with_scratch(frames.len() * map_len + scratch, |all| {
+                    let (maps, scratch) = all.split_at_mut(frames.len() * map_len);
                     map::of_spikes(geometry, &planes, frames, maps);
+                    if way == Way::Places {
+                        let places = winograd::PLACES * geometry.rows * width;
+                        let places = sums.places.get_or_insert_with(|| Buffer::zeros(places));
+                        return winograd_grad::add(&shape, maps, framed, places, scratch);
+                    }
                     for (map, dy) in maps.chunks(map_len).zip(framed.chunks(geometry.framed_area() * width)) {
-                        dense(map, distance, dy, sum);
+                        dense(map, distance, dy, &mut sums.rows);
                     }
                 });
             }

@@ -4,6 +4,7 @@ use super::super::buffer::Buffer;
 use super::super::fire::{self, Output};
 use super::super::value::{Counts, Value, tile_width};
 use super::layer::{Firing, Normal, Prepared, Weights, convolve_all, prepare};
+use super::outputs::Outputs;
 use super::{NodeTape, Tape, in_pool};
 use crate::kernel::count::{Count, Counted};
 use crate::kernel::plan::{Node, Norm, Spiking};
@@ -33,7 +34,7 @@ fn walk(call: &BodyCall<'_>, params: &[f32], input: Value, batch: usize, keep: b
     }
     let mut values: Vec<Option<Value>> = vec![Some(input)];
     let record = BodyRecord { count: Count::new(batch), ..BodyRecord::default() };
-    let mut pass = Pass { call, params, batch, record, nodes: Vec::new() };
+    let mut pass = Pass { call, params, batch, keep, record, nodes: Vec::new() };
     for (index, node) in body.nodes.iter().enumerate() {
         let value = pass.node(node, &values);
         values.push(Some(value));
@@ -56,6 +57,7 @@ struct Pass<'a> {
     call: &'a BodyCall<'a>,
     params: &'a [f32],
     batch: usize,
+    keep: bool,
     record: BodyRecord,
     nodes: Vec<NodeTape>,
 }
@@ -111,6 +113,7 @@ impl Pass<'_> {
             }
         }
         let mut spikes = Spikes::zeros(self.batch, steps, spiking.output);
+        tape.outputs = Outputs::new(prepared.len());
         for tile in 0..channels.div_ceil(WORD) {
             let width = tile_width(channels, tile);
             let weights: Vec<Arc<Weights>> = prepared.iter().map(|own| self.weights(own, tile)).collect();
@@ -133,6 +136,9 @@ impl Pass<'_> {
                 }
                 let firing = Firing::new(spiking, &prepared, &norms, tile, steps, self.params);
                 fire_all(&firing, &ys, tile, &mut spikes);
+                if self.keep {
+                    ys.into_iter().enumerate().for_each(|(branch, y)| tape.outputs.add(branch, &prepared[branch], y));
+                }
             } else {
                 let firing = Firing::new(spiking, &prepared, &norms, tile, steps, self.params);
                 infer_all(&firing, &inputs, &weights, tile, &mut spikes);

@@ -137,9 +137,9 @@ impl Prepared {
         });
     }
 
-    /// Whether the weight gradient of a sample is a dense product.
-    pub(super) fn many(&self, sample: usize) -> bool {
-        self.densities.get(sample).is_none_or(|density| density.many(&self.geometry))
+    /// The way of a sample's weight gradient.
+    pub(super) fn way_back(&self, sample: usize) -> Way {
+        self.densities.get(sample).map_or(Way::Product, |density| density.way_back(&self.geometry))
     }
 
     /// Makes what the samples of this call need of a tile's weights. Not under a lock: it is done in parallel, and a

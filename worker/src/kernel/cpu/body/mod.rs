@@ -1,8 +1,8 @@
 //! A whole body on the CPU: forward over a batch, and backward from the gradient of the spikes that leave it.
 //!
 //! Channels are worked on in tiles of 64, each over the whole batch: convolution of every sample, statistics, then norm
-//! and neuron of every sample. Between layers there are only bits. The backward pass computes a tile's outputs and
-//! membranes again, turns the gradient of its spikes into that of its drive in place, and from it makes the gradients of
+//! and neuron of every sample. Between layers there are only bits. The backward pass computes a tile's outputs (but for
+//! those that cost most, see [`outputs`]) and membranes again, turns the gradient of its spikes into that of its drive in place, and from it makes the gradients of
 //! weights and input. So the largest f32 buffers are one tile's outputs and the gradients of two layers.
 //!
 //! Work is cut by samples, or into a fixed number of parts whose sums are added in order: the result does not depend on
@@ -16,6 +16,7 @@ mod branch;
 mod forward;
 mod kept;
 mod layer;
+mod outputs;
 mod pooling;
 mod way;
 
@@ -28,6 +29,7 @@ use crate::kernel::plan::Body;
 use crate::kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
 use layer::Normal;
+use outputs::Outputs;
 
 /// Runs on a thread of the pool: parallel parts then begin without waking anybody, and there are some hundred of them in
 /// a step.
@@ -50,6 +52,8 @@ pub struct Tape {
 struct NodeTape {
     /// One per branch of a spiking node.
     norms: Vec<Normal>,
+    /// Outputs of every branch and tile that were kept.
+    outputs: Outputs,
     /// `[B, H * W, words]` of a dropout.
     mask: Vec<u64>,
 }

@@ -4,7 +4,7 @@
 
 use super::super::geometry::Geometry;
 use super::super::value::Counts;
-use super::super::winograd;
+use super::super::{winograd, winograd_grad};
 
 /// Where the outputs of a sample come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +28,13 @@ pub(super) struct Density {
 }
 
 /// Measured on a processor of the Zen 5 generation with `bench layer`, in cycles for 64 outputs: a row of weights that is
-/// added, a list that is begun, an input value in a dense product; and how much less that is with Winograd's kernels.
+/// added, a list that is begun, an input value in a dense product; and how much less that is with Winograd's
+/// kernels, forward and for the weight gradient.
 const ROW: u64 = 3;
 const LIST: u64 = 17;
 const DENSE: u64 = 2;
 const WINOGRAD: u64 = 3;
+const WINOGRAD_GRAD: u64 = 2;
 
 impl Density {
     pub(super) fn new(geometry: &Geometry, counts: &Counts, sample: usize) -> Self {
@@ -63,8 +65,14 @@ impl Density {
         }
     }
 
-    /// Whether the weight gradient is a dense product.
-    pub(super) fn many(&self, geometry: &Geometry) -> bool {
-        !geometry.flat && self.by_lists() > DENSE * self.sites
+    /// The way of the weight gradient.
+    pub(super) fn way_back(&self, geometry: &Geometry) -> Way {
+        let places = geometry.winograd && winograd_grad::pays(geometry.rows);
+        match (self.by_lists(), DENSE * self.sites) {
+            _ if geometry.flat => Way::Lists,
+            (lists, dense) if places && WINOGRAD_GRAD * lists > dense => Way::Places,
+            (lists, dense) if lists > dense => Way::Product,
+            _ => Way::Lists,
+        }
     }
 }
