@@ -42,6 +42,14 @@ pub fn keeps_outputs(inputs: usize) -> bool {
     inputs >= KEPT_FROM
 }
 
+/// Weights of the tiles that go back together: so many stay in a core's second cache.
+const BACK_TOGETHER: usize = 160 << 10;
+
+/// Tiles of 64 outputs, each a sum over `inputs` weights, that go back through a layer together where outputs are kept.
+pub fn tiles_together(inputs: usize) -> usize {
+    (BACK_TOGETHER / (inputs * TILE)).max(1)
+}
+
 /// What a training step of one block takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Estimate {
@@ -354,7 +362,9 @@ impl BlockWork {
         let width = padded(shape.channels.min(TILE));
         let one = |&(source, taps): &(usize, usize)| {
             let frames = if self.values[source].planes.is_none() { 1 } else { self.steps };
-            let weights = taps * padded(self.values[source].shape.channels) * width;
+            let inputs = taps * self.values[source].shape.channels;
+            let together = if keeps_outputs(inputs) { tiles_together(inputs).min(shape.channels.div_ceil(TILE)) } else { 1 };
+            let weights = together * taps * padded(self.values[source].shape.channels) * width;
             let parts = PARTS.min(batch);
             FLOAT * (batch * frames * shape.area() * width + (parts + WEIGHT_ORDERS) * weights)
         };

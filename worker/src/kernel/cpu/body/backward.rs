@@ -4,12 +4,13 @@ use super::super::buffer::Buffer;
 use super::super::fire::{self, Coefficients, Sums};
 use super::super::simd::PAD;
 use super::super::value::{Grad, Value};
-use super::branch::BranchBack;
+use super::branch::{BranchBack, TileBack};
 use super::layer::{Firing, Normal, Prepared, Weights, convolve_all, lanes, prepare};
 use super::pooling::{self, Unpooling};
 use super::{Tape, in_pool};
 use crate::kernel::plan::{Leak, Node, Norm, Pool, Spiking};
 use crate::kernel::spikes::WORD;
+use bloctrain_shared::memory::tiles_together;
 use rayon::prelude::*;
 
 /// Gradients of all parameters from the gradient of what left: spikes `[T, B, C, H, W]`, or their average `[B, C, H, W]`.
@@ -43,6 +44,18 @@ struct Back<'a> {
     learns: Vec<bool>,
     grads: Vec<Option<Grad>>,
     out: Vec<f32>,
+}
+
+/// A tile of a layer whose neurons are done.
+struct TileDone {
+    tile: usize,
+    width: usize,
+    /// Gradient of the drive.
+    grad: Buffer,
+    /// One per branch, as the rest.
+    weights: Vec<Weights>,
+    ys: Vec<Buffer>,
+    coefficients: Vec<Coefficients>,
 }
 
 impl Back<'_> {
@@ -102,7 +115,12 @@ impl Back<'_> {
             }
         }
         let norms = &tape.nodes[index].norms;
-        for tile in 0..spiking.output.channels.div_ceil(WORD) {
+        // Where outputs of several tiles are there, a sample goes through them while its gradient is in the cache.
+        let mut kept = Vec::new();
+        let of_branch = |own: &Prepared| tiles_together(own.branch.conv.weights() / own.branch.conv.outputs);
+        let together = prepared.iter().filter(|own| own.is_kept()).map(of_branch).min().unwrap_or(1);
+        let tiles = spiking.output.channels.div_ceil(WORD);
+        for tile in 0..tiles {
             let width = grad.width(tile);
             let mut own_grad = std::mem::take(&mut grad.tiles[tile]);
             let weights: Vec<Weights> = prepared.iter().map(|own| own.weights(self.params, tile)).collect();
@@ -114,25 +132,43 @@ impl Back<'_> {
             };
             let ys: Vec<Buffer> = prepared.iter().zip(&weights).enumerate().map(outputs).collect();
             let sums = self.through_neurons(spiking, &prepared, norms, &ys, tile, &mut own_grad);
-            for (branch, own) in prepared.iter().enumerate() {
-                let coefficients = self.norm_grad(own, &norms[branch], tile, width, &sums, branch);
-                let lanes = lanes(spiking.output.channels, tile);
-                let layer = BranchBack {
-                    own,
-                    value: &tape.values[own.branch.source],
-                    y: &ys[branch],
-                    mean: &norms[branch].mean[lanes],
-                    coefficients,
-                    grad: &own_grad,
-                    steps,
-                    width,
-                    tile,
-                };
-                let target = if self.learns[own.branch.source] { self.grads[own.branch.source].as_mut() } else { None };
-                let weight_grad = layer.run(batch, &weights[branch].rows, target);
-                let flat = &mut self.out[own.branch.weight..own.branch.weight + own.branch.conv.weights()];
-                own.geometry.add_weight_grad(&weight_grad, tile, flat);
+            let norm_grad = |(branch, own): (usize, &Prepared)| self.norm_grad(own, &norms[branch], tile, width, &sums, branch);
+            let coefficients = prepared.iter().enumerate().map(norm_grad).collect();
+            let mut done = TileDone { tile, width, grad: own_grad, weights, ys, coefficients };
+            for (branch, own) in prepared.iter().enumerate().filter(|(_, own)| !own.is_kept()) {
+                self.branch(branch, own, &norms[branch], std::slice::from_ref(&done));
+                done.ys[branch] = Buffer::default();
             }
+            if prepared.iter().any(Prepared::is_kept) {
+                kept.push(done);
+            }
+            if kept.len() >= together || tile + 1 == tiles {
+                for (branch, own) in prepared.iter().enumerate().filter(|(_, own)| own.is_kept()) {
+                    self.branch(branch, own, &norms[branch], &kept);
+                }
+                kept.clear();
+            }
+        }
+    }
+
+    /// Through one branch, for some tiles of its outputs.
+    fn branch(&mut self, branch: usize, own: &Prepared, norm: &Normal, done: &[TileDone]) {
+        let tape = self.tape;
+        let source = own.branch.source;
+        let tiles = done.iter().map(|done| TileBack {
+            y: &done.ys[branch],
+            mean: &norm.mean[lanes(own.branch.conv.outputs, done.tile)],
+            coefficients: &done.coefficients[branch],
+            grad: &done.grad,
+            weights: &done.weights[branch].rows,
+            width: done.width,
+            tile: done.tile,
+        });
+        let back = BranchBack { own, value: &tape.values[source], steps: tape.body.steps, tiles: tiles.collect() };
+        let target = if self.learns[source] { self.grads[source].as_mut() } else { None };
+        let flat = &mut self.out[own.branch.weight..own.branch.weight + own.branch.conv.weights()];
+        for (weight_grad, done) in back.run(tape.batch, target).iter().zip(done) {
+            own.geometry.add_weight_grad(weight_grad, done.tile, flat);
         }
     }
 

@@ -17,16 +17,23 @@ const PARTS: usize = 8;
 /// Weights whose partial sums are added by one thread.
 const TOGETHER: usize = 1 << 13;
 
-/// One branch of one tile on its way back.
+/// One branch on its way back: the tiles of its outputs that are worked on together.
 pub(super) struct BranchBack<'a> {
     pub(super) own: &'a Prepared,
     pub(super) value: &'a Value,
+    pub(super) steps: usize,
+    pub(super) tiles: Vec<TileBack<'a>>,
+}
+
+/// One tile of a branch's outputs.
+pub(super) struct TileBack<'a> {
     pub(super) y: &'a [f32],
     pub(super) mean: &'a [f32],
-    pub(super) coefficients: Coefficients,
+    pub(super) coefficients: &'a Coefficients,
     /// Gradient of the drive `[B, T, P, width]`.
     pub(super) grad: &'a [f32],
-    pub(super) steps: usize,
+    /// `[taps, rows, width]`.
+    pub(super) weights: &'a [f32],
     pub(super) width: usize,
     pub(super) tile: usize,
 }
@@ -49,9 +56,13 @@ impl Sums {
 }
 
 impl BranchBack<'_> {
-    /// Adds the input's gradient to `target` and returns that of the weights `[taps, rows, width]`.
-    pub(super) fn run(&self, batch: usize, weights: &[f32], target: Option<&mut Grad>) -> Buffer {
-        let turned = if target.is_some() { self.own.geometry.turned(weights, self.tile) } else { Vec::new() };
+    /// Adds the input's gradient to `target` and returns those of the weights of each tile, `[taps, rows, width]`.
+    pub(super) fn run(&self, batch: usize, target: Option<&mut Grad>) -> Vec<Buffer> {
+        let turn = |tile: &TileBack<'_>| match &target {
+            Some(_) => self.own.geometry.turned(tile.weights, tile.tile),
+            None => Vec::new(),
+        };
+        let turned: Vec<Vec<Buffer>> = self.tiles.iter().map(turn).collect();
         let per_part = batch.div_ceil(PARTS).max(1);
         let parts = batch.div_ceil(per_part);
         let mut targets: Vec<Vec<&mut [f32]>> = (0..parts).map(|_| Vec::new()).collect();
@@ -61,50 +72,56 @@ impl BranchBack<'_> {
                 tile.chunks_mut(size * per_part).zip(&mut targets).for_each(|(chunk, own)| own.push(chunk));
             }
         }
-        let sums: Vec<Buffer> = targets
+        let sums: Vec<Vec<Buffer>> = targets
             .into_par_iter()
             .enumerate()
             .map(|(part, mut target)| {
                 let samples = part * per_part..((part + 1) * per_part).min(batch);
-                self.part(samples, &turned, &mut target, weights.len())
+                self.part(samples, &turned, &mut target)
             })
             .collect();
         let mut sums = sums.into_iter();
-        let mut total = sums.next().unwrap_or_else(|| Buffer::zeros(weights.len()));
-        let parts: Vec<Buffer> = sums.collect();
-        total.par_chunks_mut(TOGETHER).enumerate().for_each(|(index, total)| {
-            for part in &parts {
-                total.iter_mut().zip(&part[index * TOGETHER..]).for_each(|(total, value)| *total += value);
-            }
-        });
-        total
+        let mut totals = sums.next().unwrap_or_default();
+        let parts: Vec<Vec<Buffer>> = sums.collect();
+        for (tile, total) in totals.iter_mut().enumerate() {
+            total.par_chunks_mut(TOGETHER).enumerate().for_each(|(index, total)| {
+                for part in &parts {
+                    total.iter_mut().zip(&part[tile][index * TOGETHER..]).for_each(|(total, value)| *total += value);
+                }
+            });
+        }
+        totals
     }
 
-    fn part(&self, samples: Range<usize>, turned: &[Buffer], target: &mut [&mut [f32]], weights: usize) -> Buffer {
+    fn part(&self, samples: Range<usize>, turned: &[Vec<Buffer>], target: &mut [&mut [f32]]) -> Vec<Buffer> {
         let geometry = &self.own.geometry;
-        let mut sums = Sums { rows: Buffer::zeros(weights), places: None };
-        let framed_len = geometry.framed_area() * self.width;
+        let mut sums: Vec<Sums> =
+            self.tiles.iter().map(|tile| Sums { rows: Buffer::zeros(tile.weights.len()), places: None }).collect();
+        let widest = self.tiles.iter().map(|tile| tile.width).max().unwrap_or(0);
         let at_once = geometry.frames_at_once();
-        let mut framed = Buffer::zeros(at_once * framed_len);
+        let mut framed = Buffer::zeros(at_once * geometry.framed_area() * widest);
         let first = samples.start;
         for sample in samples {
             for start in (0..geometry.frames).step_by(at_once) {
                 let frames = start..(start + at_once).min(geometry.frames);
-                let framed = &mut framed[..frames.len() * framed_len];
-                for (frame, framed) in frames.clone().zip(framed.chunks_mut(framed_len)) {
-                    self.frame(sample, frame, framed);
-                }
-                self.weight_grad(sample, frames.clone(), framed, &mut sums);
-                for (input_tile, weights) in turned.iter().enumerate() {
-                    self.input_grad(sample - first, frames.clone(), input_tile, weights, framed, target);
+                for ((tile, sums), turned) in self.tiles.iter().zip(&mut sums).zip(turned) {
+                    let framed_len = geometry.framed_area() * tile.width;
+                    let framed = &mut framed[..frames.len() * framed_len];
+                    for (frame, framed) in frames.clone().zip(framed.chunks_mut(framed_len)) {
+                        self.frame(tile, sample, frame, framed);
+                    }
+                    self.weight_grad(tile.width, sample, frames.clone(), framed, sums);
+                    for (input_tile, weights) in turned.iter().enumerate() {
+                        self.input_grad(tile, sample - first, frames.clone(), (input_tile, weights), framed, target);
+                    }
                 }
             }
         }
-        sums.total()
+        sums.into_iter().map(Sums::total).collect()
     }
 
-    fn weight_grad(&self, sample: usize, frames: Range<usize>, framed: &[f32], sums: &mut Sums) {
-        let (geometry, width) = (&self.own.geometry, self.width);
+    fn weight_grad(&self, width: usize, sample: usize, frames: Range<usize>, framed: &[f32], sums: &mut Sums) {
+        let geometry = &self.own.geometry;
         let dense = |map: &[f32], distance: usize, dy: &[f32], sum: &mut [f32]| {
             dense::weight_grad(geometry, Pair { map, distance, rows: geometry.rows, dy, width }, sum);
         };
@@ -146,26 +163,26 @@ impl BranchBack<'_> {
     }
 
     /// Gradient of one frame of the convolution's output, framed by zeros.
-    fn frame(&self, sample: usize, frame: usize, framed: &mut [f32]) {
+    fn frame(&self, tile: &TileBack<'_>, sample: usize, frame: usize, framed: &mut [f32]) {
         let geometry = &self.own.geometry;
-        let size = geometry.output_area() * self.width;
-        let y = &self.y[(sample * geometry.frames + frame) * size..][..size];
-        let grad = &self.grad[sample * self.steps * self.own.branch.conv.output().area() * self.width..];
+        let size = geometry.output_area() * tile.width;
+        let y = &tile.y[(sample * geometry.frames + frame) * size..][..size];
+        let grad = &tile.grad[sample * self.steps * self.own.branch.conv.output().area() * tile.width..];
         let grads: Vec<&[f32]> = if self.own.constant {
             (0..self.steps).map(|step| &grad[step * size..][..size]).collect()
         } else {
             vec![&grad[frame * size..][..size]]
         };
         let frame = Frame { values: framed, framed: geometry.framed, before: geometry.before, inner: geometry.output };
-        fire::norm_backward(self.width, y, self.mean, &grads, &self.coefficients, frame);
+        fire::norm_backward(tile.width, y, tile.mean, &grads, tile.coefficients, frame);
     }
 
     fn input_grad(
         &self,
+        own: &TileBack<'_>,
         sample: usize,
         frames: Range<usize>,
-        input_tile: usize,
-        weights: &[f32],
+        (input_tile, weights): (usize, &[f32]),
         framed: &[f32],
         target: &mut [&mut [f32]],
     ) {
@@ -180,12 +197,12 @@ impl BranchBack<'_> {
             (sample * self.steps * frame_len, self.steps * frame_len)
         };
         let values = &mut target[tile][from..from + len];
-        let rows = geometry.outputs(self.tile);
-        if geometry.turns_by_winograd(self.tile) {
+        let rows = geometry.outputs(own.tile);
+        if geometry.turns_by_winograd(own.tile) {
             let shape = winograd::Shape {
                 frames: frames.len(),
                 size: geometry.input,
-                distance: self.width,
+                distance: own.width,
                 inputs: rows,
                 outputs: tile_width,
             };
@@ -193,8 +210,8 @@ impl BranchBack<'_> {
             return with_scratch(winograd::scratch(&shape), |scratch| winograd::add(&shape, framed, weights, target, scratch));
         }
         let of_frame = len / frames.len();
-        for (map, values) in framed.chunks(geometry.framed_area() * self.width).zip(values.chunks_mut(of_frame)) {
-            let operands = Operands { map, distance: self.width, weights, rows, width: tile_width };
+        for (map, values) in framed.chunks(geometry.framed_area() * own.width).zip(values.chunks_mut(of_frame)) {
+            let operands = Operands { map, distance: own.width, weights, rows, width: tile_width };
             dense::product(&geometry.classes, operands, Target { values, start, distance });
         }
     }

@@ -11,6 +11,7 @@ use super::super::{map, winograd};
 use super::way::{Density, Way};
 use crate::kernel::plan::{Branch, EPSILON, Leak, Spiking};
 use crate::kernel::spikes::WORD;
+use bloctrain_shared::memory::keeps_outputs;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -135,6 +136,11 @@ impl Prepared {
                 }
             }
         });
+    }
+
+    /// Whether outputs are kept for the backward pass.
+    pub(super) fn is_kept(&self) -> bool {
+        !self.constant && keeps_outputs(self.branch.conv.weights() / self.branch.conv.outputs)
     }
 
     /// The way of a sample's weight gradient.

@@ -6,7 +6,6 @@
 
 use super::super::buffer::Buffer;
 use super::layer::Prepared;
-use bloctrain_shared::memory::keeps_outputs;
 use std::sync::{Mutex, PoisonError};
 
 /// By branch, then tile; each is taken once.
@@ -21,8 +20,7 @@ impl Outputs {
 
     /// Takes in the outputs of the next tile of a branch, if they are worth it.
     pub(super) fn add(&mut self, branch: usize, own: &Prepared, y: Buffer) {
-        let worth = !own.constant && keeps_outputs(own.branch.conv.weights() / own.branch.conv.outputs);
-        self.0[branch].get_mut().unwrap_or_else(PoisonError::into_inner).push(worth.then_some(y));
+        self.0[branch].get_mut().unwrap_or_else(PoisonError::into_inner).push(own.is_kept().then_some(y));
     }
 
     /// The outputs of a tile, if they are there.
