@@ -364,9 +364,9 @@ impl BlockWork {
             let frames = if self.values[source].planes.is_none() { 1 } else { self.steps };
             let inputs = taps * self.values[source].shape.channels;
             let together = if keeps_outputs(inputs) { tiles_together(inputs).min(shape.channels.div_ceil(TILE)) } else { 1 };
-            let weights = together * taps * padded(self.values[source].shape.channels) * width;
+            let weights = taps * padded(self.values[source].shape.channels) * width;
             let parts = PARTS.min(batch);
-            FLOAT * (batch * frames * shape.area() * width + (parts + WEIGHT_ORDERS) * weights)
+            FLOAT * (batch * frames * shape.area() * width + (parts * together + WEIGHT_ORDERS) * weights)
         };
         node.sources.iter().map(one).sum()
     }
