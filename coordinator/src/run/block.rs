@@ -105,6 +105,9 @@ impl Block {
                 unneeded.extend([round.checkpoint.weights.key.clone(), round.checkpoint.optimizer.key.clone()]);
             }
         }
+        // Rounds of the same content share an object.
+        let kept: Vec<&Checkpoint> = self.rounds.iter().filter(|round| round.kept).map(|round| &round.checkpoint).collect();
+        unneeded.retain(|key| !kept.iter().any(|kept| kept.weights.key == *key || kept.optimizer.key == *key));
         unneeded
     }
 
