@@ -128,14 +128,21 @@ fn mutate(bytes: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
 #[tokio::test]
 async fn changed_messages_do_no_harm() {
     let server = Server::open().await.ready().await;
-    let run = server.submit(1).await.expect("submits");
+    let mut submitted = 1;
+    let mut run = server.submit(submitted).await.expect("submits");
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
     let (mut refused, mut accepted) = (0, 0);
     for round in 0..100 {
         // Whatever was accepted before may have ended the lease.
         let worker = server.register("fuzzed").await;
-        let Some((task, lease_epoch)) = server.lease(worker).await else { break };
-        for (path, message) in messages(&run, worker, &task, lease_epoch) {
+        let Some((task, lease_epoch)) = server.lease(worker).await else {
+            // Paused, failed or done by what was accepted: a person takes it up again, or submits another one.
+            submitted += 1;
+            run = server.submit(submitted).await.expect("submits");
+            server.leave(worker).await;
+            continue;
+        };
+        for (path, message) in messages(&task.run, worker, &task, lease_epoch) {
             let before = server.state().await;
             let message = mutate(&message, &mut rng);
             match server.call(path, None, Bytes::from(message)).await {
@@ -147,12 +154,13 @@ async fn changed_messages_do_no_harm() {
                 }
             }
         }
+        server.leave(worker).await;
     }
-    assert!(refused > 200 && accepted > 20, "{refused} refused, {accepted} accepted: the changes are too rough or too fine");
+    assert!(refused > 200 && accepted > 10, "{refused} refused, {accepted} accepted: the changes are too rough or too fine");
     // Some orders may have been understood; a person takes the run up again.
     let artefacts = server.close().await;
     let server = Server::start_on(artefacts, Default::default(), None, None).await.ready().await;
-    server.submit(1).await.expect("submits again");
+    server.submit(submitted).await.expect("submits again");
     resume(&server, &run).await;
     server.finish().await;
     assert_eq!(server.view(&run).await.state, RunState::Completed, "{:?}", server.view(&run).await.notes);

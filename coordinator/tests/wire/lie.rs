@@ -85,7 +85,8 @@ async fn outputs_that_cannot_be_true_are_refused_in_every_stage() {
             assert!(expected.contains(&code(&answer)), "{}: {pointer} = {value}: {answer:?}", task.id);
         }
         // The output of another kind of task.
-        let other = if stage == "detect" { json!({"validate": {"confusion": {"classes": 4, "counts": [0; 16]}}}) } else { json!({"detect": {"detector": null}}) };
+        let counts = json!({"validate": {"confusion": {"classes": 4, "counts": vec![0; 16]}}});
+        let other = if stage == "detect" { counts } else { json!({"detect": {"detector": null}}) };
         let answer = server.report(worker, &run, with(report.clone(), "/result/Ok", other)).await;
         assert_eq!(code(&answer), Code::InvalidArgument, "{}", task.id);
         assert_eq!(server.state().await, before, "{}: a refused report changed something", task.id);
@@ -127,6 +128,7 @@ async fn nobody_reports_for_another_worker_or_for_a_run_that_has_ended() {
     assert_eq!(code(&server.report(holder, &first, report).await), Code::Aborted, "the run has ended");
     assert_eq!(server.state().await, before);
     server.report(thief, &second, honest(&own, own_epoch).to_string()).await.expect("its own report is accepted");
+    server.leave(thief).await;
     server.finish().await;
     assert_eq!(server.view(&second).await.state, RunState::Completed);
     assert_eq!(server.view(&first).await.state, RunState::Cancelled);

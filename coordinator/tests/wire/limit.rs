@@ -88,7 +88,7 @@ async fn absurd_values_are_refused() {
     }
     assert_eq!(code(server.report(worker, &long, "{}".into()).await), Code::InvalidArgument);
 
-    let people = bloctrain_proto::v1::run_service_client::RunServiceClient::new(server.channel.clone());
+    let people = run_service_client::RunServiceClient::new(server.channel.clone());
     let absent = ["", "../state", "/etc/passwd", "r000000000000", "s3://bucket/run"];
     for name in absent {
         assert_eq!(code(people.clone().get_run(GetRunRequest { run: name.into() }).await), Code::NotFound, "{name}");

@@ -161,6 +161,11 @@ impl Server {
         answer.grant.map(|grant| from_grant(grant).expect("a grant"))
     }
 
+    /// Leaves; it may have left already.
+    pub(crate) async fn leave(&self, worker: u64) {
+        let _ = self.workers().leave(LeaveRequest { worker }).await;
+    }
+
     /// Reports; the report's text may be anything.
     pub(crate) async fn report(&self, worker: u64, run: &str, report_json: String) -> Result<(), Status> {
         self.workers().complete(CompleteRequest { worker, run: run.into(), report_json }).await.map(drop)
