@@ -49,8 +49,7 @@ pub(crate) fn run(args: TrainArgs) -> Result<(), Failure> {
     if args.store.json {
         super::print_json(&summary)
     } else {
-        println!("{}", table::summary(&summary));
-        Ok(())
+        super::print(&table::summary(&summary)).map(drop)
     }
 }
 
