@@ -44,10 +44,7 @@ fn main() -> ExitCode {
 /// sockets are written with `writev`, which cannot be told to do without it.
 fn is_brief(command: &Command) -> bool {
     use Command::{Bench, Cache, Curve, Data, Eval, Predict, Runs, Show, Spec, Workers};
-    matches!(
-        command,
-        Eval(_) | Predict(_) | Curve(_) | Spec(_) | Data(_) | Workers(_) | Runs(_) | Show(_) | Cache(_) | Bench(_)
-    )
+    matches!(command, Eval(_) | Predict(_) | Curve(_) | Spec(_) | Data(_) | Workers(_) | Runs(_) | Show(_) | Cache(_) | Bench(_))
 }
 
 fn run(command: Command) -> Result<(), Failure> {

@@ -246,9 +246,9 @@ impl Work {
                 let own = from.iter().flat_map(|from| [&from.weights, &from.optimizer]);
                 own.chain(source.objects()).collect()
             }
-            Self::Validate { weights, source, .. } | Self::Detect { weights, source, .. } | Self::Export { weights, source, .. } => {
-                [weights].into_iter().chain(source.objects()).collect()
-            }
+            Self::Validate { weights, source, .. }
+            | Self::Detect { weights, source, .. }
+            | Self::Export { weights, source, .. } => [weights].into_iter().chain(source.objects()).collect(),
             Self::Evaluate { blocks, .. } => blocks.iter().flat_map(FrozenBlock::objects).collect(),
             Self::Finish { blocks, validation, test, .. } => {
                 blocks.iter().flat_map(FrozenBlock::objects).chain(validation).chain(test).collect()

@@ -3,9 +3,9 @@
 //! A report is compared with its task and with what is known of the run. The content of the objects that it names is not
 //! read here: whoever reads one compares its digest, and what is wrong is made again.
 
+use super::Rejected;
 use super::record::Run;
 use super::worker::Newcomer;
-use super::Rejected;
 use bloctrain_shared::key;
 use bloctrain_shared::plan::{ANY_BACKEND, ARITHMETIC_VERSION, BACKENDS, Plan, Submission, shard_samples};
 use bloctrain_shared::spec::DetectorPolicy;
@@ -75,9 +75,12 @@ pub(super) fn newcomer(newcomer: &Newcomer) -> Result<(), Rejected> {
 pub(super) fn failure(run: &Run, task: TaskId, failure: Failure) -> Failure {
     let Failure::InputLost { key, problem } = failure else { return failure };
     let data = format!("data/{}/", run.submission.dataset.digest);
-    let reads = || run.open_tasks().into_iter().find(|open| open.id == task).is_some_and(|open| {
-        open.work.objects().iter().any(|object| object.key == key)
-    });
+    let reads = || {
+        run.open_tasks()
+            .into_iter()
+            .find(|open| open.id == task)
+            .is_some_and(|open| open.work.objects().iter().any(|object| object.key == key))
+    };
     if key == run.object.key || key.starts_with(&data) || reads() {
         return Failure::InputLost { key, problem };
     }

@@ -30,8 +30,15 @@ pub fn submission(seed: u64, epochs: u32, patience: u32) -> Submission {
     spec.detector.policy = DetectorPolicy::Learned;
     let classes = (0..CLASSES).map(|class| class.to_string()).collect();
     let shape = ImageShape::new(1, 28, 28);
-    let dataset =
-        DatasetInfo { name: "d".into(), digest: Digest::of(b"d"), classes, shape, train: 2000, validation: VALIDATION, test: 500 };
+    let dataset = DatasetInfo {
+        name: "d".into(),
+        digest: Digest::of(b"d"),
+        classes,
+        shape,
+        train: 2000,
+        validation: VALIDATION,
+        test: 500,
+    };
     Submission { spec, dataset, arithmetic: ARITHMETIC_VERSION, backend: "cpu".into() }
 }
 

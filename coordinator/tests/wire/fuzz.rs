@@ -79,8 +79,7 @@ fn messages(run: &str, worker: u64, task: &Task, lease_epoch: u64) -> Vec<(&'sta
         instance: "0123456789abcdef".into(),
         holding: Some(holding),
     };
-    let heartbeat =
-        HeartbeatRequest { worker, run: run.to_owned(), task: id, lease_epoch, progress_json: to_json(&progress) };
+    let heartbeat = HeartbeatRequest { worker, run: run.to_owned(), task: id, lease_epoch, progress_json: to_json(&progress) };
     let submission_json = to_json(&crate::fleet::submission(3, 2, 0));
     let lost = Failure::InputLost { key: format!("runs/{run}/x"), problem: "gone".into() };
     vec![
@@ -98,8 +97,20 @@ fn messages(run: &str, worker: u64, task: &Task, lease_epoch: u64) -> Vec<(&'sta
 }
 
 /// Numbers and texts that programs stumble over.
-const STRANGE: [&[u8]; 12] =
-    [b"-1", b"1e999", b"NaN", b"null", b"18446744073709551615", b"[[[[[[[[", b"{}", b"\"\"", b"../../", b"\\u0000", b"\xff\xfe", b"0.0000001"];
+const STRANGE: [&[u8]; 12] = [
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b"null",
+    b"18446744073709551615",
+    b"[[[[[[[[",
+    b"{}",
+    b"\"\"",
+    b"../../",
+    b"\\u0000",
+    b"\xff\xfe",
+    b"0.0000001",
+];
 
 /// One to four changes: bits, bytes, pieces cut, doubled or moved, and strange values.
 fn mutate(bytes: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {

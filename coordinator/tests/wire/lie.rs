@@ -63,10 +63,9 @@ async fn outputs_that_cannot_be_true_are_refused_in_every_stage() {
             ],
             "detect" => vec![("/result/Ok/detect/detector", Value::Null)],
             "evaluate" => vec![("/result/Ok/evaluate/records/key", json!("cache/0.arrow"))],
-            _ => vec![
-                ("/result/Ok/finish/summary/run", json!("another")),
-                ("/result/Ok/finish/summary/accuracy/test", json!(2.0)),
-            ],
+            _ => {
+                vec![("/result/Ok/finish/summary/run", json!("another")), ("/result/Ok/finish/summary/accuracy/test", json!(2.0))]
+            }
         };
         let any = [
             ("/seconds", json!(-1.0)),

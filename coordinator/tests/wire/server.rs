@@ -122,7 +122,12 @@ impl Server {
     }
 
     /// Sends any bytes to any call; gives the first answer.
-    pub(crate) async fn call(&self, path: &str, authorization: Option<MetadataValue<Ascii>>, message: Bytes) -> Result<(), Status> {
+    pub(crate) async fn call(
+        &self,
+        path: &str,
+        authorization: Option<MetadataValue<Ascii>>,
+        message: Bytes,
+    ) -> Result<(), Status> {
         let mut request = Request::new(message);
         if let Some(value) = authorization {
             request.metadata_mut().insert("authorization", value);

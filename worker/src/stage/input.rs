@@ -147,7 +147,10 @@ impl<'a> Reader<'a> {
         if let Some((shard, _)) = shards.iter().find(|(_, shard)| shard.meta.dims != dims) {
             let problem = "its spikes have other dimensions than those of the other shards".to_owned();
             let object = u32::try_from(*shard).ok().and_then(|shard| self.cached.as_ref()?.get(&(view, shard)));
-            return Err(object.map_or_else(|| fatal(&problem), |object| Failure::InputLost { key: object.key.clone(), problem: problem.clone() }));
+            return Err(object.map_or_else(
+                || fatal(&problem),
+                |object| Failure::InputLost { key: object.key.clone(), problem: problem.clone() },
+            ));
         }
         let size = dims.packed_bytes();
         let sample = |&(shard, index): &(usize, usize)| &shards[&shard].packed[index * size..(index + 1) * size];
