@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -138,6 +139,8 @@ def main():
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="more changes to the spec")
     parser.add_argument("--keep", metavar="DIR", help="leave the logs there")
     args = parser.parse_args()
+    # Asked to end, it ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sets = [word for value in [f"train.epochs={args.epochs}", "train.patience=0", *args.set] for word in ("--set", value)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(args.keep or temporary)
