@@ -67,7 +67,7 @@ pub(crate) enum Command {
     Coordinator(Box<CoordinatorArgs>),
     /// Work for a fleet
     #[command(
-        after_help = "Examples:\n  bloctrain worker --coordinator http://host:7070\n  bloctrain worker --store s3://bucket/fleet --device cuda:0"
+        after_help = "Examples:\n  bloctrain worker --coordinator http://host:7070\n  bloctrain worker --store s3://bucket/fleet --device cuda:0\n  bloctrain worker --store s3://bucket/fleet --cache-dir /var/cache/bloctrain --cache-size 50GiB"
     )]
     Worker(Box<WorkerArgs>),
     /// Submit a run to a fleet
@@ -156,8 +156,8 @@ pub(crate) struct TrainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
-    /// Folder of the model
-    pub(crate) model: PathBuf,
+    /// Folder of the model, or its address in a store (s3://BUCKET/PREFIX/models/RUN)
+    pub(crate) model: String,
     /// Folder with the data set's files; the folder used in training when absent
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
@@ -168,8 +168,8 @@ pub(crate) struct EvalArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PredictArgs {
-    /// Folder of the model
-    pub(crate) model: PathBuf,
+    /// Folder of the model, or its address in a store (s3://BUCKET/PREFIX/models/RUN)
+    pub(crate) model: String,
     /// Image files (PNG or JPEG) of the size that the model takes
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
@@ -180,8 +180,8 @@ pub(crate) struct PredictArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CurveArgs {
-    /// Folder of the model
-    pub(crate) model: PathBuf,
+    /// Folder of the model, or its address in a store (s3://BUCKET/PREFIX/models/RUN)
+    pub(crate) model: String,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -271,6 +271,12 @@ pub(crate) struct WorkerArgs {
     /// Longest time after SIGTERM to bring the task to an end, such as 30s or 2m
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     pub(crate) grace: Duration,
+    /// Folder that keeps what was read from the store; workers of one machine may share it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Bytes that the folder may take, such as 20GiB
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", requires = "cache_dir")]
+    pub(crate) cache_size: ByteSize,
 }
 
 #[derive(Debug, Args)]

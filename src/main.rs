@@ -17,10 +17,12 @@ use std::process::ExitCode;
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
-    // A reader that goes away (`| head`) ends the program quietly, as it does others.
-    sigpipe::reset();
     memory::keep_freed_memory();
     let cli = Cli::parse();
+    if is_brief(&cli.command) {
+        // A reader that goes away (`| head`) ends the program quietly, as it does others.
+        sigpipe::reset();
+    }
     let quiet = !matches!(cli.command, Command::Coordinator(_) | Command::Worker(_));
     let usual = if quiet { "warn,slatedb=error" } else { "info,slatedb=error" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("BLOCTRAIN_LOG").unwrap_or_else(|_| usual.into());
@@ -36,6 +38,13 @@ fn main() -> ExitCode {
             failure.code()
         }
     }
+}
+
+/// Whether a command prints and ends. The others keep connections, and the same signal would kill them when a peer hangs up:
+/// sockets are written with `writev`, which cannot be told to do without it.
+fn is_brief(command: &Command) -> bool {
+    use Command::{Bench, Cache, Curve, Data, Eval, Predict, Runs, Show, Spec, Workers};
+    matches!(command, Eval(_) | Predict(_) | Curve(_) | Spec(_) | Data(_) | Workers(_) | Runs(_) | Show(_) | Cache(_) | Bench(_))
 }
 
 fn run(command: Command) -> Result<(), Failure> {

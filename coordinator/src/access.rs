@@ -111,7 +111,6 @@ impl Interceptor for Guard {
             Counters::count(&self.counters.unauthorised);
             let given = if token.is_some() { "the token is not one of this coordinator's" } else { "a token is needed" };
             let kind = if self.workers { "join token (BLOCTRAIN_JOIN_TOKEN)" } else { "access token (BLOCTRAIN_TOKEN)" };
-            tracing::warn!(from = request.remote_addr().map(tracing::field::display), "a call was turned away: {given}");
             return Err(status(Kind::Unauthenticated, format!("{given}: give a {kind}")));
         };
         request.extensions_mut().insert(role);

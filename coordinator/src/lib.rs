@@ -9,6 +9,7 @@ pub mod collect;
 pub mod driver;
 pub mod fleet;
 pub mod journal;
+mod refusal;
 mod rpc;
 pub mod run;
 pub mod server;

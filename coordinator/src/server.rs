@@ -2,6 +2,7 @@
 
 use crate::access::{Access, Guard};
 use crate::journal::Counters;
+use crate::refusal::LogRefusals;
 use crate::rpc::{Gate, RunRpc, WorkerRpc};
 use bloctrain_proto::v1::run_service_server::RunServiceServer;
 use bloctrain_proto::v1::worker_service_server::WorkerServiceServer;
@@ -13,6 +14,7 @@ use tonic::transport::server::Router;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::layer::util::{Identity as Nothing, Stack};
 
 /// Calls of one connection that are worked on at once; more are turned away.
 const CALLS: usize = 256;
@@ -42,6 +44,9 @@ pub(crate) async fn set_active(health: &HealthReporter, active: bool) {
     }
 }
 
+/// What surrounds every service.
+pub(crate) type Layers = Stack<LogRefusals, Nothing>;
+
 /// All services behind a gate.
 ///
 /// # Errors
@@ -51,7 +56,7 @@ pub(crate) async fn router(
     access: Access,
     tls: Option<Tls>,
     counters: &Arc<Counters>,
-) -> Result<(Router, HealthReporter), tonic::transport::Error> {
+) -> Result<(Router<Layers>, HealthReporter), tonic::transport::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     set_active(&health, false).await;
     let access = Arc::new(access);
@@ -68,7 +73,8 @@ pub(crate) async fn router(
         .max_concurrent_streams(u32::try_from(CALLS).ok())
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PING))
-        .http2_max_header_list_size(16 << 10);
+        .http2_max_header_list_size(16 << 10)
+        .layer(LogRefusals);
     if let Some(tls) = tls {
         let mut config =
             ServerTlsConfig::new().identity(Identity::from_pem(&tls.certificate, &tls.key)).timeout(Duration::from_secs(5));

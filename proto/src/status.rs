@@ -37,10 +37,17 @@ const TABLE: [(Kind, Code); 9] = [
     (Kind::Internal, Code::Internal),
 ];
 
-/// The status of an error.
+/// Longest message of a status, in characters: it travels in a header, and may repeat what the caller sent.
+const MAX_MESSAGE: usize = 1_000;
+
+/// The status of an error; a long message is cut.
 pub fn status(kind: Kind, message: impl Into<String>) -> Status {
     let code = TABLE.iter().find(|(known, _)| *known == kind).map_or(Code::Internal, |(_, code)| *code);
-    Status::new(code, message)
+    let message: String = message.into();
+    match message.char_indices().nth(MAX_MESSAGE) {
+        Some((end, _)) => Status::new(code, format!("{} ...", &message[..end])),
+        None => Status::new(code, message),
+    }
 }
 
 /// What a status means; codes that are not in the table come from the transport and may pass.
@@ -58,5 +65,6 @@ mod tests {
             assert_eq!(kind(&status(known, "text")), known);
         }
         assert_eq!(kind(&Status::deadline_exceeded("late")), Kind::Unavailable);
+        assert!(status(Kind::Invalid, "ä".repeat(1 << 20)).message().len() < 4_096);
     }
 }

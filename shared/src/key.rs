@@ -56,17 +56,27 @@ pub fn data_part(dataset: Digest, split: &str, part: usize) -> String {
     format!("data/{dataset}/{split}-{part:05}.safetensors")
 }
 
-/// Whether a key that came from outside is one that a task of a run may name as its output.
-pub fn is_output_of(run: &str, key: &str) -> bool {
-    let plain = |part: &str| {
-        !part.is_empty()
-            && part != "."
-            && part != ".."
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+/// The parts of a key that came from outside; `None` when they are no plain names.
+fn plain(key: &str) -> Option<Vec<&str>> {
+    let is_plain = |part: &&str| {
+        let dots = part.bytes().all(|byte| byte == b'.');
+        !dots && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
     let parts: Vec<&str> = key.split('/').collect();
-    key.len() <= 256 && parts.iter().all(|part| plain(part)) && matches!(parts.as_slice(), ["runs", of, _, _] if *of == run)
-        || matches!(parts.as_slice(), [CACHE, file] if plain(file) && key.len() <= 256)
+    (key.len() <= 256 && parts.iter().all(is_plain)).then_some(parts)
+}
+
+/// Whether a key that came from outside lies below a run's own prefix, where its tasks may write; in a block's folder,
+/// when a block is named.
+pub fn is_output_of(run: &str, block: Option<u32>, key: &str) -> bool {
+    let own = |folder: &str| block.is_none_or(|block| folder == format!("block{block}"));
+    plain(key).is_some_and(|parts| matches!(parts.as_slice(), ["runs", of, folder, _] if *of == run && own(folder)))
+}
+
+/// Whether a key that came from outside is one of the spike cache.
+pub fn is_cached(key: &str) -> bool {
+    let is_data = |file: &str| file.strip_suffix(".arrow").is_some_and(|identity| !identity.is_empty());
+    plain(key).is_some_and(|parts| matches!(parts.as_slice(), [CACHE, file] if is_data(file)))
 }
 
 /// Root of one run's objects.
@@ -129,16 +139,35 @@ mod tests {
     #[test]
     fn outputs_stay_below_their_run() {
         let digest = Digest::of(b"x");
-        assert!(is_output_of("r1", &checkpoint("r1", 2, CheckpointPart::Weights, digest)));
-        assert!(is_output_of("r1", &detector("r1", 1, digest)));
-        assert!(is_output_of("r1", &records("r1", Split::Test, 3, digest)));
-        assert!(is_output_of("r1", &cache_data(digest)));
-        let foreign =
-            ["runs/r2/block1/weights-0.safetensors", "runs/r1/../r2/x", "runs/r1/./x", "state/manifest/0", "format.json"];
-        for key in foreign.into_iter().chain(["cache/../state", "cache/a/b", "runs/r1", "runs/r1//x", "", "models/r1/model.json"])
-        {
-            assert!(!is_output_of("r1", key), "{key}");
+        let weights = checkpoint("r1", 2, CheckpointPart::Weights, digest);
+        assert!(is_output_of("r1", None, &weights) && is_output_of("r1", Some(2), &weights));
+        assert!(!is_output_of("r1", Some(1), &weights) && !is_output_of("r2", None, &weights));
+        assert!(is_output_of("r1", Some(1), &detector("r1", 1, digest)));
+        assert!(is_output_of("r1", None, &records("r1", Split::Test, 3, digest)));
+        assert!(is_cached(&cache_data(digest)) && !is_cached(&weights) && !is_output_of("r1", None, &cache_data(digest)));
+        let foreign = [
+            "runs/r2/block1/weights-0.safetensors",
+            "runs/r1/../r2/x",
+            "runs/r1/./x",
+            "state/manifest/0",
+            "format.json",
+            "cache/../state",
+            "cache/a/b.arrow",
+            "cache/.arrow",
+            "cache/a.json",
+            "/cache/a.arrow",
+            "s3://bucket/cache/a.arrow",
+            "cache\\a.arrow",
+            "cache/a%2fb.arrow",
+            "runs/r1",
+            "runs/r1//x",
+            "",
+            "models/r1/model.json",
+            "runs/r1/block1/\0",
+        ];
+        for key in foreign {
+            assert!(!is_output_of("r1", None, key) && !is_cached(key), "{key}");
         }
-        assert!(!is_output_of("r1", &format!("cache/{}", "a".repeat(300))));
+        assert!(!is_cached(&format!("cache/{}.arrow", "a".repeat(300))));
     }
 }

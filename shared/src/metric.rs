@@ -41,6 +41,18 @@ impl Confusion {
         self.counts.iter().sum()
     }
 
+    /// Samples of each true class; `None` when this is no square matrix, or when its counts cannot be added up: then it came
+    /// from elsewhere, and nothing else may be asked of it.
+    pub fn samples(&self) -> Option<Vec<u64>> {
+        let is_square = self.classes > 0 && self.classes.checked_mul(self.classes) == Some(self.counts.len());
+        let sum = |row: &[u64]| row.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count));
+        if !is_square {
+            return None;
+        }
+        let rows: Vec<u64> = self.counts.chunks(self.classes).map(sum).collect::<Option<_>>()?;
+        sum(&rows).map(|_| rows)
+    }
+
     /// Fraction of right answers in [0, 1]; 0 for an empty matrix.
     pub fn accuracy(&self) -> f64 {
         let right: u64 = (0..self.classes).map(|class| self.counts[class * self.classes + class]).sum();
@@ -79,5 +91,17 @@ mod tests {
         assert!(twice.merge(&confusion));
         assert_eq!((twice.total(), twice.accuracy()), (8, 0.75));
         assert!(!twice.merge(&Confusion::new(2)));
+        assert_eq!(confusion.samples(), Some(vec![2, 2, 0]));
+    }
+
+    #[test]
+    fn matrices_that_are_none_are_seen() {
+        let from = |text: &str| serde_json::from_str::<Confusion>(text).expect("its fields are there").samples();
+        assert_eq!(from(r#"{"classes": 2, "counts": [1, 0, 0, 1]}"#), Some(vec![1, 1]));
+        let huge = format!(r#"{{"classes": 2, "counts": [{0}, 0, 0, {0}]}}"#, u64::MAX);
+        for wrong in [r#"{"classes": 2, "counts": []}"#, r#"{"classes": 0, "counts": []}"#, &huge] {
+            assert_eq!(from(wrong), None, "{wrong}");
+        }
+        assert_eq!(from(&format!(r#"{{"classes": {}, "counts": [1]}}"#, usize::MAX)), None);
     }
 }

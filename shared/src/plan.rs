@@ -12,6 +12,9 @@ pub const ARITHMETIC_VERSION: u32 = 4;
 /// The backend of a submission whose first worker decides.
 pub const ANY_BACKEND: &str = "any";
 
+/// Backends that a worker may have.
+pub const BACKENDS: [&str; 3] = ["cpu", "cuda", "wgpu"];
+
 /// Samples of a shard, except the last.
 pub const SHARD_SAMPLES: usize = 1024;
 
@@ -55,6 +58,12 @@ impl Submission {
         identity.spec.data.name = None;
         format!("r{}", Digest::of_json(&identity).short(12))
     }
+}
+
+/// Samples of one shard of a split of some samples.
+pub fn shard_samples(samples: usize, shard: u32) -> usize {
+    let before = (shard as usize).saturating_mul(SHARD_SAMPLES);
+    samples.saturating_sub(before).min(SHARD_SAMPLES)
 }
 
 /// What will be done.
@@ -157,6 +166,7 @@ mod tests {
         let parts = plan.export_parts();
         assert_eq!(parts.len(), 7);
         assert_eq!((parts[3].split, parts[4].view, parts[4].shard), (Split::Validation, 1, 0));
+        assert_eq!([0, 1, 2, 3].map(|shard| shard_samples(2049, shard)), [1024, 1024, 1, 0]);
     }
 
     #[test]

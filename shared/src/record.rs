@@ -57,9 +57,9 @@ pub struct Records {
     pub blocks: Vec<BlockRecords>,
 }
 
-/// Records that do not belong together.
+/// Records that do not belong together, or not where they are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("records of different networks cannot be joined: {0}")]
+#[error("records that do not belong here: {0}")]
 pub struct JoinError(&'static str);
 
 impl Records {
@@ -71,6 +71,25 @@ impl Records {
     /// Whether there is no sample.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// Whether these are records of some samples by blocks of some classes, and whole: what was read from a store need not be.
+    ///
+    /// # Errors
+    /// Says what does not fit.
+    pub fn check<'a>(&self, ids: &[u32], blocks: impl ExactSizeIterator<Item = &'a LabelMap>) -> Result<(), JoinError> {
+        let samples = ids.len();
+        if self.ids != ids || self.labels.len() != samples {
+            return Err(JoinError("they are about other samples"));
+        }
+        if self.blocks.len() != blocks.len() || self.blocks.iter().zip(blocks).any(|(own, classes)| own.classes != *classes) {
+            return Err(JoinError("their blocks know different classes"));
+        }
+        let is_whole = |block: &BlockRecords| {
+            block.probabilities.len() == samples * block.classes.len()
+                && [block.hard.len(), block.body_synops.len(), block.exit_synops.len()].iter().all(|length| *length == samples)
+        };
+        self.blocks.iter().all(is_whole).then_some(()).ok_or(JoinError("a block does not answer to every sample"))
     }
 
     /// Appends the samples of another evaluation of the same network.
@@ -97,5 +116,31 @@ impl Records {
             mine.exit_synops.extend(theirs.exit_synops);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_that_are_not_whole_are_seen() {
+        let block = BlockRecords {
+            classes: LabelMap::all(2),
+            probabilities: vec![0.5; 4],
+            hard: vec![0.0; 2],
+            body_synops: vec![1.0; 2],
+            exit_synops: vec![1.0; 2],
+            body_macs: 1.0,
+            exit_macs: 1.0,
+        };
+        let records = Records { ids: vec![4, 7], labels: vec![0, 1], blocks: vec![block] };
+        let (two, three) = ([LabelMap::all(2)], [LabelMap::all(3)]);
+        assert_eq!(records.check(&[4, 7], two.iter()), Ok(()));
+        assert!(records.check(&[4, 8], two.iter()).is_err() && records.check(&[4, 7], three.iter()).is_err());
+        assert!(records.check(&[4, 7], [].iter()).is_err());
+        let mut cut = records.clone();
+        cut.blocks[0].probabilities.pop();
+        assert!(cut.check(&[4, 7], two.iter()).is_err());
     }
 }

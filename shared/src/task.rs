@@ -127,6 +127,16 @@ pub enum Source {
     Cache(Vec<CachedShard>),
 }
 
+impl Source {
+    fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        let shards = match self {
+            Self::Images => [].as_slice(),
+            Self::Cache(shards) => shards,
+        };
+        shards.iter().map(|shard| &shard.object)
+    }
+}
+
 /// A block whose parameters do not change any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrozenBlock {
@@ -140,6 +150,12 @@ pub struct FrozenBlock {
     pub weights: ObjectRef,
     /// Its detector; `None` for the last block and for policies that learn nothing.
     pub detector: Option<ObjectRef>,
+}
+
+impl FrozenBlock {
+    fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        [Some(&self.weights), self.detector.as_ref()].into_iter().flatten()
+    }
 }
 
 /// What a task does, with all its inputs by name.
@@ -220,6 +236,25 @@ pub enum Work {
         /// Seconds of work on all committed tasks of the run.
         seconds: f64,
     },
+}
+
+impl Work {
+    /// The stored objects that it reads, apart from the submission and the data set.
+    pub fn objects(&self) -> Vec<&ObjectRef> {
+        match self {
+            Self::Train { from, source, .. } => {
+                let own = from.iter().flat_map(|from| [&from.weights, &from.optimizer]);
+                own.chain(source.objects()).collect()
+            }
+            Self::Validate { weights, source, .. }
+            | Self::Detect { weights, source, .. }
+            | Self::Export { weights, source, .. } => [weights].into_iter().chain(source.objects()).collect(),
+            Self::Evaluate { blocks, .. } => blocks.iter().flat_map(FrozenBlock::objects).collect(),
+            Self::Finish { blocks, validation, test, .. } => {
+                blocks.iter().flat_map(FrozenBlock::objects).chain(validation).chain(test).collect()
+            }
+        }
+    }
 }
 
 /// What training and validation of a block found.
@@ -362,11 +397,12 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The same with a text of limited length.
+    /// The same with a text of limited length on one line, which logs and terminals take as it is.
     pub fn shortened(self, limit: usize) -> Self {
+        let plain = |text: &str| text.replace(char::is_control, " ");
         let cut = |text: String| match text.char_indices().nth(limit) {
-            Some((end, _)) => format!("{} ...", &text[..end]),
-            None => text,
+            Some((end, _)) => format!("{} ...", plain(&text[..end])),
+            None => plain(&text),
         };
         match self {
             Self::InputLost { key, problem } => Self::InputLost { key: cut(key), problem: cut(problem) },

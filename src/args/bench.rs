@@ -133,7 +133,7 @@ pub(crate) struct BenchInferenceArgs {
     pub(crate) train_steps: u32,
     /// A trained model on its test data instead, with its own exits
     #[arg(long, value_name = "DIR", conflicts_with_all = ["preset", "width", "steps", "exit_fraction", "end_to_end", "train_steps"])]
-    pub(crate) model: Option<PathBuf>,
+    pub(crate) model: Option<String>,
     /// Timed batches
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) iters: u32,

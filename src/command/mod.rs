@@ -16,17 +16,27 @@ pub(crate) mod worker;
 use crate::failure::Failure;
 use serde::Serialize;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::Write;
 use std::sync::Arc;
 
 /// Prints one JSON value on standard output.
 fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    print(&serde_json::to_string_pretty(value)?)?;
     Ok(())
 }
 
 /// A runtime for commands that only touch the store.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(future))
+}
+
+/// Prints a line; false when the reader went away.
+fn print(line: &str) -> Result<bool, Failure> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A number that no other process has, for names and pauses; nothing that is computed depends on it.

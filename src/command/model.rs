@@ -9,13 +9,13 @@ use bloctrain_shared::exit::{Answer, evaluate};
 use bloctrain_worker::data::Dataset;
 use bloctrain_worker::model::curve::Curve;
 use bloctrain_worker::model::infer::Predictor;
-use bloctrain_worker::model::package::{CURVE, CURVE_PICTURE, Package};
+use bloctrain_worker::model::package::{CURVE, CURVE_PICTURE, Package, Place};
 use bloctrain_worker::stage::prepared;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
-    let package = Package::load(&args.model)?;
+    let package = Package::load(&Place::of(&args.model)?)?;
     let dataset = test_data(&package, args.data.as_deref())?;
     let classes = dataset.classes.len();
     let records = Predictor::new(&package)?.test_records(&dataset)?;
@@ -64,7 +64,7 @@ struct Prediction {
 }
 
 pub(crate) fn predict(args: &PredictArgs) -> Result<(), Failure> {
-    let package = Package::load(&args.model)?;
+    let package = Package::load(&Place::of(&args.model)?)?;
     let classes = &package.manifest.dataset.classes;
     let answers = Predictor::new(&package)?.answers(&args.files)?;
     let prediction = |(file, answer): (&PathBuf, Answer)| Prediction {
@@ -85,11 +85,9 @@ pub(crate) fn predict(args: &PredictArgs) -> Result<(), Failure> {
 }
 
 pub(crate) fn curve(args: &CurveArgs) -> Result<(), Failure> {
-    let path = args.model.join(CURVE);
-    let bytes = std::fs::read(&path)
-        .with_context(|| format!("cannot read {}; a model is the folder that `train` names at its end", path.display()))?;
-    let curve: Curve =
-        serde_json::from_slice(&bytes).with_context(|| format!("{} is not a curve of this version", path.display()))?;
+    let place = Place::of(&args.model)?;
+    let curve: Curve = serde_json::from_slice(&place.read(CURVE)?)
+        .with_context(|| format!("{} is not a curve of this version", place.name(CURVE)))?;
     if args.json {
         return print_json(&curve);
     }
@@ -106,6 +104,6 @@ pub(crate) fn curve(args: &CurveArgs) -> Result<(), Failure> {
             exits.join("  ")
         );
     }
-    println!("* is the point that the model uses; the picture is {}", args.model.join(CURVE_PICTURE).display());
+    println!("* is the point that the model uses; the picture is {}", place.name(CURVE_PICTURE));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Orders and questions about runs of a fleet: `watch`, `logs`, `pause`, `resume`, `cancel`, `workers`.
 
 use super::connect::Runs;
-use super::{block_on, print_json};
+use super::{block_on, print, print_json};
 use crate::args::{LogsArgs, OrderArgs, ReadArgs};
 use crate::failure::Failure;
 use crate::progress::Display;
@@ -46,8 +46,7 @@ pub(crate) async fn follow(runs: &mut Runs, run: &str, json: bool) -> Result<(),
     if json {
         return print_json(&summary);
     }
-    println!("{}", table::summary(&summary));
-    Ok(())
+    print(&table::summary(&summary)).map(drop)
 }
 
 pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failure> {
@@ -57,7 +56,9 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failure> {
         let mut stream = runs.call(request, |mut rpc, request| async move { rpc.stream_log(request).await }).await?;
         let lost = |status: tonic::Status| Failure::Failed(anyhow::anyhow!("the coordinator stopped: {}", status.message()));
         while let Some(line) = stream.message().await.map_err(lost)? {
-            println!("{} {}", clock(line.at_ms), line.line);
+            if !print(&format!("{} {}", clock(line.at_ms), line.line))? {
+                break;
+            }
         }
         Ok(())
     }))?

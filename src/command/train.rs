@@ -46,12 +46,7 @@ pub(crate) fn run(args: TrainArgs) -> Result<(), Failure> {
         RunState::Running | RunState::Paused => return Err(Failure::Interrupted),
     }
     let summary = view.summary.context("the run ended without a summary")?;
-    if args.store.json {
-        super::print_json(&summary)
-    } else {
-        println!("{}", table::summary(&summary));
-        Ok(())
-    }
+    if args.store.json { super::print_json(&summary) } else { super::print(&table::summary(&summary)).map(drop) }
 }
 
 async fn train(

@@ -4,7 +4,7 @@ use super::connect::{dialer, tokens};
 use super::{random_seed, stopwatch};
 use crate::args::WorkerArgs;
 use crate::failure::Failure;
-use bloctrain_store::Artefacts;
+use bloctrain_store::{Artefacts, DiskCacheConfig};
 use bloctrain_worker::device::Device;
 use bloctrain_worker::engine;
 use bloctrain_worker::session::client::{self, About, Equip, Leaving, Tools};
@@ -33,16 +33,21 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
         let (leave, leaving) = watch::channel(Leaving::No);
         let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         tokio::spawn(asked_to_leave(interrupt, terminate, args.grace, leave));
-        let equip = equip(device, args.connect.store.clone(), Handle::current());
+        let cache = args.cache_dir.clone().map(|folder| DiskCacheConfig { folder, limit_bytes: args.cache_size.as_u64() });
+        let equip = equip(device, args.connect.store.clone(), cache, Handle::current());
         Ok(Box::pin(client::serve(dialer, about, equip, leaving)).await?)
     })
 }
 
 /// Opens the store, this worker's own or the fleet's, and starts the computing thread.
-fn equip(device: Device, own: Option<String>, runtime: Handle) -> Equip {
+fn equip(device: Device, own: Option<String>, cache: Option<DiskCacheConfig>, runtime: Handle) -> Equip {
     Box::new(move |fleet| {
         let store = own.as_deref().unwrap_or(fleet);
         let artefacts = Artefacts::open(store).map_err(|error| error.to_string())?;
+        let artefacts = match &cache {
+            Some(cache) => artefacts.with_cache(cache),
+            None => artefacts,
+        };
         let io = Io::new(artefacts.clone(), runtime);
         let engine = engine::start(device, io, Datasets::default(), stopwatch()).map_err(|error| error.to_string())?;
         Ok(Tools { engine, discover: Some(discover::in_store(artefacts)) })

@@ -157,8 +157,8 @@ pub fn decode(bytes: Bytes) -> Result<SpikeShard, ArrowError> {
     let meta = reader.schema().metadata().get(META).cloned().ok_or_else(|| wrong("its schema has no bloctrain metadata"))?;
     let meta: CacheMeta = serde_json::from_str(&meta).map_err(|error| wrong(&error.to_string()))?;
     let width = meta.dims.packed_bytes();
-    let packed = Vec::with_capacity(reader.num_batches() * ROWS * width);
-    let mut shard = SpikeShard { meta, ids: Vec::new(), labels: Vec::new(), packed };
+    // Its size is taken from the columns, not from what the metadata claims.
+    let mut shard = SpikeShard { meta, ids: Vec::new(), labels: Vec::new(), packed: Vec::new() };
     for batch in reader {
         let batch = batch?;
         let column = |name: &str| batch.column_by_name(name).ok_or_else(|| wrong(&format!("it has no column `{name}`")));
@@ -208,8 +208,16 @@ pub async fn lookup(store: &Artefacts, identity: Digest) -> Result<Option<CacheM
         return Ok(None);
     };
     // Not from a cache of this machine: other workers will want it from the store.
-    match store.get_stored(&manifest.object).await {
-        Ok(_) => Ok(Some(manifest)),
+    let found = match store.get_stored(&manifest.object).await {
+        Ok(bytes) => shard_of(&manifest.object, bytes).map(drop),
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(()) if manifest.object.key == key::cache_data(identity) => Ok(Some(manifest)),
+        Ok(()) => {
+            tracing::warn!(key = manifest_key, "a cache manifest names another shard; its own will be computed again");
+            Ok(None)
+        }
         Err(error @ (StoreError::Missing { .. } | StoreError::Damaged { .. })) => {
             tracing::warn!(%error, "a cached shard is unusable; it will be computed again");
             Ok(None)
@@ -221,10 +229,19 @@ pub async fn lookup(store: &Artefacts, identity: Digest) -> Result<Option<CacheM
 /// Reads and verifies a shard.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] when it is not what was written.
+/// [`StoreError::Damaged`] when it is not what was written, or another shard than its key says.
 pub async fn read(store: &Artefacts, object: &ObjectRef) -> Result<SpikeShard, StoreError> {
-    let bytes = store.get(object).await?;
-    decode(bytes).map_err(|error| StoreError::Damaged { key: object.key.clone(), problem: error.to_string() })
+    shard_of(object, store.get(object).await?)
+}
+
+/// The shard in an object's bytes.
+fn shard_of(object: &ObjectRef, bytes: Bytes) -> Result<SpikeShard, StoreError> {
+    let damaged = |problem: String| StoreError::Damaged { key: object.key.clone(), problem };
+    let shard = decode(bytes).map_err(|error| damaged(error.to_string()))?;
+    if key::cache_data(shard.meta.identity(&shard.ids)) != object.key {
+        return Err(damaged("it holds another shard than its key says".into()));
+    }
+    Ok(shard)
 }
 
 /// Every complete shard of the cache.
@@ -289,5 +306,21 @@ mod tests {
         store.put(&key::cache_data(identity), Bytes::from_static(b"damaged")).await.expect("written");
         assert_eq!(lookup(&store, identity).await, Ok(None));
         assert!(matches!(read(&store, &manifest.object).await, Err(StoreError::Damaged { .. })));
+    }
+
+    #[tokio::test]
+    async fn another_shard_under_its_own_digest_is_found_out() {
+        let store = Artefacts::open("memory://").expect("opens");
+        let (own, other) = (shard(9, 10), shard(8, 10));
+        let (identity, manifest) = (own.meta.identity(&own.ids), write(&store, &own).await.expect("written"));
+        // Digest and size are those of what is stored, which is not what the key says.
+        let lie = store.put(&manifest.object.key, encode(&other).expect("encodes")).await.expect("written");
+        let damaged = read(&store, &lie).await.expect_err("another shard");
+        assert!(damaged.to_string().contains("another shard"), "{damaged}");
+        for object in [lie, write(&store, &other).await.expect("written").object] {
+            let json = serde_json::to_vec(&CacheManifest { object, ..manifest.clone() }).expect("serialises");
+            store.put(&key::cache_manifest(identity), Bytes::from(json)).await.expect("written");
+            assert_eq!(lookup(&store, identity).await, Ok(None));
+        }
     }
 }

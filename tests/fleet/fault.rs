@@ -37,24 +37,6 @@ fn a_worker_is_killed_while_training() {
 }
 
 #[test]
-#[ignore = "one of the longer ones"]
-fn a_worker_is_killed_while_exporting() {
-    killed_worker("block1/export/2");
-}
-
-#[test]
-#[ignore = "one of the longer ones"]
-fn a_worker_is_killed_while_detecting() {
-    killed_worker("block1/detect/0");
-}
-
-#[test]
-#[ignore = "one of the longer ones"]
-fn a_worker_is_killed_while_training_a_deeper_block() {
-    killed_worker("block2/train/0");
-}
-
-#[test]
 fn a_standby_takes_over_and_the_work_in_flight_goes_on() {
     let mut fleet = Fleet::new();
     let (mut active, address) = fleet.coordinator("active", &[]);
@@ -116,6 +98,25 @@ fn a_stopped_worker_comes_back_with_an_old_lease() {
     assert!(zombie.child.try_wait().expect("a child").is_none(), "the zombie should live on and work again");
     let commits = coordinator.log().lines().filter(|line| line.contains("committed") && line.contains("block1/train/1")).count();
     assert_eq!(commits, 1, "R-1");
+}
+
+#[test]
+fn a_stopped_coordinator_comes_back_after_its_standby_took_over() {
+    let mut fleet = Fleet::new();
+    let (mut zombie, address) = fleet.coordinator("zombie", &[]);
+    zombie.wait_for(&["is active"]);
+    let (mut standby, other) = fleet.coordinator("standby", &["--standby"]);
+    let worker = fleet.worker("w1", &format!("{address},{other}"));
+    let run = fleet.submit(&address);
+    zombie.wait_for(&["handed out", "block1/train/1"]);
+    zombie.signal("-STOP");
+    standby.wait_for(&["is active"]);
+    standby.wait_for(&["committed", "block1/train/1"]);
+    zombie.signal("-CONT");
+    fleet.finish(&run, "a stopped coordinator came back");
+    assert_eq!(zombie.child.wait().expect("ended").code(), Some(1), "R-3: it has to stop:\n{}", zombie.log());
+    assert!(!zombie.log().contains("committed block1/train/1"), "R-3");
+    assert!(worker.log().contains("registered"));
 }
 
 #[test]

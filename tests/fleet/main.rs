@@ -4,6 +4,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod fault;
+mod liar;
+mod matrix;
 mod process;
 mod proxy;
 mod security;
+mod storage;

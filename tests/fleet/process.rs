@@ -1,7 +1,9 @@
 //! Coordinators and workers as child processes over one store.
 
 use crate::common::{SMALL, bloctrain, run, summary, weights};
+use crate::proxy::Proxy;
 use std::fs::File;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -101,6 +103,27 @@ impl Fleet {
         Some(fleet)
     }
 
+    /// On an S3 server behind a proxy of ours.
+    pub(crate) fn behind(proxy: &Proxy, listener: TcpListener) -> Option<Self> {
+        let mut fleet = Self::on_object_storage()?;
+        let (_, endpoint) = fleet.settings.iter_mut().find(|(name, _)| *name == "AWS_ENDPOINT").expect("set");
+        proxy.serve(listener, endpoint);
+        *endpoint = proxy.address.clone();
+        Some(fleet)
+    }
+
+    /// The store, as a process of the fleet opens it.
+    pub(crate) fn open_store(&self) -> bloctrain_store::Artefacts {
+        let place = if self.settings.is_empty() { self.path().join("store").display().to_string() } else { self.store.clone() };
+        let settings: Vec<(&str, &str)> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        bloctrain_store::Artefacts::open_with(&place, &settings).expect("opens")
+    }
+
+    /// Address of the store, as commands take it.
+    pub(crate) fn store(&self) -> &str {
+        &self.store
+    }
+
     fn command(&self) -> Command {
         let mut command = bloctrain(self.path());
         command.envs(self.settings.iter().map(|(name, value)| (*name, value.as_str())));
@@ -164,9 +187,7 @@ impl Fleet {
 
     /// The weights of a completed run.
     fn weights(&self, run: &str) -> Vec<u8> {
-        let place = if self.settings.is_empty() { self.path().join("store").display().to_string() } else { self.store.clone() };
-        let settings: Vec<(&str, &str)> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let store = bloctrain_store::Artefacts::open_with(&place, &settings).expect("opens");
+        let store = self.open_store();
         let key = format!("models/{run}/model.safetensors");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(store.get_unverified(&key)).expect("a model").to_vec()

@@ -21,9 +21,12 @@ fn refused(error: &DriverError) -> Status {
         DriverError::Rejected(rejected) => match rejected {
             Rejected::UnknownWorker(_) | Rejected::UnknownRun(_) => Kind::NotFound,
             Rejected::Stale(_) | Rejected::Committed(_) => Kind::Stale,
-            Rejected::WrongOutput(_) | Rejected::BadSubmission(_) | Rejected::ForeignKey { .. } | Rejected::Ended(_) => {
-                Kind::Invalid
-            }
+            Rejected::WrongOutput(_)
+            | Rejected::Impossible { .. }
+            | Rejected::BadSubmission(_)
+            | Rejected::Backend(_)
+            | Rejected::ForeignKey { .. }
+            | Rejected::Ended(_) => Kind::Invalid,
             Rejected::Full(_) => Kind::Exhausted,
             Rejected::Arithmetic { .. } => Kind::Mismatch,
         },

@@ -4,7 +4,7 @@ use super::gate::{Active, Gate};
 use super::{malformed, refused, short};
 use crate::access::operator;
 use crate::driver::Handle;
-use crate::run::{Event, Rejected};
+use crate::run::{Event, Rejected, admission};
 use bloctrain_proto::convert::{from_json, to_json};
 use bloctrain_proto::status::{Kind, status};
 use bloctrain_proto::v1::run_service_server::RunService;
@@ -74,7 +74,8 @@ impl RunService for RunRpc {
             return Err(status(Kind::Invalid, format!("the submission has more than {MAX_SUBMISSION} bytes")));
         }
         let submission: Submission = from_json(&text).map_err(|error| malformed(&error))?;
-        let run = submission.run_id();
+        // What is refused leaves no object behind.
+        let run = admission::plan(&submission).map_err(|rejected| refused(&rejected.into()))?.run;
         let bytes = Bytes::from(to_json(&submission));
         let object = artefacts.put(&key::spec(&run), bytes).await.map_err(|error| status(Kind::Internal, error.to_string()))?;
         handle.apply(Event::Submitted { submission: Box::new(submission), object }).await.map_err(|error| refused(&error))?;

@@ -50,7 +50,11 @@ fn newcomer(request: RegisterRequest) -> Result<Newcomer, Status> {
     {
         short(field, text)?;
     }
+    if name.is_empty() {
+        return Err(missing("name"));
+    }
     let holding = holding.map(hold).transpose().map_err(|error| malformed(&error))?;
+    short("run", holding.as_ref().map_or("", |holding| &holding.run))?;
     Ok(Newcomer { name, backend, arithmetic, version, device, memory_bytes, instance, holding })
 }
 
@@ -66,10 +70,7 @@ impl WorkerService for WorkerRpc {
         let newcomer = newcomer(request.into_inner())?;
         let active = self.gate.active()?;
         let (name, backend) = (newcomer.name.clone(), newcomer.backend.clone());
-        let answer = active.handle.apply(Event::Registered(Box::new(newcomer))).await.map_err(|error| {
-            tracing::warn!(worker = name, %error, "a worker was refused");
-            refused(&error)
-        })?;
+        let answer = active.handle.apply(Event::Registered(Box::new(newcomer))).await.map_err(|error| refused(&error))?;
         tracing::info!(worker = name, backend, "a worker registered");
         Ok(Response::new(RegisterResponse {
             worker: answer.worker.unwrap_or_default(),
@@ -90,6 +91,7 @@ impl WorkerService for WorkerRpc {
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
         let HeartbeatRequest { worker, run, task, lease_epoch, progress_json } = request.into_inner();
+        short("run", &run)?;
         if progress_json.len() > MAX_PROGRESS {
             return Err(status(Kind::Invalid, format!("progress has more than {MAX_PROGRESS} bytes")));
         }
@@ -106,14 +108,13 @@ impl WorkerService for WorkerRpc {
 
     async fn complete(&self, request: Request<CompleteRequest>) -> Result<Response<CompleteResponse>, Status> {
         let CompleteRequest { worker, run, report_json } = request.into_inner();
+        short("run", &run)?;
         if report_json.len() > MAX_REPORT {
             return Err(status(Kind::Invalid, format!("the report has more than {MAX_REPORT} bytes")));
         }
         let report = from_json(&report_json).map_err(|error| malformed(&error))?;
-        self.apply(Event::Reported { worker, run, report: Box::new(report) }).await.map_err(|error| {
-            tracing::warn!(worker, %error, "a report was refused");
-            refused(&error)
-        })?;
+        let event = Event::Reported { worker, run, report: Box::new(report) };
+        self.apply(event).await.map_err(|error| refused(&error))?;
         Ok(Response::new(CompleteResponse {}))
     }
 

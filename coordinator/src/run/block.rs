@@ -105,6 +105,9 @@ impl Block {
                 unneeded.extend([round.checkpoint.weights.key.clone(), round.checkpoint.optimizer.key.clone()]);
             }
         }
+        // Rounds of the same content share an object.
+        let kept: Vec<&Checkpoint> = self.rounds.iter().filter(|round| round.kept).map(|round| &round.checkpoint).collect();
+        unneeded.retain(|key| !kept.iter().any(|kept| kept.weights.key == *key || kept.optimizer.key == *key));
         unneeded
     }
 
@@ -139,9 +142,10 @@ impl Block {
             self.detector = None;
             return Some("its detector is trained again".into());
         }
-        let part = self.exports.iter().find(|(_, exported)| exported.shard.object.key == key).map(|(&part, _)| part)?;
-        self.exports.remove(&part);
-        Some("the cached shard is computed again".into())
+        // A report may have named the object of another part.
+        let before = self.exports.len();
+        self.exports.retain(|_, exported| exported.shard.object.key != key);
+        (self.exports.len() < before).then(|| "the cached shard is computed again".into())
     }
 
     fn lose_round(&mut self, index: usize) -> String {

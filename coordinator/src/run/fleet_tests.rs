@@ -4,6 +4,7 @@ use super::tests::{LEASE, ask, named, newcomer, object, output, report, started,
 use super::worker::{Holding, Newcomer};
 use super::*;
 use bloctrain_shared::plan::ANY_BACKEND;
+use bloctrain_shared::task::Output;
 
 fn holding(task: &Task) -> Holding {
     Holding { run: task.run.clone(), task: task.id, work: Digest::of_json(&task.work) }

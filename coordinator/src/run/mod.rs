@@ -8,6 +8,7 @@
 //! ([`Rejected::Stale`]); R-4 tasks are derived from committed inputs only (`open.rs`); R-5 a rejected event changes
 //! nothing, and replaying records gives the same durable state; R-6 hard classes are decided in one place (`record.rs`).
 
+pub(crate) mod admission;
 pub mod block;
 mod open;
 pub mod record;
@@ -15,9 +16,8 @@ mod view;
 pub mod worker;
 
 use bloctrain_shared::Digest;
-use bloctrain_shared::key;
-use bloctrain_shared::plan::{ARITHMETIC_VERSION, Plan, Submission};
-use bloctrain_shared::task::{Failure, ObjectRef, Output, Progress, Report, Stage, Task, TaskId};
+use bloctrain_shared::plan::{BACKENDS, Submission};
+use bloctrain_shared::task::{Failure, ObjectRef, Progress, Report, Stage, Task, TaskId};
 use bloctrain_shared::view::RunState;
 use record::{Durable, Record};
 use std::collections::BTreeMap;
@@ -28,9 +28,6 @@ pub const MAX_WORKERS: usize = 20_000;
 
 /// Most runs that one store may have.
 pub const MAX_RUNS: usize = 10_000;
-
-/// Most shards and views that one run's cache may have, all parts counted.
-const MAX_PARTS: usize = 200_000;
 
 /// Longest text of a failure, in characters.
 const MAX_MESSAGE: usize = 2_000;
@@ -203,6 +200,17 @@ pub enum Rejected {
         /// The coordinator's.
         coordinator: u32,
     },
+    /// A backend that there is not.
+    #[error("there is no backend `{0}`; a worker has one of {BACKENDS:?}")]
+    Backend(String),
+    /// A report that contradicts its task, or what is known of its run.
+    #[error("the report of {task} cannot be true: {problem}")]
+    Impossible {
+        /// The task.
+        task: TaskId,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A submission that cannot work.
     #[error("{0}")]
     BadSubmission(String),
@@ -286,14 +294,7 @@ impl State {
     }
 
     fn submitted(&mut self, now: u64, submission: Box<Submission>, object: ObjectRef) -> Result<Vec<Effect>, Rejected> {
-        if submission.arithmetic != ARITHMETIC_VERSION {
-            return Err(Rejected::Arithmetic { worker: submission.arithmetic, coordinator: ARITHMETIC_VERSION });
-        }
-        let plan = Plan::new(&submission).map_err(|error| Rejected::BadSubmission(error.to_string()))?;
-        let parts = (plan.train_shards as usize).saturating_mul(plan.views as usize) + plan.validation_shards as usize;
-        if parts.saturating_add(plan.test_shards as usize) > MAX_PARTS || plan.classes > usize::from(u16::MAX) {
-            return Err(Rejected::BadSubmission(format!("the run has {parts} shards and views, more than {MAX_PARTS}")));
-        }
+        let plan = admission::plan(&submission)?;
         if !self.durable.runs.contains_key(&plan.run) && self.durable.runs.len() >= MAX_RUNS {
             return Err(Rejected::Full("as many runs as it keeps"));
         }
@@ -304,9 +305,7 @@ impl State {
     }
 
     fn registered(&mut self, now: u64, mut newcomer: Newcomer) -> Result<Vec<Effect>, Rejected> {
-        if newcomer.arithmetic != ARITHMETIC_VERSION {
-            return Err(Rejected::Arithmetic { worker: newcomer.arithmetic, coordinator: ARITHMETIC_VERSION });
-        }
+        admission::newcomer(&newcomer)?;
         let same = |worker: &Worker| !newcomer.instance.is_empty() && worker.about.instance == newcomer.instance;
         let before = self.workers.iter().find(|(_, worker)| same(worker)).map(|(id, _)| *id);
         if before.is_none() && self.workers.len() >= MAX_WORKERS {
@@ -414,17 +413,14 @@ impl State {
         if !goes_on || !self.attempts.get(&at).is_some_and(holds) {
             return Err(Rejected::Stale(report.task));
         }
+        admission::report(state, &report)?;
         let name = known.about.name.clone();
         let entry = |text: String| {
             let (run, task, worker) = (run.clone(), Some(report.task), Some(name.clone()));
             Effect::Log(Entry { run, task, worker, attempt: Some(report.lease_epoch), text })
         };
         let (record, text) = match report.result {
-            Ok(output) if !fits(report.task.stage, &output) => return Err(Rejected::WrongOutput(report.task)),
             Ok(output) => {
-                if let Some(object) = output.objects().into_iter().find(|object| !key::is_output_of(&run, &object.key)) {
-                    return Err(Rejected::ForeignKey { task: report.task, key: object.key.chars().take(256).collect() });
-                }
                 let text = format!("committed after {:.1} s of work", report.seconds);
                 (
                     Record::Committed { run: run.clone(), task: report.task, seconds: report.seconds, output: Box::new(output) },
@@ -432,7 +428,7 @@ impl State {
                 )
             }
             Err(Failure::Unable { message }) => {
-                let why: String = message.chars().take(MAX_MESSAGE).collect();
+                let why = Failure::Unable { message }.shortened(MAX_MESSAGE).to_string();
                 self.attempts.remove(&at);
                 if let Some(known) = self.workers.get_mut(&worker) {
                     known.unable.insert(run.clone(), why.clone());
@@ -440,7 +436,7 @@ impl State {
                 return Ok(vec![entry(format!("cannot be done there: {why}")), Effect::Changed { run: run.clone() }]);
             }
             Err(failure) => {
-                let failure = match failure.shortened(MAX_MESSAGE) {
+                let failure = match admission::failure(state, report.task, failure).shortened(MAX_MESSAGE) {
                     // What no attempt there can mend may be the worker's own trouble, such as a store that it cannot write.
                     Failure::Fatal { message } if self.others_may_try(worker, state, report.task) => {
                         Failure::Transient { message }
@@ -564,19 +560,8 @@ impl State {
     }
 }
 
-/// Whether an output is of the kind that a stage makes.
-fn fits(stage: Stage, output: &Output) -> bool {
-    matches!(
-        (stage, output),
-        (Stage::Train, Output::Train { .. })
-            | (Stage::Validate, Output::Validate { .. })
-            | (Stage::Detect, Output::Detect { .. })
-            | (Stage::Export, Output::Export { .. })
-            | (Stage::Evaluate, Output::Evaluate { .. })
-            | (Stage::Finish, Output::Finish { .. })
-    )
-}
-
+#[cfg(test)]
+mod admission_tests;
 #[cfg(test)]
 mod fleet_tests;
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use super::*;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::metric::Confusion;
-use bloctrain_shared::plan::DatasetInfo;
+use bloctrain_shared::plan::{ARITHMETIC_VERSION, DatasetInfo, shard_samples};
 use bloctrain_shared::spec::{DetectorPolicy, RunSpec};
-use bloctrain_shared::task::{CachedShard, Checkpoint, RoundMetrics, Split, Work};
+use bloctrain_shared::task::{CachedShard, Checkpoint, Output, RoundMetrics, Split, Work};
 use bloctrain_shared::{Digest, ImageShape};
 use proptest::prelude::*;
 
@@ -67,6 +67,11 @@ pub(super) fn made(run: &str, task: &str) -> String {
     format!("runs/{run}/{block}/{}", rest.replace('/', "-"))
 }
 
+/// Key of what an export task makes.
+pub(super) fn cached(task: &str) -> String {
+    format!("cache/{}.arrow", Digest::of(task.as_bytes()))
+}
+
 /// What a worker would make: everything follows from the task. Classes 0 and 1 are easy, 2 and 3 hard.
 pub(super) fn output(task: &Task, epochs: u32) -> Output {
     let name = made(&task.run, &task.id.to_string());
@@ -80,29 +85,34 @@ pub(super) fn output(task: &Task, epochs: u32) -> Output {
             let checkpoint = Checkpoint { weights: object(format!("{name}.w")), optimizer: object(format!("{name}.o")) };
             Output::Train { checkpoint, finished: round + 1 >= epochs, metrics }
         }
-        Work::Validate { classes, .. } => {
-            let mut confusion = Confusion::new(classes.len());
-            for class in 0..classes.len() {
-                (0..10).for_each(|_| confusion.add(class, class));
-                if classes.globals()[class] >= 2 {
-                    (0..10).for_each(|_| confusion.add(class, (class + 1) % classes.len()));
-                }
-            }
-            Output::Validate { confusion }
-        }
+        Work::Validate { classes, shard, .. } => Output::Validate { confusion: counts(classes, *shard, |class| class >= 2) },
         Work::Detect { .. } => Output::Detect { detector: Some(object(name)) },
         Work::Export { split, view, shard, .. } => {
-            let shard = CachedShard { split: *split, view: *view, shard: *shard, object: object(name) };
+            let object = object(cached(&task.id.to_string()));
+            let shard = CachedShard { split: *split, view: *view, shard: *shard, object };
             Output::Export { shard, uncompressed_bytes: 8, reused: false }
         }
         Work::Evaluate { .. } => Output::Evaluate { records: object(name) },
-        Work::Finish { .. } => Output::Finish { summary: Box::new(summary()) },
+        Work::Finish { .. } => Output::Finish { summary: Box::new(summary(&task.run)) },
     }
 }
 
-fn summary() -> bloctrain_shared::summary::Summary {
+/// Counts of a validation shard, whose samples are spread evenly over four classes: half of a hard class is answered wrongly.
+pub(super) fn counts(classes: &LabelMap, shard: u32, is_hard: impl Fn(u16) -> bool) -> Confusion {
+    let mut confusion = Confusion::new(classes.len());
+    for (class, &global) in classes.globals().iter().enumerate() {
+        let samples = shard_samples(1500, shard) / 4;
+        for sample in 0..samples {
+            let wrong = is_hard(global) && sample % 2 == 0;
+            confusion.add(class, if wrong { (class + 1) % classes.len() } else { class });
+        }
+    }
+    confusion
+}
+
+fn summary(run: &str) -> bloctrain_shared::summary::Summary {
     serde_json::from_value(serde_json::json!({
-        "run": "r", "dataset": "d", "accuracy": {"test": 0.5, "validation": 0.5}, "blocks": [],
+        "run": run, "dataset": "d", "accuracy": {"test": 0.5, "validation": 0.5}, "blocks": [],
         "inference": {"compute_efficiency": 1.0, "synops_per_sample": 0.0, "macs_per_sample": 0.0, "parameter_overhead": 1.0},
         "cache": {"bytes": 0, "uncompressed_bytes": 0}, "wall_seconds": 0.0, "model": "", "report": ""
     }))
@@ -164,8 +174,7 @@ fn fewer_than_two_hard_classes_complete_the_network() {
     report(&mut state, 0, worker, &task, lease, Ok(output(&task, 1))).expect("accepted");
     for _ in 0..2 {
         let (task, lease) = ask(&mut state, 0, worker).expect("a task");
-        let mut confusion = Confusion::new(4);
-        (0..4).for_each(|class| confusion.add(class, class));
+        let confusion = counts(&LabelMap::all(4), task.id.part, |_| false);
         report(&mut state, 0, worker, &task, lease, Ok(Output::Validate { confusion })).expect("accepted");
     }
     assert_eq!(state.durable.runs[&run].blocks.len(), 1);
@@ -216,11 +225,11 @@ fn a_lost_shard_is_exported_again_and_frozen_weights_are_made_again() {
     }
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
     assert_eq!(task.id.to_string(), "block2/train/0");
-    let lost = |key: &str| Err(Failure::InputLost { key: made(&run, key), problem: "damaged".into() });
-    report(&mut state, 0, worker, &task, lease, lost("block1/export/1")).expect("accepted");
+    let lost = |key: String| Err(Failure::InputLost { key, problem: "damaged".into() });
+    report(&mut state, 0, worker, &task, lease, lost(cached("block1/export/1"))).expect("accepted");
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
     assert_eq!(task.id.to_string(), "block1/export/1");
-    report(&mut state, 0, worker, &task, lease, lost("block1/train/0.w")).expect("accepted");
+    report(&mut state, 0, worker, &task, lease, lost(made(&run, "block1/train/0.w"))).expect("accepted");
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
     assert_eq!(task.id.to_string(), "block1/train/0");
     report(&mut state, 0, worker, &task, lease, Ok(output(&task, 1))).expect("accepted");

@@ -49,7 +49,8 @@ impl<'a> Predictor<'a> {
             detector: block.detector.then(|| package.part(&format!("detector{}", index + 1))),
         };
         let parts: Vec<BlockParts> = manifest.blocks.iter().enumerate().map(part).collect();
-        let net = FullNet::new(&manifest.spec, manifest.dataset.shape, &parts, &Default::default()).map_err(InferError::Model)?;
+        let net = FullNet::new(&manifest.spec, manifest.dataset.shape, &parts, &Default::default());
+        let net = net.map_err(|error| InferError::Model(error.into()))?;
         Ok(Self { manifest, net })
     }
 

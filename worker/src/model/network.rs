@@ -33,6 +33,36 @@ pub struct BlockParts {
     pub detector: Option<NamedTensors>,
 }
 
+/// Parameters that do not make the network of a specification.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// The network cannot be built at all.
+    #[error("{0}")]
+    Network(String),
+    /// The parameters of a block (from 1) are others.
+    #[error("block {block}: {problem}")]
+    Block {
+        /// The block.
+        block: u32,
+        /// What does not fit.
+        problem: String,
+    },
+    /// The parameters of a block's detector are others.
+    #[error("detector {block}: {problem}")]
+    Detector {
+        /// The block.
+        block: u32,
+        /// What does not fit.
+        problem: String,
+    },
+}
+
+impl From<LoadError> for String {
+    fn from(error: LoadError) -> Self {
+        error.to_string()
+    }
+}
+
 struct LoadedBlock<B: SpikingBackend> {
     net: BlockNet<B>,
     body: FrozenBody<B>,
@@ -63,10 +93,10 @@ impl<B: SpikingBackend> FullNet<B> {
     ///
     /// # Errors
     /// When parameters do not fit the network.
-    pub fn new(spec: &RunSpec, image: ImageShape, parts: &[BlockParts], device: &B::Device) -> Result<Self, String> {
+    pub fn new(spec: &RunSpec, image: ImageShape, parts: &[BlockParts], device: &B::Device) -> Result<Self, LoadError> {
         let mut blocks = Vec::with_capacity(parts.len());
         for (index, part) in parts.iter().enumerate() {
-            let number = u32::try_from(index + 1).map_err(|error| error.to_string())?;
+            let number = u32::try_from(index + 1).map_err(|error| LoadError::Network(error.to_string()))?;
             let net = load_block(spec, image, number, part.classes.len(), &part.weights, device)?;
             let detector =
                 part.detector.as_ref().map(|tensors| load_detector(&net, spec, number, tensors, device)).transpose()?;
@@ -187,10 +217,10 @@ pub fn load_block<B: SpikingBackend>(
     classes: usize,
     weights: &NamedTensors,
     device: &B::Device,
-) -> Result<BlockNet<B>, String> {
-    let config = BlockConfig::new(spec, image, number, classes).map_err(|error| error.to_string())?;
-    let mut net = BlockNet::new(&config, device).map_err(|error| error.to_string())?;
-    net.store.load(weights).map_err(|error| format!("block {number}: {error}"))?;
+) -> Result<BlockNet<B>, LoadError> {
+    let config = BlockConfig::new(spec, image, number, classes).map_err(|error| LoadError::Network(error.to_string()))?;
+    let mut net = BlockNet::new(&config, device).map_err(|error| LoadError::Network(error.to_string()))?;
+    net.store.load(weights).map_err(|error| LoadError::Block { block: number, problem: error.to_string() })?;
     Ok(net)
 }
 
@@ -200,8 +230,8 @@ fn load_detector<B: SpikingBackend>(
     number: u32,
     tensors: &NamedTensors,
     device: &B::Device,
-) -> Result<FrozenDetector, String> {
+) -> Result<FrozenDetector, LoadError> {
     let mut detector = DetectorNet::<B>::new(net.output(), spec.run.seed, number, device);
-    detector.store.load(tensors).map_err(|error| format!("detector {number}: {error}"))?;
+    detector.store.load(tensors).map_err(|error| LoadError::Detector { block: number, problem: error.to_string() })?;
     Ok(detector.freeze())
 }

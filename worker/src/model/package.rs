@@ -1,4 +1,4 @@
-//! The model package: a folder that holds everything needed to use a trained network.
+//! The model package: a folder, or a prefix of an object store, that holds everything needed to use a trained network.
 //!
 //! ```text
 //! model.json          what the network is, its classes, its exits (the manifest)
@@ -13,8 +13,9 @@ use bloctrain_shared::plan::DatasetInfo;
 use bloctrain_shared::spec::RunSpec;
 use bloctrain_shared::{Digest, key};
 use bloctrain_store::safetensor::{NamedTensor, NamedTensors};
+use bloctrain_store::{Artefacts, RetryPolicy, StoreError};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// File name of the manifest.
 pub const MANIFEST: &str = "model.json";
@@ -70,40 +71,89 @@ pub struct Package {
     pub tensors: NamedTensors,
 }
 
+/// Where a package is.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// A prefix of an object store.
+    Store(Artefacts),
+}
+
+impl Place {
+    /// The place of an address: a folder, or `s3://BUCKET/PREFIX/models/RUN` and the other addresses of stores.
+    ///
+    /// # Errors
+    /// When the address names no store, or the environment lacks something that it needs.
+    pub fn of(address: &str) -> Result<Self, StoreError> {
+        match address.split_once("://") {
+            None => Ok(Self::Folder(address.into())),
+            Some(("file", folder)) => Ok(Self::Folder(folder.into())),
+            Some(_) => {
+                let store = Artefacts::open(address)?;
+                // A wrong address should show within seconds.
+                let retry = RetryPolicy::default().first_contact();
+                Ok(Self::Store(store.with_retry(retry)))
+            }
+        }
+    }
+
+    /// A file of the package, as people may name it.
+    pub fn name(&self, file: &str) -> String {
+        match self {
+            Self::Folder(folder) => folder.join(file).display().to_string(),
+            Self::Store(store) => format!("{}/{file}", store.location().trim_end_matches('/')),
+        }
+    }
+
+    /// Reads a file of the package.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be read.
+    pub fn read(&self, file: &str) -> Result<Vec<u8>, PackageError> {
+        let refuse = |problem: String| PackageError::Read { file: self.name(file), problem };
+        match self {
+            Self::Folder(folder) => std::fs::read(folder.join(file)).map_err(|error| refuse(error.to_string())),
+            Self::Store(store) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.map_err(|error| refuse(error.to_string()))?;
+                let bytes = runtime.block_on(store.get_unverified(file));
+                bytes.map(|bytes| bytes.to_vec()).map_err(|error| refuse(error.to_string()))
+            }
+        }
+    }
+}
+
 /// A package that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
     /// A file is not there or cannot be read.
-    #[error("cannot read {}: {source}; a model is the folder that `train` names at its end", path.display())]
+    #[error("cannot read {file}: {problem}; a model is the folder or the address that `train` names at its end")]
     Read {
         /// The file.
-        path: PathBuf,
+        file: String,
         /// Why.
-        source: std::io::Error,
+        problem: String,
     },
     /// A file has the wrong content.
-    #[error("{} is not a model of this version: {problem}", path.display())]
+    #[error("{file} is not a model of this version: {problem}")]
     Invalid {
         /// The file.
-        path: PathBuf,
+        file: String,
         /// What is wrong.
         problem: String,
     },
 }
 
 impl Package {
-    /// Reads a package from its folder, verifying the parameters' digest.
+    /// Reads a package, verifying the parameters' digest.
     ///
     /// # Errors
     /// When a file is missing, damaged, or of a newer form.
-    pub fn load(folder: &Path) -> Result<Self, PackageError> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read(&path).map_err(|source| PackageError::Read { path, source })
-        };
-        let invalid = |name: &str, problem: String| PackageError::Invalid { path: folder.join(name), problem };
+    pub fn load(place: &Place) -> Result<Self, PackageError> {
+        let invalid = |file: &str, problem: String| PackageError::Invalid { file: place.name(file), problem };
         let manifest: Manifest =
-            serde_json::from_slice(&read(MANIFEST)?).map_err(|error| invalid(MANIFEST, error.to_string()))?;
+            serde_json::from_slice(&place.read(MANIFEST)?).map_err(|error| invalid(MANIFEST, error.to_string()))?;
         if manifest.format > key::FORMAT_VERSION {
             let problem = format!(
                 "it has format {}, this program knows up to {}; use a newer bloctrain",
@@ -112,7 +162,7 @@ impl Package {
             );
             return Err(invalid(MANIFEST, problem));
         }
-        let bytes = read(TENSORS)?;
+        let bytes = place.read(TENSORS)?;
         if Digest::of(&bytes) != manifest.tensors {
             return Err(invalid(TENSORS, "its checksum differs from the one in model.json; the file is damaged".into()));
         }

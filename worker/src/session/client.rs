@@ -357,6 +357,12 @@ impl Client {
         match rpc.complete(within(CALL, request)).await {
             Ok(_) => Ok(Event::Acknowledged),
             Err(status) => match kind(&status) {
+                // What cannot be true counts as a failure, or the task would come back for ever.
+                Kind::Invalid if report.result.is_ok() => {
+                    tracing::warn!(task = %report.task, %status, "an output was refused");
+                    let message = format!("the coordinator refuses the output: {}", status.message());
+                    Box::pin(self.send(Report { result: Err(Failure::Transient { message }), ..report })).await
+                }
                 // Too late or refused: the coordinator has dealt with it.
                 Kind::Stale | Kind::Invalid => {
                     tracing::warn!(task = %report.task, %status, "a report was refused");

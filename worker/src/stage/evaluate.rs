@@ -2,12 +2,12 @@
 
 use super::input::Reader;
 use super::io::fatal;
-use super::{Context, Control, EVAL_BATCH, Executor, Stop, passed};
-use crate::model::network::{BlockParts, FullNet};
+use super::{Context, Control, EVAL_BATCH, Executor, Stop, misfit, passed};
+use crate::model::network::{BlockParts, FullNet, LoadError};
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::Records;
-use bloctrain_shared::task::{Failure, FrozenBlock, Output, Source, Split};
+use bloctrain_shared::task::{Failure, FrozenBlock, ObjectRef, Output, Source, Split};
 use bloctrain_shared::{Digest, key};
 use bytes::Bytes;
 
@@ -21,7 +21,8 @@ pub(super) fn run<B: TrainingBackend>(
 ) -> Result<Output, Stop> {
     let spec = &context.submission.spec;
     let parts = parts(executor, blocks)?;
-    let net = FullNet::<B::InnerBackend>::new(spec, context.submission.dataset.shape, &parts, &executor.device).map_err(fatal)?;
+    let net = FullNet::<B::InnerBackend>::new(spec, context.submission.dataset.shape, &parts, &executor.device);
+    let net = net.map_err(|error| misfit(&error, |error| object_of(blocks, error)))?;
     let all = LabelMap::all(context.submission.dataset.classes.len());
     let reader = Reader::new(&context.prepared, spec, &executor.io, split, &all, &Source::Images);
     let positions = reader.positions_of(shard);
@@ -36,6 +37,16 @@ pub(super) fn run<B: TrainingBackend>(
     let bytes = Bytes::from(serde_json::to_vec(&records).map_err(fatal)?);
     let object = executor.io.put(&key::records(&context.run, split, shard, Digest::of(&bytes)), bytes)?;
     Ok(Output::Evaluate { records: object })
+}
+
+/// The object that does not fit.
+fn object_of<'a>(blocks: &'a [FrozenBlock], error: &LoadError) -> Option<&'a ObjectRef> {
+    let block = |number: u32| blocks.iter().find(|block| block.block == number);
+    match error {
+        LoadError::Network(_) => None,
+        LoadError::Block { block: number, .. } => block(*number).map(|block| &block.weights),
+        LoadError::Detector { block: number, .. } => block(*number).and_then(|block| block.detector.as_ref()),
+    }
 }
 
 /// Parameters of every block from the store.

@@ -11,7 +11,7 @@ use bloctrain_shared::exit::calibration::calibrate;
 use bloctrain_shared::exit::{Outcome, evaluate};
 use bloctrain_shared::record::Records;
 use bloctrain_shared::summary::{Accuracy, BlockSummary, CacheSize, Inference, Summary};
-use bloctrain_shared::task::{BlockProgress, Failure, FrozenBlock, ObjectRef, Output};
+use bloctrain_shared::task::{BlockProgress, Failure, FrozenBlock, ObjectRef, Output, Split};
 use bloctrain_shared::{Digest, key};
 use bloctrain_store::safetensor::NamedTensors;
 use bytes::Bytes;
@@ -30,7 +30,8 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
     let spec = &context.submission.spec;
     let dataset = &context.submission.dataset;
     let classes = dataset.classes.len();
-    let (validation, test) = (records(executor, inputs.validation)?, records(executor, inputs.test)?);
+    let of = |split: Split, objects: &[ObjectRef]| records(executor, context.prepared.shards(split), inputs.blocks, objects);
+    let (validation, test) = (of(Split::Validation, inputs.validation)?, of(Split::Test, inputs.test)?);
     let calibration = calibrate(&validation, &spec.exit, classes);
     let on_validation = evaluate(&validation, &calibration.rule, classes);
     let on_test = evaluate(&test, &calibration.rule, classes);
@@ -88,11 +89,18 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
     Ok(Output::Finish { summary: Box::new(summary) })
 }
 
-fn records<B: TrainingBackend>(executor: &Executor<B>, objects: &[ObjectRef]) -> Result<Records, Failure> {
+/// Records of every shard of a split, each about exactly the samples of its shard.
+fn records<B: TrainingBackend>(
+    executor: &Executor<B>,
+    shards: &[Vec<u32>],
+    blocks: &[FrozenBlock],
+    objects: &[ObjectRef],
+) -> Result<Records, Failure> {
     let mut all = Records::default();
-    for object in objects {
+    for (object, ids) in objects.iter().zip(shards) {
         let lost = |problem: String| Failure::InputLost { key: object.key.clone(), problem };
         let part: Records = serde_json::from_slice(&executor.io.get(object)?).map_err(|error| lost(error.to_string()))?;
+        part.check(ids, blocks.iter().map(|block| &block.classes)).map_err(|error| lost(error.to_string()))?;
         all.join(part).map_err(|error| lost(error.to_string()))?;
     }
     Ok(all)

@@ -10,6 +10,7 @@ use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyInput, SpikingBackend};
 use crate::snn::encode::{self, CodeSeed};
 use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::plan::ARITHMETIC_VERSION;
 use bloctrain_shared::spec::{EncodingKind, RunSpec};
 use bloctrain_shared::task::{CachedShard, Failure, ObjectRef, Source, Split};
 use bloctrain_store::cache::SpikeShard;
@@ -143,6 +144,14 @@ impl<'a> Reader<'a> {
         let Some(dims) = shards.values().next().map(|shard| shard.meta.dims) else {
             return Err(fatal("an empty batch was asked for"));
         };
+        if let Some((shard, _)) = shards.iter().find(|(_, shard)| shard.meta.dims != dims) {
+            let problem = "its spikes have other dimensions than those of the other shards".to_owned();
+            let object = u32::try_from(*shard).ok().and_then(|shard| self.cached.as_ref()?.get(&(view, shard)));
+            return Err(object.map_or_else(
+                || fatal(&problem),
+                |object| Failure::InputLost { key: object.key.clone(), problem: problem.clone() },
+            ));
+        }
         let size = dims.packed_bytes();
         let sample = |&(shard, index): &(usize, usize)| &shards[&shard].packed[index * size..(index + 1) * size];
         let samples: Vec<&[u8]> = positions.iter().map(sample).collect();
@@ -156,9 +165,14 @@ impl<'a> Reader<'a> {
             fatal(format!("the task names no cached shard {shard} of view {view} of the {} split", self.split.name()))
         })?;
         let read = self.io.shard(object)?;
+        let lost = |problem: &str| Err(Failure::InputLost { key: object.key.clone(), problem: problem.to_owned() });
         if read.ids != self.shards[shard] {
-            let problem = "it lists other samples than its place in the data set".to_owned();
-            return Err(Failure::InputLost { key: object.key.clone(), problem });
+            return lost("it lists other samples than its place in the data set");
+        }
+        let meta = &read.meta;
+        let place = (meta.split, meta.view, meta.dataset, meta.seed, meta.arithmetic);
+        if place != (self.split, view, self.prepared.dataset.digest, self.spec.run.seed, ARITHMETIC_VERSION) {
+            return lost("it was made for another place, of other data or by another version");
         }
         Ok(read)
     }

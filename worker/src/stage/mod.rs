@@ -14,7 +14,7 @@ pub mod prepared;
 mod train;
 mod validate;
 
-use crate::model::network::load_block;
+use crate::model::network::{LoadError, load_block};
 use crate::snn::block::BlockNet;
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::plan::Submission;
@@ -158,7 +158,16 @@ impl<B: TrainingBackend> Executor<B> {
     fn frozen(&self, context: &Context, classes: usize, weights: &ObjectRef) -> Result<BlockNet<B::InnerBackend>, Failure> {
         let tensors = self.tensors(weights)?;
         let spec = &context.submission.spec;
-        load_block(spec, context.submission.dataset.shape, context.block, classes, &tensors, &self.device).map_err(fatal)
+        load_block(spec, context.submission.dataset.shape, context.block, classes, &tensors, &self.device)
+            .map_err(|error| misfit(&error, |_| Some(weights)))
+    }
+}
+
+/// Stored parameters that do not fit their block are as good as damaged: whatever made them is done again.
+fn misfit<'a>(error: &LoadError, object: impl Fn(&LoadError) -> Option<&'a ObjectRef>) -> Failure {
+    match (error, object(error)) {
+        (LoadError::Network(_), _) | (_, None) => fatal(error),
+        (_, Some(object)) => Failure::InputLost { key: object.key.clone(), problem: error.to_string() },
     }
 }
 
