@@ -125,6 +125,9 @@ pub struct AttemptView {
     pub task: TaskId,
     /// Name of the worker.
     pub worker: String,
+    /// Whether it began because another attempt at the task takes too long.
+    #[serde(default)]
+    pub backup: bool,
     /// How far it is.
     pub progress: Progress,
 }

@@ -3,6 +3,7 @@
 use super::tests::{LEASE, ask, named, newcomer, object, output, report, started, submission};
 use super::worker::{Holding, Newcomer};
 use super::*;
+use bloctrain_shared::Digest;
 use bloctrain_shared::plan::ANY_BACKEND;
 use bloctrain_shared::task::Output;
 

@@ -9,19 +9,22 @@
 //! nothing, and replaying records gives the same durable state; R-6 hard classes are decided in one place (`record.rs`).
 
 pub(crate) mod admission;
+mod backup;
 pub mod block;
+mod lease;
 mod open;
 pub mod record;
 mod view;
 pub mod worker;
 
-use bloctrain_shared::Digest;
+use backup::Paces;
 use bloctrain_shared::plan::{BACKENDS, Submission};
 use bloctrain_shared::task::{Failure, ObjectRef, Progress, Report, Stage, Task, TaskId};
 use bloctrain_shared::view::RunState;
+pub use lease::{Attempt, Leases};
 use record::{Durable, Record};
 use std::collections::BTreeMap;
-use worker::{Holding, Newcomer, Worker};
+use worker::{Newcomer, Worker};
 
 /// Most workers that may be known at once.
 pub const MAX_WORKERS: usize = 20_000;
@@ -31,19 +34,6 @@ pub const MAX_RUNS: usize = 10_000;
 
 /// Longest text of a failure, in characters.
 const MAX_MESSAGE: usize = 2_000;
-
-/// One worker's work on one task.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Attempt {
-    /// Who works.
-    pub worker: u64,
-    /// Epoch of the lease.
-    pub lease_epoch: u64,
-    /// When the lease ends unless the worker is heard of, milliseconds.
-    pub expires_ms: u64,
-    /// How far it is.
-    pub progress: Progress,
-}
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -237,10 +227,14 @@ pub struct State {
     pub durable: Durable,
     /// Workers by id.
     pub workers: BTreeMap<u64, Worker>,
-    /// Attempts by run and task.
-    pub attempts: BTreeMap<(String, TaskId), Attempt>,
+    /// What workers are at.
+    pub attempts: Leases,
     /// Worker that did the last training round of each run and block: it still has the block in memory.
     trainers: BTreeMap<(String, u32), u64>,
+    /// How long tasks take.
+    paces: Paces,
+    /// Leases on tasks that take too long, as of the last tick.
+    stragglers: Vec<u64>,
     last_worker: u64,
     last_lease: u64,
     lease_ms: u64,
@@ -270,9 +264,7 @@ impl State {
             Event::Submitted { submission, object } => self.submitted(now, submission, object),
             Event::Registered(newcomer) => self.registered(now, *newcomer),
             Event::Asked { worker } => self.asked(now, worker),
-            Event::Heartbeat { worker, run, task, lease_epoch, progress } => {
-                self.heartbeat(now, worker, run, task, lease_epoch, progress)
-            }
+            Event::Heartbeat { .. } => self.heartbeat(now, event),
             Event::Reported { worker, run, report } => self.reported(now, worker, run, *report),
             Event::Left { worker } => self.left(worker),
             Event::Tick => Ok(self.tick(now)),
@@ -313,8 +305,8 @@ impl State {
         }
         let mut effects = Vec::new();
         if let Some(before) = before {
+            effects.extend(self.release(before, "registered anew"));
             self.workers.remove(&before);
-            effects.extend(self.release("registered anew", |attempt| attempt.worker == before));
         }
         let holding = newcomer.holding.take();
         self.last_worker += 1;
@@ -327,28 +319,6 @@ impl State {
         Ok(effects)
     }
 
-    /// Gives a worker of an earlier coordinator a lease on what it holds, when that is open, free and still the same work.
-    fn adopt(&mut self, now: u64, id: u64, worker: &Worker, holding: &Holding) -> Option<Entry> {
-        let at = (holding.run.clone(), holding.task);
-        let run = self.durable.runs.get(&holding.run).filter(|run| run.backend() == Some(worker.about.backend.as_str()))?;
-        let task = run.open_tasks().into_iter().find(|task| task.id == holding.task)?;
-        if self.attempts.contains_key(&at) || Digest::of_json(&task.work) != holding.work {
-            return None;
-        }
-        let lease_epoch = self.lease(now, at, id);
-        let (run, name) = (holding.run.clone(), worker.about.name.clone());
-        let text = "goes on after the coordinator changed".into();
-        Some(Entry { run, task: Some(holding.task), worker: Some(name), attempt: Some(lease_epoch), text })
-    }
-
-    fn lease(&mut self, now: u64, at: (String, TaskId), worker: u64) -> u64 {
-        self.last_lease += 1;
-        let lease_epoch = self.last_lease;
-        let attempt = Attempt { worker, lease_epoch, expires_ms: now + self.lease_ms, progress: Progress::default() };
-        self.attempts.insert(at, attempt);
-        lease_epoch
-    }
-
     fn name(&self, worker: u64) -> Option<String> {
         self.workers.get(&worker).map(|worker| worker.about.name.clone())
     }
@@ -358,8 +328,8 @@ impl State {
         known.seen_ms = now;
         let backend = known.about.backend.clone();
         // A worker holds one task; what it held before it asked again, it has dropped.
-        let mut effects = self.release("dropped", |attempt| attempt.worker == worker);
-        let Some(task) = self.choose(now, worker) else {
+        let mut effects = self.release(worker, "dropped");
+        let Some(task) = self.choose(now, worker).or_else(|| self.straggling(now, worker)) else {
             effects.extend(self.why_nothing(worker).map(|why| Effect::Refuse { worker, why }));
             return Ok(effects);
         };
@@ -367,38 +337,12 @@ impl State {
         if self.durable.runs.get(&run).is_some_and(|known| known.backend().is_none()) {
             effects.extend(self.record(now, &run, Record::Backend { run: run.clone(), backend }));
         }
-        let lease_epoch = self.lease(now, (run.clone(), task.id), worker);
-        let (id, name) = (Some(task.id), self.name(worker));
-        let entry = Entry { run: run.clone(), task: id, worker: name, attempt: Some(lease_epoch), text: "handed out".into() };
-        effects.extend([
-            Effect::Grant { worker, lease_epoch, task: Box::new(task) },
-            Effect::Progressed { run },
-            Effect::Log(entry),
-        ]);
+        let lease_epoch = self.lease(now, &run, task.id, worker);
+        effects.extend([Effect::Grant { worker, lease_epoch, task: Box::new(task) }, Effect::Progressed { run }]);
+        let attempt = self.attempts.get(lease_epoch);
+        let text = |backup| if backup { "handed out a second time: the first attempt takes too long" } else { "handed out" };
+        effects.extend(attempt.map(|attempt| Effect::Log(self.line(attempt, text(attempt.backup)))));
         Ok(effects)
-    }
-
-    fn heartbeat(
-        &mut self,
-        now: u64,
-        worker: u64,
-        run: String,
-        task: TaskId,
-        lease_epoch: u64,
-        progress: Progress,
-    ) -> Result<Vec<Effect>, Rejected> {
-        let lease_ms = self.lease_ms;
-        let known = self.workers.get_mut(&worker).ok_or(Rejected::UnknownWorker(worker))?;
-        let state = self.durable.runs.get(&run).map(|run| &run.state);
-        let (goes_on, paused) = (matches!(state, Some(RunState::Running | RunState::Paused)), state == Some(&RunState::Paused));
-        let attempt = self.attempts.get_mut(&(run.clone(), task));
-        let attempt = attempt.filter(|attempt| goes_on && attempt.worker == worker && attempt.lease_epoch == lease_epoch);
-        let attempt = attempt.ok_or(Rejected::Stale(task))?;
-        known.seen_ms = now;
-        attempt.expires_ms = now + lease_ms;
-        attempt.progress = progress;
-        let hand_back = paused.then_some(Effect::HandBack { worker });
-        Ok([Effect::Progressed { run }].into_iter().chain(hand_back).collect())
     }
 
     fn reported(&mut self, now: u64, worker: u64, run: String, report: Report) -> Result<Vec<Effect>, Rejected> {
@@ -407,10 +351,8 @@ impl State {
         if state.is_committed(report.task) {
             return Err(Rejected::Committed(report.task));
         }
-        let at = (run.clone(), report.task);
-        let holds = |attempt: &Attempt| attempt.worker == worker && attempt.lease_epoch == report.lease_epoch;
         let goes_on = matches!(state.state, RunState::Running | RunState::Paused);
-        if !goes_on || !self.attempts.get(&at).is_some_and(holds) {
+        if !goes_on || !self.attempts.holds(worker, &run, report.task, report.lease_epoch) {
             return Err(Rejected::Stale(report.task));
         }
         admission::report(state, &report)?;
@@ -429,7 +371,7 @@ impl State {
             }
             Err(Failure::Unable { message }) => {
                 let why = Failure::Unable { message }.shortened(MAX_MESSAGE).to_string();
-                self.attempts.remove(&at);
+                self.attempts.end(report.lease_epoch);
                 if let Some(known) = self.workers.get_mut(&worker) {
                     known.unable.insert(run.clone(), why.clone());
                 }
@@ -447,7 +389,7 @@ impl State {
                 (Record::Failed { run: run.clone(), task: report.task, worker: name.clone(), failure }, text)
             }
         };
-        self.attempts.remove(&at);
+        let attempt = self.attempts.end(report.lease_epoch);
         if report.task.stage == Stage::Train {
             let block = (run.clone(), report.task.block);
             match record {
@@ -458,12 +400,20 @@ impl State {
         }
         if matches!(record, Record::Failed { failure: Failure::InputLost { .. }, .. }) {
             // Attempts that work on what may now be done again are of no use.
-            self.attempts.retain(|(of, _), _| *of != run);
+            self.attempts.end_run(&run);
         }
         self.remember(worker, &record);
+        if let (Record::Committed { task, .. }, Some(attempt)) = (&record, attempt) {
+            self.paces.note(&run, *task, now.saturating_sub(attempt.begun_ms));
+        }
+        let others = self.end_others(&record);
         let mut effects = self.record(now, &run, record);
         effects.push(entry(text));
-        effects.extend(self.ended(&run).map(Effect::Log));
+        effects.extend(others);
+        if let Some(ended) = self.ended(&run) {
+            self.paces.forget(&run);
+            effects.push(Effect::Log(ended));
+        }
         Ok(effects)
     }
 
@@ -492,38 +442,6 @@ impl State {
         Some(Entry { run: run.to_owned(), text, ..Entry::default() })
     }
 
-    fn left(&mut self, worker: u64) -> Result<Vec<Effect>, Rejected> {
-        if !self.workers.contains_key(&worker) {
-            return Err(Rejected::UnknownWorker(worker));
-        }
-        let effects = self.release("handed back", |attempt| attempt.worker == worker);
-        self.workers.remove(&worker);
-        Ok(effects)
-    }
-
-    fn tick(&mut self, now: u64) -> Vec<Effect> {
-        let late: Vec<u64> =
-            self.attempts.values().filter(|attempt| attempt.expires_ms <= now).map(|attempt| attempt.worker).collect();
-        // Nobody waits for a worker that lost its lease.
-        self.trainers.retain(|_, trainer| !late.contains(trainer));
-        let effects = self.release("lost: the worker fell silent", |attempt| attempt.expires_ms <= now);
-        let silent = 3 * self.lease_ms;
-        self.workers.retain(|_, worker| worker.seen_ms + silent > now);
-        effects
-    }
-
-    /// Ends the leases of some attempts; their tasks are open again.
-    fn release(&mut self, why: &str, ends: impl Fn(&Attempt) -> bool) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        for ((run, task), attempt) in self.attempts.iter().filter(|(_, attempt)| ends(attempt)) {
-            let (task, worker, attempt) = (Some(*task), self.name(attempt.worker), Some(attempt.lease_epoch));
-            effects.push(Effect::Log(Entry { run: run.clone(), task, worker, attempt, text: why.to_owned() }));
-            effects.push(Effect::Changed { run: run.clone() });
-        }
-        self.attempts.retain(|_, attempt| !ends(attempt));
-        effects
-    }
-
     /// The state of a run, for an order about it.
     fn order(&self, run: &str) -> Result<&RunState, Rejected> {
         self.durable.runs.get(run).map(|run| &run.state).ok_or_else(|| Rejected::UnknownRun(run.to_owned()))
@@ -539,7 +457,8 @@ impl State {
         if !matches!(self.order(&run)?, RunState::Running | RunState::Paused) {
             return Ok(Vec::new());
         }
-        self.attempts.retain(|(of, _), _| *of != run);
+        self.attempts.end_run(&run);
+        self.paces.forget(&run);
         Ok(self.ordered(now, run.clone(), Record::Cancelled { run }, "cancelled"))
     }
 
@@ -562,6 +481,8 @@ impl State {
 
 #[cfg(test)]
 mod admission_tests;
+#[cfg(test)]
+mod backup_tests;
 #[cfg(test)]
 mod fleet_tests;
 #[cfg(test)]

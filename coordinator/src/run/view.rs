@@ -74,11 +74,12 @@ impl State {
         if known.state == bloctrain_shared::view::RunState::Running {
             view.refused = self.refused(known);
         }
-        let own = self.attempts.iter().filter(|((of, _), _)| of == run);
+        let own = self.attempts.of_run(run);
         view.attempts = own
-            .map(|((_, task), attempt)| AttemptView {
-                task: *task,
+            .map(|attempt| AttemptView {
+                task: attempt.task,
                 worker: self.name(attempt.worker).unwrap_or_default(),
+                backup: attempt.backup,
                 progress: attempt.progress.clone(),
             })
             .collect();

@@ -83,7 +83,7 @@ impl Run {
         }
     }
 
-    fn failed_at(&self, task: TaskId, worker: &str) -> bool {
+    pub(super) fn failed_at(&self, task: TaskId, worker: &str) -> bool {
         self.failed_on.iter().any(|(of, on)| *of == task && on == worker)
     }
 }
@@ -99,7 +99,7 @@ impl State {
         let mut runs: Vec<&Run> =
             self.durable.runs.values().filter(|run| run.state == RunState::Running && fits(known, run).is_ok()).collect();
         runs.sort_by_key(|run| (u32::MAX - run.submission.spec.run.priority, run.created_ms));
-        let free = |task: &Task| !self.attempts.contains_key(&(task.run.clone(), task.id));
+        let free = |task: &Task| self.attempts.of_task(&task.run, task.id).next().is_none();
         runs.iter()
             .flat_map(|run| run.open_tasks().into_iter().map(move |task| (run, task)))
             .find(|(run, task)| free(task) && !self.is_for_trainer(now, worker, task) && !self.is_for_others(worker, run, task))
@@ -109,7 +109,7 @@ impl State {
     /// Whether another worker has the block in memory and will ask for this round soon.
     fn is_for_trainer(&self, now: u64, worker: u64, task: &Task) -> bool {
         let Some(trainer) = self.trainers.get(&(task.run.clone(), task.id.block)) else { return false };
-        let busy = || self.attempts.values().any(|attempt| attempt.worker == *trainer);
+        let busy = || self.attempts.of_worker(*trainer).is_some();
         let alive = self.workers.get(trainer).is_some_and(|known| known.seen_ms + self.lease_ms > now);
         task.id.stage == bloctrain_shared::task::Stage::Train && *trainer != worker && alive && !busy()
     }
@@ -127,7 +127,7 @@ impl State {
     }
 
     /// Why a worker that keeps failing gets nothing, as long as a healthy one of its kind is there.
-    fn why_aside(&self, worker: u64) -> Option<String> {
+    pub(super) fn why_aside(&self, worker: u64) -> Option<String> {
         let known = self.workers.get(&worker).filter(|known| known.is_aside())?;
         let healthy = |other: &Worker| !other.is_aside() && other.about.backend == known.about.backend;
         let text = || format!("set aside after {} failures in a row; the last: {}", known.failures, known.last_failure);
@@ -165,7 +165,7 @@ impl State {
             version: known.about.version.clone(),
             memory_bytes: known.about.memory_bytes,
             silent_ms: now.saturating_sub(known.seen_ms),
-            task: self.attempts.iter().find(|(_, attempt)| attempt.worker == *id).map(|(at, _)| at.clone()),
+            task: self.attempts.of_worker(*id).map(|attempt| (attempt.run.clone(), attempt.task)),
             completed: known.completed,
             refused: self.refusals(*id),
         };
@@ -174,7 +174,7 @@ impl State {
 }
 
 /// Whether a worker may take part in a run, or why not.
-fn fits(worker: &Worker, run: &Run) -> Result<(), String> {
+pub(super) fn fits(worker: &Worker, run: &Run) -> Result<(), String> {
     let own = &worker.about.backend;
     match run.backend() {
         Some(wanted) if wanted != own => {
