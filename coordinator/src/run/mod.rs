@@ -486,4 +486,6 @@ mod backup_tests;
 #[cfg(test)]
 mod fleet_tests;
 #[cfg(test)]
+mod share_tests;
+#[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use bloctrain_shared::Digest;
 use bloctrain_shared::plan::ANY_BACKEND;
 use bloctrain_shared::task::{Task, TaskId};
 use bloctrain_shared::view::{RefusedView, RunState, WorkerView};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Failures one after another that set a worker aside.
@@ -89,8 +90,8 @@ impl Run {
 }
 
 impl State {
-    /// The best open task for a worker: runs by priority and age, tasks by block and stage, and a training round for the
-    /// worker that did the one before, as long as that worker is alive and idle.
+    /// The best open task for a worker: runs by priority, then those with the fewest attempts, then by age; tasks by block and
+    /// stage, and a training round for the worker that did the one before, as long as that worker is alive and idle.
     pub(super) fn choose(&self, now: u64, worker: u64) -> Option<Task> {
         let known = self.workers.get(&worker)?;
         if now < self.settle_until || self.why_aside(worker).is_some() {
@@ -98,7 +99,9 @@ impl State {
         }
         let mut runs: Vec<&Run> =
             self.durable.runs.values().filter(|run| run.state == RunState::Running && fits(known, run).is_ok()).collect();
-        runs.sort_by_key(|run| (u32::MAX - run.submission.spec.run.priority, run.created_ms));
+        runs.sort_by_cached_key(|run| {
+            (Reverse(run.submission.spec.run.priority), self.attempts.running(&run.plan.run), run.created_ms)
+        });
         let free = |task: &Task| self.attempts.of_task(&task.run, task.id).next().is_none();
         runs.iter()
             .flat_map(|run| run.open_tasks().into_iter().map(move |task| (run, task)))
@@ -110,7 +113,9 @@ impl State {
     fn is_for_trainer(&self, now: u64, worker: u64, task: &Task) -> bool {
         let Some(trainer) = self.trainers.get(&(task.run.clone(), task.id.block)) else { return false };
         let busy = || self.attempts.of_worker(*trainer).is_some();
-        let alive = self.workers.get(trainer).is_some_and(|known| known.seen_ms + self.lease_ms > now);
+        // Who cannot take part in the run any more will not ask for the round.
+        let comes = |known: &Worker| known.seen_ms + self.lease_ms > now && !known.unable.contains_key(&task.run);
+        let alive = self.workers.get(trainer).is_some_and(comes);
         task.id.stage == bloctrain_shared::task::Stage::Train && *trainer != worker && alive && !busy()
     }
 
