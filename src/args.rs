@@ -6,6 +6,7 @@ pub(crate) use bench::{
     BenchArgs, BenchCacheArgs, BenchCommand, BenchInferenceArgs, BenchLayerArgs, BenchNetwork, BenchStepArgs,
 };
 use bloctrain_shared::spec::Override;
+use bloctrain_shared::spec::sweep::DEFAULT_MAX_RUNS;
 use bloctrain_worker::device::Device;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -71,7 +72,9 @@ pub(crate) enum Command {
     )]
     Worker(Box<WorkerArgs>),
     /// Submit a run to a fleet
-    #[command(after_help = "Example:\n  bloctrain submit my.toml --data cifar10/ --coordinator http://host:7070 --watch")]
+    #[command(
+        after_help = "Examples:\n  bloctrain submit my.toml --data cifar10/ --coordinator http://host:7070 --watch\n  bloctrain submit sweep.toml --watch\n\nA file with a section [sweep], such as \"train.learning_rate\" = [0.05, 0.1], is a run for every combination of its values."
+    )]
     Submit(Box<SubmitArgs>),
     /// Follow a run of a fleet until it ends
     Watch(Box<OrderArgs>),
@@ -87,9 +90,9 @@ pub(crate) enum Command {
     Workers(Box<ReadArgs>),
     /// List the runs of a store or a fleet
     #[command(
-        after_help = "Examples:\n  bloctrain runs\n  bloctrain runs --store /data/runs --json\n  bloctrain runs --coordinator http://host:7070"
+        after_help = "Examples:\n  bloctrain runs\n  bloctrain runs --store /data/runs --json\n  bloctrain runs --coordinator http://host:7070\n  bloctrain runs --sweep rates"
     )]
-    Runs(Box<ReadArgs>),
+    Runs(Box<RunsArgs>),
     /// Show one run
     #[command(after_help = "Example:\n  bloctrain show r0123456789ab")]
     Show(Box<OrderArgs>),
@@ -223,6 +226,15 @@ pub(crate) struct ReadArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct RunsArgs {
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// Only runs of a sweep, with their results
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sweep: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct OrderArgs {
     /// The run's id
     pub(crate) run: String,
@@ -250,10 +262,13 @@ pub(crate) struct SubmitArgs {
     /// Backend of the run's workers: cpu, cuda, wgpu, or any: the first worker decides
     #[arg(long, default_value = "any", value_parser = ["any", "cpu", "cuda", "wgpu"])]
     pub(crate) backend: String,
-    /// Follow the run until it ends
+    /// Follow the run, or all runs of a sweep, to the end
     #[arg(long)]
     pub(crate) watch: bool,
-    /// Print JSON: the run's id, or with --watch its summary
+    /// Most runs that a sweep may have
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_RUNS)]
+    pub(crate) max_runs: usize,
+    /// Print JSON: the run's id, or with --watch its summary; a list of them for a sweep
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,6 +1,7 @@
 //! Figures for people: percent, mebibytes, one table per run.
 
 use bloctrain_shared::summary::Summary;
+use bloctrain_shared::view::{RunState, RunView};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 
@@ -57,4 +58,41 @@ pub(crate) fn summary(summary: &Summary) -> String {
         inference.parameter_overhead,
         summary.model,
     )
+}
+
+/// Where a run stands, in words.
+pub(crate) fn state(state: &RunState) -> String {
+    match state {
+        RunState::Running => "unfinished".into(),
+        RunState::Paused => "paused".into(),
+        RunState::Completed => "completed".into(),
+        RunState::Failed { message } => format!("failed: {message}"),
+        RunState::Cancelled => "cancelled".into(),
+    }
+}
+
+/// Runs of a sweep with their results, the most accurate on validation data first.
+pub(crate) fn runs(views: &[RunView]) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.set_header(["run", "name", "state", "blocks", "validation", "test", "compute"]);
+    let mut views: Vec<&RunView> = views.iter().collect();
+    let accuracy = |view: &RunView| view.summary.as_ref().map_or(-1.0, |summary| summary.accuracy.validation);
+    views.sort_by(|a, b| accuracy(b).total_cmp(&accuracy(a)));
+    for view in views {
+        let figure = |of: fn(&Summary) -> String| view.summary.as_ref().map(of).unwrap_or_default();
+        table.add_row([
+            view.run.clone(),
+            view.name.clone().unwrap_or_default(),
+            state(&view.state),
+            view.blocks.len().to_string(),
+            figure(|summary| percent(summary.accuracy.validation)),
+            figure(|summary| percent(summary.accuracy.test)),
+            figure(|summary| format!("{:.2}x", summary.inference.compute_efficiency)),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
 }

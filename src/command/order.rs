@@ -18,25 +18,9 @@ pub(crate) fn watch(args: &OrderArgs) -> Result<(), Failure> {
     block_on(Box::pin(follow(&mut runs, &args.run, args.read.json)))?
 }
 
-/// Follows a run until it ends, at whichever coordinator is active, and prints its summary.
+/// Follows a run until it ends, and prints its summary.
 pub(crate) async fn follow(runs: &mut Runs, run: &str, json: bool) -> Result<(), Failure> {
-    let mut display = Display::new();
-    let view = loop {
-        let request = WatchRunRequest { run: run.to_owned() };
-        let mut stream = runs.call(request, |mut rpc, request| async move { rpc.watch_run(request).await }).await?;
-        let mut last: Option<RunView> = None;
-        while let Ok(Some(message)) = stream.message().await {
-            let view: RunView = from_json(&message.view_json)?;
-            display.show(&view);
-            last = Some(view);
-        }
-        match last {
-            Some(view) if !matches!(view.state, RunState::Running | RunState::Paused) => break view,
-            // The coordinator went away: ask the next one.
-            _ => runs.lost(),
-        }
-    };
-    display.finish();
+    let view = ended(runs, run).await?;
     match view.state {
         RunState::Failed { message } => return Err(Failure::Failed(anyhow::anyhow!("run {run} failed: {message}"))),
         RunState::Cancelled => return Err(Failure::Failed(anyhow::anyhow!("run {run} was cancelled"))),
@@ -47,6 +31,29 @@ pub(crate) async fn follow(runs: &mut Runs, run: &str, json: bool) -> Result<(),
         return print_json(&summary);
     }
     print(&table::summary(&summary)).map(drop)
+}
+
+/// Follows a run until it ends, at whichever coordinator is active; gives its last view.
+pub(crate) async fn ended(runs: &mut Runs, run: &str) -> Result<RunView, Failure> {
+    let mut display = Display::new();
+    loop {
+        let request = WatchRunRequest { run: run.to_owned() };
+        let mut stream = runs.call(request, |mut rpc, request| async move { rpc.watch_run(request).await }).await?;
+        let mut last: Option<RunView> = None;
+        while let Ok(Some(message)) = stream.message().await {
+            let view: RunView = from_json(&message.view_json)?;
+            display.show(&view);
+            last = Some(view);
+        }
+        match last {
+            Some(view) if !matches!(view.state, RunState::Running | RunState::Paused) => {
+                display.finish();
+                return Ok(view);
+            }
+            // The coordinator went away: ask the next one.
+            _ => runs.lost(),
+        }
+    }
 }
 
 pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failure> {

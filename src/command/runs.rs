@@ -2,12 +2,13 @@
 
 use super::connect::Runs;
 use super::{block_on, print_json};
-use crate::args::{ConnectArgs, DEFAULT_STORE, OrderArgs, ReadArgs};
+use crate::args::{ConnectArgs, DEFAULT_STORE, OrderArgs, RunsArgs};
 use crate::failure::Failure;
 use crate::table;
 use bloctrain_proto::convert::from_json;
 use bloctrain_proto::v1::ListRunsRequest;
-use bloctrain_shared::view::{RunState, RunView};
+use bloctrain_shared::spec::sweep;
+use bloctrain_shared::view::RunView;
 use bloctrain_store::Artefacts;
 
 /// Runs of a store, or, where only a coordinator is named, of its fleet; and the place that was read.
@@ -23,20 +24,22 @@ fn read(connect: &ConnectArgs) -> Result<(Vec<RunView>, String), Failure> {
     Ok((block_on(bloctrain_coordinator::read_runs(&artefacts))??, store.to_owned()))
 }
 
-fn state(view: &RunView) -> String {
-    match &view.state {
-        RunState::Running => "unfinished".into(),
-        RunState::Paused => "paused".into(),
-        RunState::Completed => "completed".into(),
-        RunState::Failed { message } => format!("failed: {message}"),
-        RunState::Cancelled => "cancelled".into(),
+pub(crate) fn list(args: &RunsArgs) -> Result<(), Failure> {
+    let (mut views, place) = read(&args.read.connect)?;
+    if let Some(name) = &args.sweep {
+        views.retain(|view| view.name.as_deref().is_some_and(|run| sweep::is_of(name, run)));
+        if views.is_empty() {
+            return Err(Failure::Failed(anyhow::anyhow!(
+                "no run in {place} is of the sweep {name}; `bloctrain runs` lists all runs"
+            )));
+        }
     }
-}
-
-pub(crate) fn list(args: &ReadArgs) -> Result<(), Failure> {
-    let (views, place) = read(&args.connect)?;
-    if args.json {
+    if args.read.json {
         return print_json(&views);
+    }
+    if args.sweep.is_some() {
+        println!("{}", table::runs(&views));
+        return Ok(());
     }
     for view in &views {
         let accuracy = view
@@ -44,7 +47,14 @@ pub(crate) fn list(args: &ReadArgs) -> Result<(), Failure> {
             .as_ref()
             .map(|summary| format!("test accuracy {}", table::percent(summary.accuracy.test)))
             .unwrap_or_default();
-        println!("{}  {:20} {:12} {accuracy}", view.run, view.dataset, state(view));
+        let running = match view.attempts.len() {
+            0 => String::new(),
+            count => format!("{count} running"),
+        };
+        let name = view.name.as_deref().unwrap_or_default();
+        let line =
+            format!("{}  {:20} {:12} {running:12} {accuracy:24} {name}", view.run, view.dataset, table::state(&view.state));
+        println!("{}", line.trim_end());
     }
     if views.is_empty() {
         println!("no runs in {place}");
@@ -59,16 +69,20 @@ pub(crate) fn show(args: &OrderArgs) -> Result<(), Failure> {
     if args.read.json {
         return print_json(&view);
     }
-    println!("{} on {}: {}", view.run, view.dataset, state(&view));
+    println!("{} on {}: {}", view.run, view.dataset, table::state(&view.state));
     for block in &view.blocks {
         let stages: Vec<String> =
             block.stages.iter().map(|stage| format!("{} {}/{}", stage.stage.name(), stage.done, stage.total)).collect();
         let hard = block.hard.as_ref().map(|hard| format!(", {} hard", hard.len())).unwrap_or_default();
         println!("block {}: {} classes{hard}; {}", block.block, block.classes.len(), stages.join(", "));
     }
+    if !view.attempts.is_empty() {
+        println!("{} running:", view.attempts.len());
+    }
     for attempt in &view.attempts {
         let progress = &attempt.progress;
-        println!("{} on {}: {} of {}", attempt.task, attempt.worker, progress.done, progress.total);
+        let backup = if attempt.backup { ", a second time because the first attempt takes too long" } else { "" };
+        println!("{} on {}: {} of {}{backup}", attempt.task, attempt.worker, progress.done, progress.total);
     }
     view.refused.iter().for_each(|refused| println!("no tasks for {}: {}", refused.worker, refused.why));
     view.notes.iter().for_each(|note| println!("note: {note}"));

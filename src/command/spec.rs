@@ -5,10 +5,12 @@ use crate::failure::Failure;
 use anyhow::Context;
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::memory::{self, Machine, mebibytes};
+use bloctrain_shared::spec::sweep::{self, Sweep};
 use bloctrain_shared::spec::{Override, check, parse, preset};
 use bloctrain_worker::data::Dataset;
 use bloctrain_worker::stage::prepared;
 use bytesize::ByteSize;
+use std::path::Path;
 
 pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
     match args.command {
@@ -57,8 +59,8 @@ fn free_memory() -> u64 {
     system.available_memory().min(limit)
 }
 
-/// The spec of a command line: file or preset, then `--set`, then the other flags.
-pub(crate) fn read(source: &SpecSource) -> Result<RunSpec, Failure> {
+/// The text of a command line's spec file, and the changes to it: preset, then `--set`, then the other flags.
+fn given(source: &SpecSource) -> Result<(String, Vec<Override>), Failure> {
     let text = match &source.spec {
         Some(path) => std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the spec {}", path.display()))
@@ -72,7 +74,31 @@ pub(crate) fn read(source: &SpecSource) -> Result<RunSpec, Failure> {
     if source.end_to_end {
         changes.push(pair("run.end_to_end", true.into()));
     }
+    Ok((text, changes))
+}
+
+/// The spec of a command line that is about one run.
+pub(crate) fn read(source: &SpecSource) -> Result<RunSpec, Failure> {
+    let (text, changes) = given(source)?;
+    if sweep::is_sweep(&text) {
+        let file = source.spec.as_deref().unwrap_or(Path::new("SPEC.toml")).display();
+        let problem = format!(
+            "{file} is a sweep, and this command takes one run: give the sweep to a fleet with `bloctrain submit {file}`"
+        );
+        return Err(Failure::Usage(anyhow::anyhow!(problem)));
+    }
     let spec = parse(&text, &changes).map_err(Failure::usage)?;
     check::check(&spec).map_err(Failure::usage)?;
     Ok(spec)
+}
+
+/// The sweep of a command line; `None` when its file is the spec of one run.
+pub(crate) fn read_sweep(source: &SpecSource, max_runs: usize) -> Result<Option<Sweep>, Failure> {
+    let (text, changes) = given(source)?;
+    if !sweep::is_sweep(&text) {
+        return Ok(None);
+    }
+    let stem = source.spec.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+    let fallback = stem.unwrap_or_else(|| "sweep".into());
+    sweep::parse_sweep(&text, &changes, &fallback, max_runs).map(Some).map_err(Failure::usage)
 }

@@ -1,47 +1,142 @@
-//! `submit`: the data set into the store, once, and the run to the coordinator.
+//! `submit`: the data set into the store, once, and the run, or every run of a sweep, to the coordinator.
 
 use super::connect::Runs;
 use super::{order, print_json, spec};
 use crate::args::SubmitArgs;
 use crate::failure::Failure;
+use crate::table;
 use bloctrain_proto::convert::to_json;
 use bloctrain_proto::v1::{GetFleetRequest, SubmitRequest};
+use bloctrain_shared::RunSpec;
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Plan, Submission};
+use bloctrain_shared::spec::sweep::Sweep;
+use bloctrain_shared::view::RunState;
 use bloctrain_store::Artefacts;
-use bloctrain_worker::data::{embedded, stored};
+use bloctrain_worker::data::{Dataset, embedded, stored};
 use bloctrain_worker::stage::prepared::{self, Prepared};
+use serde_json::json;
 
 pub(crate) fn run(args: &SubmitArgs) -> Result<(), Failure> {
-    let spec = spec::read(&args.source)?;
-    let prepared = Prepared::new(prepared::open(&spec)?, &spec);
-    let submission = Submission { spec, dataset: prepared.info(), arithmetic: ARITHMETIC_VERSION, backend: args.backend.clone() };
-    Plan::new(&submission).map_err(Failure::usage)?;
+    match spec::read_sweep(&args.source, args.max_runs)? {
+        Some(sweep) => submit_sweep(args, &sweep),
+        None => submit_one(args, spec::read(&args.source)?),
+    }
+}
+
+fn submit_one(args: &SubmitArgs, spec: RunSpec) -> Result<(), Failure> {
+    let dataset = prepared::open(&spec)?;
+    let submission = submission(args, spec, &dataset)?;
     let mut runs = Runs::new(&args.connect)?;
     super::block_on(Box::pin(async {
-        let fleet = runs.call(GetFleetRequest {}, |mut rpc, request| async move { rpc.get_fleet(request).await }).await?;
-        if fleet.arithmetic != ARITHMETIC_VERSION {
-            let problem = format!(
-                "the fleet computes by version {}, this program by version {ARITHMETIC_VERSION}; run the same bloctrain everywhere",
-                fleet.arithmetic
-            );
-            return Err(Failure::Failed(anyhow::anyhow!(problem)));
-        }
-        if submission.dataset.name != embedded::NAME {
-            let store = Artefacts::open(args.connect.store.as_deref().unwrap_or(&fleet.store))?;
-            if stored::upload(&prepared.dataset, &store).await? {
-                eprintln!("the data set {} is now in the store", submission.dataset.name);
-            }
-        }
-        let request = SubmitRequest { submission_json: to_json(&submission) };
-        let submitted = runs.call(request, |mut rpc, request| async move { rpc.submit(request).await }).await?;
+        let store = fleet_store(&mut runs).await?;
+        upload(args, &store, &dataset).await?;
+        let run = submit(&mut runs, &submission).await?;
         if args.watch {
-            eprintln!("run {}", submitted.run);
-            return order::follow(&mut runs, &submitted.run, args.json).await;
+            eprintln!("run {run}");
+            return order::follow(&mut runs, &run, args.json).await;
         }
         if args.json {
-            return print_json(&serde_json::json!({ "run": submitted.run }));
+            return print_json(&json!({ "run": run }));
         }
-        println!("{}", submitted.run);
+        println!("{run}");
         Ok(())
     }))?
+}
+
+/// Everything is checked before the first run is submitted.
+fn submit_sweep(args: &SubmitArgs, sweep: &Sweep) -> Result<(), Failure> {
+    let mut datasets: Vec<(RunSpec, Dataset)> = Vec::new();
+    let mut submissions = Vec::new();
+    for point in &sweep.points {
+        let of = |spec: &RunSpec| (spec.data.dir.clone(), spec.data.name.clone());
+        let known = datasets.iter().position(|(spec, _)| of(spec) == of(&point.spec));
+        let index = match known {
+            Some(index) => index,
+            None => {
+                datasets.push((point.spec.clone(), prepared::open(&point.spec)?));
+                datasets.len() - 1
+            }
+        };
+        submissions.push(submission(args, point.spec.clone(), &datasets[index].1)?);
+    }
+    let mut runs = Runs::new(&args.connect)?;
+    super::block_on(Box::pin(async {
+        let store = fleet_store(&mut runs).await?;
+        for (_, dataset) in &datasets {
+            upload(args, &store, dataset).await?;
+        }
+        let mut submitted = Vec::new();
+        for (point, submission) in sweep.points.iter().zip(&submissions) {
+            let run = submit(&mut runs, submission).await?;
+            let name = point.spec.run.name.clone().unwrap_or_default();
+            if args.watch || !args.json {
+                let line = format!("{run}  {name}");
+                if args.watch { eprintln!("{line}") } else { println!("{line}") }
+            }
+            submitted.push(json!({ "run": run, "name": name, "values": point.values }));
+        }
+        if args.watch {
+            return watch(&mut runs, args, submissions.iter().map(Submission::run_id)).await;
+        }
+        if args.json {
+            return print_json(&json!({ "sweep": sweep.name, "runs": submitted }));
+        }
+        Ok(())
+    }))?
+}
+
+/// Follows all runs of a sweep, and prints their results.
+async fn watch(runs: &mut Runs, args: &SubmitArgs, ids: impl Iterator<Item = String>) -> Result<(), Failure> {
+    let mut views = Vec::new();
+    for run in ids {
+        views.push(order::ended(runs, &run).await?);
+    }
+    if args.json {
+        print_json(&views)?;
+    } else {
+        println!("{}", table::runs(&views));
+    }
+    let unfinished = views.iter().filter(|view| view.state != RunState::Completed).count();
+    if unfinished > 0 {
+        let problem = format!("{unfinished} of {} runs did not complete; `bloctrain show RUN` says why", views.len());
+        return Err(Failure::Failed(anyhow::anyhow!(problem)));
+    }
+    Ok(())
+}
+
+fn submission(args: &SubmitArgs, spec: RunSpec, dataset: &Dataset) -> Result<Submission, Failure> {
+    let prepared = Prepared::new(dataset.clone(), &spec);
+    let submission = Submission { spec, dataset: prepared.info(), arithmetic: ARITHMETIC_VERSION, backend: args.backend.clone() };
+    Plan::new(&submission).map_err(Failure::usage)?;
+    Ok(submission)
+}
+
+/// The store of the fleet, which has to compute as this program does.
+async fn fleet_store(runs: &mut Runs) -> Result<String, Failure> {
+    let fleet = runs.call(GetFleetRequest {}, |mut rpc, request| async move { rpc.get_fleet(request).await }).await?;
+    if fleet.arithmetic != ARITHMETIC_VERSION {
+        let problem = format!(
+            "the fleet computes by version {}, this program by version {ARITHMETIC_VERSION}; run the same bloctrain everywhere",
+            fleet.arithmetic
+        );
+        return Err(Failure::Failed(anyhow::anyhow!(problem)));
+    }
+    Ok(fleet.store)
+}
+
+async fn upload(args: &SubmitArgs, store: &str, dataset: &Dataset) -> Result<(), Failure> {
+    if dataset.name == embedded::NAME {
+        return Ok(());
+    }
+    let store = Artefacts::open(args.connect.store.as_deref().unwrap_or(store))?;
+    if stored::upload(dataset, &store).await? {
+        eprintln!("the data set {} is now in the store", dataset.name);
+    }
+    Ok(())
+}
+
+async fn submit(runs: &mut Runs, submission: &Submission) -> Result<String, Failure> {
+    let request = SubmitRequest { submission_json: to_json(submission) };
+    let submitted = runs.call(request, |mut rpc, request| async move { rpc.submit(request).await }).await?;
+    Ok(submitted.run)
 }

@@ -10,3 +10,4 @@ mod process;
 mod proxy;
 mod security;
 mod storage;
+mod sweep;

@@ -9,6 +9,7 @@ pub mod network;
 pub mod neuron;
 pub mod parse;
 pub mod preset;
+pub mod sweep;
 pub mod train;
 
 pub use network::{BlockSpec, HeadSpec, LayerSpec, NetworkSpec, Norm};
