@@ -1,7 +1,7 @@
 //! From what is asked to what will be done: pure, so any process derives the same plan.
 
 use crate::spec::RunSpec;
-use crate::spec::check::{CheckError, check_on};
+use crate::spec::check::{CheckError, check_on, check_replicas};
 use crate::task::Split;
 use crate::{Digest, ImageShape};
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,7 @@ impl Plan {
     pub fn new(submission: &Submission) -> Result<Self, CheckError> {
         let dataset = &submission.dataset;
         let blocks = check_on(&submission.spec, dataset.shape)?.len();
+        check_replicas(&submission.spec.train, dataset.train)?;
         let shards = |samples: usize| u32::try_from(samples.div_ceil(SHARD_SAMPLES)).unwrap_or(u32::MAX);
         Ok(Self {
             run: submission.run_id(),

@@ -12,6 +12,7 @@ pub(crate) mod admission;
 pub mod block;
 mod open;
 pub mod record;
+pub mod replica;
 mod view;
 pub mod worker;
 
@@ -239,8 +240,8 @@ pub struct State {
     pub workers: BTreeMap<u64, Worker>,
     /// Attempts by run and task.
     pub attempts: BTreeMap<(String, TaskId), Attempt>,
-    /// Worker that did the last training round of each run and block: it still has the block in memory.
-    trainers: BTreeMap<(String, u32), u64>,
+    /// Worker that did the last training round of each run, block and replica: it still has that in memory.
+    trainers: BTreeMap<(String, u32, u32), u64>,
     last_worker: u64,
     last_lease: u64,
     lease_ms: u64,
@@ -449,12 +450,7 @@ impl State {
         };
         self.attempts.remove(&at);
         if report.task.stage == Stage::Train {
-            let block = (run.clone(), report.task.block);
-            match record {
-                Record::Committed { .. } => self.trainers.insert(block, worker),
-                // Nobody waits for a worker that failed.
-                _ => self.trainers.remove(&block),
-            };
+            self.trained(&run, report.task, worker, matches!(record, Record::Committed { .. }));
         }
         if matches!(record, Record::Failed { failure: Failure::InputLost { .. }, .. }) {
             // Attempts that work on what may now be done again are of no use.
@@ -564,5 +560,7 @@ impl State {
 mod admission_tests;
 #[cfg(test)]
 mod fleet_tests;
+#[cfg(test)]
+mod replica_tests;
 #[cfg(test)]
 mod tests;
