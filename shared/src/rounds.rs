@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 /// Local steps of a round where the specification leaves them open.
-pub const DEFAULT_STEPS: u32 = 16;
+pub const DEFAULT_STEPS: u32 = 8;
 
 /// Optimiser steps of plain training in an epoch: full batches, and one short batch for a remainder of at least two samples.
 pub fn batch_count(samples: usize, batch: usize) -> usize {

@@ -2,7 +2,7 @@
 
 use super::tests::{LEASE, ask, begun, made, named, object, output, replicated, report};
 use super::*;
-use bloctrain_shared::task::{Checkpoint, RoundMetrics, Work};
+use bloctrain_shared::task::{Checkpoint, Output, RoundMetrics, Work};
 
 fn checkpoint(name: &str) -> Checkpoint {
     Checkpoint { weights: object(format!("{name}.w")), optimizer: object(format!("{name}.o")) }
@@ -164,4 +164,18 @@ fn the_view_counts_parts_and_merges() {
     let counts = |stage| stages.iter().find(|view| view.stage == stage).map(|view| (view.done, view.total));
     assert_eq!(counts(Stage::Train), Some((4, 9)));
     assert_eq!(counts(Stage::Merge), Some((1, 3)));
+}
+
+#[test]
+fn plain_training_is_stored_as_before_there_were_replicas() {
+    let (mut state, run, worker) = begun(replicated(3, 1));
+    let first = ask(&mut state, 0, worker).expect("a round");
+    let granted = serde_json::to_string(&first.0).expect("plain data");
+    finish(&mut state, worker, first);
+    let stored = serde_json::to_string(&state.durable.runs[&run].blocks).expect("plain data");
+    for text in [granted, stored] {
+        assert!(!["replica", "parts", "outer"].iter().any(|word| text.contains(word)), "{text}");
+    }
+    let submission = serde_json::to_string(&state.durable.runs[&run].submission).expect("plain data");
+    assert!(!submission.contains("outer"), "the identity of runs of before: {submission}");
 }

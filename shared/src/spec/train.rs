@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_REPLICAS: u32 = 1024;
 
 const OUTER_LEARNING_RATE: f64 = 0.7;
-const OUTER_MOMENTUM: f64 = 0.9;
+const OUTER_MOMENTUM: f64 = 0.8;
 
 // Left out of a run's identity at their defaults: runs of before these fields keep their ids.
 fn is_outer_learning_rate(value: &f64) -> bool {
