@@ -34,7 +34,9 @@ fn a_merge_waits_for_all_replicas_and_names_them_in_order() {
     let ids = held.each_ref().map(|(_, (task, _))| task.id.to_string());
     assert_eq!(ids, [1, 2, 3].map(|replica| format!("block1/train/0/replica{replica}")));
     for (worker, held) in held {
-        assert!(ask(&mut state.clone(), 0, named(&mut state.clone(), "d")).is_none(), "nothing else is open");
+        let mut with_another = state.clone();
+        let another = named(&mut with_another, "d");
+        assert!(ask(&mut with_another, 0, another).is_none(), "nothing else is open");
         finish(&mut state, worker, held);
     }
     let (task, lease) = ask(&mut state, 0, a).expect("the merge");
