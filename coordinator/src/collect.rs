@@ -45,8 +45,6 @@ fn name_block(block: &Block, completed: bool, keep: &mut Keep) {
     keep.keys.extend(detector.map(|detector| detector.key.clone()));
     keep.keys.extend(block.exports.values().map(|exported| exported.shard.object.key.clone()));
     if !completed {
-        let kept = block.rounds.iter().filter(|round| round.kept);
-        let keys = kept.flat_map(|round| [&round.checkpoint.weights.key, &round.checkpoint.optimizer.key]);
-        keep.keys.extend(keys.cloned());
+        keep.keys.extend(block.resumable().map(|object| object.key.clone()));
     }
 }

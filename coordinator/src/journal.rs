@@ -77,7 +77,18 @@ impl Journal {
         let Entry { run, task, worker, attempt, text } = entry;
         let (block, stage) = (task.map(|task| task.block), task.map(|task| task.stage.name()));
         let part = task.map(|task| task.part);
-        tracing::info!(run, block, stage, round = part, task = task.map(tracing::field::display), attempt, worker, "{text}");
+        let replica = task.map(|task| task.replica).filter(|replica| *replica > 0);
+        tracing::info!(
+            run,
+            block,
+            stage,
+            round = part,
+            replica,
+            task = task.map(tracing::field::display),
+            attempt,
+            worker,
+            "{text}"
+        );
         let place = [task.map(|task| task.to_string()), worker.as_ref().map(|worker| format!("on {worker}"))];
         let line = place.into_iter().flatten().chain([text.clone()]).collect::<Vec<_>>().join(" ");
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);

@@ -36,7 +36,7 @@ pub fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, ConvertError> {
 
 impl From<TaskId> for v1::TaskId {
     fn from(id: TaskId) -> Self {
-        Self { block: id.block, stage: id.stage.name().to_owned(), part: id.part }
+        Self { block: id.block, stage: id.stage.name().to_owned(), part: id.part, replica: id.replica }
     }
 }
 
@@ -44,10 +44,9 @@ impl TryFrom<v1::TaskId> for TaskId {
     type Error = ConvertError;
 
     fn try_from(id: v1::TaskId) -> Result<Self, ConvertError> {
-        let stages = [Stage::Train, Stage::Validate, Stage::Detect, Stage::Export, Stage::Evaluate, Stage::Finish];
-        let stage = stages.into_iter().find(|stage| stage.name() == id.stage);
+        let stage = Stage::ALL.into_iter().find(|stage| stage.name() == id.stage);
         let stage = stage.ok_or_else(|| ConvertError(format!("there is no stage `{}`", id.stage)))?;
-        Ok(Self { block: id.block, stage, part: id.part })
+        Ok(Self { block: id.block, stage, part: id.part, replica: id.replica })
     }
 }
 
@@ -98,7 +97,8 @@ mod tests {
     fn a_grant_survives_the_wire() {
         let object = ObjectRef { key: "runs/r/spec.json".into(), digest: Digest::of(b"spec"), bytes: 4 };
         let work = Work::Validate { shard: 2, classes: LabelMap::all(3), weights: object.clone(), source: Source::Images };
-        let task = Task { id: TaskId { block: 2, stage: Stage::Validate, part: 2 }, run: "r".into(), submission: object, work };
+        let id = TaskId { block: 2, stage: Stage::Validate, part: 2, replica: 3 };
+        let task = Task { id, run: "r".into(), submission: object, work };
         assert_eq!(from_grant(to_grant(task.clone(), 9)), Ok((task.clone(), 9)));
         let mut broken = to_grant(task, 9);
         broken.work_json = "{".into();

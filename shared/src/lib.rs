@@ -20,6 +20,7 @@ pub mod metric;
 pub mod order;
 pub mod plan;
 pub mod record;
+pub mod rounds;
 pub mod schedule;
 pub mod seed;
 pub mod spec;

@@ -1,7 +1,7 @@
 //! From what is asked to what will be done: pure, so any process derives the same plan.
 
 use crate::spec::RunSpec;
-use crate::spec::check::{CheckError, check_on};
+use crate::spec::check::{CheckError, check_on, check_replicas};
 use crate::task::Split;
 use crate::{Digest, ImageShape};
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,7 @@ impl Plan {
     pub fn new(submission: &Submission) -> Result<Self, CheckError> {
         let dataset = &submission.dataset;
         let blocks = check_on(&submission.spec, dataset.shape)?.len();
+        check_replicas(&submission.spec.train, dataset.train)?;
         let shards = |samples: usize| u32::try_from(samples.div_ceil(SHARD_SAMPLES)).unwrap_or(u32::MAX);
         Ok(Self {
             run: submission.run_id(),
@@ -176,5 +177,18 @@ mod tests {
         assert_eq!(a.run_id(), b.run_id());
         a.spec.run.seed = 2;
         assert_ne!(a.run_id(), b.run_id());
+        let mut outer = b.clone();
+        outer.spec.train.outer_momentum = 0.5;
+        assert_ne!(outer.run_id(), b.run_id());
+    }
+
+    #[test]
+    fn every_replica_needs_a_batch() {
+        let mut submission = submission();
+        submission.spec.train.replicas = 32;
+        assert!(Plan::new(&submission).is_ok(), "2049 samples are 32 batches of 64, one with a sample more");
+        submission.spec.train.replicas = 33;
+        let refused = Plan::new(&submission).expect_err("too many").to_string();
+        assert!(refused.contains("`train.replicas` is 33") && refused.contains("at most 32"), "{refused}");
     }
 }

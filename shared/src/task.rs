@@ -47,8 +47,10 @@ impl Split {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// Rounds of training, one after another.
+    /// Rounds of training, one after another; with replicas, their parts of a round beside each other.
     Train,
+    /// The outer step over the replicas of a round.
+    Merge,
     /// Class-wise accuracy of the frozen block, sharded.
     Validate,
     /// Training of the block's detector.
@@ -62,10 +64,15 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Train, Self::Merge, Self::Validate, Self::Detect, Self::Export, Self::Evaluate, Self::Finish];
+
     /// The stage in a word.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
+            Self::Merge => "merge",
             Self::Validate => "validate",
             Self::Detect => "detect",
             Self::Export => "export",
@@ -82,20 +89,34 @@ pub struct TaskId {
     pub block: u32,
     /// The stage.
     pub stage: Stage,
-    /// The round of a training chain, or the part of a sharded stage.
+    /// The link of a training chain (the round, unless one was handed back half done), the round of a merge, or the part of
+    /// a sharded stage.
     pub part: u32,
+    /// The replica that trains, from 1; 0 where there is only one, and for all other stages.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replica: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.block {
-            0 => write!(f, "{}/{}", self.stage.name(), self.part),
-            block => write!(f, "block{block}/{}/{}", self.stage.name(), self.part),
+            0 => write!(f, "{}/{}", self.stage.name(), self.part)?,
+            block => write!(f, "block{block}/{}/{}", self.stage.name(), self.part)?,
+        }
+        match self.replica {
+            0 => Ok(()),
+            replica => write!(f, "/replica{replica}"),
         }
     }
 }
 
-/// Parameters and optimiser state of a committed round.
+/// Parameters and optimiser state of a committed round. After a merge the state is the outer optimiser's; each replica keeps
+/// its own beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// Parameters and running statistics.
@@ -162,15 +183,32 @@ impl FrozenBlock {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Work {
-    /// One round of training.
+    /// One round of training, or a replica's part of one.
     Train {
+        /// The round, from 0.
+        round: u32,
+        /// The replica, from 1; 0 where there is only one.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        replica: u32,
+        /// Classes of the block.
+        classes: LabelMap,
+        /// The round before; `None` starts from the seed. For a replica: the merged parameters with its own optimiser state,
+        /// or where its part of the round was handed back.
+        from: Option<Checkpoint>,
+        /// Input of the block: training shards of the views that the round reads, and validation shards.
+        source: Source,
+    },
+    /// The outer step over the replicas of a round.
+    Merge {
         /// The round, from 0.
         round: u32,
         /// Classes of the block.
         classes: LabelMap,
-        /// The round before; `None` starts from the seed.
+        /// Where the round started; `None` starts from the seed.
         from: Option<Checkpoint>,
-        /// Input of the block: training shards of the views that the round reads, and validation shards.
+        /// What the replicas trained, in their order.
+        replicas: Vec<Trained>,
+        /// Input of the block: validation shards, where `patience` asks for the accuracy.
         source: Source,
     },
     /// The confusion matrix of one validation shard.
@@ -246,6 +284,10 @@ impl Work {
                 let own = from.iter().flat_map(|from| [&from.weights, &from.optimizer]);
                 own.chain(source.objects()).collect()
             }
+            Self::Merge { from, replicas, source, .. } => {
+                let own = from.iter().flat_map(|from| [&from.weights, &from.optimizer]);
+                own.chain(replicas.iter().map(|replica| &replica.weights)).chain(source.objects()).collect()
+            }
             Self::Validate { weights, source, .. }
             | Self::Detect { weights, source, .. }
             | Self::Export { weights, source, .. } => [weights].into_iter().chain(source.objects()).collect(),
@@ -255,6 +297,15 @@ impl Work {
             }
         }
     }
+}
+
+/// What one replica trained in a round.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trained {
+    /// Its parameters and running statistics.
+    pub weights: ObjectRef,
+    /// Its metrics.
+    pub metrics: RoundMetrics,
 }
 
 /// What training and validation of a block found.
@@ -296,7 +347,7 @@ pub struct RoundMetrics {
     pub firing_rate: f64,
     /// Samples trained on in the round.
     pub samples: u64,
-    /// Seconds spent in training steps.
+    /// Seconds spent in training steps, of all replicas together.
     pub seconds: f64,
     /// Those of them in which training waited for its input.
     #[serde(default)]
@@ -307,17 +358,49 @@ pub struct RoundMetrics {
     pub parameters: usize,
 }
 
+impl RoundMetrics {
+    /// The figures of several parts of a round together: sums, means by their samples, the largest memory. What the parts do
+    /// not know (epochs done, validation) is as in a new one.
+    pub fn joined<'a>(parts: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let samples: u64 = parts.clone().map(|part| part.samples).sum();
+        let mean = |figure: fn(&Self) -> f64| {
+            parts.clone().map(|part| figure(part) * part.samples as f64).sum::<f64>() / samples.max(1) as f64
+        };
+        Self {
+            epoch_samples: parts.clone().map(|part| part.epoch_samples).max().unwrap_or_default(),
+            loss: mean(|part| part.loss),
+            accuracy: mean(|part| part.accuracy),
+            firing_rate: mean(|part| part.firing_rate),
+            samples,
+            seconds: parts.clone().map(|part| part.seconds).sum(),
+            waiting_seconds: parts.clone().map(|part| part.waiting_seconds).sum(),
+            peak_memory_bytes: parts.clone().map(|part| part.peak_memory_bytes).max().unwrap_or_default(),
+            parameters: parts.clone().map(|part| part.parameters).max().unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+}
+
 /// What a finished task made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Output {
-    /// A committed round.
+    /// A committed round, trained by one worker or merged.
     Train {
         /// State after the round.
         checkpoint: Checkpoint,
         /// Whether all epochs are done.
         finished: bool,
         /// Metrics of the round.
+        metrics: RoundMetrics,
+    },
+    /// A replica's part of a round.
+    Replica {
+        /// Its state.
+        checkpoint: Checkpoint,
+        /// Whether it made all its steps; not when it was handed back.
+        complete: bool,
+        /// Metrics of the steps that it made.
         metrics: RoundMetrics,
     },
     /// Counts of one shard.
@@ -352,10 +435,23 @@ pub enum Output {
 }
 
 impl Output {
+    /// Whether it is of the kind that a task makes.
+    pub fn is_of(&self, task: TaskId) -> bool {
+        match self {
+            Self::Train { .. } => matches!((task.stage, task.replica), (Stage::Train, 0) | (Stage::Merge, _)),
+            Self::Replica { .. } => task.stage == Stage::Train && task.replica > 0,
+            Self::Validate { .. } => task.stage == Stage::Validate,
+            Self::Detect { .. } => task.stage == Stage::Detect,
+            Self::Export { .. } => task.stage == Stage::Export,
+            Self::Evaluate { .. } => task.stage == Stage::Evaluate,
+            Self::Finish { .. } => task.stage == Stage::Finish,
+        }
+    }
+
     /// The stored objects that it names.
     pub fn objects(&self) -> Vec<&ObjectRef> {
         match self {
-            Self::Train { checkpoint, .. } => vec![&checkpoint.weights, &checkpoint.optimizer],
+            Self::Train { checkpoint, .. } | Self::Replica { checkpoint, .. } => vec![&checkpoint.weights, &checkpoint.optimizer],
             Self::Detect { detector } => detector.iter().collect(),
             Self::Export { shard, .. } => vec![&shard.object],
             Self::Evaluate { records } => vec![records],

@@ -5,10 +5,11 @@ use crate::failure::Failure;
 use anyhow::Context;
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::memory::{self, Machine, mebibytes};
+use bloctrain_shared::rounds::{Rounds, batch_count};
 use bloctrain_shared::spec::sweep::{self, Sweep};
-use bloctrain_shared::spec::{Override, check, parse, preset};
+use bloctrain_shared::spec::{Override, TrainSpec, check, parse, preset};
 use bloctrain_worker::data::Dataset;
-use bloctrain_worker::stage::prepared;
+use bloctrain_worker::stage::prepared::{self, Prepared};
 use bytesize::ByteSize;
 use std::path::Path;
 
@@ -16,8 +17,10 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
     match args.command {
         SpecCommand::Check(source) => {
             let spec = read(&source)?;
-            let dataset = prepared::open(&spec)?;
+            let prepared = Prepared::new(prepared::open(&spec)?, &spec);
+            let (dataset, samples) = (&prepared.dataset, prepared.info().train);
             let blocks = check::check_on(&spec, dataset.shape).map_err(Failure::usage)?;
+            check::check_replicas(&spec.train, samples).map_err(Failure::usage)?;
             let (network, classes) = (spec.network.resolve().map_err(Failure::usage)?, dataset.classes.len());
             print!("{}", toml::to_string(&spec)?);
             for (block, estimate) in blocks.iter().zip(memory::estimate(&spec, &network, dataset.shape, classes, threads())) {
@@ -27,7 +30,8 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
                     estimate.block, block.input, block.output
                 );
             }
-            admit(&spec, &dataset, source.memory)
+            explain_replicas(&spec.train, samples);
+            admit(&spec, dataset, source.memory)
         }
         SpecCommand::Presets => {
             for preset in preset::PRESETS {
@@ -36,6 +40,24 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Says how an epoch of all samples is cut into rounds.
+fn explain_replicas(train: &TrainSpec, samples: usize) {
+    let (replicas, batches) = (train.replicas, batch_count(samples, train.batch));
+    if replicas < 2 {
+        return;
+    }
+    let rounds = Rounds::new(batches, replicas, train.round_steps);
+    let steps = |replica| (0..rounds.per_epoch()).map(|round| rounds.slice(round, replica).own.count()).sum::<usize>();
+    eprintln!(
+        "{replicas} replicas: {batches} batches of an epoch in {} rounds, about {} steps of each replica instead of {batches}; \
+         after every round an outer step at rate {} with momentum {}",
+        rounds.per_epoch(),
+        steps(1),
+        train.outer_learning_rate,
+        train.outer_momentum,
+    );
 }
 
 /// Refuses a network whose training on the processor takes more memory than it may, or than the machine has free.

@@ -10,7 +10,7 @@ use bloctrain_shared::key;
 use bloctrain_shared::plan::{ANY_BACKEND, ARITHMETIC_VERSION, BACKENDS, Plan, Submission, shard_samples};
 use bloctrain_shared::spec::DetectorPolicy;
 use bloctrain_shared::summary::Summary;
-use bloctrain_shared::task::{CachedShard, Failure, Output, Report, RoundMetrics, Stage, TaskId};
+use bloctrain_shared::task::{CachedShard, Failure, Output, Report, RoundMetrics, TaskId};
 
 /// Most shards and views that one run's cache may have, all parts counted.
 const MAX_PARTS: usize = 200_000;
@@ -93,7 +93,7 @@ pub(super) fn report(run: &Run, report: &Report) -> Result<(), Rejected> {
     let impossible = |problem: String| Rejected::Impossible { task, problem };
     measure("the time of work", report.seconds).map_err(impossible)?;
     let Ok(output) = &report.result else { return Ok(()) };
-    if !fits(task.stage, output) {
+    if !output.is_of(task) {
         return Err(Rejected::WrongOutput(task));
     }
     let block = (task.block > 0).then_some(task.block);
@@ -108,6 +108,7 @@ pub(super) fn report(run: &Run, report: &Report) -> Result<(), Rejected> {
     objects.iter().try_for_each(|object| count("the size of an object", object.bytes)).map_err(impossible)?;
     let checked = match output {
         Output::Train { finished, metrics, .. } => trained(run, task, *finished, metrics),
+        Output::Replica { metrics, .. } => figures(run, metrics),
         Output::Validate { confusion } => validated(run, task, confusion.samples()),
         Output::Detect { detector } => detected(run, detector.is_some()),
         Output::Export { shard, uncompressed_bytes, .. } => exported(run, task, shard, *uncompressed_bytes),
@@ -115,19 +116,6 @@ pub(super) fn report(run: &Run, report: &Report) -> Result<(), Rejected> {
         Output::Finish { summary } => finished(run, summary),
     };
     checked.map_err(impossible)
-}
-
-/// Whether an output is of the kind that a stage makes.
-fn fits(stage: Stage, output: &Output) -> bool {
-    matches!(
-        (stage, output),
-        (Stage::Train, Output::Train { .. })
-            | (Stage::Validate, Output::Validate { .. })
-            | (Stage::Detect, Output::Detect { .. })
-            | (Stage::Export, Output::Export { .. })
-            | (Stage::Evaluate, Output::Evaluate { .. })
-            | (Stage::Finish, Output::Finish { .. })
-    )
 }
 
 fn measure(what: &str, value: f64) -> Result<(), String> {
@@ -152,6 +140,10 @@ fn trained(run: &Run, task: TaskId, finished: bool, metrics: &RoundMetrics) -> R
     if finished != (metrics.epochs == last) {
         return Err(format!("training has ended with {} of {last} epochs, or goes on after all of them", metrics.epochs));
     }
+    figures(run, metrics)
+}
+
+fn figures(run: &Run, metrics: &RoundMetrics) -> Result<(), String> {
     let train = run.submission.dataset.train;
     if metrics.epoch_samples > train {
         return Err(format!("an epoch has {} samples, the data set {train}", metrics.epoch_samples));

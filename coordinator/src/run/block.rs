@@ -1,5 +1,6 @@
 //! One block of a run: its rounds, its validation, its detector, its cached spikes.
 
+use super::replica::{Part, Replica};
 use bloctrain_shared::Digest;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::metric::Confusion;
@@ -19,6 +20,17 @@ pub struct Round {
     pub metrics: RoundMetrics,
     /// Whether its checkpoint is still stored.
     pub kept: bool,
+    /// What each replica keeps; empty where there is only one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<Replica>,
+}
+
+impl Round {
+    /// Stored objects from which training goes on.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        let optimizers = self.replicas.iter().map(|replica| &replica.optimizer);
+        [&self.checkpoint.weights, &self.checkpoint.optimizer].into_iter().chain(optimizers)
+    }
 }
 
 /// A committed shard of the spike cache.
@@ -46,6 +58,9 @@ pub struct Block {
     pub classes: LabelMap,
     /// Committed rounds, in order.
     pub rounds: Vec<Round>,
+    /// Parts of the present round by replica.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<u32, Part>,
     /// Index of the round whose weights are final.
     pub frozen: Option<usize>,
     /// Digest of final weights that were lost and are being made again.
@@ -68,6 +83,7 @@ impl Block {
         Self {
             classes,
             rounds: Vec::new(),
+            parts: BTreeMap::new(),
             frozen: None,
             lost_weights: None,
             confusions: BTreeMap::new(),
@@ -102,13 +118,10 @@ impl Block {
         for (index, round) in self.rounds.iter_mut().enumerate() {
             if round.kept && !needed(index) {
                 round.kept = false;
-                unneeded.extend([round.checkpoint.weights.key.clone(), round.checkpoint.optimizer.key.clone()]);
+                unneeded.extend(round.objects().map(|object| object.key.clone()));
             }
         }
-        // Rounds of the same content share an object.
-        let kept: Vec<&Checkpoint> = self.rounds.iter().filter(|round| round.kept).map(|round| &round.checkpoint).collect();
-        unneeded.retain(|key| !kept.iter().any(|kept| kept.weights.key == *key || kept.optimizer.key == *key));
-        unneeded
+        self.unnamed(unneeded)
     }
 
     /// The first round of best validation accuracy.
@@ -133,10 +146,14 @@ impl Block {
 
     /// Opens whatever made the object of this key again, and says so; `None` when it is not of this block.
     pub(super) fn lose(&mut self, key: &str) -> Option<String> {
-        if let Some(index) =
-            self.rounds.iter().position(|round| round.checkpoint.weights.key == key || round.checkpoint.optimizer.key == key)
-        {
+        let names = |round: &Round| round.kept && round.objects().any(|object| object.key == key);
+        if let Some(index) = self.rounds.iter().position(names) {
             return Some(self.lose_round(index));
+        }
+        let of = |part: &Part| part.checkpoint.weights.key == key || part.checkpoint.optimizer.key == key;
+        if let Some(replica) = self.parts.iter().find(|(_, part)| of(part)).map(|(&replica, _)| replica) {
+            self.parts.retain(|_, part| !of(part));
+            return Some(format!("replica {replica} trains its part of the round again"));
         }
         if self.detector.as_ref().and_then(|detected| detected.object.as_ref()).is_some_and(|detector| detector.key == key) {
             self.detector = None;
@@ -153,6 +170,7 @@ impl Block {
             self.lost_weights = Some(weights.digest);
         }
         self.frozen = None;
+        self.parts.clear();
         self.rounds.truncate(index);
         while self.rounds.last().is_some_and(|round| !round.kept) {
             self.rounds.pop();

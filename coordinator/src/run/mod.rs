@@ -14,6 +14,7 @@ pub mod block;
 mod lease;
 mod open;
 pub mod record;
+pub mod replica;
 mod view;
 pub mod worker;
 
@@ -229,8 +230,8 @@ pub struct State {
     pub workers: BTreeMap<u64, Worker>,
     /// What workers are at.
     pub attempts: Leases,
-    /// Worker that did the last training round of each run and block: it still has the block in memory.
-    trainers: BTreeMap<(String, u32), u64>,
+    /// Worker that did the last training round of each run, block and replica: it still has that in memory.
+    trainers: BTreeMap<(String, u32, u32), u64>,
     /// How long tasks take.
     paces: Paces,
     /// Leases on tasks that take too long, as of the last tick.
@@ -391,12 +392,7 @@ impl State {
         };
         let attempt = self.attempts.end(report.lease_epoch);
         if report.task.stage == Stage::Train {
-            let block = (run.clone(), report.task.block);
-            match record {
-                Record::Committed { .. } => self.trainers.insert(block, worker),
-                // Nobody waits for a worker that failed.
-                _ => self.trainers.remove(&block),
-            };
+            self.trained(&run, report.task, worker, matches!(record, Record::Committed { .. }));
         }
         if matches!(record, Record::Failed { failure: Failure::InputLost { .. }, .. }) {
             // Attempts that work on what may now be done again are of no use.
@@ -485,6 +481,8 @@ mod admission_tests;
 mod backup_tests;
 #[cfg(test)]
 mod fleet_tests;
+#[cfg(test)]
+mod replica_tests;
 #[cfg(test)]
 mod share_tests;
 #[cfg(test)]

@@ -20,8 +20,8 @@ impl Run {
         tasks
     }
 
-    fn task(&self, block: usize, stage: Stage, part: u32, work: Work) -> Task {
-        let id = TaskId { block: u32::try_from(block).unwrap_or(u32::MAX), stage, part };
+    pub(super) fn task(&self, block: usize, stage: Stage, part: u32, work: Work) -> Task {
+        let id = TaskId { block: u32::try_from(block).unwrap_or(u32::MAX), stage, part, replica: 0 };
         Task { id, run: self.plan.run.clone(), submission: self.object.clone(), work }
     }
 
@@ -30,9 +30,17 @@ impl Run {
         let classes = || block.classes.clone();
         let Some(weights) = block.weights() else {
             if let Some(source) = self.train_source(index) {
+                if self.is_replicated() {
+                    return self.open_round(index, &source, tasks);
+                }
                 let round = u32::try_from(block.rounds.len()).unwrap_or(u32::MAX);
                 let from = block.rounds.last().map(|round| round.checkpoint.clone());
-                tasks.push(self.task(number, Stage::Train, round, Work::Train { round, classes: classes(), from, source }));
+                tasks.push(self.task(
+                    number,
+                    Stage::Train,
+                    round,
+                    Work::Train { round, replica: 0, classes: classes(), from, source },
+                ));
             }
             return;
         };
@@ -93,9 +101,18 @@ impl Run {
     /// Input of the next training round, when it is all there.
     fn train_source(&self, index: usize) -> Option<Source> {
         let epoch = self.blocks[index].epochs();
+        if self.is_replicated() {
+            // No round of replicas reaches into the next epoch, and the merge validates.
+            return self.view_source(index, &[self.plan.view(epoch)], false);
+        }
         let views: Vec<u32> =
             if self.submission.spec.train.round_steps > 0 { (0..self.plan.views).collect() } else { vec![self.plan.view(epoch)] };
         self.view_source(index, &views, self.plan.patience > 0)
+    }
+
+    /// Input of a merge: what it validates on.
+    pub(super) fn merge_source(&self, index: usize) -> Option<Source> {
+        self.view_source(index, &[], self.plan.patience > 0)
     }
 
     /// Training shards of some views, with the validation shards where asked for.

@@ -199,7 +199,12 @@ impl Run {
     pub fn is_committed(&self, task: TaskId) -> bool {
         let block = (task.block as usize).checked_sub(1).and_then(|index| self.blocks.get(index));
         match task.stage {
-            Stage::Train => block.is_some_and(|block| block.frozen.is_some() || (task.part as usize) < block.rounds.len()),
+            Stage::Train if task.replica > 0 => {
+                block.is_some_and(|block| block.frozen.is_some() || task.part < block.links(task.replica))
+            }
+            Stage::Train | Stage::Merge => {
+                block.is_some_and(|block| block.frozen.is_some() || (task.part as usize) < block.rounds.len())
+            }
             Stage::Validate => block.is_some_and(|block| block.hard.is_some() || block.confusions.contains_key(&task.part)),
             Stage::Detect => block.is_some_and(|block| block.detector.is_some()),
             Stage::Export => block.is_some_and(|block| block.exports.contains_key(&task.part)),
@@ -276,13 +281,19 @@ impl Run {
             Output::Train { checkpoint, finished, metrics } => {
                 let patience = self.plan.patience;
                 let Some(block) = self.blocks.get_mut(index) else { return Vec::new() };
-                let unneeded = block.add_round(Round { checkpoint, metrics, kept: true }, finished, patience);
+                let (replicas, merged) = block.take_parts();
+                let mut unneeded = block.add_round(Round { checkpoint, metrics, kept: true, replicas }, finished, patience);
+                unneeded.extend(block.unnamed(merged));
                 if block.frozen.is_some() && block.froze_differently() {
                     self.notes
                         .push(format!("block {} came out differently than before; what follows it is done again", index + 1));
                     self.reset_after(index);
                 }
                 return unneeded;
+            }
+            Output::Replica { checkpoint, complete, metrics } => {
+                let Some(block) = self.blocks.get_mut(index) else { return Vec::new() };
+                return block.add_part(task.replica, checkpoint, complete, metrics);
             }
             Output::Validate { confusion } => self.validated(index, task.part, confusion),
             Output::Detect { detector } => {

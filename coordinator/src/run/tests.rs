@@ -30,8 +30,18 @@ pub(super) fn submission(epochs: u32, patience: u32) -> Submission {
 }
 
 pub(super) fn started(epochs: u32, patience: u32) -> (State, String, u64) {
+    begun(submission(epochs, patience))
+}
+
+/// A run of some replicas.
+pub(super) fn replicated(epochs: u32, replicas: u32) -> Submission {
+    let mut submission = submission(epochs, 0);
+    submission.spec.train.replicas = replicas;
+    submission
+}
+
+pub(super) fn begun(submission: Submission) -> (State, String, u64) {
     let mut state = State::new(Durable::default(), LEASE);
-    let submission = submission(epochs, patience);
     let run = submission.run_id();
     state.apply(0, Event::Submitted { submission: Box::new(submission), object: object("spec") }).expect("submits");
     let worker = register(&mut state);
@@ -75,15 +85,19 @@ pub(super) fn cached(task: &str) -> String {
 /// What a worker would make: everything follows from the task. Classes 0 and 1 are easy, 2 and 3 hard.
 pub(super) fn output(task: &Task, epochs: u32) -> Output {
     let name = made(&task.run, &task.id.to_string());
+    let checkpoint = || Checkpoint { weights: object(format!("{name}.w")), optimizer: object(format!("{name}.o")) };
     match &task.work {
-        Work::Train { round, .. } => {
+        Work::Train { replica: 1.., .. } => {
+            let metrics = RoundMetrics { samples: 9, epoch_samples: 64, ..RoundMetrics::default() };
+            Output::Replica { checkpoint: checkpoint(), complete: true, metrics }
+        }
+        Work::Train { round, .. } | Work::Merge { round, .. } => {
             let metrics = RoundMetrics {
                 epochs: round + 1,
                 validation_accuracy: Some(if *round == 1 { 0.9 } else { 0.5 }),
                 ..RoundMetrics::default()
             };
-            let checkpoint = Checkpoint { weights: object(format!("{name}.w")), optimizer: object(format!("{name}.o")) };
-            Output::Train { checkpoint, finished: round + 1 >= epochs, metrics }
+            Output::Train { checkpoint: checkpoint(), finished: round + 1 >= epochs, metrics }
         }
         Work::Validate { classes, shard, .. } => Output::Validate { confusion: counts(classes, *shard, |class| class >= 2) },
         Work::Detect { .. } => Output::Detect { detector: Some(object(name)) },
@@ -290,9 +304,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn invariants_hold_after_every_event_and_the_run_completes(steps in steps()) {
-        let (mut state, run, _) = started(2, 0);
-        let mut log = vec![Record::Submitted { run: run.clone(), submission: Box::new(submission(2, 0)), object: object("spec") }];
+    fn invariants_hold_after_every_event_and_the_run_completes(steps in steps(), replicas in 1_u32..4) {
+        let (mut state, run, _) = begun(replicated(2, replicas));
+        let mut log = vec![Record::Submitted { run: run.clone(), submission: Box::new(replicated(2, replicas)), object: object("spec") }];
         let mut held: BTreeMap<u64, (Task, u64)> = BTreeMap::new();
         let mut decided: BTreeMap<usize, LabelMap> = BTreeMap::new();
         let mut now = 0;
@@ -348,6 +362,9 @@ proptest! {
                     match effect {
                         Effect::Grant { worker, lease_epoch, task } => {
                             prop_assert!(!before.durable.runs[&run].is_committed(task.id), "R-1: a committed task was handed out");
+                            if let Work::Merge { replicas: merged, .. } = &task.work {
+                                prop_assert_eq!(merged.len(), replicas as usize, "R-2: a round is merged without all its replicas");
+                            }
                             held.insert(worker, (*task, lease_epoch));
                         }
                         Effect::Persist(record) => log.push(record),

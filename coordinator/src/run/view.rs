@@ -12,13 +12,17 @@ fn count(items: usize) -> u32 {
 
 impl Run {
     fn block_view(&self, index: usize, block: &Block) -> BlockView {
-        let (plan, spec) = (&self.plan, &self.submission.spec);
+        let plan = &self.plan;
         let stage = |stage, done: usize, total: usize| StageView { stage, done: count(done), total: count(total) };
-        let rounds = if block.frozen.is_some() { block.rounds.len() } else { block.rounds.len().max(spec.train.epochs as usize) };
-        let mut stages = vec![
-            stage(Stage::Train, block.rounds.len(), rounds),
-            stage(Stage::Validate, block.confusions.len(), plan.validation_shards as usize),
-        ];
+        let (done, rounds) = (block.rounds.len(), self.rounds_of(index));
+        let mut stages = if self.is_replicated() {
+            let replicas = self.submission.spec.train.replicas as usize;
+            let parts = block.parts.values().filter(|part| part.complete).count();
+            vec![stage(Stage::Train, done * replicas + parts, rounds * replicas), stage(Stage::Merge, done, rounds)]
+        } else {
+            vec![stage(Stage::Train, done, rounds)]
+        };
+        stages.push(stage(Stage::Validate, block.confusions.len(), plan.validation_shards as usize));
         if block.hard.is_some() && !self.is_last(index) {
             stages.push(stage(Stage::Detect, usize::from(block.detector.is_some()), 1));
             stages.push(stage(Stage::Export, block.exports.len(), plan.export_parts().len()));

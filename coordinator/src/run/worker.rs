@@ -106,12 +106,12 @@ impl State {
         runs.iter()
             .flat_map(|run| run.open_tasks().into_iter().map(move |task| (run, task)))
             .find(|(run, task)| free(task) && !self.is_for_trainer(now, worker, task) && !self.is_for_others(worker, run, task))
-            .map(|(_, task)| task)
+            .map(|(_, task)| self.in_memory(worker, task))
     }
 
     /// Whether another worker has the block in memory and will ask for this round soon.
     fn is_for_trainer(&self, now: u64, worker: u64, task: &Task) -> bool {
-        let Some(trainer) = self.trainers.get(&(task.run.clone(), task.id.block)) else { return false };
+        let Some(trainer) = self.trainers.get(&(task.run.clone(), task.id.block, task.id.replica)) else { return false };
         let busy = || self.attempts.of_worker(*trainer).is_some();
         // Who cannot take part in the run any more will not ask for the round.
         let comes = |known: &Worker| known.seen_ms + self.lease_ms > now && !known.unable.contains_key(&task.run);
@@ -120,7 +120,7 @@ impl State {
     }
 
     /// Whether this worker failed at the task and there is one that did not.
-    fn is_for_others(&self, worker: u64, run: &Run, task: &Task) -> bool {
+    pub(super) fn is_for_others(&self, worker: u64, run: &Run, task: &Task) -> bool {
         let own = self.workers.get(&worker).is_some_and(|known| run.failed_at(task.id, &known.about.name));
         own && self.others_may_try(worker, run, task.id)
     }

@@ -45,12 +45,17 @@ pub fn submission(seed: u64, epochs: u32, patience: u32) -> Submission {
 /// What a worker makes of a task.
 pub fn output(task: &Task, epochs: u32) -> Output {
     let place = format!("{}/block{}/{}-{}", key::run(&task.run), task.id.block, task.id.stage.name(), task.id.part);
+    let place = format!("{place}-{}", task.id.replica);
+    let checkpoint = || Checkpoint { weights: object(format!("{place}.w")), optimizer: object(format!("{place}.o")) };
     match &task.work {
-        Work::Train { round, .. } => {
+        Work::Train { replica: 1.., .. } => {
+            let metrics = RoundMetrics { samples: 9, epoch_samples: 9, ..RoundMetrics::default() };
+            Output::Replica { checkpoint: checkpoint(), complete: true, metrics }
+        }
+        Work::Train { round, .. } | Work::Merge { round, .. } => {
             let validation_accuracy = Some(if *round == 1 { 0.9 } else { 0.5 });
             let metrics = RoundMetrics { epochs: round + 1, validation_accuracy, ..RoundMetrics::default() };
-            let checkpoint = Checkpoint { weights: object(format!("{place}.w")), optimizer: object(format!("{place}.o")) };
-            Output::Train { checkpoint, finished: round + 1 >= epochs, metrics }
+            Output::Train { checkpoint: checkpoint(), finished: round + 1 >= epochs, metrics }
         }
         Work::Validate { classes, shard, .. } => {
             let mut confusion = Confusion::new(classes.len());

@@ -36,7 +36,7 @@ async fn absurd_values_are_refused() {
     };
     let holding = |run: &str, stage: &str, bytes: usize| Holding {
         run: run.into(),
-        task: Some(TaskId { block: u32::MAX, stage: stage.into(), part: u32::MAX }),
+        task: Some(TaskId { block: u32::MAX, stage: stage.into(), part: u32::MAX, replica: 0 }),
         work_digest: vec![0; bytes],
     };
     let mut wrong = vec![

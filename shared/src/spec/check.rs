@@ -1,8 +1,10 @@
 //! Values that parse but cannot work.
 
 use super::network::ResolveError;
-use super::{EncodingKind, HardClassPolicy, RunSpec};
+use super::train::MAX_REPLICAS;
+use super::{EncodingKind, HardClassPolicy, RunSpec, TrainSpec};
 use crate::geometry::{BlockGeometry, ImageShape, ShapeError, trace};
+use crate::rounds::batch_count;
 
 /// A specification that cannot be run.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -23,13 +25,19 @@ pub enum CheckError {
     /// A layer cannot be built.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// A choice that this version does not have.
-    #[error("`{key}`: {problem}")]
-    Unsupported {
-        /// The key's dotted path.
-        key: &'static str,
-        /// What is not there, and what to do instead.
-        problem: &'static str,
+    /// More replicas than batches.
+    #[error(
+        "`train.replicas` is {replicas}, but an epoch of {samples} samples has {batches} batches of `train.batch` = {batch}, and every replica needs one; use at most {batches} replicas, or a smaller batch"
+    )]
+    Replicas {
+        /// Replicas asked for.
+        replicas: u32,
+        /// Batches of an epoch.
+        batches: usize,
+        /// Training samples.
+        samples: usize,
+        /// Samples of a batch.
+        batch: usize,
     },
 }
 
@@ -39,7 +47,7 @@ pub enum CheckError {
 /// Names the first key that is out of range.
 pub fn check(spec: &RunSpec) -> Result<(), CheckError> {
     let train = &spec.train;
-    let rules: [(&'static str, String, bool, &'static str); 24] = [
+    let rules: [(&'static str, String, bool, &'static str); 26] = [
         (
             "data.validation_fraction",
             spec.data.validation_fraction.to_string(),
@@ -95,7 +103,19 @@ pub fn check(spec: &RunSpec) -> Result<(), CheckError> {
             not_negative(train.gradient_clip),
             "it must be a number of at least 0; 0 switches clipping off",
         ),
-        ("train.replicas", train.replicas.to_string(), train.replicas >= 1, "it must be at least 1"),
+        ("train.replicas", train.replicas.to_string(), (1..=MAX_REPLICAS).contains(&train.replicas), "it must lie in 1..=1024"),
+        (
+            "train.outer_learning_rate",
+            train.outer_learning_rate.to_string(),
+            positive(train.outer_learning_rate),
+            "it must be a number above 0",
+        ),
+        (
+            "train.outer_momentum",
+            train.outer_momentum.to_string(),
+            (0.0..1.0).contains(&train.outer_momentum),
+            "it must lie in [0, 1)",
+        ),
         (
             "hard_classes.threshold",
             spec.hard_classes.threshold.to_string(),
@@ -138,7 +158,7 @@ pub fn check(spec: &RunSpec) -> Result<(), CheckError> {
     if let Some((key, value, _, expected)) = rules.into_iter().find(|(_, _, holds, _)| !holds) {
         return Err(CheckError::Range { key, value, expected });
     }
-    refuse_unsupported(spec)
+    Ok(())
 }
 
 fn positive(value: f64) -> bool {
@@ -149,10 +169,14 @@ fn not_negative(value: f64) -> bool {
     value.is_finite() && value >= 0.0
 }
 
-fn refuse_unsupported(spec: &RunSpec) -> Result<(), CheckError> {
-    if spec.train.replicas > 1 {
-        let problem = "data-parallel replicas are not in this version; use 1";
-        return Err(CheckError::Unsupported { key: "train.replicas", problem });
+/// Refuses more replicas than the first block has batches in an epoch.
+///
+/// # Errors
+/// Says how many there may be.
+pub fn check_replicas(train: &TrainSpec, samples: usize) -> Result<(), CheckError> {
+    let (replicas, batches) = (train.replicas, batch_count(samples, train.batch));
+    if replicas > 1 && replicas as usize > batches {
+        return Err(CheckError::Replicas { replicas, batches, samples, batch: train.batch });
     }
     Ok(())
 }
@@ -186,7 +210,10 @@ mod tests {
             "neuron.leak=2.0",
             "neuron.threshold=nan",
             "data.validation_fraction=0",
-            "train.replicas=2",
+            "train.replicas=0",
+            "train.replicas=1025",
+            "train.outer_learning_rate=0",
+            "train.outer_momentum=1",
             "exit.compute_budget=-1",
         ] {
             let spec = parse("", &[Override::parse(set).expect("a pair")]);

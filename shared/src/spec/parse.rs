@@ -88,7 +88,7 @@ fn set(table: &mut Table, path: &str, value: Value) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Every scalar field of the spec, as dotted paths. Optional fields are listed by name because their default is absent.
+/// Every scalar field of the spec, as dotted paths. Fields that are absent at their default are listed by name.
 pub fn known_keys() -> Vec<String> {
     let defaults = Value::try_from(RunSpec::default()).expect("the default spec is plain data");
     let mut keys: Vec<String> = [
@@ -99,6 +99,8 @@ pub fn known_keys() -> Vec<String> {
         "network.block",
         "network.head.pool",
         "network.head.hidden",
+        "train.outer_learning_rate",
+        "train.outer_momentum",
         "exit.compute_budget",
         "run.name",
     ]

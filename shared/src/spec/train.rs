@@ -2,6 +2,21 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Most logical replicas of a run.
+pub const MAX_REPLICAS: u32 = 1024;
+
+const OUTER_LEARNING_RATE: f64 = 0.7;
+const OUTER_MOMENTUM: f64 = 0.8;
+
+// Left out of a run's identity at their defaults: runs of before these fields keep their ids.
+fn is_outer_learning_rate(value: &f64) -> bool {
+    *value == OUTER_LEARNING_RATE
+}
+
+fn is_outer_momentum(value: &f64) -> bool {
+    *value == OUTER_MOMENTUM
+}
+
 /// `[train]`: how a block is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,10 +49,17 @@ pub struct TrainSpec {
     pub loss: Loss,
     /// Epochs without a better validation accuracy before training stops; 0 trains all epochs.
     pub patience: u32,
-    /// Logical data-parallel copies within a round.
+    /// Logical data-parallel copies within a round, in 1..=[`MAX_REPLICAS`]; 1 is plain training.
     pub replicas: u32,
-    /// Optimiser steps per round; 0 makes a round of every epoch.
+    /// Optimiser steps per round, of each replica. 0 makes a round of every epoch; with replicas it means
+    /// [`DEFAULT_STEPS`](crate::rounds::DEFAULT_STEPS).
     pub round_steps: u32,
+    /// Learning rate of the outer optimiser that moves the parameters by the replicas' mean change, > 0.
+    #[serde(skip_serializing_if = "is_outer_learning_rate")]
+    pub outer_learning_rate: f64,
+    /// Nesterov momentum of the outer optimiser, in [0, 1).
+    #[serde(skip_serializing_if = "is_outer_momentum")]
+    pub outer_momentum: f64,
 }
 
 impl Default for TrainSpec {
@@ -59,6 +81,8 @@ impl Default for TrainSpec {
             patience: 0,
             replicas: 1,
             round_steps: 0,
+            outer_learning_rate: OUTER_LEARNING_RATE,
+            outer_momentum: OUTER_MOMENTUM,
         }
     }
 }

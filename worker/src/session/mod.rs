@@ -211,7 +211,12 @@ mod tests {
     fn task() -> Box<Task> {
         let object = ObjectRef { key: "k".into(), digest: Digest::of(b""), bytes: 0 };
         let work = task::Work::Validate { shard: 0, classes: LabelMap::all(2), weights: object.clone(), source: Source::Images };
-        Box::new(Task { id: TaskId { block: 1, stage: Stage::Validate, part: 0 }, run: "r".into(), submission: object, work })
+        Box::new(Task {
+            id: TaskId { block: 1, stage: Stage::Validate, part: 0, replica: 0 },
+            run: "r".into(),
+            submission: object,
+            work,
+        })
     }
 
     fn working() -> Session {

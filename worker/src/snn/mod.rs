@@ -11,6 +11,7 @@ pub mod head;
 pub mod layer;
 pub mod loss;
 pub mod optim;
+pub mod outer;
 pub mod param;
 pub mod pass;
 pub mod trainer;

@@ -3,12 +3,14 @@
 //! An [`Executor`] runs tasks on its own thread. It may keep the block that it trains in memory between rounds; a task's
 //! output never depends on whether it did.
 
+mod course;
 mod detect;
 mod evaluate;
 mod export;
 mod finish;
 mod input;
 pub mod io;
+mod merge;
 mod prefetch;
 pub mod prepared;
 mod train;
@@ -129,7 +131,14 @@ impl<B: TrainingBackend> Executor<B> {
         let prepared = self.datasets.prepare(&submission, &self.io)?;
         let context = Context { submission, prepared, run: task.run.clone(), block: task.id.block };
         match &task.work {
-            Work::Train { classes, from, source, .. } => train::run(self, &context, classes, from.as_ref(), source, control),
+            Work::Train { round, replica, classes, from, source } => {
+                let inputs = train::Inputs { round: *round, replica: *replica, classes, from: from.as_ref(), source };
+                train::run(self, &context, &inputs, control)
+            }
+            Work::Merge { round, classes, from, replicas, source } => {
+                let inputs = merge::Inputs { round: *round, classes, from: from.as_ref(), replicas, source };
+                merge::run(self, &context, &inputs, control)
+            }
             Work::Validate { shard, classes, weights, source } => {
                 validate::run(self, &context, *shard, classes, weights, source, control)
             }

@@ -1,9 +1,11 @@
 //! One round of training.
 //!
 //! A round starts from the committed one before (or from the seed), takes its slice of the sample order, and ends at the
-//! end of the epoch, or after `round_steps` steps. Everything random in a step derives from (seed, block, step).
+//! end of the epoch, or after `round_steps` steps. A replica's part of a round takes the replica's slice of the same batches.
+//! Everything random in a step derives from (seed, block, batch), with the batches of all epochs counted through.
 //! Reading, unpacking, augmenting and encoding the next micro-batches goes on beside the step, two of them ahead at most.
 
+use super::course::Course;
 use super::input::Reader;
 use super::io::fatal;
 use super::prefetch::{self, Ahead};
@@ -14,7 +16,7 @@ use bloctrain_shared::key::{self, CheckpointPart};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::order::{batches, epoch_order};
 use bloctrain_shared::schedule::learning_rate;
-use bloctrain_shared::task::{Checkpoint, Failure, Output, Progress, RoundMetrics, Source, Split};
+use bloctrain_shared::task::{Checkpoint, Failure, ObjectRef, Output, Progress, RoundMetrics, Source, Split};
 use bloctrain_shared::{Digest, seed};
 use bloctrain_store::safetensor::NamedTensors;
 use bytes::Bytes;
@@ -29,7 +31,17 @@ pub(super) struct Resident<B: TrainingBackend> {
     run: String,
     block: u32,
     weights: Digest,
+    optimizer: Digest,
     trainer: Trainer<B>,
+}
+
+/// Inputs of the task.
+pub(super) struct Inputs<'a> {
+    pub(super) round: u32,
+    pub(super) replica: u32,
+    pub(super) classes: &'a LabelMap,
+    pub(super) from: Option<&'a Checkpoint>,
+    pub(super) source: &'a Source,
 }
 
 /// Sums over the steps of a round.
@@ -66,12 +78,11 @@ impl Sums {
 pub(super) fn run<B: TrainingBackend>(
     executor: &mut Executor<B>,
     context: &Context,
-    classes: &LabelMap,
-    from: Option<&Checkpoint>,
-    source: &Source,
+    inputs: &Inputs<'_>,
     control: &Control,
 ) -> Result<Output, Stop> {
-    let mut trainer = take_trainer(executor, context, classes, from)?;
+    let Inputs { classes, source, .. } = *inputs;
+    let mut trainer = take_trainer(executor, context, classes, inputs.from)?;
     let spec = &context.submission.spec;
     let io = executor.io.clone();
     let reader = Reader::new(&context.prepared, spec, &io, Split::Train, classes, source);
@@ -85,24 +96,19 @@ pub(super) fn run<B: TrainingBackend>(
     // The order differs between epochs, the sizes of their batches do not.
     let batch_sizes: Vec<usize> = batches(&order(0), spec.train.batch).iter().map(|batch| batch.len()).collect();
     let per_epoch = batch_sizes.len() as u64;
-    let epoch_of = |step: u64| u32::try_from(step / per_epoch).unwrap_or(u32::MAX);
-    let first = trainer.optimizer.steps();
+    let course = Course::new(&spec.train, batch_sizes.len(), trainer.optimizer.steps(), inputs)?;
+    let (first, planned) = (course.first, course.planned);
     let total = per_epoch * u64::from(spec.train.epochs);
-    let planned = if spec.train.round_steps == 0 {
-        (first / per_epoch + 1) * per_epoch
-    } else {
-        (first + u64::from(spec.train.round_steps)).min(total)
-    };
     let micro = if spec.train.micro_batch == 0 { spec.train.batch } else { spec.train.micro_batch }.max(1);
     let device = executor.device.clone();
     let mut current: Option<(u32, Vec<(usize, usize)>)> = None;
     let positions = (first..planned).flat_map(|step| {
-        let epoch = epoch_of(step);
+        let (epoch, number) = course.place(step);
         let (_, order) = match current.take() {
             Some(same) if same.0 == epoch => current.insert(same),
             _ => current.insert((epoch, order(epoch))),
         };
-        let batch = batches(order, spec.train.batch)[(step % per_epoch) as usize];
+        let batch = batches(order, spec.train.batch)[number];
         batch.chunks(micro).map(|chunk| (epoch, chunk.to_vec())).collect::<Vec<_>>()
     });
     let micro_batches = positions.map(|(epoch, positions)| {
@@ -119,9 +125,10 @@ pub(super) fn run<B: TrainingBackend>(
             control.check()?;
             // A round that is handed back ends after this step; the next one goes on there, so the weights come out the same.
             let ends = step + 1 == planned || control.hands_back();
-            let size = batch_sizes[(step % per_epoch) as usize];
-            let step_seed = seed::rng(spec.run.seed, "step", &[context.block.into(), step]).next_u64();
-            let rate = learning_rate(&spec.train, step, per_epoch);
+            let (epoch, number) = course.place(step);
+            let size = batch_sizes[number];
+            let step_seed = seed::rng(spec.run.seed, "step", &[context.block.into(), course.batch(step)]).next_u64();
+            let rate = learning_rate(&spec.train, course.position(step), per_epoch);
             let measure = step % RATE_EVERY == 0 || ends;
             let (parts, mut taken) = (size.div_ceil(micro), 0);
             let batches = input.by_ref().take(parts).inspect(|_| taken += 1);
@@ -137,15 +144,15 @@ pub(super) fn run<B: TrainingBackend>(
                 let message = format!(
                     "training of block {} diverged in epoch {}: the loss is not a number; lower train.learning_rate or set train.gradient_clip",
                     context.block,
-                    epoch_of(step) + 1
+                    epoch + 1
                 );
                 return Err(fatal(message).into());
             }
             let seconds = (stopwatch() - begun).max(1e-9);
             control.set(Progress {
-                done: step + 1,
+                done: course.position(step) + 1,
                 total,
-                epoch: epoch_of(step),
+                epoch,
                 epochs: spec.train.epochs,
                 loss: sums.mean(sums.loss),
                 accuracy: sums.mean(sums.right as f64),
@@ -161,14 +168,17 @@ pub(super) fn run<B: TrainingBackend>(
     };
     let (sums, last) = prefetch::ahead(micro_batches, &stopwatch, steps).map_err(fatal)??;
     let seconds = executor.seconds() - begun;
-    let (checkpoint, weights) = save(executor, context, &trainer, last)?;
+    let weights = NamedTensors { tensors: trainer.net.store.export(), metadata: BTreeMap::new() };
+    let moments = trainer.optimizer.export(&trainer.net.store.params);
+    let moments = NamedTensors { tensors: moments, metadata: BTreeMap::from([("step".to_owned(), last.to_string())]) };
+    let checkpoint = save(executor, context, &weights, &moments)?;
     let metrics = RoundMetrics {
-        epochs: u32::try_from(last / per_epoch).map_err(fatal)?,
+        epochs: course.epochs(last),
         epoch_samples: samples,
         loss: sums.mean(sums.loss),
         accuracy: sums.mean(sums.right as f64),
-        // Only whole rounds are compared with each other.
-        validation_accuracy: if last == planned {
+        // Only whole rounds are compared with each other, and of replicas what was merged.
+        validation_accuracy: if last == planned && inputs.replica == 0 {
             validation_accuracy(executor, context, classes, &weights, source, control)?
         } else {
             None
@@ -180,12 +190,15 @@ pub(super) fn run<B: TrainingBackend>(
         peak_memory_bytes: (sums.peak + trainer.state_bytes()) as u64,
         parameters: trainer.net.store.parameters(),
     };
-    let finished = last >= total;
+    let finished = course.epochs(last) >= spec.train.epochs;
     if !finished {
-        let weights = checkpoint.weights.digest;
-        executor.resident = Some(Resident { run: context.run.clone(), block: context.block, weights, trainer });
+        let (weights, optimizer) = (checkpoint.weights.digest, checkpoint.optimizer.digest);
+        executor.resident = Some(Resident { run: context.run.clone(), block: context.block, weights, optimizer, trainer });
     }
-    Ok(Output::Train { checkpoint, finished, metrics })
+    Ok(match inputs.replica {
+        0 => Output::Train { checkpoint, finished, metrics },
+        _ => Output::Replica { checkpoint, complete: last == planned, metrics },
+    })
 }
 
 /// The block in the state of a checkpoint: from memory when it is there, else from the store, else from the seed.
@@ -198,20 +211,20 @@ fn take_trainer<B: TrainingBackend>(
     let wanted = |resident: &Resident<B>| {
         resident.run == context.run
             && resident.block == context.block
-            && from.is_some_and(|from| from.weights.digest == resident.weights)
+            && from.is_some_and(|from| from.optimizer.digest == resident.optimizer)
     };
-    if let Some(resident) = executor.resident.take().filter(wanted) {
+    if let (Some(mut resident), Some(from)) = (executor.resident.take().filter(wanted), from) {
+        // A replica goes on from what was merged meanwhile.
+        if resident.weights != from.weights.digest {
+            load_weights(executor, &mut resident.trainer, &from.weights)?;
+        }
         return Ok(resident.trainer);
     }
     let spec = &context.submission.spec;
     let config = BlockConfig::new(spec, context.submission.dataset.shape, context.block, classes.len()).map_err(fatal)?;
     let mut trainer = Trainer::new(&config, &spec.train, &executor.device).map_err(fatal)?;
     if let Some(from) = from {
-        let lost =
-            |object: &bloctrain_shared::task::ObjectRef, problem: String| Failure::InputLost { key: object.key.clone(), problem };
-        let weights = executor.tensors(&from.weights)?;
-        trainer.net.store.load(&weights).map_err(|error| lost(&from.weights, error.to_string()))?;
-        crate::snn::optim::track(&mut trainer.net.store.params);
+        load_weights(executor, &mut trainer, &from.weights)?;
         let state = executor.tensors(&from.optimizer)?;
         let step = state.metadata.get("step").and_then(|step| step.parse().ok());
         let step = step.ok_or_else(|| lost(&from.optimizer, "it does not say its step".into()))?;
@@ -220,26 +233,33 @@ fn take_trainer<B: TrainingBackend>(
     Ok(trainer)
 }
 
-/// Writes a checkpoint; gives the weights back for validation.
-fn save<B: TrainingBackend>(
+pub(super) fn lost(object: &ObjectRef, problem: String) -> Failure {
+    Failure::InputLost { key: object.key.clone(), problem }
+}
+
+fn load_weights<B: TrainingBackend>(executor: &Executor<B>, trainer: &mut Trainer<B>, object: &ObjectRef) -> Result<(), Failure> {
+    let weights = executor.tensors(object)?;
+    trainer.net.store.load(&weights).map_err(|error| lost(object, error.to_string()))?;
+    crate::snn::optim::track(&mut trainer.net.store.params);
+    Ok(())
+}
+
+/// Writes a checkpoint.
+pub(super) fn save<B: TrainingBackend>(
     executor: &Executor<B>,
     context: &Context,
-    trainer: &Trainer<B>,
-    step: u64,
-) -> Result<(Checkpoint, NamedTensors), Failure> {
-    let weights = NamedTensors { tensors: trainer.net.store.export(), metadata: BTreeMap::new() };
-    let moments = trainer.optimizer.export(&trainer.net.store.params);
-    let optimizer = NamedTensors { tensors: moments, metadata: BTreeMap::from([("step".to_owned(), step.to_string())]) };
+    weights: &NamedTensors,
+    optimizer: &NamedTensors,
+) -> Result<Checkpoint, Failure> {
     let put = |part: CheckpointPart, tensors: &NamedTensors| {
         let bytes: Bytes = tensors.encode().map_err(fatal)?;
         executor.io.put(&key::checkpoint(&context.run, context.block, part, Digest::of(&bytes)), bytes)
     };
-    let checkpoint =
-        Checkpoint { weights: put(CheckpointPart::Weights, &weights)?, optimizer: put(CheckpointPart::Optimizer, &optimizer)? };
-    Ok((checkpoint, weights))
+    Ok(Checkpoint { weights: put(CheckpointPart::Weights, weights)?, optimizer: put(CheckpointPart::Optimizer, optimizer)? })
 }
 
-fn validation_accuracy<B: TrainingBackend>(
+/// Accuracy on the validation data, where early stopping asks for it.
+pub(super) fn validation_accuracy<B: TrainingBackend>(
     executor: &Executor<B>,
     context: &Context,
     classes: &LabelMap,

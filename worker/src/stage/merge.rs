@@ -1,0 +1,94 @@
+//! The outer step over the replicas of a round: parameters by the outer optimiser, running statistics by their mean.
+
+use super::io::fatal;
+use super::train::{lost, save, validation_accuracy};
+use super::{Context, Control, Executor, Stop, passed};
+use crate::snn::block::{BlockConfig, BlockNet};
+use crate::snn::outer::{Mean, Outer};
+use crate::snn::trainer::TrainingBackend;
+use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::rounds::{Rounds, batch_count};
+use bloctrain_shared::task::{Checkpoint, Output, RoundMetrics, Source, Trained};
+use bloctrain_store::safetensor::{NamedTensor, NamedTensors};
+use std::collections::BTreeMap;
+
+/// Inputs of the task.
+pub(super) struct Inputs<'a> {
+    pub(super) round: u32,
+    pub(super) classes: &'a LabelMap,
+    pub(super) from: Option<&'a Checkpoint>,
+    pub(super) replicas: &'a [Trained],
+    pub(super) source: &'a Source,
+}
+
+pub(super) fn run<B: TrainingBackend>(
+    executor: &Executor<B>,
+    context: &Context,
+    inputs: &Inputs<'_>,
+    control: &Control,
+) -> Result<Output, Stop> {
+    let spec = &context.submission.spec;
+    let config = BlockConfig::new(spec, context.submission.dataset.shape, context.block, inputs.classes.len()).map_err(fatal)?;
+    let mut net = BlockNet::<B::InnerBackend>::new(&config, &executor.device).map_err(fatal)?;
+    let velocity = match inputs.from {
+        Some(from) => {
+            let weights = executor.tensors(&from.weights)?;
+            net.store.load(&weights).map_err(|error| lost(&from.weights, error.to_string()))?;
+            Some((&from.optimizer, executor.tensors(&from.optimizer)?))
+        }
+        None => None,
+    };
+    let trainable = net.store.params.len();
+    let mut merged = net.store.export();
+    let mut means: Vec<Mean> = merged.iter().map(|tensor| Mean::new(tensor.values.len())).collect();
+    for (number, replica) in inputs.replicas.iter().enumerate() {
+        passed(control, number, inputs.replicas.len())?;
+        let ends = executor.tensors(&replica.weights)?;
+        for (index, (start, mean)) in merged.iter().zip(&mut means).enumerate() {
+            let end = fitting(&ends, &start.name, start).map_err(|problem| lost(&replica.weights, problem))?;
+            let change = start.values.iter().zip(&end.values);
+            if index < trainable {
+                mean.add(change.map(|(start, end)| start - end));
+            } else {
+                mean.add(change.map(|(_, end)| *end));
+            }
+        }
+    }
+    let outer = Outer { rate: spec.train.outer_learning_rate as f32, momentum: spec.train.outer_momentum as f32 };
+    let mut velocities = Vec::with_capacity(trainable);
+    for (index, (tensor, mean)) in merged.iter_mut().zip(means).enumerate() {
+        let mean = mean.mean();
+        if index >= trainable {
+            tensor.values = mean;
+            continue;
+        }
+        let name = format!("velocity.{}", tensor.name);
+        let mut values = match &velocity {
+            Some((object, found)) => fitting(found, &name, tensor).map_err(|problem| lost(object, problem))?.values.clone(),
+            None => vec![0.0; tensor.values.len()],
+        };
+        outer.step(&mut tensor.values, &mut values, &mean);
+        velocities.push(NamedTensor { name, shape: tensor.shape.clone(), values });
+    }
+    let weights = NamedTensors { tensors: merged, metadata: BTreeMap::new() };
+    let metadata = BTreeMap::from([("round".to_owned(), inputs.round.to_string())]);
+    let checkpoint = save(executor, context, &weights, &NamedTensors { tensors: velocities, metadata })?;
+
+    let joined = RoundMetrics::joined(inputs.replicas.iter().map(|replica| &replica.metrics));
+    let batches = batch_count(joined.epoch_samples, spec.train.batch);
+    let per_epoch = Rounds::new(batches, spec.train.replicas, spec.train.round_steps).per_epoch();
+    let epochs = (inputs.round + 1) / per_epoch;
+    let validation_accuracy = if (inputs.round + 1) % per_epoch == 0 {
+        validation_accuracy(executor, context, inputs.classes, &weights, inputs.source, control)?
+    } else {
+        None
+    };
+    let metrics = RoundMetrics { epochs, validation_accuracy, ..joined };
+    Ok(Output::Train { checkpoint, finished: epochs >= spec.train.epochs, metrics })
+}
+
+/// The tensor of a name, if it has as many values as another.
+fn fitting<'a>(tensors: &'a NamedTensors, name: &str, like: &NamedTensor) -> Result<&'a NamedTensor, String> {
+    let found = tensors.get(name).filter(|found| found.values.len() == like.values.len());
+    found.ok_or_else(|| format!("it has no fitting `{name}`"))
+}
