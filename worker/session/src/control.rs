@@ -1,6 +1,7 @@
 //! The wire between a session and the task that runs for it.
 
 use bloctrain_shared::task::{Failure, Progress};
+use bloctrain_store::{ErrorKind, StoreError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -59,5 +60,14 @@ impl Control {
     /// Says how far the task is.
     pub fn set(&self, progress: Progress) {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+}
+
+/// A store error as the failure of a task.
+pub fn failure(error: StoreError) -> Failure {
+    match (error.kind(), error.key()) {
+        (ErrorKind::InputLost, Some(key)) => Failure::InputLost { key: key.to_owned(), problem: error.to_string() },
+        (ErrorKind::Retry, _) => Failure::Transient { message: error.to_string() },
+        _ => Failure::Fatal { message: error.to_string() },
     }
 }
