@@ -1,7 +1,7 @@
 //! The one loop around the state machine: receive, apply, persist, perform, reply.
 
-use crate::journal::{Counters, Journal};
 use crate::environment::Rules;
+use crate::journal::{Counters, Journal};
 use crate::run::{Effect, Event, Rejected, State};
 use crate::store::{Log, StateError};
 use bloctrain_shared::task::Task;

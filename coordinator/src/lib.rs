@@ -124,7 +124,8 @@ impl App {
             .await
             .map_err(|error| OpenError::Services(error.to_string()))?;
         let store = artefacts.location().to_owned();
-        let Activated { active, driver, .. } = Box::pin(activate(config, &Environment::new(artefacts, clock), store, counters)).await?;
+        let Activated { active, driver, .. } =
+            Box::pin(activate(config, &Environment::new(artefacts, clock), store, counters)).await?;
         let handle = active.handle.clone();
         gate.open(active);
         let (connections, incoming) = mpsc::channel(16);

@@ -121,12 +121,8 @@ async fn worker(world: World, number: usize) {
         let process = Process::default();
         let (leave, leaving) = watch::channel(Leaving::No);
         world.running().insert(name.clone(), Running { process: process.clone(), leaving: Some(leave), stop: None });
-        let about = About {
-            name: name.clone(),
-            backend: "cpu".into(),
-            instance: format!("{name}-{generation}"),
-            ..About::default()
-        };
+        let about =
+            About { name: name.clone(), backend: "cpu".into(), instance: format!("{name}-{generation}"), ..About::default() };
         let transport =
             Wire { world: world.clone(), name: name.clone(), dialer: dialer(&world, number as u64 * 1_000 + generation) };
         let equip = equip(world.clone(), process.clone(), name.clone(), number);

@@ -3,8 +3,8 @@
 use crate::fleet::interlude;
 use crate::world::{Running, World};
 use bloctrain_session::client::Leaving;
-use object_store::path::Path;
 use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use std::time::Duration;
@@ -73,7 +73,8 @@ pub(crate) async fn happen(world: World) {
 /// A process whose name begins in some way; any one for the empty beginning.
 fn choose(world: &World, beginning: &str) -> Option<(String, Running)> {
     let running = world.running();
-    let fitting: Vec<_> = running.iter().filter(|(name, running)| name.starts_with(beginning) && !running.process.is_dead()).collect();
+    let fitting: Vec<_> =
+        running.iter().filter(|(name, running)| name.starts_with(beginning) && !running.process.is_dead()).collect();
     draw(world, |rng| fitting.choose(rng).map(|(name, running)| ((*name).clone(), (*running).clone())))
 }
 

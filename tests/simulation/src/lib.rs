@@ -126,7 +126,12 @@ async fn goes_on(world: &World, until_ms: u64) -> bool {
 ///
 /// # Panics
 /// When a thread cannot be made.
-pub fn simulate_all(seeds: Range<u64>, bug: Option<Bug>, threads: usize, each: impl Fn(&Outcome) + Sync) -> BTreeMap<u64, Outcome> {
+pub fn simulate_all(
+    seeds: Range<u64>,
+    bug: Option<Bug>,
+    threads: usize,
+    each: impl Fn(&Outcome) + Sync,
+) -> BTreeMap<u64, Outcome> {
     let next = AtomicU64::new(seeds.start);
     let outcomes = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {

@@ -37,7 +37,8 @@ fn main() -> ExitCode {
         }
     });
     let failed = outcomes.values().filter(|outcome| outcome.violation.is_some()).count();
-    let sum = |count: fn(&bloctrain_simulation::Counts) -> u64| outcomes.values().map(|outcome| count(&outcome.counts)).sum::<u64>();
+    let sum =
+        |count: fn(&bloctrain_simulation::Counts) -> u64| outcomes.values().map(|outcome| count(&outcome.counts)).sum::<u64>();
     let hours = outcomes.values().map(|outcome| outcome.virtual_ms).sum::<u64>() as f64 / 3_600_000.0;
     println!(
         "{} seeds, {failed} with a violation; {hours:.1} virtual hours, {} events ({} refused), {} tasks handed out, {} adopted, {} records, {} openings, {} rounds, {} lost objects",

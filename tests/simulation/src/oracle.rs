@@ -57,13 +57,13 @@ pub(crate) struct Oracle {
     leases: Leases,
 }
 
-/// What a run comes to: everything that its package is made of.
+/// What a run comes to: everything that its package is made of. Cached shards are not: views that no epoch reads may be missing when
+/// a run completes, and those that are read show in the weights.
 pub(crate) fn result(run: &Run) -> Digest {
     let block = |block: &bloctrain_coordinator::run::block::Block| {
         let detector = block.detector.as_ref().map(|detected| detected.object.as_ref().map(|object| object.digest));
-        let exports: Vec<Digest> = block.exports.values().map(|exported| exported.shard.object.digest).collect();
         let weights = block.weights().map(|weights| weights.digest);
-        Digest::of_json(&(&block.classes, &block.hard, weights, detector, exports))
+        Digest::of_json(&(&block.classes, &block.hard, weights, detector))
     };
     let blocks: Vec<Digest> = run.blocks.iter().map(block).collect();
     let records: Vec<Digest> = run.evaluated.values().map(|records| records.digest).collect();
@@ -149,8 +149,11 @@ impl Oracle {
             let Some(known) = known else { return self.fail(format!("{task} of the unknown run {run} was committed")) };
             self.committed_one(run, *task, output, &known);
         }
-        if let Some((run, RunState::Failed { message })) =
-            self.durable.runs.iter().find_map(|(id, run)| matches!(run.state, RunState::Failed { .. }).then_some((id, &run.state)))
+        if let Some((run, RunState::Failed { message })) = self
+            .durable
+            .runs
+            .iter()
+            .find_map(|(id, run)| matches!(run.state, RunState::Failed { .. }).then_some((id, &run.state)))
         {
             let problem = format!("run {run} failed although nothing is beyond repair: {message}");
             self.fail(problem);

@@ -25,8 +25,7 @@ pub(crate) async fn result(world: &World, submission: &Submission) -> Result<Dig
     let mut state = State::new(Durable::default(), u64::from(u32::MAX));
     let mut apply = |event| state.apply(0, event).map_err(|rejected| rejected.to_string());
     apply(Event::Submitted { submission: Box::new(submission.clone()), object })?;
-    let newcomer =
-        Newcomer { name: "w".into(), backend: "cpu".into(), arithmetic: ARITHMETIC_VERSION, ..Newcomer::default() };
+    let newcomer = Newcomer { name: "w".into(), backend: "cpu".into(), arithmetic: ARITHMETIC_VERSION, ..Newcomer::default() };
     let welcome = apply(Event::Registered(Box::new(newcomer)))?;
     let worker = welcome.iter().find_map(|effect| match effect {
         Effect::Welcome { worker, .. } => Some(*worker),

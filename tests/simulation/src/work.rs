@@ -8,16 +8,16 @@ use crate::bug::Bug;
 use crate::oracle::Covered;
 use crate::world::World;
 use bloctrain_session::control::{Control, Stop, failure};
+use bloctrain_shared::Digest;
 use bloctrain_shared::key::{self, CheckpointPart};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::metric::Confusion;
-use bloctrain_shared::order::{batches, epoch_order};
+use bloctrain_shared::order::{batches, epoch_order, round_end};
 use bloctrain_shared::plan::{SHARD_SAMPLES, Submission};
 use bloctrain_shared::summary::Summary;
 use bloctrain_shared::task::{
     CachedShard, Checkpoint, Failure, FrozenBlock, ObjectRef, Output, RoundMetrics, Source, Split, Task, Work,
 };
-use bloctrain_shared::Digest;
 use bloctrain_store::Artefacts;
 use bytes::Bytes;
 
@@ -138,10 +138,7 @@ impl Bench<'_> {
         let views = if spec.data.augment.is_empty() { 1 } else { spec.data.views.max(1) };
         let per_epoch = batches(&epoch_order(&sizes, spec.run.seed, block, 0), spec.train.batch).len() as u64;
         let (first, total) = (steps, per_epoch * u64::from(spec.train.epochs));
-        let planned = match u64::from(spec.train.round_steps) {
-            0 => (first / per_epoch + 1) * per_epoch,
-            round => (first + round).min(total),
-        };
+        let planned = round_end(first, per_epoch, spec.train.epochs, spec.train.round_steps);
         let mut covered = Covered { before: from.map(|from| from.weights.digest), samples: Vec::new() };
         let mut is_whole = true;
         while steps < planned {
@@ -155,7 +152,8 @@ impl Bench<'_> {
             if *source != Source::Images && read.is_empty() {
                 return Err(fatal(format!("R-4: the view of epoch {epoch} is not there")).into());
             }
-            let positions: Vec<u8> = batch.iter().flat_map(|(shard, index)| [*shard as u8, (*index >> 8) as u8, *index as u8]).collect();
+            let positions: Vec<u8> =
+                batch.iter().flat_map(|(shard, index)| [*shard as u8, (*index >> 8) as u8, *index as u8]).collect();
             weights = Digest::of_parts(&[b"step", weights.as_bytes(), &steps.to_le_bytes(), &positions, &read]);
             covered.samples.extend(batch.iter().map(|(shard, index)| (epoch, *shard, *index)));
             steps += 1;

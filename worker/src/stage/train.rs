@@ -12,7 +12,7 @@ use crate::snn::block::BlockConfig;
 use crate::snn::trainer::{Batch, StepMetrics, Trainer, TrainingBackend};
 use bloctrain_shared::key::{self, CheckpointPart};
 use bloctrain_shared::label::LabelMap;
-use bloctrain_shared::order::{batches, epoch_order};
+use bloctrain_shared::order::{batches, epoch_order, round_end};
 use bloctrain_shared::schedule::learning_rate;
 use bloctrain_shared::task::{Checkpoint, Failure, Output, Progress, RoundMetrics, Source, Split};
 use bloctrain_shared::{Digest, seed};
@@ -88,11 +88,7 @@ pub(super) fn run<B: TrainingBackend>(
     let epoch_of = |step: u64| u32::try_from(step / per_epoch).unwrap_or(u32::MAX);
     let first = trainer.optimizer.steps();
     let total = per_epoch * u64::from(spec.train.epochs);
-    let planned = if spec.train.round_steps == 0 {
-        (first / per_epoch + 1) * per_epoch
-    } else {
-        (first + u64::from(spec.train.round_steps)).min(total)
-    };
+    let planned = round_end(first, per_epoch, spec.train.epochs, spec.train.round_steps);
     let micro = if spec.train.micro_batch == 0 { spec.train.batch } else { spec.train.micro_batch }.max(1);
     let device = executor.device.clone();
     let mut current: Option<(u32, Vec<(usize, usize)>)> = None;
