@@ -130,7 +130,7 @@ fn submission(rng: &mut ChaCha8Rng, run_seed: u64) -> Submission {
         spec.data.views = rng.random_range(1..=3);
     }
     spec.hard_classes.policy = HardClassPolicy::BottomFraction;
-    spec.hard_classes.fraction = f64::from(rng.random_range(3..=10_u32)) / 10.0;
+    spec.hard_classes.fraction = rng.random_range(0.3..1.0);
     let classes = (0..rng.random_range(3..7)).map(|class: u32| class.to_string()).collect();
     let dataset = DatasetInfo {
         name: "d".into(),
