@@ -77,8 +77,7 @@ impl Bench<'_> {
             Work::Validate { shard, classes, weights, source } => {
                 self.step(control).await?;
                 self.read(source, &[weights]).await?;
-                let samples = sizes(&submission, Split::Validation, classes).get(*shard as usize).copied().unwrap_or(0);
-                Ok(Output::Validate { confusion: confusion(classes, weights, *shard, samples) })
+                Ok(Output::Validate { confusion: confusion(&submission, classes, weights, *shard) })
             }
             Work::Detect { hard, weights, source, .. } => {
                 self.step(control).await?;
@@ -232,12 +231,13 @@ impl Bench<'_> {
     }
 }
 
-fn confusion(classes: &LabelMap, weights: &ObjectRef, shard: u32, samples: usize) -> Confusion {
+/// Answers to each sample of a validation shard: how many of a class are right follows from the weights.
+fn confusion(submission: &Submission, classes: &LabelMap, weights: &ObjectRef, shard: u32) -> Confusion {
     let mut confusion = Confusion::new(classes.len());
-    let each = samples / classes.len().max(1) / 16 + 1;
-    for class in 0..classes.len() {
-        let right = drawn(&[b"right", weights.digest.as_bytes(), &shard.to_le_bytes(), &[class as u8]], each as u64 + 1);
-        (0..each).for_each(|sample| {
+    for (class, &global) in classes.globals().iter().enumerate() {
+        let own = sizes(submission, Split::Validation, &LabelMap::new(vec![global])).get(shard as usize).copied().unwrap_or(0);
+        let right = drawn(&[b"right", weights.digest.as_bytes(), &shard.to_le_bytes(), &[class as u8]], own as u64 + 1);
+        (0..own).for_each(|sample| {
             let answer = if (sample as u64) < right { class } else { (class + 1) % classes.len() };
             confusion.add(class, answer);
         });
