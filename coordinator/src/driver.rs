@@ -1,5 +1,6 @@
 //! The one loop around the state machine: receive, apply, persist, perform, reply.
 
+use crate::environment::Rules;
 use crate::journal::{Counters, Journal};
 use crate::run::{Effect, Event, Rejected, State};
 use crate::store::{Log, StateError};
@@ -148,6 +149,7 @@ struct Waiting {
 
 struct Driver {
     state: State,
+    rules: Rules,
     log: Log,
     artefacts: Artefacts,
     clock: Clock,
@@ -159,27 +161,28 @@ struct Driver {
     counters: Arc<Counters>,
 }
 
-/// Starts the loop; it ends when every handle is gone or the state cannot be kept.
+/// Makes the loop; it ends when every handle is gone or the state cannot be kept.
 pub fn start(
     state: State,
+    rules: Rules,
     log: Log,
     artefacts: Artefacts,
     clock: Clock,
     counters: Arc<Counters>,
-) -> (Handle, tokio::task::JoinHandle<()>) {
+) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let (commands, receiver) = mpsc::channel(1024);
     let (changes, changed) = watch::channel(0);
     let (stop, stopped) = watch::channel(None);
     let journal = Journal::default();
     let handle = Handle { commands, changes: changed, stopped, journal: journal.clone(), counters: Arc::clone(&counters) };
     let waiting = Vec::new();
-    let driver = Driver { state, log, artefacts, clock, waiting, changes, changed: false, journal, counters };
-    let task = tokio::spawn(async move {
+    let driver = Driver { state, rules, log, artefacts, clock, waiting, changes, changed: false, journal, counters };
+    let task = async move {
         if let Err(error) = Box::pin(driver.run(receiver)).await {
             tracing::error!(%error, "the coordinator stops");
             stop.send_replace(Some(error.to_string()));
         }
-    });
+    };
     (handle, task)
 }
 
@@ -189,16 +192,18 @@ impl Driver {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                command = commands.recv() => match command {
-                    Some(Command::Close) | None => break,
-                    Some(command) => self.handle(command).await?,
-                },
+                // Time first: however many commands wait, leases end.
+                biased;
                 now = tick.tick() => {
                     self.apply(Event::Tick).await?.ok();
                     self.expire(now);
                     // A lease that nobody renewed, or a trainer that nobody heard of, may give others a task.
                     self.changed = true;
                 }
+                command = commands.recv() => match command {
+                    Some(Command::Close) | None => break,
+                    Some(command) => self.handle(command).await?,
+                },
             }
             if std::mem::take(&mut self.changed) {
                 self.serve_waiting().await?;
@@ -238,7 +243,7 @@ impl Driver {
     /// Applies an event and performs its effects in order. The outer error ends the driver.
     async fn apply(&mut self, event: Event) -> Result<Result<Answer, Rejected>, StateError> {
         let now = (self.clock)();
-        let effects = match self.state.apply(now, event) {
+        let effects = match (self.rules)(&mut self.state, now, event) {
             Ok(effects) => effects,
             Err(rejected) => {
                 Counters::count(&self.counters.rejected);

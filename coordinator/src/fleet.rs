@@ -6,6 +6,8 @@
 
 use crate::access::Access;
 use crate::driver::Clock;
+use crate::environment::Environment;
+use crate::journal::Counters;
 use crate::rpc::Gate;
 use crate::server::{Tls, router, set_active};
 use crate::{Config, OpenError, activate};
@@ -15,8 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::transport::server::TcpIncoming;
+use tonic_health::server::HealthReporter;
 
 /// Pause between two counts of the active coordinator, and between two looks of one that stands by.
 const BEAT: Duration = Duration::from_secs(1);
@@ -77,6 +81,27 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// A coordinator apart from its listener: which addresses it publishes, and whether it waits for its turn.
+pub struct Seat {
+    addresses: Vec<String>,
+    store: String,
+    standby: bool,
+    health: Option<HealthReporter>,
+}
+
+impl Seat {
+    /// A seat that publishes addresses and the store's; with `standby` it waits for an active coordinator to go.
+    pub fn new(addresses: Vec<String>, store: String, standby: bool) -> Self {
+        Self { addresses, store, standby, health: None }
+    }
+
+    async fn says(&self, active: bool) {
+        if let Some(health) = &self.health {
+            set_active(health, active).await;
+        }
+    }
+}
+
 /// Serves until `stop` turns true.
 ///
 /// # Errors
@@ -86,7 +111,7 @@ pub async fn serve(
     fleet: Fleet,
     artefacts: Artefacts,
     clock: Clock,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) -> Result<(), FleetError> {
     artefacts.check_format().await?;
     let gate = Gate::default();
@@ -95,38 +120,65 @@ pub async fn serve(
     let (close, closed) = watch::channel(false);
     let incoming = TcpIncoming::from(fleet.listener).with_nodelay(Some(true));
     let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, asked(closed)));
-    if fleet.standby && !wait_for_turn(&artefacts, &mut stop).await {
-        server.abort();
-        return Ok(());
-    }
-    let active = Box::pin(activate(config, &artefacts, clock, fleet.store, counters)).await?;
-    let (handle, driver, opening) = (active.active.handle.clone(), active.driver, active.opening);
-    gate.open(active.active);
-    let mut own = Leader { opening, addresses: fleet.addresses, beat: 0, released: false };
-    leader::publish(&artefacts, &own).await?;
-    set_active(&health, true).await;
-    tracing::info!(address = own.addresses.join(" "), opening, "this coordinator is active");
-    let mut failed = handle.stopped();
-    let ended = tokio::select! {
-        () = asked(stop) => Ok(()),
-        error = lead(&artefacts, &mut own) => Err(error),
-        _ = failed.wait_for(Option::is_some) => {
-            Err(FleetError::Stopped(handle.stopped().borrow().clone().unwrap_or_else(|| "the coordinator has stopped".into())))
-        }
-    };
-    set_active(&health, false).await;
-    handle.close().await;
-    // It may have ended with an error, which is known by now.
-    let _ = driver.await;
-    if ended.is_ok() {
-        own.released = true;
-        leader::publish(&artefacts, &own).await?;
-    }
+    let seat = Seat { health: Some(health), ..Seat::new(fleet.addresses, fleet.store, fleet.standby) };
+    let ended = Box::pin(hold(config, seat, &Environment::new(artefacts, clock), &gate, counters, stop)).await;
     close.send_replace(true);
     if timeout(DRAIN, server).await.is_err() {
         tracing::debug!("some calls were still open");
     }
     ended
+}
+
+/// Waits for its turn, takes over, opens the gate, and leads until `stop` turns true. Dropping this future ends the driver.
+///
+/// # Errors
+/// When the state cannot be opened or kept, or another coordinator took over.
+pub async fn hold(
+    config: Config,
+    seat: Seat,
+    environment: &Environment,
+    gate: &Gate,
+    counters: Arc<Counters>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), FleetError> {
+    let artefacts = &environment.artefacts;
+    if seat.standby && !wait_for_turn(artefacts, &mut stop).await {
+        return Ok(());
+    }
+    let active = Box::pin(activate(config, environment, seat.store.clone(), counters)).await?;
+    let (handle, mut driver, opening) = (active.active.handle.clone(), Ends(active.driver), active.opening);
+    gate.open(active.active);
+    let mut own = Leader { opening, addresses: seat.addresses.clone(), beat: 0, released: false };
+    leader::publish(artefacts, &own).await?;
+    seat.says(true).await;
+    tracing::info!(address = own.addresses.join(" "), opening, "this coordinator is active");
+    let mut failed = handle.stopped();
+    let ended = tokio::select! {
+        biased;
+        () = asked(stop) => Ok(()),
+        _ = failed.wait_for(Option::is_some) => {
+            Err(FleetError::Stopped(handle.stopped().borrow().clone().unwrap_or_else(|| "the coordinator has stopped".into())))
+        }
+        error = lead(artefacts, &mut own) => Err(error),
+    };
+    seat.says(false).await;
+    handle.close().await;
+    // It may have ended with an error, which is known by now.
+    let _ = (&mut driver.0).await;
+    if ended.is_ok() {
+        own.released = true;
+        leader::publish(artefacts, &own).await?;
+    }
+    ended
+}
+
+/// A task that ends with whoever holds it.
+struct Ends(JoinHandle<()>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 async fn asked(mut stop: watch::Receiver<bool>) {
@@ -143,8 +195,9 @@ async fn wait_for_turn(artefacts: &Artefacts, stop: &mut watch::Receiver<bool>) 
     tracing::info!("this coordinator stands by");
     loop {
         tokio::select! {
-            _ = look.tick() => {}
+            biased;
             _ = stop.wait_for(|stop| *stop) => return false,
+            _ = look.tick() => {}
         }
         match leader::read(artefacts).await {
             Ok(None) => return true,

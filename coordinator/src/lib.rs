@@ -7,6 +7,7 @@
 pub mod access;
 pub mod collect;
 pub mod driver;
+pub mod environment;
 pub mod fleet;
 pub mod journal;
 mod refusal;
@@ -14,19 +15,22 @@ mod rpc;
 pub mod run;
 pub mod server;
 pub mod store;
+pub mod table;
 
 pub use driver::Clock;
+pub use rpc::{Gate, RunRpc, WorkerRpc};
 
 use access::Access;
 use bloctrain_shared::view::{RunState, RunView};
 use bloctrain_store::{Artefacts, StoreError};
+use environment::Environment;
 use hyper_util::rt::TokioIo;
 use journal::Counters;
-use rpc::{Active, Gate};
+use rpc::Active;
 use run::State;
 use run::record::Record;
 use std::sync::Arc;
-use store::{Log, StateError};
+use store::StateError;
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -81,12 +85,12 @@ struct Activated {
 /// Opens the state in a store and takes it over from any earlier coordinator.
 async fn activate(
     config: Config,
-    artefacts: &Artefacts,
-    clock: Clock,
+    environment: &Environment,
     store: String,
     counters: Arc<Counters>,
 ) -> Result<Activated, OpenError> {
-    let (mut log, mut durable) = Box::pin(Log::open(artefacts)).await?;
+    let Environment { artefacts, clock, log, rules, spawn } = environment;
+    let (mut log, mut durable) = log(artefacts.clone()).await?;
     let now = clock();
     durable.replay(Record::Opened, now);
     log.append(now, Record::Opened, &durable).await?;
@@ -94,7 +98,8 @@ async fn activate(
     let goes_on = durable.runs.values().any(|run| run.state == RunState::Running);
     let settle = if goes_on { now + config.settle_ms } else { 0 };
     let state = State::new(durable, config.lease_ms).settle(settle);
-    let (handle, driver) = driver::start(state, log, artefacts.clone(), clock, counters);
+    let (handle, driver) = driver::start(state, rules(), log, artefacts.clone(), Arc::clone(clock), counters);
+    let driver = spawn(Box::pin(driver));
     Ok(Activated { active: Active { handle, artefacts: artefacts.clone(), config, store }, driver, opening })
 }
 
@@ -119,7 +124,8 @@ impl App {
             .await
             .map_err(|error| OpenError::Services(error.to_string()))?;
         let store = artefacts.location().to_owned();
-        let Activated { active, driver, .. } = Box::pin(activate(config, &artefacts, clock, store, counters)).await?;
+        let Activated { active, driver, .. } =
+            Box::pin(activate(config, &Environment::new(artefacts, clock), store, counters)).await?;
         let handle = active.handle.clone();
         gate.open(active);
         let (connections, incoming) = mpsc::channel(16);

@@ -4,11 +4,12 @@
 //! coordinator on the same store fences the first, whose next append fails with [`StateError::Fenced`].
 
 use crate::run::record::{Durable, Record};
+use crate::table::{Change, Table};
 use bloctrain_shared::key;
 use bloctrain_store::{Artefacts, Place, StoreError};
 use serde::{Deserialize, Serialize};
 use slatedb::config::{GarbageCollectorDirectoryOptions, GarbageCollectorOptions, Settings};
-use slatedb::{CloseReason, Db, DbReader, DbReaderMode, ErrorKind, WriteBatch};
+use slatedb::{CloseReason, Db, DbReader, DbReaderMode, ErrorKind};
 use std::time::Duration;
 
 const SNAPSHOT: &[u8] = b"snapshot";
@@ -60,7 +61,7 @@ struct Entry {
 
 /// The log, open for writing.
 pub struct Log {
-    db: Db,
+    table: Box<dyn Table>,
     next: u64,
     since_snapshot: u64,
 }
@@ -124,14 +125,21 @@ impl Log {
         let builder = Db::builder(key::STATE, artefacts.object_store()).with_settings(settings(artefacts.place()));
         let db = Box::pin(builder.build()).await?;
         artefacts.upgrade_format().await?;
-        let snapshot = db.get(SNAPSHOT).await?;
+        Box::pin(Self::over(Box::new(db))).await
+    }
+
+    /// Replays the log in a table that was opened for writing.
+    ///
+    /// # Errors
+    /// When the table fails or holds something else.
+    pub async fn over(table: Box<dyn Table>) -> Result<(Self, Durable), StateError> {
+        let snapshot = table.get(SNAPSHOT).await?;
         let (mut durable, mut next) = start(snapshot.as_deref())?;
         let first = next;
-        let mut records = db.scan_prefix(PREFIX, ..).await?;
-        while let Some(entry) = records.next().await? {
-            next = apply(&mut durable, next, &entry.key, &entry.value)?;
+        for (key, value) in table.scan(PREFIX).await? {
+            next = apply(&mut durable, next, &key, &value)?;
         }
-        Ok((Self { db, next, since_snapshot: next - first }, durable))
+        Ok((Self { table, next, since_snapshot: next - first }, durable))
     }
 
     /// Appends a record; it is durable when this returns. `after` is the state with it, for a snapshot now and then.
@@ -151,13 +159,13 @@ impl Log {
         if records.is_empty() {
             return Ok(());
         }
-        let mut batch = WriteBatch::new();
+        let mut changes = Vec::with_capacity(records.len());
         let mut next = self.next;
         for record in records {
-            batch.put(record_key(next), json(&Entry { at_ms, record })?);
+            changes.push(Change::Put(record_key(next).into_bytes(), json(&Entry { at_ms, record })?));
             next += 1;
         }
-        self.db.write(batch).await?.await_durable().await?;
+        self.table.write(changes).await?;
         self.since_snapshot += next - self.next;
         self.next = next;
         if self.since_snapshot >= SNAPSHOT_EVERY {
@@ -167,12 +175,10 @@ impl Log {
     }
 
     async fn snapshot(&mut self, durable: &Durable) -> Result<(), StateError> {
-        let mut batch = WriteBatch::new();
-        batch.put(SNAPSHOT, json(&Snapshot { next: self.next, durable: durable.clone() })?);
-        for number in self.next - self.since_snapshot..self.next {
-            batch.delete(record_key(number));
-        }
-        self.db.write(batch).await?.await_durable().await?;
+        let snapshot = json(&Snapshot { next: self.next, durable: durable.clone() })?;
+        let replaced = (self.next - self.since_snapshot..self.next).map(|number| Change::Delete(record_key(number).into_bytes()));
+        let changes = [Change::Put(SNAPSHOT.to_vec(), snapshot)].into_iter().chain(replaced).collect();
+        self.table.write(changes).await?;
         self.since_snapshot = 0;
         Ok(())
     }
@@ -182,7 +188,7 @@ impl Log {
     /// # Errors
     /// When what is pending cannot be written.
     pub async fn close(self) -> Result<(), StateError> {
-        Ok(self.db.close().await?)
+        self.table.close().await
     }
 }
 

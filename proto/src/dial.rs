@@ -143,6 +143,16 @@ impl Dialer {
         if let Some(channel) = &self.fixed {
             return Ok(InterceptedService::new(channel.clone(), self.bearer.clone()));
         }
+        let address = self.next_address().await?;
+        let endpoint = self.endpoint(&address)?;
+        Ok(InterceptedService::new(endpoint.connect_lazy(), self.bearer.clone()))
+    }
+
+    /// The next address in turn: published ones first.
+    ///
+    /// # Errors
+    /// When no address is known.
+    pub async fn next_address(&mut self) -> Result<String, DialError> {
         let mut candidates = match &self.discover {
             Some(discover) => discover().await,
             None => Vec::new(),
@@ -157,8 +167,7 @@ impl Dialer {
         }
         let turn = self.turn % candidates.len();
         self.turn += 1;
-        let endpoint = self.endpoint(&candidates[turn])?;
-        Ok(InterceptedService::new(endpoint.connect_lazy(), self.bearer.clone()))
+        Ok(candidates.swap_remove(turn))
     }
 
     /// A call was answered: the next pause is a short one, and the next turn begins with the published address.

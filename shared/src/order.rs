@@ -38,6 +38,13 @@ pub fn batches(order: &[(usize, usize)], batch: usize) -> Vec<&[(usize, usize)]>
     chunks
 }
 
+/// The step at which a round that begins with step `first` ends: at the end of the epoch, or, with `round_steps`, at their next
+/// multiple. So a round that was handed back and its rest end together where the whole round would have.
+pub fn round_end(first: u64, per_epoch: u64, epochs: u32, round_steps: u32) -> u64 {
+    let length = if round_steps == 0 { per_epoch } else { u64::from(round_steps) }.max(1);
+    ((first / length + 1) * length).min(per_epoch * u64::from(epochs))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +61,13 @@ mod tests {
             let batched: Vec<_> = batches(&order, batch).concat();
             prop_assert_eq!(batched, order);
         }
+    }
+
+    #[test]
+    fn the_rest_of_a_round_ends_where_the_whole_would_have() {
+        assert_eq!((round_end(0, 10, 3, 0), round_end(7, 10, 3, 0), round_end(10, 10, 3, 0)), (10, 10, 20));
+        assert_eq!((round_end(8, 10, 3, 4), round_end(9, 10, 3, 4), round_end(12, 10, 3, 4)), (12, 12, 16));
+        assert_eq!(round_end(28, 10, 3, 4), 30, "the last round is shorter");
     }
 
     #[test]

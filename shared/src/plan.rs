@@ -142,6 +142,8 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seed;
+    use rand::Rng;
 
     fn submission() -> Submission {
         let classes = (0..10).map(|class| class.to_string()).collect();
@@ -168,6 +170,19 @@ mod tests {
         assert_eq!(parts.len(), 7);
         assert_eq!((parts[3].split, parts[4].view, parts[4].shard), (Split::Validation, 1, 0));
         assert_eq!([0, 1, 2, 3].map(|shard| shard_samples(2049, shard)), [1024, 1024, 1, 0]);
+    }
+
+    #[test]
+    fn a_submission_and_its_id_survive_json_to_the_last_bit() {
+        let mut submission = submission();
+        for number in 1..2_000_u64 {
+            // Every bit pattern of the fraction is as likely as another.
+            let bits = seed::rng(number, "fraction", &[]).next_u64() >> 12;
+            submission.spec.hard_classes.fraction = f64::from_bits(1.0_f64.to_bits() | bits) - 1.0;
+            let text = serde_json::to_vec(&submission).expect("plain data");
+            let read: Submission = serde_json::from_slice(&text).expect("the same");
+            assert_eq!((&read, read.run_id()), (&submission, submission.run_id()));
+        }
     }
 
     #[test]

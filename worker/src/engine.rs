@@ -2,10 +2,11 @@
 
 use crate::device::Device;
 use crate::session::client::{Done, Engine, Job, failure_of_panic};
+use crate::session::control::Stop;
 use crate::snn::trainer::TrainingBackend;
 use crate::stage::io::Io;
 use crate::stage::prepared::Datasets;
-use crate::stage::{Executor, Stop, Stopwatch};
+use crate::stage::{Executor, Stopwatch};
 use burn::backend::{Autodiff, Flex};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -30,11 +31,11 @@ pub fn start(device: Device, io: Io, datasets: Datasets, stopwatch: Stopwatch) -
 }
 
 fn spawn<B: TrainingBackend>(build: impl FnOnce() -> Executor<B> + Send + 'static) -> std::io::Result<Engine> {
-    let (jobs, inbox) = std::sync::mpsc::channel::<Job>();
+    let (jobs, mut inbox) = tokio::sync::mpsc::unbounded_channel::<Job>();
     let (outbox, done) = tokio::sync::mpsc::channel(1);
     std::thread::Builder::new().name("compute".into()).spawn(move || {
         let mut executor = build();
-        for job in inbox {
+        while let Some(job) = inbox.blocking_recv() {
             let begun = executor.seconds();
             let result = catch_unwind(AssertUnwindSafe(|| executor.run(&job.task, &job.control)));
             let result = result.unwrap_or_else(|panic| Err(Stop::Failed(failure_of_panic(panic.as_ref()))));

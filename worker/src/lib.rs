@@ -9,6 +9,7 @@ pub mod device;
 pub mod engine;
 pub mod kernel;
 pub mod model;
-pub mod session;
 pub mod snn;
 pub mod stage;
+
+pub use bloctrain_session as session;

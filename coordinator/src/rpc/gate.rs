@@ -18,7 +18,7 @@ pub(crate) struct Active {
 
 /// Opens once, when the coordinator becomes active. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Gate(Arc<OnceLock<Active>>);
+pub struct Gate(Arc<OnceLock<Active>>);
 
 impl Gate {
     /// Lets calls through from now on.

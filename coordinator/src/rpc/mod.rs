@@ -4,9 +4,10 @@ mod gate;
 mod run;
 mod worker;
 
-pub(crate) use gate::{Active, Gate};
-pub(crate) use run::RunRpc;
-pub(crate) use worker::WorkerRpc;
+pub(crate) use gate::Active;
+pub use gate::Gate;
+pub use run::RunRpc;
+pub use worker::WorkerRpc;
 
 use crate::driver::DriverError;
 use crate::run::Rejected;

@@ -31,7 +31,7 @@ const MAX_SUBMISSION: usize = 1 << 20;
 const MAX_STREAMS: usize = 1_024;
 
 /// The run service.
-pub(crate) struct RunRpc {
+pub struct RunRpc {
     gate: Gate,
     streams: Arc<Semaphore>,
 }
@@ -40,7 +40,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl RunRpc {
     /// The service behind a gate.
-    pub(crate) fn new(gate: Gate) -> Self {
+    pub fn new(gate: Gate) -> Self {
         Self { gate, streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
     }
 

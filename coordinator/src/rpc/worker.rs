@@ -27,13 +27,13 @@ const MAX_PROGRESS: usize = 4 << 10;
 const MAX_REPORT: usize = 8 << 20;
 
 /// The worker service.
-pub(crate) struct WorkerRpc {
+pub struct WorkerRpc {
     gate: Gate,
 }
 
 impl WorkerRpc {
     /// The service behind a gate.
-    pub(crate) fn new(gate: Gate) -> Self {
+    pub fn new(gate: Gate) -> Self {
         Self { gate }
     }
 

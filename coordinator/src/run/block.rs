@@ -124,9 +124,9 @@ impl Block {
         self.unnamed(unneeded)
     }
 
-    /// The first round of best validation accuracy.
+    /// The first round of best validation accuracy. A round that was handed back has none, which is less than any.
     fn best_round(&self) -> usize {
-        let accuracy = |index: usize| self.rounds[index].metrics.validation_accuracy.unwrap_or(0.0);
+        let accuracy = |index: usize| self.rounds[index].metrics.validation_accuracy;
         (1..self.rounds.len()).fold(0, |best, index| if accuracy(index) > accuracy(best) { index } else { best })
     }
 

@@ -34,10 +34,34 @@ fn a_new_coordinator_adopts_what_a_worker_holds_but_only_once_and_only_the_same_
     let adopted = rejoin(&mut next, holding(&task)).expect("adopted");
     assert!(adopted > old, "R-3: the old lease is older");
     assert_eq!(rejoin(&mut next, holding(&task)), None, "it is held by now");
-    let late = report(&mut next, 0, 3, &task, old, Ok(output(&task, 2)));
+    let worker = (1 << 32) + 3;
+    let late = report(&mut next, 0, worker, &task, old, Ok(output(&task, 2)));
     assert_eq!(late, Err(Rejected::Stale(task.id)), "R-3: the lease of the coordinator before");
-    report(&mut next, 0, 3, &task, adopted, Ok(output(&task, 2))).expect("accepted");
+    report(&mut next, 0, worker, &task, adopted, Ok(output(&task, 2))).expect("accepted");
     assert!(ask(&mut next, 600, idle).is_none(), "the next round is for the worker that has the block in memory");
+}
+
+#[test]
+fn a_worker_of_an_earlier_coordinator_is_not_mistaken_for_one_of_this_one() {
+    let (mut state, _, first) = started(2, 0);
+    let (task, lease) = ask(&mut state, 0, first).expect("a task");
+    let mut durable = state.durable.clone();
+    durable.replay(Record::Opened, 0);
+    let mut next = State::new(durable, LEASE);
+    let other = named(&mut next, "other");
+    let (granted, _) = ask(&mut next, 0, other).expect("the task is free");
+    assert_eq!(granted.id, task.id);
+    let before = next.clone();
+    let beat = Event::Heartbeat {
+        worker: first,
+        run: task.run.clone(),
+        task: task.id,
+        lease_epoch: lease,
+        progress: Progress::default(),
+    };
+    assert_eq!(next.apply(0, beat), Err(Rejected::UnknownWorker(first)), "it has to register");
+    assert_eq!(next.apply(0, Event::Asked { worker: first }), Err(Rejected::UnknownWorker(first)));
+    assert_eq!(next, before, "the other one keeps its task");
 }
 
 #[test]
@@ -106,6 +130,19 @@ fn a_worker_that_keeps_failing_is_set_aside_with_the_reason() {
     assert!(state.worker_views(0)[0].refused[0].contains("the disk is broken"));
     assert!(state.view(&run).expect("a run").refused[0].why.contains("set aside after 4 failures"));
     assert!(ask(&mut state, 0, healthy).is_some());
+}
+
+#[test]
+fn a_specification_that_one_worker_cannot_read_is_read_again_before_the_run_fails() {
+    let (mut state, run, worker) = started(1, 0);
+    for time in 1..=4 {
+        let (task, lease) = ask(&mut state, 0, worker).expect("a task");
+        let lost = Failure::InputLost { key: task.submission.key.clone(), problem: "its checksum is wrong".into() };
+        report(&mut state, 0, worker, &task, lease, Err(lost)).expect("accepted");
+        assert_eq!(matches!(state.durable.runs[&run].state, RunState::Failed { .. }), time == 4);
+    }
+    let RunState::Failed { message } = &state.durable.runs[&run].state else { panic!("failed") };
+    assert!(message.contains("submit` command again"), "{message}");
 }
 
 #[test]

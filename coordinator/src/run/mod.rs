@@ -246,8 +246,9 @@ pub struct State {
 impl State {
     /// The state after a coordinator opened what an earlier one left.
     pub fn new(durable: Durable, lease_ms: u64) -> Self {
-        let last_lease = durable.openings << 32;
-        Self { durable, lease_ms, last_lease, ..Self::default() }
+        // Neither leases nor workers of an earlier coordinator are mistaken for those of this one.
+        let first = durable.openings << 32;
+        Self { durable, lease_ms, last_lease: first, last_worker: first, ..Self::default() }
     }
 
     /// Hands out nothing before this time: workers of an earlier coordinator come back with what they hold.

@@ -397,11 +397,17 @@ impl Run {
         let times = self.losses.entry(key.to_owned()).or_default();
         *times += 1;
         if *times > MAX_LOSSES {
-            self.state = RunState::Failed { message: format!("{key} was lost {times} times ({problem}); check the store") };
+            let advice = if key == self.object.key {
+                "run the same `train` or `submit` command again to write it anew"
+            } else {
+                "check the store"
+            };
+            self.state = RunState::Failed { message: format!("{key} was lost {times} times ({problem}); {advice}") };
             return;
         }
         if key == self.object.key {
-            self.state = RunState::Failed { message: format!("{problem}; run the same `train` command again to write it anew") };
+            // Nothing makes it again; but what one worker reads is not what is stored.
+            self.notes.push(format!("{problem}; it is read again"));
             return;
         }
         for (index, block) in self.blocks.iter_mut().enumerate() {

@@ -208,6 +208,19 @@ fn early_stopping_freezes_the_best_round() {
 }
 
 #[test]
+fn a_round_that_was_handed_back_is_never_the_best() {
+    let (mut state, run, worker) = started(2, 2);
+    for (validation_accuracy, epochs) in [(None, 0), (Some(0.0), 1), (Some(0.0), 2)] {
+        let (task, lease) = ask(&mut state, 0, worker).expect("a task");
+        let Output::Train { checkpoint, metrics, .. } = output(&task, 2) else { panic!("training comes first") };
+        let metrics = RoundMetrics { validation_accuracy, epochs, ..metrics };
+        let made = Output::Train { checkpoint, finished: epochs == 2, metrics };
+        report(&mut state, 0, worker, &task, lease, Ok(made)).expect("accepted");
+    }
+    assert_eq!(state.durable.runs[&run].blocks[0].frozen, Some(1), "as without the hand-back");
+}
+
+#[test]
 fn old_checkpoints_are_removed_and_a_damaged_one_falls_back() {
     let (mut state, run, worker) = started(9, 0);
     let mut removed = Vec::new();
@@ -314,6 +327,16 @@ proptest! {
         register(&mut state);
         for step in steps {
             let before = state.clone();
+            // Worker numbers begin anew with every coordinator, its own.
+            let base = state.durable.openings << 32;
+            let step = match step {
+                Step::Ask(worker) => Step::Ask(base + worker),
+                Step::Report(worker, right) => Step::Report(base + worker, right),
+                Step::Stale(worker) => Step::Stale(base + worker),
+                Step::Lose(worker) => Step::Lose(base + worker),
+                Step::Leave(worker) => Step::Leave(base + worker),
+                other => other,
+            };
             let event = match step {
                 Step::Ask(worker) => Event::Asked { worker },
                 Step::Report(worker, right) => match held.get(&worker) {
@@ -350,6 +373,8 @@ proptest! {
                     let durable = state.durable.clone();
                     state = State::new(durable, LEASE);
                     (0..3).for_each(|_| { register(&mut state); });
+                    // What they held before, they report to the new one, too.
+                    held = held.into_iter().map(|(worker, task)| (worker + (1 << 32), task)).collect();
                     continue;
                 }
             };

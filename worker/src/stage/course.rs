@@ -2,6 +2,7 @@
 
 use super::io::fatal;
 use super::train::Inputs;
+use bloctrain_shared::order::round_end;
 use bloctrain_shared::rounds::{Rounds, Slice};
 use bloctrain_shared::spec::TrainSpec;
 use bloctrain_shared::task::Failure;
@@ -27,8 +28,7 @@ impl Course {
         let per_epoch = per_epoch as u64;
         let planned = match &slice {
             Some(slice) => slice.before + (slice.own.end - slice.own.start),
-            None if spec.round_steps == 0 => (first / per_epoch + 1) * per_epoch,
-            None => (first + u64::from(spec.round_steps)).min(per_epoch * u64::from(spec.epochs)),
+            None => round_end(first, per_epoch, spec.epochs, spec.round_steps),
         };
         if slice.as_ref().is_some_and(|slice| !(slice.before..=planned).contains(&first)) {
             return Err(fatal(format!("the optimiser of replica {replica} is at step {first}, which is not in round {round}")));

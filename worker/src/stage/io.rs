@@ -1,9 +1,10 @@
 //! The store as stage code sees it: blocking calls, and errors that are already a task's [`Failure`].
 
+use bloctrain_session::control::failure;
 use bloctrain_shared::Digest;
 use bloctrain_shared::task::{Failure, ObjectRef};
 use bloctrain_store::cache::{self, SpikeShard};
-use bloctrain_store::{Artefacts, ErrorKind, StoreError};
+use bloctrain_store::{Artefacts, StoreError};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,15 +77,6 @@ impl Io {
     /// [`Failure::Fatal`] when the store cannot be written.
     pub fn put(&self, key: &str, bytes: Bytes) -> Result<ObjectRef, Failure> {
         self.block_on(self.artefacts.put(key, bytes))
-    }
-}
-
-/// A store error as the failure of a task.
-pub fn failure(error: StoreError) -> Failure {
-    match (error.kind(), error.key()) {
-        (ErrorKind::InputLost, Some(key)) => Failure::InputLost { key: key.to_owned(), problem: error.to_string() },
-        (ErrorKind::Retry, _) => Failure::Transient { message: error.to_string() },
-        _ => Failure::Fatal { message: error.to_string() },
     }
 }
 

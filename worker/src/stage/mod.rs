@@ -19,76 +19,19 @@ mod validate;
 use crate::model::network::{LoadError, load_block};
 use crate::snn::block::BlockNet;
 use crate::snn::trainer::TrainingBackend;
+use bloctrain_session::control::{Control, Stop};
 use bloctrain_shared::plan::Submission;
 use bloctrain_shared::task::{Failure, ObjectRef, Output, Progress, Task, Work};
 use bloctrain_store::safetensor::NamedTensors;
 use io::{Io, fatal};
 use prepared::{Datasets, Prepared};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Samples in one forward pass outside training. Fixed, so that results do not depend on how work is cut.
 const EVAL_BATCH: usize = 64;
 
 /// Seconds from some start, given by whoever builds the worker; used for figures only, never for results.
 pub type Stopwatch = Arc<dyn Fn() -> f64 + Send + Sync>;
-
-/// Why a task ended without output.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Stop {
-    /// The worker was asked to stop.
-    Interrupted,
-    /// It failed.
-    Failed(Failure),
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-/// What connects a running task with the session around it.
-#[derive(Debug, Clone, Default)]
-pub struct Control {
-    stop: Arc<AtomicBool>,
-    back: Arc<AtomicBool>,
-    progress: Arc<Mutex<Progress>>,
-}
-
-impl Control {
-    /// Makes the task end soon.
-    pub fn interrupt(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Makes a training round end at its next step, with a checkpoint; other work goes on to its end, which is near.
-    pub fn hand_back(&self) {
-        self.back.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the task is to come to an end.
-    pub fn hands_back(&self) -> bool {
-        self.back.load(Ordering::Relaxed)
-    }
-
-    /// Fails when the task should end.
-    ///
-    /// # Errors
-    /// [`Stop::Interrupted`].
-    pub fn check(&self) -> Result<(), Stop> {
-        if self.stop.load(Ordering::Relaxed) { Err(Stop::Interrupted) } else { Ok(()) }
-    }
-
-    /// How far the task is.
-    pub fn progress(&self) -> Progress {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, progress: Progress) {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
-    }
-}
 
 /// What every stage needs to know about its task.
 struct Context {

@@ -6,7 +6,9 @@
 //! coordinator changes, the session registers with what it holds and goes on under the new lease.
 
 pub mod client;
+pub mod control;
 pub mod discover;
+pub mod transport;
 
 use bloctrain_shared::task::{Failure, Output, Report, Task, TaskId};
 

@@ -1,13 +1,14 @@
 //! Drives a [`Session`]: calls the coordinator, runs tasks on a thread of their own, heartbeats meanwhile.
+//!
+//! Branches that are ready together are taken in a fixed order, so that a simulation can be replayed.
 
-use super::{Effect, Event, Phase, Session};
-use crate::stage::{Control, Stop};
-use bloctrain_proto::MESSAGE_LIMIT;
+use crate::control::{Control, Stop};
+use crate::transport::{Calls, Transport};
+use crate::{Effect, Event, Phase, Session};
 use bloctrain_proto::convert::{from_grant, to_json};
-use bloctrain_proto::dial::{Dialer, Discover, Link, within};
+use bloctrain_proto::dial::Discover;
 use bloctrain_proto::status::{Kind, kind};
 use bloctrain_proto::v1;
-use bloctrain_proto::v1::worker_service_client::WorkerServiceClient;
 use bloctrain_proto::v1::{CompleteRequest, HeartbeatRequest, LeaseRequest, LeaveRequest, RegisterRequest};
 use bloctrain_shared::Digest;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
@@ -48,7 +49,7 @@ pub struct Done {
 /// The thread that computes, seen from the session.
 pub struct Engine {
     /// Takes jobs, one at a time.
-    pub jobs: std::sync::mpsc::Sender<Job>,
+    pub jobs: mpsc::UnboundedSender<Job>,
     /// Gives answers.
     pub done: mpsc::Receiver<Done>,
 }
@@ -107,9 +108,9 @@ pub enum ClientError {
     EngineGone,
 }
 
-struct Client {
-    dialer: Dialer,
-    rpc: Option<WorkerServiceClient<Link>>,
+struct Client<T: Transport> {
+    transport: T,
+    rpc: Option<T::Calls>,
     about: About,
     equip: Option<Equip>,
     engine: Option<Engine>,
@@ -129,9 +130,14 @@ struct Client {
 ///
 /// # Errors
 /// When the coordinator refuses this worker for good, or it cannot work.
-pub async fn serve(dialer: Dialer, about: About, equip: Equip, leaving: watch::Receiver<Leaving>) -> Result<(), ClientError> {
+pub async fn serve<T: Transport>(
+    transport: T,
+    about: About,
+    equip: Equip,
+    leaving: watch::Receiver<Leaving>,
+) -> Result<(), ClientError> {
     let mut client = Client {
-        dialer,
+        transport,
         rpc: None,
         about,
         equip: Some(equip),
@@ -159,7 +165,7 @@ pub async fn serve(dialer: Dialer, about: About, equip: Equip, leaving: watch::R
     Ok(())
 }
 
-impl Client {
+impl<T: Transport> Client<T> {
     async fn perform(&mut self, effect: Effect) -> Result<Option<Event>, ClientError> {
         match effect {
             Effect::Register => self.register().await.map(Some),
@@ -188,10 +194,10 @@ impl Client {
                     control.interrupt();
                     engine.done.recv().await;
                 }
-                let request = within(GOODBYE, LeaveRequest { worker: self.worker });
+                let request = LeaveRequest { worker: self.worker };
                 if let Some(rpc) = &mut self.rpc {
                     // The coordinator may be gone already; then there is nobody to tell.
-                    let _ = tokio::time::timeout(GOODBYE, rpc.leave(request)).await;
+                    let _ = tokio::time::timeout(GOODBYE, rpc.leave(GOODBYE, request)).await;
                 }
                 Ok(None)
             }
@@ -199,13 +205,12 @@ impl Client {
     }
 
     /// The coordinator, or the event that none can be called now.
-    async fn rpc(&mut self) -> Result<WorkerServiceClient<Link>, Event> {
+    async fn rpc(&mut self) -> Result<T::Calls, Event> {
         if let Some(rpc) = &self.rpc {
             return Ok(rpc.clone());
         }
-        match self.dialer.next().await {
-            Ok(link) => {
-                let rpc = WorkerServiceClient::new(link).max_decoding_message_size(MESSAGE_LIMIT);
+        match self.transport.connect().await {
+            Ok(rpc) => {
                 self.rpc = Some(rpc.clone());
                 Ok(rpc)
             }
@@ -238,20 +243,21 @@ impl Client {
             Err(event) => return Ok(event),
         };
         let answer = tokio::select! {
-            answer = rpc.register(within(CALL, request)) => answer,
+            biased;
+            answer = rpc.register(CALL, request) => answer,
             event = asked(&mut self.leaving, &mut self.told) => return Ok(event),
         };
         let answer = match answer {
-            Ok(response) => response.into_inner(),
+            Ok(answer) => answer,
             Err(status) => return self.failed(&status).await,
         };
-        self.dialer.answered();
+        self.transport.dialer().answered();
         self.worker = answer.worker;
         self.heartbeat = Duration::from_millis(answer.heartbeat_ms.clamp(100, 60_000));
         if let Some(equip) = self.equip.take() {
             let Tools { engine, discover } = equip(&answer.store).map_err(ClientError::Equip)?;
             self.engine = Some(engine);
-            discover.into_iter().for_each(|discover| self.dialer.discover(discover));
+            discover.into_iter().for_each(|discover| self.transport.dialer().discover(discover));
         }
         let adopted = (answer.adopted_lease_epoch > 0).then_some(answer.adopted_lease_epoch);
         match (&mut self.held, adopted) {
@@ -264,18 +270,19 @@ impl Client {
 
     async fn ask(&mut self) -> Result<Event, ClientError> {
         self.held = None;
-        let request = within(Duration::from_millis(WAIT_MS) + CALL, LeaseRequest { worker: self.worker, wait_ms: WAIT_MS });
+        let request = LeaseRequest { worker: self.worker, wait_ms: WAIT_MS };
         let mut rpc = match self.rpc().await {
             Ok(rpc) => rpc,
             Err(event) => return Ok(event),
         };
         let answer = tokio::select! {
-            answer = rpc.lease(request) => answer,
+            biased;
+            answer = rpc.lease(Duration::from_millis(WAIT_MS) + CALL, request) => answer,
             event = asked(&mut self.leaving, &mut self.told) => return Ok(event),
         };
-        match answer.map(tonic::Response::into_inner) {
+        match answer {
             Ok(v1::LeaseResponse { grant: None, why }) => {
-                self.dialer.answered();
+                self.transport.dialer().answered();
                 self.remark(why);
                 Ok(Event::NothingToDo)
             }
@@ -303,6 +310,7 @@ impl Client {
         let mut beat = tokio::time::interval(self.heartbeat);
         loop {
             tokio::select! {
+                biased;
                 done = engine.done.recv() => {
                     let Done { result, seconds } = done.ok_or(ClientError::EngineGone)?;
                     self.running = None;
@@ -327,18 +335,18 @@ impl Client {
                         lease_epoch: *lease_epoch,
                         progress_json: to_json(&control.progress()),
                     };
-                    match beat_once(&mut self.rpc, &mut self.dialer, request).await {
+                    match beat_once(&mut self.rpc, &mut self.transport, request).await {
                         Ok(v1::Command::Drop) => {
                             self.held = None;
                             return Ok(Event::Revoked);
                         }
                         Ok(v1::Command::HandBack) if !control.hands_back() => return Ok(Event::HandBackAsked),
-                        Ok(_) => self.dialer.answered(),
+                        Ok(_) => self.transport.dialer().answered(),
                         Err(status) if kind(&status) == Kind::NotFound => return Ok(Event::Forgotten),
                         Err(status) => {
                             tracing::debug!(%status, "a heartbeat failed; the next one may not");
                             self.rpc = None;
-                            beat.reset_after(self.dialer.pause());
+                            beat.reset_after(self.transport.dialer().pause());
                         }
                     }
                 }
@@ -354,7 +362,7 @@ impl Client {
             Ok(rpc) => rpc,
             Err(event) => return Ok(event),
         };
-        match rpc.complete(within(CALL, request)).await {
+        match rpc.complete(CALL, request).await {
             Ok(_) => Ok(Event::Acknowledged),
             Err(status) => match kind(&status) {
                 // What cannot be true counts as a failure, or the task would come back for ever.
@@ -389,28 +397,29 @@ impl Client {
     }
 
     async fn pause(&mut self) -> Event {
-        let mut pause = tokio::time::interval(self.dialer.pause());
+        let mut pause = tokio::time::interval(self.transport.dialer().pause());
         pause.tick().await;
         tokio::select! {
+            biased;
             _ = pause.tick() => Event::CallFailed,
             event = asked(&mut self.leaving, &mut self.told) => event,
         }
     }
 }
 
-async fn beat_once(
-    rpc: &mut Option<WorkerServiceClient<Link>>,
-    dialer: &mut Dialer,
+async fn beat_once<T: Transport>(
+    rpc: &mut Option<T::Calls>,
+    transport: &mut T,
     request: HeartbeatRequest,
 ) -> Result<v1::Command, Status> {
     let known = match rpc {
         Some(rpc) => rpc,
         None => {
-            let link = dialer.next().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            rpc.insert(WorkerServiceClient::new(link).max_decoding_message_size(MESSAGE_LIMIT))
+            let calls = transport.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            rpc.insert(calls)
         }
     };
-    known.heartbeat(within(BEAT, request)).await.map(|response| response.get_ref().command())
+    known.heartbeat(BEAT, request).await.map(|answer| answer.command())
 }
 
 /// Ends when this worker is asked to go, in another way than it knows; never when nobody can ask for it any more.

@@ -1,0 +1,56 @@
+//! Bugs that are planted on purpose, so that a test can tell that the simulation finds such bugs. Each is a fault of this crate's own
+//! parts around the real ones (the rules, the table, the task); nothing of it is in the product.
+
+use bloctrain_coordinator::run::record::Record;
+use bloctrain_coordinator::run::{Effect, Event, Rejected, State};
+
+/// A planted bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Bug {
+    /// The log does not fence: writes of a coordinator that was replaced still land.
+    LostFence,
+    /// Reports are accepted whatever their lease.
+    LostLease,
+    /// A repeated report is committed again.
+    DoubleCommit,
+    /// A round that is handed back counts one step more than it made.
+    SkippedSample,
+    /// The log answers before a record is durable.
+    EarlyAnswer,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::LostFence, Self::LostLease, Self::DoubleCommit, Self::SkippedSample, Self::EarlyAnswer];
+}
+
+/// The rules, with a bug in them.
+pub(crate) fn apply(bug: Option<Bug>, state: &mut State, now: u64, mut event: Event) -> Result<Vec<Effect>, Rejected> {
+    if bug == Some(Bug::LostLease) {
+        forge_lease(state, &mut event);
+    }
+    let repeated = match (&event, bug) {
+        (Event::Reported { run, report, .. }, Some(Bug::DoubleCommit)) => Some((run.clone(), report.clone())),
+        _ => None,
+    };
+    match (state.apply(now, event), repeated) {
+        (Err(Rejected::Committed(task)), Some((run, report))) => match report.result {
+            Ok(output) => {
+                let record = Record::Committed { run: run.clone(), task, seconds: report.seconds, output: Box::new(output) };
+                state.durable.replay(record.clone(), now);
+                Ok(vec![Effect::Persist(record), Effect::Changed { run }])
+            }
+            Err(_) => Err(Rejected::Committed(task)),
+        },
+        (result, _) => result,
+    }
+}
+
+/// Makes a report look as if it came from whoever has the lease now.
+fn forge_lease(state: &State, event: &mut Event) {
+    let Event::Reported { worker, run, report } = event else { return };
+    if let Some(attempt) = state.attempts.of_task(run, report.task).next() {
+        *worker = attempt.worker;
+        report.lease_epoch = attempt.lease_epoch;
+    }
+}

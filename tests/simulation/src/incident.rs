@@ -1,0 +1,147 @@
+//! What befalls processes and links in the phase with faults.
+
+use crate::fleet::interlude;
+use crate::world::{Running, World};
+use bloctrain_session::client::Leaving;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Objects that one simulation loses at most: a run may lose the same one three times.
+const MOST_LOST: usize = 2;
+
+#[derive(Debug, Clone, Copy)]
+enum Incident {
+    Kill,
+    KillCoordinators,
+    KillAll,
+    Suspend,
+    SuspendCoordinator,
+    Cut,
+    CutStore,
+    Outage,
+    Leave,
+    Stop,
+    Pause,
+    Lose,
+}
+
+const ALL: [Incident; 12] = [
+    Incident::Kill,
+    Incident::KillCoordinators,
+    Incident::KillAll,
+    Incident::Suspend,
+    Incident::SuspendCoordinator,
+    Incident::Cut,
+    Incident::CutStore,
+    Incident::Outage,
+    Incident::Leave,
+    Incident::Stop,
+    Incident::Pause,
+    Incident::Lose,
+];
+
+fn draw<T>(world: &World, draw: impl FnOnce(&mut rand_chacha::ChaCha8Rng) -> T) -> T {
+    world.draw("incident", draw)
+}
+
+/// Lets the incidents of a scenario happen, one after another.
+pub(crate) async fn happen(world: World) {
+    let length = u64::try_from(world.scenario.safety.as_millis()).unwrap_or(u64::MAX);
+    let mut times: Vec<u64> = (0..world.scenario.incidents).map(|_| draw(&world, |rng| rng.random_range(0..length))).collect();
+    times.sort_unstable();
+    let mut lost = 0;
+    for time in times {
+        world.pause(time.saturating_sub(world.elapsed_ms())).await;
+        if world.is_healthy() {
+            return;
+        }
+        let incident = draw(&world, |rng| *ALL.choose(rng).unwrap_or(&Incident::Kill));
+        if matches!(incident, Incident::Lose) {
+            lost += 1;
+            if lost > MOST_LOST {
+                continue;
+            }
+        }
+        one(&world, incident).await;
+    }
+}
+
+/// A process whose name begins in some way; any one for the empty beginning.
+fn choose(world: &World, beginning: &str) -> Option<(String, Running)> {
+    let running = world.running();
+    let fitting: Vec<_> =
+        running.iter().filter(|(name, running)| name.starts_with(beginning) && !running.process.is_dead()).collect();
+    draw(world, |rng| fitting.choose(rng).map(|(name, running)| ((*name).clone(), (*running).clone())))
+}
+
+fn kill(world: &World, beginning: &str) {
+    let running = world.running();
+    running.iter().filter(|(name, _)| name.starts_with(beginning)).for_each(|(_, running)| running.process.kill());
+}
+
+async fn one(world: &World, incident: Incident) {
+    world.trace(|| format!("incident: {incident:?}"));
+    let long = draw(world, |rng| rng.random_range(200..25_000));
+    match incident {
+        Incident::Kill => choose(world, "").into_iter().for_each(|(_, running)| running.process.kill()),
+        Incident::KillCoordinators => kill(world, "c"),
+        Incident::KillAll => kill(world, ""),
+        Incident::Suspend => suspend(world, "w", long),
+        Incident::SuspendCoordinator => suspend(world, "c", long),
+        Incident::Cut => {
+            let (from, to) = (choose(world, "w"), choose(world, "c"));
+            let (there, back) = draw(world, |rng| (rng.random_bool(0.7), rng.random_bool(0.7)));
+            if let (Some((from, _)), Some((to, _))) = (from, to) {
+                let until = Instant::now() + Duration::from_millis(long);
+                let mut network = world.network();
+                there.then(|| network.cut(&from, &to, until));
+                back.then(|| network.cut(&to, &from, until));
+            }
+        }
+        Incident::CutStore => choose(world, "").into_iter().for_each(|(name, _)| world.cut_store(&name, long)),
+        Incident::Outage => world.names().iter().for_each(|name| world.cut_store(name, long)),
+        Incident::Leave => {
+            let Some((_, Running { leaving: Some(leaving), .. })) = choose(world, "w") else { return };
+            leaving.send_replace(Leaving::Soon);
+            let world = world.clone();
+            tokio::spawn(async move {
+                world.pause(long / 2).await;
+                leaving.send_replace(Leaving::Now);
+            });
+        }
+        Incident::Stop => {
+            if let Some((_, Running { stop: Some(stop), .. })) = choose(world, "c") {
+                stop.send_replace(true);
+            }
+        }
+        Incident::Pause => {
+            let runs: Vec<String> = world.oracle().durable.runs.keys().cloned().collect();
+            if let Some(run) = draw(world, |rng| runs.choose(rng).cloned()) {
+                tokio::spawn(interlude(world.clone(), run, long / 2));
+            }
+        }
+        Incident::Lose => {
+            let keys = world.oracle().losable();
+            if let Some(key) = draw(world, |rng| keys.choose(rng).cloned()) {
+                world.trace(|| format!("the store loses {key}"));
+                // It may have been removed already.
+                let _ = world.memory.delete(&Path::from(key)).await;
+            }
+        }
+    }
+}
+
+fn suspend(world: &World, beginning: &str, milliseconds: u64) {
+    let Some((name, Running { process, .. })) = choose(world, beginning) else { return };
+    world.trace(|| format!("{name} stands still for {milliseconds} ms"));
+    process.suspend();
+    let world = world.clone();
+    tokio::spawn(async move {
+        world.pause(milliseconds).await;
+        process.resume();
+    });
+}

@@ -1,0 +1,139 @@
+//! The network between processes, at the level of calls: requests and answers are lost, late, repeated, reordered and cut off,
+//! each on its own.
+
+use crate::process::Process;
+use crate::world::World;
+use bloctrain_coordinator::{RunRpc, WorkerRpc};
+use futures::future::BoxFuture;
+use rand::RngExt;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+use tonic::Status;
+
+/// A coordinator's process as it can be called.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) process: Process,
+    pub(crate) workers: Arc<WorkerRpc>,
+    pub(crate) runs: Arc<RunRpc>,
+}
+
+/// Who serves where, and who cannot reach whom.
+#[derive(Default)]
+pub(crate) struct Network {
+    servers: BTreeMap<String, Server>,
+    cuts: Vec<(String, String, Instant)>,
+}
+
+impl Network {
+    pub(crate) fn bind(&mut self, name: &str, server: Server) {
+        self.servers.insert(name.to_owned(), server);
+    }
+
+    pub(crate) fn unbind(&mut self, name: &str) {
+        self.servers.remove(name);
+    }
+
+    /// Loses everything that goes from one to the other until a time.
+    pub(crate) fn cut(&mut self, from: &str, to: &str, until: Instant) {
+        self.cuts.push((from.to_owned(), to.to_owned(), until));
+    }
+
+    pub(crate) fn mend(&mut self) {
+        self.cuts.clear();
+    }
+
+    fn carries(&self, from: &str, to: &str) -> bool {
+        let now = Instant::now();
+        !self.cuts.iter().any(|(a, b, until)| a == from && b == to && now < *until)
+    }
+}
+
+/// Name of the process at an address.
+pub(crate) fn name_of(address: &str) -> &str {
+    address.trim_start_matches("http://")
+}
+
+type Handler<T> = dyn Fn(Server) -> BoxFuture<'static, Result<T, Status>> + Send + Sync;
+
+/// Calls a server; `what` names the call in the trace.
+pub(crate) async fn call<T: Send + 'static>(
+    world: &World,
+    from: &str,
+    to: &str,
+    limit: Duration,
+    what: &'static str,
+    handler: Arc<Handler<T>>,
+) -> Result<T, Status> {
+    let faults = world.faults();
+    let (lost, repeated) = world.draw("network", |rng| (rng.random_bool(faults.request_lost), rng.random_bool(faults.repeated)));
+    if lost {
+        world.trace(|| format!("{what} from {from} to {to} is lost"));
+        return gone(limit).await;
+    }
+    let (sender, answer) = oneshot::channel();
+    tokio::spawn(deliver(world.clone(), from.to_owned(), to.to_owned(), Arc::clone(&handler), Some(sender)));
+    if repeated {
+        world.trace(|| format!("{what} from {from} to {to} is repeated"));
+        tokio::spawn(deliver(world.clone(), from.to_owned(), to.to_owned(), handler, None));
+    }
+    match timeout(limit, answer).await {
+        Ok(Ok(answer)) => answer,
+        // Nobody will answer any more, but that does not show.
+        Ok(Err(_)) => gone(limit).await,
+        Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+    }
+}
+
+async fn gone<T>(limit: Duration) -> Result<T, Status> {
+    // Pings tell a dead connection from a slow one within some seconds.
+    let noticed = timeout(limit.min(Duration::from_secs(6)), std::future::pending::<()>()).await;
+    debug_assert!(noticed.is_err());
+    Err(Status::unavailable("the connection is dead"))
+}
+
+/// How long a message takes: mostly some milliseconds, now and then long enough to be overtaken by many others.
+fn travel(world: &World) -> u64 {
+    let faults = world.faults();
+    world.draw("network", |rng| {
+        let late = if rng.random_bool(faults.late) { rng.random_range(100..faults.late_ms) } else { 0 };
+        rng.random_range(1..faults.delay_ms) + late
+    })
+}
+
+async fn deliver<T: Send + 'static>(
+    world: World,
+    from: String,
+    to: String,
+    handler: Arc<Handler<T>>,
+    answer: Option<oneshot::Sender<Result<T, Status>>>,
+) {
+    world.pause(travel(&world)).await;
+    let server = {
+        let network = world.network();
+        if !network.carries(&from, &to) {
+            return;
+        }
+        network.servers.get(&to).cloned()
+    };
+    let result = match server {
+        Some(server) => {
+            let process = server.process.clone();
+            // It ends with the server's process: the caller sees the connection end.
+            process.spawn(handler(server)).await.unwrap_or_else(|_| Err(Status::unavailable("the connection was reset")))
+        }
+        None => Err(Status::unavailable("connection refused")),
+    };
+    world.pause(travel(&world)).await;
+    let faults = world.faults();
+    if !world.network().carries(&to, &from) || world.draw("network", |rng| rng.random_bool(faults.answer_lost)) {
+        return;
+    }
+    if let Some(answer) = answer {
+        // The caller may have given up.
+        let _ = answer.send(result);
+    }
+}

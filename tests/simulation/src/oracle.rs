@@ -1,0 +1,249 @@
+//! The oracle: what has happened, seen from outside, and whether it may.
+//!
+//! It keeps its own books (what became durable, who has which lease, which samples a round covered) and never asks the code under
+//! test whether it is right, except for how records change a state.
+
+use crate::coverage::Coverage;
+use crate::lease::Leases;
+use bloctrain_coordinator::run::record::{Durable, Record, Run};
+use bloctrain_coordinator::run::{Effect, Event, Rejected, State};
+use bloctrain_shared::Digest;
+use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::task::{ObjectRef, Output, Report, Task, TaskId};
+use bloctrain_shared::view::RunState;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) use crate::coverage::Covered;
+
+/// What happened in a simulation, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Events that coordinators applied.
+    pub events: u64,
+    /// Those of them that were refused.
+    pub rejected: u64,
+    /// Tasks handed out.
+    pub granted: u64,
+    /// Work that a later coordinator let go on.
+    pub adopted: u64,
+    /// Records that became durable.
+    pub records: u64,
+    /// Openings of the log.
+    pub openings: u64,
+    /// Rounds of training that ran, committed or not.
+    pub rounds: u64,
+    /// Objects that were found missing.
+    pub lost: u64,
+}
+
+/// The books.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    /// The first thing that may not be.
+    violation: Option<String>,
+    pub(crate) counts: Counts,
+    /// Everything that became durable, replayed.
+    pub(crate) durable: Durable,
+    /// Tasks with a committed output.
+    committed: BTreeSet<(String, TaskId)>,
+    /// Tasks that were ever committed.
+    ever: BTreeSet<(String, TaskId)>,
+    /// Objects that committed outputs named.
+    outputs: BTreeSet<(String, Digest)>,
+    hard: BTreeMap<(String, usize), LabelMap>,
+    coverage: Coverage,
+    /// What the undisturbed runs came to.
+    pub(crate) expected: BTreeMap<String, Digest>,
+    leases: Leases,
+}
+
+/// What a run comes to: everything that its package is made of. Cached shards are not: views that no epoch reads may be missing when
+/// a run completes, and those that are read show in the weights.
+pub(crate) fn result(run: &Run) -> Digest {
+    let block = |block: &bloctrain_coordinator::run::block::Block| {
+        let detector = block.detector.as_ref().map(|detected| detected.object.as_ref().map(|object| object.digest));
+        let weights = block.weights().map(|weights| weights.digest);
+        Digest::of_json(&(&block.classes, &block.hard, weights, detector))
+    };
+    let blocks: Vec<Digest> = run.blocks.iter().map(block).collect();
+    let records: Vec<Digest> = run.evaluated.values().map(|records| records.digest).collect();
+    Digest::of_json(&(blocks, records, run.summary.as_ref().map(|summary| &summary.model)))
+}
+
+impl Oracle {
+    /// What may not be, if anything.
+    pub(crate) fn violation(&self) -> Option<&String> {
+        self.violation.as_ref()
+    }
+
+    pub(crate) fn fail(&mut self, problem: String) {
+        self.violation.get_or_insert(problem);
+    }
+
+    fn expect(&mut self, holds: bool, problem: impl FnOnce() -> String) {
+        if !holds {
+            self.fail(problem());
+        }
+    }
+
+    /// Whether some run is not completed.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.expected.keys().any(|run| self.durable.runs.get(run).is_none_or(|run| run.state != RunState::Completed))
+    }
+
+    /// Keys of objects that the store may lose: what tasks made, but not what people asked for.
+    pub(crate) fn losable(&self) -> Vec<String> {
+        let keys = self.outputs.iter().map(|(key, _)| key);
+        keys.filter(|key| !key.ends_with("spec.json")).cloned().collect()
+    }
+
+    /// A round of training ran.
+    pub(crate) fn trained(&mut self, weights: Digest, covered: Covered) {
+        self.counts.rounds += 1;
+        self.coverage.trained(weights, covered);
+    }
+
+    /// The replicas of a round were merged.
+    pub(crate) fn merged(&mut self, weights: Digest, from: Option<Digest>, replicas: &[Digest]) {
+        if let Err(problem) = self.coverage.merged(weights, from, replicas) {
+            self.fail(format!("R-2: a merge: {problem}"));
+        }
+    }
+
+    /// A coordinator opened the log and found this.
+    pub(crate) fn opened(&mut self, found: &Durable) {
+        self.counts.openings += 1;
+        let same = *found == self.durable;
+        self.expect(same, || "R-5, R-7: what a coordinator found is not what became durable".into());
+    }
+
+    /// A cell of the log became durable.
+    pub(crate) fn landed(&mut self, key: &[u8], value: &[u8], is_replaced: bool) {
+        let Some(number) = key.strip_prefix(b"record/") else { return };
+        let number = String::from_utf8_lossy(number);
+        self.expect(!is_replaced, || format!("R-3: record {number} was written twice: an older coordinator was not fenced"));
+        let entry: Result<serde_json::Value, _> = serde_json::from_slice(value);
+        let parts = entry.ok().and_then(|mut entry| Some((entry["at_ms"].as_u64()?, entry["record"].take())));
+        let Some((at_ms, record)) = parts.and_then(|(at, record)| Some((at, serde_json::from_value::<Record>(record).ok()?)))
+        else {
+            return self.fail(format!("record {number} makes no sense"));
+        };
+        self.counts.records += 1;
+        self.recorded(at_ms, record);
+    }
+
+    fn recorded(&mut self, at_ms: u64, record: Record) {
+        if let Record::Submitted { object, .. } = &record {
+            self.outputs.insert((object.key.clone(), object.digest));
+        }
+        if let Record::Committed { run, task, output, .. } = &record {
+            let at = (run.clone(), *task);
+            let is_new = self.committed.insert(at.clone());
+            self.expect(is_new, || format!("R-1: {task} of {run} was committed twice"));
+            self.ever.insert(at);
+            self.outputs.extend(output.objects().into_iter().map(|object| (object.key.clone(), object.digest)));
+        }
+        let before = record.clone();
+        self.durable.replay(record, at_ms);
+        let durable = &self.durable;
+        if let Record::Failed { failure: bloctrain_shared::task::Failure::InputLost { .. }, .. } = &before {
+            self.counts.lost += 1;
+            // What was lost may be made, and committed, again.
+            self.committed.retain(|(run, task)| durable.runs.get(run).is_some_and(|run| run.is_committed(*task)));
+        }
+        if let Record::Committed { run, task, output, .. } = &before {
+            let known = self.durable.runs.get(run).cloned();
+            let Some(known) = known else { return self.fail(format!("{task} of the unknown run {run} was committed")) };
+            self.committed_one(run, *task, output, &known);
+        }
+        if let Some((run, RunState::Failed { message })) = self
+            .durable
+            .runs
+            .iter()
+            .find_map(|(id, run)| matches!(run.state, RunState::Failed { .. }).then_some((id, &run.state)))
+        {
+            let problem = format!("run {run} failed although nothing is beyond repair: {message}");
+            self.fail(problem);
+        }
+    }
+
+    /// What holds after a commit.
+    fn committed_one(&mut self, id: &str, task: TaskId, output: &Output, run: &Run) {
+        for (index, block) in run.blocks.iter().enumerate() {
+            let Some(hard) = &block.hard else { continue };
+            let complete = block.confusions.len() == run.plan.validation_shards as usize;
+            let same = self.hard.entry((id.to_owned(), index)).or_insert_with(|| hard.clone()) == hard;
+            self.expect(same, || format!("R-6: the hard classes of block {} of {id} were decided twice", index + 1));
+            self.expect(complete, || format!("R-6: those of block {} of {id} without a complete validation", index + 1));
+        }
+        if let Output::Train { checkpoint, .. } = output
+            && let Some(block) = (task.block as usize).checked_sub(1).and_then(|index| run.blocks.get(index))
+        {
+            let samples = crate::work::sizes(&run.submission, bloctrain_shared::task::Split::Train, &block.classes);
+            if let Err(problem) = self.coverage.check(checkpoint.weights.digest, block.epochs(), &samples) {
+                self.fail(format!("R-2: {task} of {id}: {problem}"));
+            }
+        }
+        if run.state == RunState::Completed {
+            let expected = self.expected.get(id).copied();
+            self.expect(expected == Some(result(run)), || format!("R-8: {id} came to something else than undisturbed"));
+        }
+    }
+
+    /// A worker heard that its report was taken.
+    pub(crate) fn acknowledged(&mut self, run: &str, report: &Report) {
+        let known = report.result.is_err() || self.ever.contains(&(run.to_owned(), report.task));
+        self.expect(known, || format!("R-7: {} of {run} was acknowledged before it was durable", report.task));
+    }
+
+    /// A worker begins a task.
+    pub(crate) fn started(&mut self, task: &Task) {
+        for object in inputs(task) {
+            let known = self.outputs.contains(&(object.key.clone(), object.digest));
+            self.expect(known, || format!("R-4: {} of {} reads {}, which nobody committed", task.id, task.run, object.key));
+        }
+    }
+
+    /// A coordinator applied an event.
+    pub(crate) fn applied(
+        &mut self,
+        coordinator: u64,
+        now: u64,
+        event: &Event,
+        (before, after): (&State, &State),
+        result: &Result<Vec<Effect>, Rejected>,
+    ) {
+        self.counts.events += 1;
+        let Ok(effects) = result else {
+            self.counts.rejected += 1;
+            return self.expect(before == after, || format!("R-5: {event:?} was refused and changed the state"));
+        };
+        let persisted: Vec<&Record> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Persist(record) => Some(record),
+                _ => None,
+            })
+            .collect();
+        let mut replayed = before.durable.clone();
+        persisted.iter().for_each(|record| drop(replayed.replay((*record).clone(), now)));
+        self.expect(replayed == after.durable, || format!("R-5: {event:?} changed what lasts without a record"));
+        let granted = |effect: &&Effect| matches!(effect, Effect::Grant { .. });
+        self.counts.granted += effects.iter().filter(granted).count() as u64;
+        let adopted = |effect: &&Effect| matches!(effect, Effect::Welcome { adopted: Some(_), .. });
+        self.counts.adopted += effects.iter().filter(adopted).count() as u64;
+        if let Err(problem) = self.leases.applied(coordinator, now, event, effects, &persisted) {
+            self.fail(format!("R-3: {problem}"));
+        }
+    }
+
+    /// A coordinator began, with leases of this length.
+    pub(crate) fn begun(&mut self, coordinator: u64, opening: u64, lease_ms: u64) {
+        self.leases.begun(coordinator, opening, lease_ms);
+    }
+}
+
+/// The objects that a task reads.
+fn inputs(task: &Task) -> impl Iterator<Item = &ObjectRef> {
+    std::iter::once(&task.submission).chain(task.work.objects())
+}

@@ -1,0 +1,84 @@
+//! A worker's calls over the simulated network.
+
+use crate::network::{Server, call, name_of};
+use crate::world::World;
+use bloctrain_proto::convert::from_json;
+use bloctrain_proto::dial::{DialError, Dialer};
+use bloctrain_proto::v1::worker_service_server::WorkerService;
+use bloctrain_proto::v1::{
+    CompleteRequest, CompleteResponse, HeartbeatRequest, HeartbeatResponse, LeaseRequest, LeaseResponse, LeaveRequest,
+    LeaveResponse, RegisterRequest, RegisterResponse,
+};
+use bloctrain_session::transport::{Calls, Transport};
+use bloctrain_shared::task::Report;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::{Request, Response, Status};
+
+/// The way of one process to the coordinators: the real dialer chooses the address.
+pub(crate) struct Wire {
+    pub(crate) world: World,
+    pub(crate) name: String,
+    pub(crate) dialer: Dialer,
+}
+
+/// A way to one coordinator.
+#[derive(Clone)]
+pub(crate) struct Way {
+    world: World,
+    from: String,
+    to: String,
+}
+
+impl Transport for Wire {
+    type Calls = Way;
+
+    async fn connect(&mut self) -> Result<Way, DialError> {
+        let address = self.dialer.next_address().await?;
+        Ok(Way { world: self.world.clone(), from: self.name.clone(), to: name_of(&address).to_owned() })
+    }
+
+    fn dialer(&mut self) -> &mut Dialer {
+        &mut self.dialer
+    }
+}
+
+/// Calls one method of the worker service.
+macro_rules! method {
+    ($way:expr, $limit:expr, $request:expr, $method:ident) => {{
+        let request = $request;
+        let handler = move |server: Server| {
+            let request = request.clone();
+            let call = async move { server.workers.$method(Request::new(request)).await.map(Response::into_inner) };
+            Box::pin(call) as futures::future::BoxFuture<'static, _>
+        };
+        call(&$way.world, &$way.from, &$way.to, $limit, stringify!($method), Arc::new(handler)).await
+    }};
+}
+
+impl Calls for Way {
+    async fn register(&mut self, limit: Duration, request: RegisterRequest) -> Result<RegisterResponse, Status> {
+        method!(self, limit, request, register)
+    }
+
+    async fn lease(&mut self, limit: Duration, request: LeaseRequest) -> Result<LeaseResponse, Status> {
+        method!(self, limit, request, lease)
+    }
+
+    async fn heartbeat(&mut self, limit: Duration, request: HeartbeatRequest) -> Result<HeartbeatResponse, Status> {
+        method!(self, limit, request, heartbeat)
+    }
+
+    async fn complete(&mut self, limit: Duration, request: CompleteRequest) -> Result<CompleteResponse, Status> {
+        let (run, report) = (request.run.clone(), from_json::<Report>(&request.report_json));
+        let answer = method!(self, limit, request, complete);
+        if let (Ok(_), Ok(report)) = (&answer, report) {
+            self.world.oracle().acknowledged(&run, &report);
+        }
+        answer
+    }
+
+    async fn leave(&mut self, limit: Duration, request: LeaveRequest) -> Result<LeaveResponse, Status> {
+        method!(self, limit, request, leave)
+    }
+}

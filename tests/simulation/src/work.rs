@@ -1,0 +1,332 @@
+//! What a simulated worker does with a task: a pure function of its named inputs, like the real one, but of digests.
+//!
+//! The weights after a step are the digest of the weights before it, the step, the batch's samples and the inputs that the step reads.
+//! So any sample that is skipped, trained on twice or read from a wrong shard shows in the final weights, and every
+//! round also says which samples it covered.
+
+use crate::bug::Bug;
+use crate::oracle::Covered;
+use crate::world::World;
+use bloctrain_session::control::{Control, Stop, failure};
+use bloctrain_shared::Digest;
+use bloctrain_shared::key::{self, CheckpointPart};
+use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::metric::Confusion;
+use bloctrain_shared::order::{batches, epoch_order, round_end};
+use bloctrain_shared::plan::{SHARD_SAMPLES, Submission};
+use bloctrain_shared::rounds::Rounds;
+use bloctrain_shared::summary::Summary;
+use bloctrain_shared::task::{
+    CachedShard, Checkpoint, Failure, FrozenBlock, ObjectRef, Output, RoundMetrics, Source, Split, Task, Trained, Work,
+};
+use bloctrain_store::Artefacts;
+use bytes::Bytes;
+
+/// Inputs of a round of training.
+#[derive(Clone, Copy)]
+struct Round<'a> {
+    number: u32,
+    replica: u32,
+    classes: &'a LabelMap,
+    from: Option<&'a Checkpoint>,
+    source: &'a Source,
+}
+
+/// The place where tasks run: a store, and how long a step takes.
+pub(crate) struct Bench<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) artefacts: &'a Artefacts,
+    pub(crate) step_ms: u64,
+    /// Whether what is done here counts; the undisturbed run does not.
+    pub(crate) is_watched: bool,
+}
+
+/// Samples of every shard of a split that belong to some classes; sample `i` has class `i % classes`.
+pub(crate) fn sizes(submission: &Submission, split: Split, classes: &LabelMap) -> Vec<usize> {
+    let dataset = &submission.dataset;
+    let samples = match split {
+        Split::Train => dataset.train,
+        Split::Validation => dataset.validation,
+        Split::Test => dataset.test,
+    };
+    let all = dataset.classes.len();
+    let is_known = |sample: &usize| u16::try_from(sample % all).is_ok_and(|class| classes.contains(class));
+    let shard = |first: usize| (first..(first + SHARD_SAMPLES).min(samples)).filter(is_known).count();
+    (0..samples).step_by(SHARD_SAMPLES).map(shard).collect()
+}
+
+/// A number below `below` that follows from what is given.
+fn drawn(parts: &[&[u8]], below: u64) -> u64 {
+    let digest = Digest::of_parts(parts);
+    let bytes: [u8; 8] = digest.as_bytes()[..8].try_into().unwrap_or_default();
+    u64::from_le_bytes(bytes) % below
+}
+
+fn fatal(problem: impl std::fmt::Display) -> Failure {
+    Failure::Fatal { message: problem.to_string() }
+}
+
+/// The steps done and the digest of the weights, as a checkpoint object holds them.
+fn decode(bytes: &Bytes) -> Option<(u64, Digest)> {
+    let (steps, digest) = std::str::from_utf8(bytes).ok()?.trim_start_matches(char::is_alphabetic).split_once(' ')?;
+    Some((steps.parse().ok()?, digest.parse().ok()?))
+}
+
+impl Bench<'_> {
+    /// Runs a task to its end.
+    ///
+    /// # Errors
+    /// When an input is lost, the store fails, or the task is interrupted.
+    pub(crate) async fn run(&self, task: &Task, control: &Control) -> Result<Output, Stop> {
+        let bytes = self.get(&task.submission).await?;
+        let submission: Submission = serde_json::from_slice(&bytes).map_err(fatal)?;
+        let block = task.id.block;
+        match &task.work {
+            Work::Train { round, replica, classes, from, source } => {
+                let round = Round { number: *round, replica: *replica, classes, from: from.as_ref(), source };
+                self.train(&submission, &task.run, block, &round, control).await
+            }
+            Work::Merge { round, classes, from, replicas, source } => {
+                self.step(control).await?;
+                self.read_shards(source).await?;
+                let round = Round { number: *round, replica: 0, classes, from: from.as_ref(), source };
+                self.merge(&submission, &task.run, block, &round, replicas).await
+            }
+            Work::Validate { shard, classes, weights, source } => {
+                self.step(control).await?;
+                self.read(source, &[weights]).await?;
+                Ok(Output::Validate { confusion: confusion(&submission, classes, weights, *shard) })
+            }
+            Work::Detect { hard, weights, source, .. } => {
+                self.step(control).await?;
+                self.step(control).await?;
+                let made = self.read(source, &[weights]).await?;
+                let content = Digest::of_parts(&[b"detector", made.as_bytes(), Digest::of_json(hard).as_bytes()]);
+                let object = self.put(&key::detector(&task.run, block, content), content.to_string()).await?;
+                Ok(Output::Detect { detector: Some(object) })
+            }
+            Work::Export { split, view, shard, hard, weights, source, .. } => {
+                self.step(control).await?;
+                let made = self.read(source, &[weights]).await?;
+                let part = [split.name().as_bytes(), &view.to_le_bytes(), &shard.to_le_bytes()].concat();
+                let content = Digest::of_parts(&[b"spikes", made.as_bytes(), Digest::of_json(hard).as_bytes(), &part]);
+                let object = self.put(&key::cache_data(content), content.to_string()).await?;
+                let shard = CachedShard { split: *split, view: *view, shard: *shard, object };
+                Ok(Output::Export { shard, uncompressed_bytes: 8, reused: false })
+            }
+            Work::Evaluate { split, shard, blocks } => {
+                self.step(control).await?;
+                let made = self.network(blocks, &[]).await?;
+                let content = Digest::of_parts(&[made.as_bytes(), split.name().as_bytes(), &shard.to_le_bytes()]);
+                let object = self.put(&key::records(&task.run, *split, *shard, content), content.to_string()).await?;
+                Ok(Output::Evaluate { records: object })
+            }
+            Work::Finish { blocks, validation, test, .. } => {
+                self.step(control).await?;
+                let records: Vec<&ObjectRef> = validation.iter().chain(test).collect();
+                let made = self.network(blocks, &records).await?;
+                self.put(&key::model(&task.run, "model.json"), made.to_string()).await?;
+                Ok(Output::Finish { summary: Box::new(summary(&task.run, made)?) })
+            }
+        }
+    }
+
+    async fn train(
+        &self,
+        submission: &Submission,
+        run: &str,
+        block: u32,
+        round: &Round<'_>,
+        control: &Control,
+    ) -> Result<Output, Stop> {
+        let spec = &submission.spec;
+        let Round { number, replica, classes, from, source } = *round;
+        let (mut steps, mut weights) = match from {
+            // A replica starts from merged weights with its own optimiser state.
+            Some(from) => (self.state(&from.optimizer).await?.0, self.state(&from.weights).await?.1),
+            None => (0, Digest::of_parts(&[b"seed", &spec.run.seed.to_le_bytes(), &block.to_le_bytes()])),
+        };
+        let inputs = self.read_shards(source).await?;
+        let sizes = sizes(submission, Split::Train, classes);
+        let views = if spec.data.augment.is_empty() { 1 } else { spec.data.views.max(1) };
+        let per_epoch = batches(&epoch_order(&sizes, spec.run.seed, block, 0), spec.train.batch).len() as u64;
+        let (first, total) = (steps, per_epoch * u64::from(spec.train.epochs));
+        let slice = (replica > 0).then(|| {
+            let rounds =
+                Rounds::new(usize::try_from(per_epoch).unwrap_or(usize::MAX), spec.train.replicas, spec.train.round_steps);
+            rounds.slice(number, replica)
+        });
+        let planned = match &slice {
+            Some(slice) => slice.before + slice.own.end - slice.own.start,
+            None => round_end(first, per_epoch, spec.train.epochs, spec.train.round_steps),
+        };
+        let batch_of = |step: u64| match &slice {
+            Some(slice) => u64::from(slice.epoch) * per_epoch + slice.own.start + step - slice.before,
+            None => step,
+        };
+        let mut covered = Covered { before: from.map(|from| from.weights.digest), samples: Vec::new() };
+        let mut is_whole = true;
+        while steps < planned {
+            self.step(control).await?;
+            let at = batch_of(steps);
+            let epoch = u32::try_from(at / per_epoch).unwrap_or(u32::MAX);
+            let order = epoch_order(&sizes, spec.run.seed, block, epoch);
+            let all = batches(&order, spec.train.batch);
+            let batch = all[usize::try_from(at % per_epoch).unwrap_or(0)];
+            let read = inputs.iter().filter(|shard| shard.split == Split::Train && shard.view == epoch % views);
+            let read: Vec<u8> = read.flat_map(|shard| *shard.object.digest.as_bytes()).collect();
+            if *source != Source::Images && read.is_empty() {
+                return Err(fatal(format!("R-4: the view of epoch {epoch} is not there")).into());
+            }
+            let positions: Vec<u8> =
+                batch.iter().flat_map(|(shard, index)| [*shard as u8, (*index >> 8) as u8, *index as u8]).collect();
+            weights = Digest::of_parts(&[b"step", weights.as_bytes(), &at.to_le_bytes(), &positions, &read]);
+            covered.samples.extend(batch.iter().map(|(shard, index)| (epoch, *shard, *index)));
+            steps += 1;
+            if control.hands_back() && steps < planned {
+                is_whole = false;
+                steps += u64::from(self.world.bug == Some(Bug::SkippedSample));
+                break;
+            }
+        }
+        let checkpoint = self.save(run, block, steps, weights).await?;
+        let epochs = u32::try_from(steps / per_epoch).unwrap_or(u32::MAX);
+        let accuracy = drawn(&[b"accuracy", weights.as_bytes()], 20) as f64 / 20.0;
+        let metrics = RoundMetrics {
+            epochs,
+            epoch_samples: sizes.iter().sum(),
+            validation_accuracy: (is_whole && spec.train.patience > 0).then_some(accuracy),
+            samples: covered.samples.len() as u64,
+            ..RoundMetrics::default()
+        };
+        if self.is_watched {
+            self.world.oracle().trained(checkpoint.weights.digest, covered);
+        }
+        if replica > 0 {
+            let metrics = RoundMetrics { epochs: 0, validation_accuracy: None, ..metrics };
+            return Ok(Output::Replica { checkpoint, complete: is_whole, metrics });
+        }
+        Ok(Output::Train { checkpoint, finished: steps >= total, metrics })
+    }
+
+    async fn merge(
+        &self,
+        submission: &Submission,
+        run: &str,
+        block: u32,
+        round: &Round<'_>,
+        replicas: &[Trained],
+    ) -> Result<Output, Stop> {
+        let train = &submission.spec.train;
+        let mut made = vec![match round.from {
+            Some(from) => {
+                self.get(&from.optimizer).await?;
+                self.state(&from.weights).await?.1
+            }
+            None => Digest::of(b"seed"),
+        }];
+        for replica in replicas {
+            made.push(self.state(&replica.weights).await?.1);
+        }
+        let parts: Vec<&[u8]> = made.iter().map(|digest| digest.as_bytes().as_slice()).collect();
+        let weights = Digest::of_parts(&[&[b"merge".as_slice()], parts.as_slice()].concat());
+        let checkpoint = self.save(run, block, u64::from(round.number) + 1, weights).await?;
+        let sizes = sizes(submission, Split::Train, round.classes);
+        let per_epoch = batches(&epoch_order(&sizes, submission.spec.run.seed, block, 0), train.batch).len();
+        let rounds = Rounds::new(per_epoch, train.replicas, train.round_steps).per_epoch();
+        let epochs = (round.number + 1) / rounds;
+        let accuracy = drawn(&[b"accuracy", weights.as_bytes()], 20) as f64 / 20.0;
+        let metrics = RoundMetrics {
+            epochs,
+            validation_accuracy: (train.patience > 0 && (round.number + 1) % rounds == 0).then_some(accuracy),
+            ..RoundMetrics::joined(replicas.iter().map(|replica| &replica.metrics))
+        };
+        if self.is_watched {
+            let from = round.from.map(|from| from.weights.digest);
+            let replicas: Vec<Digest> = replicas.iter().map(|replica| replica.weights.digest).collect();
+            self.world.oracle().merged(checkpoint.weights.digest, from, &replicas);
+        }
+        Ok(Output::Train { checkpoint, finished: epochs >= train.epochs, metrics })
+    }
+
+    /// Steps and digest of a part of a checkpoint.
+    async fn state(&self, object: &ObjectRef) -> Result<(u64, Digest), Failure> {
+        decode(&self.get(object).await?).ok_or_else(|| fatal("a checkpoint makes no sense"))
+    }
+
+    async fn save(&self, run: &str, block: u32, steps: u64, weights: Digest) -> Result<Checkpoint, Failure> {
+        let part = async |part: CheckpointPart, name: &str| {
+            let content = format!("{name}{steps} {weights}");
+            self.put(&key::checkpoint(run, block, part, Digest::of(content.as_bytes())), content).await
+        };
+        let weights = part(CheckpointPart::Weights, "w").await?;
+        let optimizer = part(CheckpointPart::Optimizer, "o").await?;
+        Ok(Checkpoint { weights, optimizer })
+    }
+
+    /// Time passes, unless the task is interrupted.
+    async fn step(&self, control: &Control) -> Result<(), Stop> {
+        if self.step_ms > 0 {
+            self.world.pause(self.step_ms).await;
+        }
+        control.check()
+    }
+
+    async fn get(&self, object: &ObjectRef) -> Result<Bytes, Failure> {
+        self.artefacts.get(object).await.map_err(failure)
+    }
+
+    async fn put(&self, key: &str, content: String) -> Result<ObjectRef, Failure> {
+        self.artefacts.put(key, Bytes::from(content)).await.map_err(failure)
+    }
+
+    async fn read_shards<'s>(&self, source: &'s Source) -> Result<&'s [CachedShard], Failure> {
+        let Source::Cache(shards) = source else { return Ok(&[]) };
+        for shard in shards {
+            self.get(&shard.object).await?;
+        }
+        Ok(shards)
+    }
+
+    /// Reads some objects and the input of a block; gives the digest of all of it.
+    async fn read(&self, source: &Source, objects: &[&ObjectRef]) -> Result<Digest, Failure> {
+        let mut read = Vec::new();
+        for object in objects {
+            read.extend(self.get(object).await?);
+        }
+        for shard in self.read_shards(source).await? {
+            read.extend(shard.object.digest.as_bytes());
+        }
+        Ok(Digest::of(&read))
+    }
+
+    async fn network(&self, blocks: &[FrozenBlock], records: &[&ObjectRef]) -> Result<Digest, Failure> {
+        let objects: Vec<&ObjectRef> =
+            blocks.iter().flat_map(|block| [Some(&block.weights), block.detector.as_ref()]).flatten().collect();
+        self.read(&Source::Images, &[&objects, records].concat()).await
+    }
+}
+
+/// Answers to each sample of a validation shard: how many of a class are right follows from the weights.
+fn confusion(submission: &Submission, classes: &LabelMap, weights: &ObjectRef, shard: u32) -> Confusion {
+    let mut confusion = Confusion::new(classes.len());
+    for (class, &global) in classes.globals().iter().enumerate() {
+        let own = sizes(submission, Split::Validation, &LabelMap::new(vec![global])).get(shard as usize).copied().unwrap_or(0);
+        let right = drawn(&[b"right", weights.digest.as_bytes(), &shard.to_le_bytes(), &[class as u8]], own as u64 + 1);
+        (0..own).for_each(|sample| {
+            let answer = if (sample as u64) < right { class } else { (class + 1) % classes.len() };
+            confusion.add(class, answer);
+        });
+    }
+    confusion
+}
+
+/// A summary that says nothing but which model it is of.
+fn summary(run: &str, made: Digest) -> Result<Summary, Failure> {
+    let text = serde_json::json!({
+        "run": run, "dataset": "d", "accuracy": {"test": 0.5, "validation": 0.5}, "blocks": [],
+        "inference": {"compute_efficiency": 1.0, "synops_per_sample": 0.0, "macs_per_sample": 0.0, "parameter_overhead": 1.0},
+        "cache": {"bytes": 0, "uncompressed_bytes": 0}, "wall_seconds": 0.0, "model": made.to_string(), "report": ""
+    });
+    serde_json::from_value(text).map_err(fatal)
+}
