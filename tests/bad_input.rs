@@ -28,7 +28,7 @@ fn wrong_specs() {
     refused(at, &set("network.preset=resnet10"), 2, &["resnet10", "resnet9, resnet11"]);
     refused(at, &set("network.preset=vgg16"), 2, &["block 5", "max-pool", "does not fit"]);
     refused(at, &set("neuron.reset=halve"), 2, &["`neuron.reset`", "subtract"]);
-    refused(at, &set("train.replicas=4"), 2, &["train.replicas", "use 1"]);
+    refused(at, &set("train.replicas=2000"), 2, &["train.replicas", "1..=1024"]);
     refused(at, &["train", "--set", "train.epochs"], 2, &["KEY=VALUE"]);
     let large = ["spec", "check", "--set", "train.batch=4096", "--memory", "400MiB"];
     refused(at, &large, 2, &["training block 1 takes about", "more than the 400.0 MiB", "set train.micro_batch="]);
