@@ -2,15 +2,15 @@
 //!
 //! **Real** are the coordinator (`run::State`, `driver`, `store::Log` with its snapshots, `fleet::hold` with standing by, taking over and
 //! publishing, the services in `rpc`), the worker's session (`Session` and its client), the dialer, discovery, and the
-//! store's retries and verified reads. **Simulated** are time (tokio's paused clock), the network at the level of calls ([`network`]),
-//! the durable table under the log ([`disk`], [ADR 0014](https://github.com/bloctrain/bloctrain/blob/main/docs/adr/0014-simulation.md)),
-//! the object store (in memory, behind `FaultyStore`), processes ([`process`]) and the tasks themselves ([`work`]).
+//! store's retries and verified reads. **Simulated** are time (tokio's paused clock), the network at the level of calls (`network`),
+//! the durable table under the log (`disk`, [ADR 0014](https://github.com/bloctrain/bloctrain/blob/main/docs/adr/0014-simulation.md)),
+//! the object store (in memory, behind `FaultyStore`), processes (`process`) and the tasks themselves (`work`).
 //!
-//! A simulation has two phases. In the first, messages and requests go wrong at the rates of the seed's [`scenario`], and
-//! [`incident`]s befall processes and links: they are killed, suspended so that they come back with old leases, cut off, asked to
-//! leave. In the second nothing goes wrong, and every run has to complete. The [`oracle`] watches every event of
+//! A simulation has two phases. In the first, messages and requests go wrong at the rates of the seed's `scenario`, and
+//! `incident`s befall processes and links: they are killed, suspended so that they come back with old leases, cut off, asked to
+//! leave. In the second nothing goes wrong, and every run has to complete. The `oracle` watches every event of
 //! every coordinator, every record that becomes durable, every task that begins and every answer that a worker hears, and
-//! checks at each. What a run comes to must be what it comes to undisturbed ([`undisturbed`]).
+//! checks at each. What a run comes to must be what it comes to undisturbed (`undisturbed`).
 //!
 //! Nothing here runs in parallel and nothing reads a clock or draws a number of its own, so a seed gives the same
 //! trace every time. [`Bug`] plants bugs around the real parts, to show that they are found.

@@ -238,7 +238,7 @@ impl Bench<'_> {
         let accuracy = drawn(&[b"accuracy", weights.as_bytes()], 20) as f64 / 20.0;
         let metrics = RoundMetrics {
             epochs,
-            validation_accuracy: (train.patience > 0 && (round.number + 1) % rounds == 0).then_some(accuracy),
+            validation_accuracy: (train.patience > 0 && (round.number + 1).is_multiple_of(rounds)).then_some(accuracy),
             ..RoundMetrics::joined(replicas.iter().map(|replica| &replica.metrics))
         };
         if self.is_watched {

@@ -78,7 +78,7 @@ pub(super) fn run<B: TrainingBackend>(
     let batches = batch_count(joined.epoch_samples, spec.train.batch);
     let per_epoch = Rounds::new(batches, spec.train.replicas, spec.train.round_steps).per_epoch();
     let epochs = (inputs.round + 1) / per_epoch;
-    let validation_accuracy = if (inputs.round + 1) % per_epoch == 0 {
+    let validation_accuracy = if (inputs.round + 1).is_multiple_of(per_epoch) {
         validation_accuracy(executor, context, inputs.classes, &weights, inputs.source, control)?
     } else {
         None
