@@ -80,11 +80,11 @@ fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, StateError> {
 
 /// Settings of the database for a kind of store.
 fn settings(place: Place) -> Settings {
-    // A request to object storage takes tens of milliseconds and costs money, so records are gathered a little longer; and an
-    // outage is outlasted, where on this machine a full disk should show soon.
+    // The driver has one write under way at a time, which gathers what comes meanwhile; so this only delays. An outage of
+    // object storage is outlasted, where on this machine a full disk should show soon.
     let (flush_ms, max_retries) = match place {
         Place::Folder | Place::Memory => (10, 30),
-        Place::Remote => (50, 900),
+        Place::Remote => (5, 900),
     };
     Settings {
         flush_interval: Some(Duration::from_millis(flush_ms)),
