@@ -250,13 +250,15 @@ impl Driver {
                 return Ok(Err(rejected));
             }
         };
+        // One write for all of an event: a snapshot never has half of it.
+        let record = |effect: &Effect| if let Effect::Persist(record) = effect { Some(record.clone()) } else { None };
+        let records: Vec<_> = effects.iter().filter_map(record).collect();
+        records.iter().for_each(|_| Counters::count(&self.counters.persisted));
+        self.log.append_all(now, records, &self.state.durable).await?;
         let mut answer = Answer::default();
         for effect in effects {
             match effect {
-                Effect::Persist(record) => {
-                    self.log.append(now, record, &self.state.durable).await?;
-                    Counters::count(&self.counters.persisted);
-                }
+                Effect::Persist(_) => {}
                 Effect::Grant { lease_epoch, task, .. } => {
                     answer.grant = Some((*task, lease_epoch));
                     Counters::count(&self.counters.granted);

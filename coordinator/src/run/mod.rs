@@ -15,6 +15,7 @@ mod lease;
 mod open;
 pub mod record;
 pub mod replica;
+mod share;
 mod view;
 pub mod worker;
 
@@ -236,6 +237,8 @@ pub struct State {
     paces: Paces,
     /// Leases on tasks that take too long, as of the last tick.
     stragglers: Vec<u64>,
+    /// Which runs train the same blocks.
+    chains: share::Chains,
     last_worker: u64,
     last_lease: u64,
     lease_ms: u64,
@@ -248,7 +251,8 @@ impl State {
     pub fn new(durable: Durable, lease_ms: u64) -> Self {
         // Neither leases nor workers of an earlier coordinator are mistaken for those of this one.
         let first = durable.openings << 32;
-        Self { durable, lease_ms, last_lease: first, last_worker: first, ..Self::default() }
+        let chains = share::Chains::new(&durable);
+        Self { durable, lease_ms, chains, last_lease: first, last_worker: first, ..Self::default() }
     }
 
     /// Hands out nothing before this time: workers of an earlier coordinator come back with what they hold.
@@ -278,13 +282,18 @@ impl State {
 
     /// Applies a record and lists the effects that go with it.
     fn record(&mut self, now: u64, run: &str, record: Record) -> Vec<Effect> {
-        let unneeded = self.durable.replay(record.clone(), now);
-        let mut effects = vec![Effect::Persist(record)];
-        if !unneeded.is_empty() {
-            effects.push(Effect::Delete(unneeded));
-        }
+        let mut effects = self.persist(now, record);
         effects.push(Effect::Changed { run: run.to_owned() });
+        effects.extend(self.share(now, run));
         effects
+    }
+
+    fn persist(&mut self, now: u64, record: Record) -> Vec<Effect> {
+        let mut unneeded = self.durable.replay(record.clone(), now);
+        // Another run may have taken over what this one does not need any more.
+        unneeded.retain(|key| !self.chains.is_named(key));
+        let delete = (!unneeded.is_empty()).then_some(Effect::Delete(unneeded));
+        [Effect::Persist(record)].into_iter().chain(delete).collect()
     }
 
     fn submitted(&mut self, now: u64, submission: Box<Submission>, object: ObjectRef) -> Result<Vec<Effect>, Rejected> {
@@ -331,14 +340,19 @@ impl State {
         let backend = known.about.backend.clone();
         // A worker holds one task; what it held before it asked again, it has dropped.
         let mut effects = self.release(worker, "dropped");
-        let Some(task) = self.choose(now, worker).or_else(|| self.straggling(now, worker)) else {
-            effects.extend(self.why_nothing(worker).map(|why| Effect::Refuse { worker, why }));
-            return Ok(effects);
+        let task = loop {
+            let Some(task) = self.choose(now, worker).or_else(|| self.straggling(now, worker)) else {
+                effects.extend(self.why_nothing(worker).map(|why| Effect::Refuse { worker, why }));
+                return Ok(effects);
+            };
+            if self.durable.runs.get(&task.run).is_none_or(|known| known.backend().is_some()) {
+                break task;
+            }
+            // From now on it is known whether another run has trained its first block.
+            let record = Record::Backend { run: task.run.clone(), backend: backend.clone() };
+            effects.extend(self.record(now, &task.run, record));
         };
         let run = task.run.clone();
-        if self.durable.runs.get(&run).is_some_and(|known| known.backend().is_none()) {
-            effects.extend(self.record(now, &run, Record::Backend { run: run.clone(), backend }));
-        }
         let lease_epoch = self.lease(now, &run, task.id, worker);
         effects.extend([Effect::Grant { worker, lease_epoch, task: Box::new(task) }, Effect::Progressed { run }]);
         let attempt = self.attempts.get(lease_epoch);

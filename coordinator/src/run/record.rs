@@ -79,6 +79,19 @@ pub enum Record {
         /// The backend.
         backend: String,
     },
+    /// A run got a frozen block that another run trained from the same inputs.
+    Shared {
+        /// The run.
+        run: String,
+        /// The block, from 1.
+        block: u32,
+        /// The run that has it.
+        from: String,
+        /// Its rounds; only the frozen one is kept, under the keys that it has.
+        rounds: Vec<Round>,
+        /// Index of the round whose weights are final.
+        frozen: usize,
+    },
 }
 
 /// Everything that lasts.
@@ -240,6 +253,12 @@ impl Durable {
                     run.backend = Some(backend);
                 }
             }
+            Record::Shared { run, block, from, rounds, frozen } => {
+                if let Some(run) = self.runs.get_mut(&run) {
+                    run.updated_ms = now;
+                    return run.take_over(block, &from, rounds, frozen);
+                }
+            }
         }
         Vec::new()
     }
@@ -284,11 +303,7 @@ impl Run {
                 let (replicas, merged) = block.take_parts();
                 let mut unneeded = block.add_round(Round { checkpoint, metrics, kept: true, replicas }, finished, patience);
                 unneeded.extend(block.unnamed(merged));
-                if block.frozen.is_some() && block.froze_differently() {
-                    self.notes
-                        .push(format!("block {} came out differently than before; what follows it is done again", index + 1));
-                    self.reset_after(index);
-                }
+                self.froze(index);
                 return unneeded;
             }
             Output::Replica { checkpoint, complete, metrics } => {
@@ -316,6 +331,15 @@ impl Run {
             }
         }
         Vec::new()
+    }
+
+    /// What was made of weights that were lost holds for those that are there now, unless they differ.
+    pub(super) fn froze(&mut self, index: usize) {
+        let frozen = self.blocks.get_mut(index).filter(|block| block.frozen.is_some());
+        if frozen.is_some_and(Block::froze_differently) {
+            self.notes.push(format!("block {} came out differently than before; what follows it is done again", index + 1));
+            self.reset_after(index);
+        }
     }
 
     /// decides once, from the complete validation.

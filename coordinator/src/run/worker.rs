@@ -2,6 +2,7 @@
 
 use super::State;
 use super::record::Run;
+use super::share::Leaders;
 use bloctrain_shared::Digest;
 use bloctrain_shared::plan::ANY_BACKEND;
 use bloctrain_shared::task::{Task, TaskId};
@@ -103,8 +104,10 @@ impl State {
             (Reverse(run.submission.spec.run.priority), self.attempts.running(&run.plan.run), run.created_ms)
         });
         let free = |task: &Task| self.attempts.of_task(&task.run, task.id).next().is_none();
+        let mut leaders = Leaders::new();
         runs.iter()
             .flat_map(|run| run.open_tasks().into_iter().map(move |task| (run, task)))
+            .filter(|(run, task)| !self.is_led(known, run, task, &mut leaders))
             .find(|(run, task)| free(task) && !self.is_for_trainer(now, worker, task) && !self.is_for_others(worker, run, task))
             .map(|(_, task)| self.in_memory(worker, task))
     }
