@@ -495,6 +495,8 @@ mod admission_tests;
 #[cfg(test)]
 mod backup_tests;
 #[cfg(test)]
+mod chain_tests;
+#[cfg(test)]
 mod fleet_tests;
 #[cfg(test)]
 mod replica_tests;

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         |count: fn(&bloctrain_simulation::Counts) -> u64| outcomes.values().map(|outcome| count(&outcome.counts)).sum::<u64>();
     let hours = outcomes.values().map(|outcome| outcome.virtual_ms).sum::<u64>() as f64 / 3_600_000.0;
     println!(
-        "{} seeds, {failed} with a violation; {hours:.1} virtual hours, {} events ({} refused), {} tasks handed out, {} adopted, {} records, {} openings, {} rounds, {} lost objects",
+        "{} seeds, {failed} with a violation; {hours:.1} virtual hours, {} events ({} refused), {} tasks handed out, {} adopted, {} records, {} openings, {} rounds, {} lost objects, {} shared blocks",
         outcomes.len(),
         sum(|counts| counts.events),
         sum(|counts| counts.rejected),
@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         sum(|counts| counts.openings),
         sum(|counts| counts.rounds),
         sum(|counts| counts.lost),
+        sum(|counts| counts.shared),
     );
     ExitCode::from(u8::from(failed > 0))
 }

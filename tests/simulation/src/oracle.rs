@@ -34,6 +34,8 @@ pub struct Counts {
     pub rounds: u64,
     /// Objects that were found missing.
     pub lost: u64,
+    /// Frozen blocks that a run took over from another.
+    pub shared: u64,
 }
 
 /// The books.
@@ -156,6 +158,10 @@ impl Oracle {
             let Some(known) = known else { return self.fail(format!("{task} of the unknown run {run} was committed")) };
             self.committed_one(run, *task, output, &known);
         }
+        if let Record::Shared { run, block, .. } = &before {
+            self.counts.shared += 1;
+            self.shared_one(run, *block);
+        }
         if let Some((run, RunState::Failed { message })) = self
             .durable
             .runs
@@ -164,6 +170,26 @@ impl Oracle {
         {
             let problem = format!("run {run} failed although nothing is beyond repair: {message}");
             self.fail(problem);
+        }
+    }
+
+    /// A block that was taken over was trained on every sample of every epoch, as if by the run itself, and still has its object.
+    fn shared_one(&mut self, id: &str, block: u32) {
+        let run = self.durable.runs.get(id);
+        let known = run.and_then(|run| Some((run, run.blocks.get((block as usize).checked_sub(1)?)?)));
+        let Some((run, block_state)) = known else {
+            return self.fail(format!("block {block} of the unknown run {id} was shared"));
+        };
+        let frozen = block_state.frozen.and_then(|frozen| block_state.rounds.get(frozen));
+        let Some(frozen) = frozen else { return self.fail(format!("block {block} of {id} was shared and is not frozen")) };
+        let (weights, epochs) = (frozen.checkpoint.weights.clone(), frozen.metrics.epochs);
+        let samples = crate::work::sizes(&run.submission, bloctrain_shared::task::Split::Train, &block_state.classes);
+        let was_lost = run.losses.contains_key(&weights.key);
+        self.expect(!was_lost, || format!("R-4: {id} was given {}, which it found lost", weights.key));
+        let known = self.outputs.contains(&(weights.key.clone(), weights.digest));
+        self.expect(known, || format!("R-4: {id} was given {}, which nobody committed", weights.key));
+        if let Err(problem) = self.coverage.check(weights.digest, epochs, &samples) {
+            self.fail(format!("R-2: block {block} that {id} was given: {problem}"));
         }
     }
 

@@ -79,7 +79,8 @@ impl Scenario {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = seed::rng(seed, "scenario", &[]);
         let runs = if rng.random_bool(0.25) { 2 } else { 1 };
-        let submissions = (0..runs).map(|number| submission(&mut rng, seed * 2 + number)).collect();
+        let mut submissions: Vec<Submission> = (0..runs).map(|number| submission(&mut rng, seed * 2 + number)).collect();
+        submissions.extend(relative(&submissions[0], seed));
         let coordinators = rng.random_range(1..=3);
         let workers = rng.random_range(1..=4);
         let lease_ms = rng.random_range(3_000..=10_000);
@@ -90,6 +91,24 @@ impl Scenario {
         let faults = faults(&mut rng);
         Self { submissions, coordinators, workers, config, step_ms, faults, safety, incidents }
     }
+}
+
+/// Another run that agrees with one in block 1, and may in all others. Drawn apart, so that what else a seed decides stays as it was.
+fn relative(of: &Submission, seed: u64) -> Option<Submission> {
+    let mut rng = seed::rng(seed, "relative", &[]);
+    if !rng.random_bool(0.3) {
+        return None;
+    }
+    let mut other = of.clone();
+    other.spec.run.name = Some("relative".into());
+    other.spec.run.priority = rng.random_range(1..=2);
+    if rng.random_bool(0.5) {
+        other.spec.hard_classes.fraction = rng.random_range(0.3..1.0);
+    }
+    if rng.random_bool(0.3) {
+        other.backend = if of.backend == ANY_BACKEND { "cpu".into() } else { ANY_BACKEND.into() };
+    }
+    Some(other)
 }
 
 /// Each kind of fault is absent in half of the scenarios, so that others are seen without it.

@@ -25,6 +25,7 @@ fn seeds_keep_every_invariant_and_complete() {
     assert!(sum(|counts| counts.adopted) > SEEDS / 10, "work was adopted");
     assert!(sum(|counts| counts.rejected) > SEEDS, "events were refused");
     assert!(sum(|counts| counts.lost) > 0, "objects were lost");
+    assert!(sum(|counts| counts.shared) > SEEDS / 10, "blocks were shared");
 }
 
 #[test]
