@@ -186,7 +186,7 @@ impl Fleet {
     }
 
     /// The weights of a completed run.
-    fn weights(&self, run: &str) -> Vec<u8> {
+    pub(crate) fn weights(&self, run: &str) -> Vec<u8> {
         let store = self.open_store();
         let key = format!("models/{run}/model.safetensors");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");

@@ -1,6 +1,6 @@
 //! A sweep: several runs at once on one fleet.
 
-use crate::common::stderr;
+use crate::common::{run as run_alone, stderr, summary, weights};
 use crate::process::{Fleet, spec};
 
 const SWEEP: &str = "[sweep]\nname = \"grid\"\n\"exit.combine\" = [\"last\", \"mixture\", \"last\"]\n";
@@ -33,6 +33,45 @@ fn a_sweep_is_a_run_for_every_combination_and_each_gives_the_weights_that_it_wou
     assert_eq!(listed.len(), 2);
     let unknown = fleet.run(&["runs", "--sweep", "gri", "--store", "store"]);
     assert!(!unknown.status.success() && stderr(&unknown).contains("of the sweep gri"), "{}", stderr(&unknown));
+}
+
+/// A sweep of what decides hard classes: block 1 is trained once, and each run has the weights that it has alone.
+#[test]
+fn a_sweep_trains_once_what_its_runs_agree_in() {
+    const THRESHOLDS: &str = "[sweep]\nname = \"hard\"\n\"hard_classes.k\" = [6, 4]\n";
+    const BASE: [&str; 8] = [
+        "--set",
+        "network.width=4",
+        "--set",
+        "train.epochs=2",
+        "--set",
+        "train.warmup_epochs=0",
+        "--set",
+        "hard_classes.policy=bottom-k",
+    ];
+    let mut fleet = Fleet::new();
+    std::fs::write(fleet.path().join("sweep.toml"), THRESHOLDS).expect("written");
+    let (_coordinator, address) = fleet.coordinator("coordinator", &[]);
+    let _workers = [fleet.worker("one", &address), fleet.worker("two", &address)];
+    let output = fleet.run(&[&["submit", "sweep.toml", "--coordinator", &address, "--json", "--watch"][..], &BASE].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let listed = fleet.run(&["runs", "--sweep", "hard", "--store", "store", "--json"]);
+    let listed: Vec<serde_json::Value> = serde_json::from_slice(&listed.stdout).expect("JSON");
+    assert_eq!(listed.len(), 2);
+    let mut rounds = 0;
+    for run in &listed {
+        let (id, name) = (run["run"].as_str().expect("an id"), run["name"].as_str().expect("a name"));
+        assert_eq!(run["state"]["state"], "completed", "{name}");
+        let log = fleet.run(&["logs", id, "--coordinator", &address]);
+        let log = String::from_utf8(log.stdout).expect("utf-8");
+        rounds += log.lines().filter(|line| line.contains("block1/train/") && line.contains("committed")).count();
+        let k = name.rsplit('=').next().expect("a value");
+        let alone = tempfile::tempdir().expect("a folder");
+        let setting = format!("hard_classes.k={k}");
+        let summary = summary(&run_alone(alone.path(), &[&["train", "--json", "--set", &setting][..], &BASE].concat()));
+        assert!(fleet.weights(id) == weights(alone.path(), &summary), "{name}: other weights than alone");
+    }
+    assert_eq!(rounds, 2, "two epochs of block 1, once");
 }
 
 #[test]
