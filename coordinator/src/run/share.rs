@@ -171,14 +171,14 @@ impl State {
         if !self.chains.note(known) {
             return Vec::new();
         }
-        let shared = |(index, &chain): (usize, &Digest)| {
+        let of_chain = |(index, &chain): (usize, &Digest)| {
             let runs = || self.chains.runs(chain).filter_map(|run| self.durable.runs.get(run));
             let made: Vec<&Run> =
                 runs().filter(|run| run.blocks.get(index).is_some_and(|block| block.frozen.is_some())).collect();
             let wanting = runs().filter(|_| !made.is_empty());
             wanting.filter_map(|run| shared(run, index, &made)).collect::<Vec<Record>>()
         };
-        let records: Vec<Record> = self.chains.of(run).iter().enumerate().flat_map(shared).collect();
+        let records: Vec<Record> = self.chains.of(run).iter().enumerate().flat_map(of_chain).collect();
         records.into_iter().flat_map(|record| self.take_over(now, record)).collect()
     }
 
