@@ -1,13 +1,18 @@
 //! The one loop around the state machine: receive, apply, persist, perform, reply.
+//!
+//! Commands that wait are applied as a group, and their records persisted by one write (group commit, ADR 0015). Nothing is
+//! answered or performed before all records of its group are durable: any of it may rest on any of them.
 
 use crate::environment::Rules;
 use crate::journal::{Counters, Journal};
+use crate::run::record::Record;
 use crate::run::{Effect, Event, Rejected, State};
 use crate::store::{Log, StateError};
 use bloctrain_shared::task::Task;
 use bloctrain_shared::view::{RunView, WorkerView};
 use bloctrain_store::Artefacts;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
@@ -17,6 +22,9 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Pause between looks at leases.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Most commands of a group: a larger one would keep the first of it waiting.
+const GROUP: usize = 256;
 
 /// Why a request was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -147,6 +155,14 @@ struct Waiting {
     reply: Reply<Answer>,
 }
 
+/// What is done once every record before it is durable.
+enum Held {
+    /// Effects in order, and whom to tell.
+    Effects { at_ms: u64, effects: Vec<Effect>, reply: Option<Reply<Answer>> },
+    /// An answer that only has to be sent.
+    Say(Box<dyn FnOnce() + Send>),
+}
+
 struct Driver {
     state: State,
     rules: Rules,
@@ -154,6 +170,10 @@ struct Driver {
     artefacts: Artefacts,
     clock: Clock,
     waiting: Vec<Waiting>,
+    /// Records of the group, with the time of each.
+    records: Vec<(u64, Record)>,
+    /// What waits for them.
+    held: Vec<Held>,
     changes: watch::Sender<u64>,
     /// Whether something changed that may give a waiting worker a task.
     changed: bool,
@@ -175,8 +195,8 @@ pub fn start(
     let (stop, stopped) = watch::channel(None);
     let journal = Journal::default();
     let handle = Handle { commands, changes: changed, stopped, journal: journal.clone(), counters: Arc::clone(&counters) };
-    let waiting = Vec::new();
-    let driver = Driver { state, rules, log, artefacts, clock, waiting, changes, changed: false, journal, counters };
+    let (waiting, records, held, changed) = (Vec::new(), Vec::new(), Vec::new(), false);
+    let driver = Driver { state, rules, log, artefacts, clock, waiting, records, held, changes, changed, journal, counters };
     let task = async move {
         if let Err(error) = Box::pin(driver.run(receiver)).await {
             tracing::error!(%error, "the coordinator stops");
@@ -190,74 +210,126 @@ impl Driver {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), StateError> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        let mut open = true;
+        while open {
             tokio::select! {
                 // Time first: however many commands wait, leases end.
                 biased;
                 now = tick.tick() => {
-                    self.apply(Event::Tick).await?.ok();
+                    // A tick is never refused.
+                    self.apply(Event::Tick, None);
                     self.expire(now);
                     // A lease that nobody renewed, or a trainer that nobody heard of, may give others a task.
                     self.changed = true;
                 }
-                command = commands.recv() => match command {
-                    Some(Command::Close) | None => break,
-                    Some(command) => self.handle(command).await?,
-                },
+                command = commands.recv() => open = self.take_up(command, &mut commands),
             }
             if std::mem::take(&mut self.changed) {
-                self.serve_waiting().await?;
+                self.serve_waiting();
             }
+            self.settle().await?;
         }
         self.log.close().await
     }
 
-    async fn handle(&mut self, command: Command) -> Result<(), StateError> {
-        match command {
-            Command::Event(event, reply) => {
-                let answer = self.apply(*event).await?;
-                // A sender that went away does not want its answer.
-                let _ = reply.send(answer.map_err(DriverError::from));
+    /// Applies a command and those that wait behind it; false when it is time to close.
+    fn take_up(&mut self, first: Option<Command>, commands: &mut mpsc::Receiver<Command>) -> bool {
+        let mut next = first;
+        for left in (0..GROUP).rev() {
+            match next.take() {
+                None | Some(Command::Close) => return false,
+                Some(command) => self.handle(command),
             }
-            Command::Ask { worker, wait, reply } => {
-                let until = tokio::time::Instant::now() + wait;
-                self.waiting.retain(|waiting| waiting.worker != worker);
-                self.serve(Waiting { worker, until, why: None, reply }).await?;
+            // Whether the channel is at its end, the next `recv` tells.
+            match (left > 0).then(|| commands.try_recv().ok()).flatten() {
+                Some(command) => next = Some(command),
+                None => return true,
             }
-            Command::View { run, reply } => {
-                let _ = reply.send(Ok(self.state.view(&run)));
+        }
+        true
+    }
+
+    /// Makes the records of the group durable, then performs what waits for them. The error ends the driver, and nothing that
+    /// waits is performed.
+    async fn settle(&mut self) -> Result<(), StateError> {
+        let records = std::mem::take(&mut self.records);
+        let persisted = records.len() as u64;
+        self.log.append_all(records, &self.state.durable).await?;
+        self.counters.persisted.fetch_add(persisted, Ordering::Relaxed);
+        for held in std::mem::take(&mut self.held) {
+            match held {
+                Held::Effects { at_ms, effects, reply } => self.perform(at_ms, effects, reply),
+                Held::Say(say) => say(),
             }
-            Command::Views { reply } => {
-                let views = self.state.durable.runs.keys().filter_map(|run| self.state.view(run)).collect();
-                let _ = reply.send(Ok(views));
-            }
-            Command::Workers { reply } => {
-                let _ = reply.send(Ok(self.state.worker_views((self.clock)())));
-            }
-            // Dealt with before.
-            Command::Close => {}
         }
         Ok(())
     }
 
-    /// Applies an event and performs its effects in order. The outer error ends the driver.
-    async fn apply(&mut self, event: Event) -> Result<Result<Answer, Rejected>, StateError> {
-        let now = (self.clock)();
-        let effects = match (self.rules)(&mut self.state, now, event) {
-            Ok(effects) => effects,
-            Err(rejected) => {
-                Counters::count(&self.counters.rejected);
-                return Ok(Err(rejected));
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::Event(event, reply) => self.apply(*event, Some(reply)),
+            Command::Ask { worker, wait, reply } => {
+                let until = tokio::time::Instant::now() + wait;
+                self.waiting.retain(|waiting| waiting.worker != worker);
+                self.serve(Waiting { worker, until, why: None, reply });
             }
-        };
-        // One write for all of an event: a snapshot never has half of it.
-        let record = |effect: &Effect| if let Effect::Persist(record) = effect { Some(record.clone()) } else { None };
-        let records: Vec<_> = effects.iter().filter_map(record).collect();
-        records.iter().for_each(|_| Counters::count(&self.counters.persisted));
-        self.log.append_all(now, records, &self.state.durable).await?;
+            Command::View { run, reply } => {
+                let view = self.state.view(&run);
+                self.say(reply, Ok(view));
+            }
+            Command::Views { reply } => {
+                let views = self.state.durable.runs.keys().filter_map(|run| self.state.view(run)).collect();
+                self.say(reply, Ok(views));
+            }
+            Command::Workers { reply } => {
+                let views = self.state.worker_views((self.clock)());
+                self.say(reply, Ok(views));
+            }
+            // Dealt with before.
+            Command::Close => {}
+        }
+    }
+
+    /// Answers once the group is durable.
+    fn say<T: Send + 'static>(&mut self, reply: Reply<T>, what: Result<T, DriverError>) {
+        self.held.push(Held::Say(Box::new(move || {
+            // A sender that went away does not want its answer.
+            let _ = reply.send(what);
+        })));
+    }
+
+    /// Applies an event; its effects and its answer wait for the group.
+    fn apply(&mut self, event: Event, reply: Option<Reply<Answer>>) {
+        let now = (self.clock)();
+        match self.transition(now, event) {
+            Ok(effects) => self.held.push(Held::Effects { at_ms: now, effects, reply }),
+            Err(rejected) => {
+                if let Some(reply) = reply {
+                    self.say(reply, Err(rejected.into()));
+                }
+            }
+        }
+    }
+
+    /// Applies an event and takes its records into the group; gives the other effects.
+    fn transition(&mut self, now: u64, event: Event) -> Result<Vec<Effect>, Rejected> {
+        let effects = (self.rules)(&mut self.state, now, event).inspect_err(|_| Counters::count(&self.counters.rejected))?;
+        let mut others = Vec::with_capacity(effects.len());
+        for effect in effects {
+            self.changed |= matches!(effect, Effect::Changed { .. });
+            match effect {
+                Effect::Persist(record) => self.records.push((now, record)),
+                effect => others.push(effect),
+            }
+        }
+        Ok(others)
+    }
+
+    fn perform(&self, at_ms: u64, effects: Vec<Effect>, reply: Option<Reply<Answer>>) {
         let mut answer = Answer::default();
         for effect in effects {
             match effect {
+                // Taken into the group.
                 Effect::Persist(_) => {}
                 Effect::Grant { lease_epoch, task, .. } => {
                     answer.grant = Some((*task, lease_epoch));
@@ -270,16 +342,15 @@ impl Driver {
                 }
                 Effect::Refuse { why, .. } => answer.why = Some(why),
                 Effect::HandBack { .. } => answer.hand_back = true,
-                Effect::Log(entry) => self.journal.write(now, &entry),
+                Effect::Log(entry) => self.journal.write(at_ms, &entry),
                 Effect::Delete(keys) => self.delete(keys),
-                Effect::Changed { .. } => {
-                    self.changed = true;
-                    self.changes.send_modify(|version| *version += 1);
-                }
-                Effect::Progressed { .. } => self.changes.send_modify(|version| *version += 1),
+                Effect::Changed { .. } | Effect::Progressed { .. } => self.changes.send_modify(|version| *version += 1),
             }
         }
-        Ok(Ok(answer))
+        if let Some(reply) = reply {
+            // A sender that went away does not want its answer.
+            let _ = reply.send(Ok(answer));
+        }
     }
 
     fn delete(&self, keys: Vec<String>) {
@@ -298,31 +369,36 @@ impl Driver {
             std::mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.until <= now);
         self.waiting = still;
         for waiting in late {
-            let _ = waiting.reply.send(Ok(Answer { why: waiting.why, ..Answer::default() }));
+            self.say(waiting.reply, Ok(Answer { why: waiting.why, ..Answer::default() }));
         }
     }
 
-    async fn serve_waiting(&mut self) -> Result<(), StateError> {
+    fn serve_waiting(&mut self) {
         for waiting in std::mem::take(&mut self.waiting) {
-            self.serve(waiting).await?;
+            self.serve(waiting);
         }
-        Ok(())
     }
 
     /// Gives a waiting worker a task, or lets it wait on.
-    async fn serve(&mut self, mut waiting: Waiting) -> Result<(), StateError> {
+    fn serve(&mut self, mut waiting: Waiting) {
         if waiting.reply.is_closed() {
-            return Ok(());
+            return;
         }
-        match self.apply(Event::Asked { worker: waiting.worker }).await? {
-            Ok(Answer { grant: None, why, .. }) => {
-                waiting.why = why;
-                self.waiting.push(waiting);
-            }
-            answer => {
-                let _ = waiting.reply.send(answer.map_err(DriverError::from));
-            }
-        }
-        Ok(())
+        let now = (self.clock)();
+        let effects = match self.transition(now, Event::Asked { worker: waiting.worker }) {
+            Ok(effects) => effects,
+            Err(rejected) => return self.say(waiting.reply, Err(rejected.into())),
+        };
+        let reply = if effects.iter().any(|effect| matches!(effect, Effect::Grant { .. })) {
+            Some(waiting.reply)
+        } else {
+            waiting.why = effects.iter().find_map(|effect| match effect {
+                Effect::Refuse { why, .. } => Some(why.clone()),
+                _ => None,
+            });
+            self.waiting.push(waiting);
+            None
+        };
+        self.held.push(Held::Effects { at_ms: now, effects, reply });
     }
 }

@@ -15,7 +15,8 @@ use std::time::Duration;
 const SNAPSHOT: &[u8] = b"snapshot";
 const PREFIX: &str = "record/";
 
-/// Records after which a snapshot is written.
+/// Fewest records between two snapshots. They also have at least as many bytes as the snapshot before, so that snapshots never
+/// cost more than records, however large the state is.
 pub const SNAPSHOT_EVERY: u64 = 64;
 
 /// State that cannot be read or written.
@@ -63,7 +64,11 @@ struct Entry {
 pub struct Log {
     table: Box<dyn Table>,
     next: u64,
+    /// Records since the last snapshot, and their bytes.
     since_snapshot: u64,
+    bytes_since: usize,
+    /// Bytes of the last snapshot.
+    snapshot_bytes: usize,
 }
 
 fn record_key(number: u64) -> String {
@@ -135,11 +140,13 @@ impl Log {
     pub async fn over(table: Box<dyn Table>) -> Result<(Self, Durable), StateError> {
         let snapshot = table.get(SNAPSHOT).await?;
         let (mut durable, mut next) = start(snapshot.as_deref())?;
-        let first = next;
+        let (first, mut bytes_since) = (next, 0);
         for (key, value) in table.scan(PREFIX).await? {
             next = apply(&mut durable, next, &key, &value)?;
+            bytes_since += value.len();
         }
-        Ok((Self { table, next, since_snapshot: next - first }, durable))
+        let snapshot_bytes = snapshot.map_or(0, |snapshot| snapshot.len());
+        Ok((Self { table, next, since_snapshot: next - first, bytes_since, snapshot_bytes }, durable))
     }
 
     /// Appends a record; it is durable when this returns. `after` is the state with it, for a snapshot now and then.
@@ -147,28 +154,31 @@ impl Log {
     /// # Errors
     /// [`StateError::Fenced`] when another coordinator took over; the record does not count then.
     pub async fn append(&mut self, at_ms: u64, record: Record, after: &Durable) -> Result<(), StateError> {
-        self.append_all(at_ms, vec![record], after).await
+        self.append_all(vec![(at_ms, record)], after).await
     }
 
-    /// Appends records as one write: all of them are durable when this returns, or none counts. A thousand cost as much time
-    /// as one. `after` is the state with all of them.
+    /// Appends records, each with its time, as one write: all of them are durable when this returns, or none counts. A thousand
+    /// cost as much time as one. `after` is the state with all of them.
     ///
     /// # Errors
     /// As [`append`](Self::append).
-    pub async fn append_all(&mut self, at_ms: u64, records: Vec<Record>, after: &Durable) -> Result<(), StateError> {
+    pub async fn append_all(&mut self, records: Vec<(u64, Record)>, after: &Durable) -> Result<(), StateError> {
         if records.is_empty() {
             return Ok(());
         }
         let mut changes = Vec::with_capacity(records.len());
-        let mut next = self.next;
-        for record in records {
-            changes.push(Change::Put(record_key(next).into_bytes(), json(&Entry { at_ms, record })?));
+        let (mut next, mut bytes) = (self.next, 0);
+        for (at_ms, record) in records {
+            let entry = json(&Entry { at_ms, record })?;
+            bytes += entry.len();
+            changes.push(Change::Put(record_key(next).into_bytes(), entry));
             next += 1;
         }
         self.table.write(changes).await?;
         self.since_snapshot += next - self.next;
         self.next = next;
-        if self.since_snapshot >= SNAPSHOT_EVERY {
+        self.bytes_since += bytes;
+        if self.since_snapshot >= SNAPSHOT_EVERY && self.bytes_since >= self.snapshot_bytes {
             self.snapshot(after).await?;
         }
         Ok(())
@@ -176,10 +186,11 @@ impl Log {
 
     async fn snapshot(&mut self, durable: &Durable) -> Result<(), StateError> {
         let snapshot = json(&Snapshot { next: self.next, durable: durable.clone() })?;
+        let bytes = snapshot.len();
         let replaced = (self.next - self.since_snapshot..self.next).map(|number| Change::Delete(record_key(number).into_bytes()));
         let changes = [Change::Put(SNAPSHOT.to_vec(), snapshot)].into_iter().chain(replaced).collect();
         self.table.write(changes).await?;
-        self.since_snapshot = 0;
+        (self.since_snapshot, self.bytes_since, self.snapshot_bytes) = (0, 0, bytes);
         Ok(())
     }
 

@@ -56,12 +56,12 @@ async fn survives_and_fences(store: Artefacts) {
     // Alone and in groups: a group is one write.
     let mut done = 0;
     for group in [1, 1, 5, 40, 1, 30].into_iter().chain(std::iter::repeat(25)) {
-        let records: Vec<Record> = history.iter().skip(done).take(group).map(|(record, _)| record.clone()).collect();
+        let records: Vec<(u64, Record)> = history.iter().skip(done).take(group).map(|(record, _)| (7, record.clone())).collect();
         if records.is_empty() {
             break;
         }
         done += records.len();
-        log.append_all(7, records, &history[done - 1].1).await.expect("appends");
+        log.append_all(records, &history[done - 1].1).await.expect("appends");
     }
     let expected = &history[history.len() - 1].1;
     assert_eq!(&read(&store).await.expect("reads"), expected, "a reader disturbs nobody");
