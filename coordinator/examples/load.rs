@@ -1,0 +1,230 @@
+//! Load on one coordinator process: workers that speak the protocol over TCP and compute nothing. Linux only.
+//!
+//! `cargo run --release -p bloctrain-coordinator --example load -- WORKERS COMPLETIONS_PER_SECOND SECONDS [STORE]`
+//!
+//! The run has 10 million training samples, so the stage under load has about ten thousand tasks. Prints one line of JSON.
+
+#[path = "../tests/fleet/mod.rs"]
+mod fleet;
+
+use bloctrain_coordinator::Config;
+use bloctrain_coordinator::access::Access;
+use bloctrain_coordinator::fleet::{Fleet, serve};
+use bloctrain_proto::convert::{from_grant, to_json};
+use bloctrain_proto::v1::run_service_client::RunServiceClient;
+use bloctrain_proto::v1::worker_service_client::WorkerServiceClient;
+use bloctrain_proto::v1::{Command, CompleteRequest, Grant, HeartbeatRequest, LeaseRequest, RegisterRequest, SubmitRequest};
+use bloctrain_shared::plan::ARITHMETIC_VERSION;
+use bloctrain_shared::task::{Report, Stage, Task};
+use bloctrain_store::Artefacts;
+use std::error::Error;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tonic::transport::{Channel, Endpoint};
+
+type Failed = Box<dyn Error + Send + Sync>;
+
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+struct Seen {
+    lease_ms: Vec<f64>,
+    heartbeat_ms: Vec<f64>,
+    completions: u64,
+    missed: u64,
+    failed: u64,
+}
+
+type Book = Arc<Mutex<Seen>>;
+
+fn note(book: &Book, what: impl FnOnce(&mut Seen)) {
+    what(&mut book.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+fn ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// The child: a coordinator as `bloctrain coordinator` runs it. It ends with its parent's pipe.
+async fn coordinate(store: String) -> Result<(), Failed> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_line(&mut String::new());
+        let _ = stop.send(true);
+    });
+    let config = Config { lease_ms: 15_000, heartbeat_ms: 5_000, settle_ms: 0 };
+    let artefacts = Artefacts::open(&store)?;
+    let fleet = Fleet { listener, addresses: Vec::new(), store, access: Access::default(), tls: None, standby: false };
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis().try_into().unwrap_or(0));
+    Ok(Box::pin(serve(config, fleet, artefacts, Arc::new(now), stopping)).await?)
+}
+
+struct Worker {
+    calls: WorkerServiceClient<Channel>,
+    id: u64,
+}
+
+impl Worker {
+    async fn register(channel: Channel, number: usize) -> Result<Self, Failed> {
+        let mut calls = WorkerServiceClient::new(channel).max_decoding_message_size(64 << 20);
+        let about = RegisterRequest {
+            name: format!("w{number}"),
+            backend: "cpu".into(),
+            arithmetic: ARITHMETIC_VERSION,
+            instance: format!("i{number}"),
+            ..RegisterRequest::default()
+        };
+        let id = calls.register(about).await?.into_inner().worker;
+        Ok(Self { calls, id })
+    }
+
+    async fn ask(&mut self) -> Result<Option<Grant>, Failed> {
+        Ok(self.calls.lease(LeaseRequest { worker: self.id, wait_ms: 20_000 }).await?.into_inner().grant)
+    }
+
+    async fn complete(&mut self, task: &Task, lease_epoch: u64) -> Result<(), Failed> {
+        let report = Report { task: task.id, lease_epoch, seconds: 1.0, result: Ok(fleet::output(task, 1)) };
+        let request = CompleteRequest { worker: self.id, run: task.run.clone(), report_json: to_json(&report) };
+        self.calls.complete(request).await?;
+        Ok(())
+    }
+
+    /// Works until the time is up; a task takes `work`.
+    async fn go(mut self, first: Duration, work: Duration, until: Instant, book: Book) -> Result<(), Failed> {
+        tokio::time::sleep(first).await;
+        while Instant::now() < until {
+            let asked = Instant::now();
+            let Some(grant) = self.ask().await? else { continue };
+            let waited = ms(asked);
+            let of = grant.task.clone();
+            let (task, lease_epoch) = from_grant(grant)?;
+            note(&book, |seen| seen.lease_ms.push(waited));
+            let done = Instant::now() + work;
+            while Instant::now() + HEARTBEAT < done {
+                tokio::time::sleep(HEARTBEAT).await;
+                let (run, progress_json) = (task.run.clone(), to_json(&bloctrain_shared::task::Progress::default()));
+                let beat = HeartbeatRequest { worker: self.id, run, task: of.clone(), lease_epoch, progress_json };
+                let sent = Instant::now();
+                let answer = self.calls.heartbeat(beat).await?.into_inner();
+                let drops = answer.command() == Command::Drop;
+                note(&book, |seen| {
+                    seen.heartbeat_ms.push(ms(sent));
+                    seen.missed += u64::from(drops);
+                });
+            }
+            tokio::time::sleep_until(done.into()).await;
+            self.complete(&task, lease_epoch).await?;
+            note(&book, |seen| seen.completions += 1);
+        }
+        Ok(())
+    }
+}
+
+/// Processor seconds and resident MiB of a process.
+fn usage(process: u32) -> (f64, f64) {
+    let text = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
+    let ticks: f64 = text("stat")
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum();
+    let pages: f64 = text("statm").split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
+    (ticks / 100.0, pages / 256.0)
+}
+
+fn quantile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    values.get(((last as f64) * share).round() as usize).copied().unwrap_or(0.0)
+}
+
+async fn load(workers: usize, rate: f64, seconds: f64, store: &str) -> Result<(), Failed> {
+    let mut child = std::process::Command::new(std::env::current_exe()?)
+        .args(["coordinate", store])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut address = String::new();
+    BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut address)?;
+    let connect = || Endpoint::from_shared(format!("http://{}", address.trim())).map(|to| to.tcp_nodelay(true).connect_lazy());
+    let mut submission = fleet::submission(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(), 1, 0);
+    submission.dataset.train = 10_000_000;
+    let mut runs = RunServiceClient::new(connect()?);
+    let request = SubmitRequest { submission_json: to_json(&submission) };
+    while let Err(status) = runs.submit(request.clone()).await {
+        if status.code() != tonic::Code::Unavailable {
+            return Err(status.into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The first worker alone does what comes before the stage with many tasks.
+    let mut first = Worker::register(connect()?, 0).await?;
+    loop {
+        let (task, lease_epoch) = from_grant(first.ask().await?.ok_or("no task")?)?;
+        let many = task.id.stage == Stage::Export;
+        first.complete(&task, lease_epoch).await?;
+        if many {
+            break;
+        }
+    }
+    let mut fleet = vec![first];
+    for number in 1..workers {
+        fleet.push(Worker::register(connect()?, number).await?);
+    }
+    let begin = usage(child.id());
+    let (begun, book) = (Instant::now(), Book::default());
+    let (work, until) = (Duration::from_secs_f64(workers as f64 / rate), begun + Duration::from_secs_f64(seconds));
+    let tasks: Vec<_> = fleet
+        .into_iter()
+        .enumerate()
+        .map(|(number, worker)| {
+            let first = work.mul_f64(number as f64 / workers as f64);
+            tokio::spawn(worker.go(first, work, until, Arc::clone(&book)))
+        })
+        .collect();
+    tokio::time::sleep_until(until.into()).await;
+    let (end, took) = (usage(child.id()), begun.elapsed().as_secs_f64());
+    // Completions begin after the first task is done.
+    let counted = (took - work.as_secs_f64()).max(0.1);
+    let completions = book.lock().unwrap_or_else(PoisonError::into_inner).completions;
+    for task in tasks {
+        if !matches!(task.await, Ok(Ok(()))) {
+            note(&book, |seen| seen.failed += 1);
+        }
+    }
+    let mut seen = std::mem::take(&mut *book.lock().unwrap_or_else(PoisonError::into_inner));
+    let line = serde_json::json!({
+        "workers": workers, "seconds": took, "completions_per_second": completions as f64 / counted, "leases": seen.lease_ms.len(),
+        "lease_ms": {"p50": quantile(&mut seen.lease_ms, 0.5), "p99": quantile(&mut seen.lease_ms, 0.99), "max": quantile(&mut seen.lease_ms, 1.0)},
+        "heartbeats": seen.heartbeat_ms.len(), "heartbeat_ms_p99": quantile(&mut seen.heartbeat_ms, 0.99),
+        "missed_leases": seen.missed, "failed_workers": seen.failed,
+        "coordinator_cores": (end.0 - begin.0) / took, "coordinator_mib": [begin.1, end.1],
+    });
+    println!("{line}");
+    drop(child.stdin.take());
+    child.wait()?;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failed> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["coordinate", store] => coordinate(store.to_owned()).await,
+        [workers, rate, seconds] => {
+            let folder = tempfile::tempdir()?;
+            load(workers.parse()?, rate.parse()?, seconds.parse()?, &folder.path().to_string_lossy()).await
+        }
+        [workers, rate, seconds, store] => load(workers.parse()?, rate.parse()?, seconds.parse()?, store).await,
+        _ => Err("load WORKERS COMPLETIONS_PER_SECOND SECONDS [STORE]".into()),
+    }
+}
