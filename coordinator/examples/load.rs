@@ -4,6 +4,8 @@
 //!
 //! The run has 10 million training samples, so the stage under load has about ten thousand tasks. Prints one line of JSON.
 
+#![expect(clippy::disallowed_methods, reason = "what it measures is real time")]
+
 #[path = "../tests/fleet/mod.rs"]
 mod fleet;
 
