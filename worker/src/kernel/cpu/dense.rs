@@ -6,6 +6,7 @@
 #![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
 
 use super::geometry::{Class, Geometry};
+use super::group::Groups;
 use super::simd::{PAD, Simd, kernel};
 
 /// Positions whose sums are kept in registers together.
@@ -157,62 +158,47 @@ unsafe fn weight_grad_body<S: Simd>(geometry: &Geometry, pair: Pair<'_>, grad: &
     assert!((geometry.reach.last_place + 1) * distance <= map.len() && rows <= distance, "a map of another shape");
     assert_eq!(dy.len(), geometry.framed_area() * width, "gradient of another shape");
     assert_eq!(grad.len(), geometry.taps() * rows * width, "weights of another shape");
-    let outer = Outer { geometry, map: map.as_ptr(), distance, dy: dy.as_ptr(), width };
     for &(tap, offset) in &geometry.reach.taps {
-        for first in (0..rows).step_by(POSITIONS) {
-            let from = offset * distance + first;
-            let to = &mut grad[(tap * rows + first) * width..];
+        let outer = Outer {
+            pairs: &geometry.pairs,
             // SAFETY: the shapes were just checked.
-            unsafe {
-                match rows - first {
-                    1 => outer.columns::<S, 1>(from, to.as_mut_ptr()),
-                    2 => outer.columns::<S, 2>(from, to.as_mut_ptr()),
-                    3 => outer.columns::<S, 3>(from, to.as_mut_ptr()),
-                    4 => outer.columns::<S, 4>(from, to.as_mut_ptr()),
-                    5 => outer.columns::<S, 5>(from, to.as_mut_ptr()),
-                    _ => outer.columns::<S, 6>(from, to.as_mut_ptr()),
-                }
-            }
-        }
+            map: unsafe { map.as_ptr().add(offset * distance) },
+            distance,
+            dy: dy.as_ptr(),
+            width,
+            to: grad[tap * rows * width..].as_mut_ptr(),
+        };
+        // SAFETY: the shapes were just checked.
+        unsafe { outer.rows::<S>(0..rows) };
     }
 }
 
 /// Sums over positions of a map's values times rows of a gradient.
 struct Outer<'a> {
-    geometry: &'a Geometry,
+    /// Each output position: its place in the map, and in the gradient.
+    pairs: &'a [(usize, usize)],
+    /// The map from a tap's offset on.
     map: *const f32,
     distance: usize,
     dy: *const f32,
     width: usize,
+    /// Weights of the tap.
+    to: *mut f32,
 }
 
-impl Outer<'_> {
-    #[inline(always)]
-    unsafe fn columns<S: Simd, const R: usize>(&self, from: usize, to: *mut f32) {
-        // SAFETY: as for the caller.
-        unsafe {
-            if S::LANES < PAD {
-                (0..self.width).step_by(PAD).for_each(|column| self.group::<S, R, 2>(from, column, to));
-                return;
-            }
-            match self.width / PAD {
-                1 => self.group::<S, R, 1>(from, 0, to),
-                2 => self.group::<S, R, 2>(from, 0, to),
-                3 => self.group::<S, R, 3>(from, 0, to),
-                _ => self.group::<S, R, 4>(from, 0, to),
-            }
-        }
+impl Groups for Outer<'_> {
+    fn columns(&self) -> usize {
+        self.width
     }
 
-    /// R rows of weights from `from` on, in `V` vectors from `column` on.
     #[inline(always)]
-    unsafe fn group<S: Simd, const R: usize, const V: usize>(&self, from: usize, column: usize, to: *mut f32) {
+    unsafe fn group<S: Simd, const R: usize, const V: usize>(&self, first: usize, from: usize) {
         // SAFETY: as for the caller.
         unsafe {
             let mut sums = [[S::splat(0.0); V]; R];
-            for &(place, output) in &self.geometry.pairs {
-                let values = self.map.add(place * self.distance + from);
-                let dy = self.dy.add(output * self.width + column);
+            for &(place, output) in self.pairs {
+                let values = self.map.add(place * self.distance + first);
+                let dy = self.dy.add(output * self.width + from);
                 let row: [S::V; V] = std::array::from_fn(|vector| S::load(dy.add(vector * S::LANES)));
                 for at in 0..R {
                     let factor = S::splat(*values.add(at));
@@ -223,7 +209,7 @@ impl Outer<'_> {
             }
             for at in 0..R {
                 for vector in 0..V {
-                    let to = to.add(at * self.width + column + vector * S::LANES);
+                    let to = self.to.add((first + at) * self.width + from + vector * S::LANES);
                     S::store(to, S::add(S::load(to), sums[at][vector]));
                 }
             }

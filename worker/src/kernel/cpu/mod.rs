@@ -9,6 +9,7 @@ mod buffer;
 mod dense;
 mod fire;
 mod geometry;
+mod group;
 mod listing;
 mod map;
 mod optimize;

@@ -8,6 +8,7 @@
 #![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
 
 use super::dense::Target;
+use super::group::{Groups, ROWS};
 use super::simd::{PAD, Simd, kernel};
 use crate::kernel::spikes::WORD;
 
@@ -22,9 +23,6 @@ pub(super) const PLACES: usize = IN * IN;
 
 /// Tiles whose products are made together.
 pub(super) const AT_ONCE: usize = 18;
-
-/// Tiles whose sums are kept in registers together.
-const ROWS: usize = 6;
 
 /// Products saved by tiles that fit badly are not worth the way there and back.
 const WORTH: (usize, usize) = (7, 5);
@@ -133,7 +131,7 @@ unsafe fn add_body<S: Simd>(shape: &Shape, maps: &[f32], kernels: &[f32], target
                         columns: outputs,
                         more: from > 0,
                     };
-                    product.rows::<S>(count);
+                    product.all::<S>(count);
                 }
             }
         }
@@ -266,7 +264,7 @@ struct Product {
 
 impl Product {
     #[inline(always)]
-    unsafe fn rows<S: Simd>(&self, count: usize) {
+    unsafe fn all<S: Simd>(&self, count: usize) {
         // Narrow outputs leave registers for more rows, which hides how long an addition takes.
         let mut begin = 0;
         while self.columns == PAD && S::LANES == PAD && begin + 2 * ROWS <= count {
@@ -274,36 +272,14 @@ impl Product {
             unsafe { self.group::<S, { 2 * ROWS }, 1>(begin, 0) };
             begin += 2 * ROWS;
         }
-        for first in (begin..count).step_by(ROWS) {
-            // SAFETY: as for the caller.
-            unsafe {
-                match count - first {
-                    1 => self.columns::<S, 1>(first),
-                    2 => self.columns::<S, 2>(first),
-                    3 => self.columns::<S, 3>(first),
-                    4 => self.columns::<S, 4>(first),
-                    5 => self.columns::<S, 5>(first),
-                    _ => self.columns::<S, 6>(first),
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn columns<S: Simd, const R: usize>(&self, first: usize) {
         // SAFETY: as for the caller.
-        unsafe {
-            if S::LANES < PAD {
-                (0..self.columns).step_by(PAD).for_each(|from| self.group::<S, R, 2>(first, from));
-                return;
-            }
-            match self.columns / PAD {
-                1 => self.group::<S, R, 1>(first, 0),
-                2 => self.group::<S, R, 2>(first, 0),
-                3 => self.group::<S, R, 3>(first, 0),
-                _ => self.group::<S, R, 4>(first, 0),
-            }
-        }
+        unsafe { self.rows::<S>(begin..count) };
+    }
+}
+
+impl Groups for Product {
+    fn columns(&self) -> usize {
+        self.columns
     }
 
     #[inline(always)]

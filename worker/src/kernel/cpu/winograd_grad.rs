@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "vector loads and stores through pointers whose bounds are asserted at the start")]
 #![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
 
+use super::group::Groups;
 use super::simd::{PAD, Simd, kernel};
 use super::winograd::{AT_ONCE, FEWEST, IN, OUT, PLACES, Shape, enter, scratch, tiles};
 use crate::kernel::spikes::WORD;
@@ -18,9 +19,6 @@ const MOST: usize = WORD;
 pub(super) fn pays(inputs: usize) -> bool {
     (FEWEST..=MOST).contains(&inputs)
 }
-
-/// Input channels whose sums are kept in registers together.
-const ROWS: usize = 6;
 
 kernel! {
     /// Adds to `sums [36, inputs, outputs]` the products of framed maps with framed output gradients `dy`, which both have
@@ -68,7 +66,7 @@ unsafe fn add_body<S: Simd>(shape: &Shape, maps: &[f32], dy: &[f32], sums: &mut 
                         count,
                         out: sums.as_mut_ptr().add((place * inputs + from) * outputs),
                     };
-                    outer.all::<S>(own);
+                    outer.rows::<S>(0..own);
                 }
             }
         }
@@ -85,39 +83,9 @@ struct Outer {
     out: *mut f32,
 }
 
-impl Outer {
-    #[inline(always)]
-    unsafe fn all<S: Simd>(&self, rows: usize) {
-        for first in (0..rows).step_by(ROWS) {
-            // SAFETY: as for the caller.
-            unsafe {
-                match rows - first {
-                    1 => self.columns::<S, 1>(first),
-                    2 => self.columns::<S, 2>(first),
-                    3 => self.columns::<S, 3>(first),
-                    4 => self.columns::<S, 4>(first),
-                    5 => self.columns::<S, 5>(first),
-                    _ => self.columns::<S, ROWS>(first),
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn columns<S: Simd, const R: usize>(&self, first: usize) {
-        // SAFETY: as for the caller.
-        unsafe {
-            if S::LANES < PAD {
-                (0..self.columns).step_by(PAD).for_each(|from| self.group::<S, R, 2>(first, from));
-                return;
-            }
-            match self.columns / PAD {
-                1 => self.group::<S, R, 1>(first, 0),
-                2 => self.group::<S, R, 2>(first, 0),
-                3 => self.group::<S, R, 3>(first, 0),
-                _ => self.group::<S, R, 4>(first, 0),
-            }
-        }
+impl Groups for Outer {
+    fn columns(&self) -> usize {
+        self.columns
     }
 
     #[inline(always)]

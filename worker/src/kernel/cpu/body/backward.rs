@@ -117,7 +117,7 @@ impl Back<'_> {
         let norms = &tape.nodes[index].norms;
         // Where outputs of several tiles are there, a sample goes through them while its gradient is in the cache.
         let mut kept = Vec::new();
-        let of_branch = |own: &Prepared| tiles_together(own.branch.conv.weights() / own.branch.conv.outputs);
+        let of_branch = |own: &Prepared| tiles_together(own.inputs());
         let together = prepared.iter().filter(|own| own.is_kept()).map(of_branch).min().unwrap_or(1);
         let tiles = spiking.output.channels.div_ceil(WORD);
         for tile in 0..tiles {

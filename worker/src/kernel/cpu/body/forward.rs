@@ -4,7 +4,6 @@ use super::super::buffer::Buffer;
 use super::super::fire::{self, Output};
 use super::super::value::{Counts, Value, tile_width};
 use super::layer::{Firing, Normal, Prepared, Weights, convolve_all, prepare};
-use super::outputs::Outputs;
 use super::{NodeTape, Tape, in_pool};
 use crate::kernel::count::{Count, Counted};
 use crate::kernel::plan::{Node, Norm, Spiking};
@@ -113,7 +112,6 @@ impl Pass<'_> {
             }
         }
         let mut spikes = Spikes::zeros(self.batch, steps, spiking.output);
-        tape.outputs = Outputs::new(prepared.len());
         for tile in 0..channels.div_ceil(WORD) {
             let width = tile_width(channels, tile);
             let weights: Vec<Arc<Weights>> = prepared.iter().map(|own| self.weights(own, tile)).collect();
@@ -136,9 +134,8 @@ impl Pass<'_> {
                 }
                 let firing = Firing::new(spiking, &prepared, &norms, tile, steps, self.params);
                 fire_all(&firing, &ys, tile, &mut spikes);
-                if self.keep {
-                    ys.into_iter().enumerate().for_each(|(branch, y)| tape.outputs.add(branch, &prepared[branch], y));
-                }
+                let kept = ys.into_iter().enumerate().filter(|(branch, _)| self.keep && prepared[*branch].is_kept());
+                kept.for_each(|(branch, y)| tape.outputs.keep(branch, tile, y));
             } else {
                 let firing = Firing::new(spiking, &prepared, &norms, tile, steps, self.params);
                 infer_all(&firing, &inputs, &weights, tile, &mut spikes);

@@ -138,9 +138,14 @@ impl Prepared {
         });
     }
 
+    /// Weights that one output sums over.
+    pub(super) fn inputs(&self) -> usize {
+        self.branch.conv.weights() / self.branch.conv.outputs
+    }
+
     /// Whether outputs are kept for the backward pass.
     pub(super) fn is_kept(&self) -> bool {
-        !self.constant && keeps_outputs(self.branch.conv.weights() / self.branch.conv.outputs)
+        !self.constant && keeps_outputs(self.inputs())
     }
 
     /// The way of a sample's weight gradient.

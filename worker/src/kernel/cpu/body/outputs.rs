@@ -5,26 +5,21 @@
 //! the largest memory of a step, come after it.
 
 use super::super::buffer::Buffer;
-use super::layer::Prepared;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// By branch, then tile; each is taken once.
+/// By branch and tile; each is taken once.
 #[derive(Debug, Default)]
-pub(super) struct Outputs(Vec<Mutex<Vec<Option<Buffer>>>>);
+pub(super) struct Outputs(Mutex<BTreeMap<(usize, usize), Buffer>>);
 
 impl Outputs {
-    /// Room for some branches.
-    pub(super) fn new(branches: usize) -> Self {
-        Self((0..branches).map(|_| Mutex::default()).collect())
+    /// Takes in the outputs of a tile of a branch.
+    pub(super) fn keep(&mut self, branch: usize, tile: usize, y: Buffer) {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).insert((branch, tile), y);
     }
 
-    /// Takes in the outputs of the next tile of a branch, if they are worth it.
-    pub(super) fn add(&mut self, branch: usize, own: &Prepared, y: Buffer) {
-        self.0[branch].get_mut().unwrap_or_else(PoisonError::into_inner).push(own.is_kept().then_some(y));
-    }
-
-    /// The outputs of a tile, if they are there.
+    /// The outputs of a tile of a branch, if they were kept.
     pub(super) fn take(&self, branch: usize, tile: usize) -> Option<Buffer> {
-        self.0.get(branch)?.lock().unwrap_or_else(PoisonError::into_inner).get_mut(tile)?.take()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(branch, tile))
     }
 }
