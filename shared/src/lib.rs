@@ -9,6 +9,7 @@
 //! no tensor library, so the coordinator can depend on it alone.
 
 pub mod compute;
+pub mod course;
 pub mod decide;
 pub mod digest;
 pub mod exit;

@@ -4,6 +4,7 @@
 //! batches allow, and each round into one slice per replica: neighbouring batches, so that a replica reads few shards. Every
 //! batch of an epoch is in one slice of one round. No round reaches into the next epoch.
 
+use crate::spec::TrainSpec;
 use std::ops::Range;
 
 /// Local steps of a round where the specification leaves them open.
@@ -52,6 +53,21 @@ impl Rounds {
         let (batches, replicas) = (batches.max(1) as u64, u64::from(replicas.max(1)));
         let steps = u64::from(if steps == 0 { DEFAULT_STEPS } else { steps });
         Self { batches, replicas, per_epoch: batches.div_ceil(replicas * steps) }
+    }
+
+    /// The cut that a specification asks for, of epochs of some batches.
+    pub fn of(train: &TrainSpec, batches: usize) -> Self {
+        Self::new(batches, train.replicas, train.round_steps)
+    }
+
+    /// Epochs that are done after a round (from 0).
+    pub fn epochs(&self, round: u32) -> u32 {
+        (round + 1) / self.per_epoch()
+    }
+
+    /// Whether a round (from 0) is the last of its epoch.
+    pub fn ends_epoch(&self, round: u32) -> bool {
+        (round + 1).is_multiple_of(self.per_epoch())
     }
 
     /// Rounds of an epoch.

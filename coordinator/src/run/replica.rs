@@ -137,9 +137,7 @@ impl Run {
         let metrics =
             block.rounds.last().map(|round| &round.metrics).or_else(|| block.parts.values().next().map(|part| &part.metrics));
         let per_epoch = match metrics.map(|metrics| metrics.epoch_samples) {
-            Some(samples) if self.is_replicated() => {
-                Rounds::new(batch_count(samples, train.batch), train.replicas, train.round_steps).per_epoch()
-            }
+            Some(samples) if self.is_replicated() => Rounds::of(train, batch_count(samples, train.batch)).per_epoch(),
             _ => 1,
         };
         if block.frozen.is_some() {

@@ -9,12 +9,13 @@ use crate::oracle::Covered;
 use crate::world::World;
 use bloctrain_session::control::{Control, Stop, failure};
 use bloctrain_shared::Digest;
+use bloctrain_shared::course::Course;
 use bloctrain_shared::key::{self, CheckpointPart};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::metric::Confusion;
-use bloctrain_shared::order::{batches, epoch_order, round_end};
+use bloctrain_shared::order::{batches, epoch_order};
 use bloctrain_shared::plan::{SHARD_SAMPLES, Submission};
-use bloctrain_shared::rounds::Rounds;
+use bloctrain_shared::rounds::{Rounds, batch_count};
 use bloctrain_shared::summary::Summary;
 use bloctrain_shared::task::{
     CachedShard, Checkpoint, Failure, FrozenBlock, ObjectRef, Output, RoundMetrics, Source, Split, Task, Trained, Work,
@@ -149,30 +150,16 @@ impl Bench<'_> {
         let inputs = self.read_shards(source).await?;
         let sizes = sizes(submission, Split::Train, classes);
         let views = if spec.data.augment.is_empty() { 1 } else { spec.data.views.max(1) };
-        let per_epoch = batches(&epoch_order(&sizes, spec.run.seed, block, 0), spec.train.batch).len() as u64;
-        let (first, total) = (steps, per_epoch * u64::from(spec.train.epochs));
-        let slice = (replica > 0).then(|| {
-            let rounds =
-                Rounds::new(usize::try_from(per_epoch).unwrap_or(usize::MAX), spec.train.replicas, spec.train.round_steps);
-            rounds.slice(number, replica)
-        });
-        let planned = match &slice {
-            Some(slice) => slice.before + slice.own.end - slice.own.start,
-            None => round_end(first, per_epoch, spec.train.epochs, spec.train.round_steps),
-        };
-        let batch_of = |step: u64| match &slice {
-            Some(slice) => u64::from(slice.epoch) * per_epoch + slice.own.start + step - slice.before,
-            None => step,
-        };
+        let per_epoch = batch_count(sizes.iter().sum(), spec.train.batch);
+        let course = Course::new(&spec.train, per_epoch, steps, number, replica).map_err(fatal)?;
         let mut covered = Covered { before: from.map(|from| from.weights.digest), samples: Vec::new() };
         let mut is_whole = true;
-        while steps < planned {
+        while steps < course.planned {
             self.step(control).await?;
-            let at = batch_of(steps);
-            let epoch = u32::try_from(at / per_epoch).unwrap_or(u32::MAX);
+            let (epoch, at) = course.place(steps);
             let order = epoch_order(&sizes, spec.run.seed, block, epoch);
             let all = batches(&order, spec.train.batch);
-            let batch = all[usize::try_from(at % per_epoch).unwrap_or(0)];
+            let batch = all[at];
             let read = inputs.iter().filter(|shard| shard.split == Split::Train && shard.view == epoch % views);
             let read: Vec<u8> = read.flat_map(|shard| *shard.object.digest.as_bytes()).collect();
             if *source != Source::Images && read.is_empty() {
@@ -180,22 +167,22 @@ impl Bench<'_> {
             }
             let positions: Vec<u8> =
                 batch.iter().flat_map(|(shard, index)| [*shard as u8, (*index >> 8) as u8, *index as u8]).collect();
-            weights = Digest::of_parts(&[b"step", weights.as_bytes(), &at.to_le_bytes(), &positions, &read]);
+            weights = Digest::of_parts(&[b"step", weights.as_bytes(), &course.batch(steps).to_le_bytes(), &positions, &read]);
             covered.samples.extend(batch.iter().map(|(shard, index)| (epoch, *shard, *index)));
             steps += 1;
-            if control.hands_back() && steps < planned {
+            if control.hands_back() && steps < course.planned {
                 is_whole = false;
                 steps += u64::from(self.world.bug == Some(Bug::SkippedSample));
                 break;
             }
         }
         let checkpoint = self.save(run, block, steps, weights).await?;
-        let epochs = u32::try_from(steps / per_epoch).unwrap_or(u32::MAX);
+        let epochs = course.epochs(steps);
         let accuracy = drawn(&[b"accuracy", weights.as_bytes()], 20) as f64 / 20.0;
         let metrics = RoundMetrics {
             epochs,
             epoch_samples: sizes.iter().sum(),
-            validation_accuracy: (is_whole && spec.train.patience > 0).then_some(accuracy),
+            validation_accuracy: (is_whole && replica == 0 && spec.train.patience > 0).then_some(accuracy),
             samples: covered.samples.len() as u64,
             ..RoundMetrics::default()
         };
@@ -203,10 +190,9 @@ impl Bench<'_> {
             self.world.oracle().trained(checkpoint.weights.digest, covered);
         }
         if replica > 0 {
-            let metrics = RoundMetrics { epochs: 0, validation_accuracy: None, ..metrics };
             return Ok(Output::Replica { checkpoint, complete: is_whole, metrics });
         }
-        Ok(Output::Train { checkpoint, finished: steps >= total, metrics })
+        Ok(Output::Train { checkpoint, finished: epochs >= spec.train.epochs, metrics })
     }
 
     async fn merge(
@@ -232,13 +218,12 @@ impl Bench<'_> {
         let weights = Digest::of_parts(&[&[b"merge".as_slice()], parts.as_slice()].concat());
         let checkpoint = self.save(run, block, u64::from(round.number) + 1, weights).await?;
         let sizes = sizes(submission, Split::Train, round.classes);
-        let per_epoch = batches(&epoch_order(&sizes, submission.spec.run.seed, block, 0), train.batch).len();
-        let rounds = Rounds::new(per_epoch, train.replicas, train.round_steps).per_epoch();
-        let epochs = (round.number + 1) / rounds;
+        let rounds = Rounds::of(train, batch_count(sizes.iter().sum(), train.batch));
+        let epochs = rounds.epochs(round.number);
         let accuracy = drawn(&[b"accuracy", weights.as_bytes()], 20) as f64 / 20.0;
         let metrics = RoundMetrics {
             epochs,
-            validation_accuracy: (train.patience > 0 && (round.number + 1).is_multiple_of(rounds)).then_some(accuracy),
+            validation_accuracy: (train.patience > 0 && rounds.ends_epoch(round.number)).then_some(accuracy),
             ..RoundMetrics::joined(replicas.iter().map(|replica| &replica.metrics))
         };
         if self.is_watched {

@@ -75,10 +75,9 @@ pub(super) fn run<B: TrainingBackend>(
     let checkpoint = save(executor, context, &weights, &NamedTensors { tensors: velocities, metadata })?;
 
     let joined = RoundMetrics::joined(inputs.replicas.iter().map(|replica| &replica.metrics));
-    let batches = batch_count(joined.epoch_samples, spec.train.batch);
-    let per_epoch = Rounds::new(batches, spec.train.replicas, spec.train.round_steps).per_epoch();
-    let epochs = (inputs.round + 1) / per_epoch;
-    let validation_accuracy = if (inputs.round + 1).is_multiple_of(per_epoch) {
+    let rounds = Rounds::of(&spec.train, batch_count(joined.epoch_samples, spec.train.batch));
+    let epochs = rounds.epochs(inputs.round);
+    let validation_accuracy = if rounds.ends_epoch(inputs.round) {
         validation_accuracy(executor, context, inputs.classes, &weights, inputs.source, control)?
     } else {
         None

@@ -3,7 +3,6 @@
 //! An [`Executor`] runs tasks on its own thread. It may keep the block that it trains in memory between rounds; a task's
 //! output never depends on whether it did.
 
-mod course;
 mod detect;
 mod evaluate;
 mod export;

@@ -5,13 +5,13 @@
 //! Everything random in a step derives from (seed, block, batch), with the batches of all epochs counted through.
 //! Reading, unpacking, augmenting and encoding the next micro-batches goes on beside the step, two of them ahead at most.
 
-use super::course::Course;
 use super::input::Reader;
 use super::io::fatal;
 use super::prefetch::{self, Ahead};
 use super::{Context, Control, Executor, Stop, validate};
 use crate::snn::block::BlockConfig;
 use crate::snn::trainer::{Batch, StepMetrics, Trainer, TrainingBackend};
+use bloctrain_shared::course::Course;
 use bloctrain_shared::key::{self, CheckpointPart};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::order::{batches, epoch_order};
@@ -96,7 +96,8 @@ pub(super) fn run<B: TrainingBackend>(
     // The order differs between epochs, the sizes of their batches do not.
     let batch_sizes: Vec<usize> = batches(&order(0), spec.train.batch).iter().map(|batch| batch.len()).collect();
     let per_epoch = batch_sizes.len() as u64;
-    let course = Course::new(&spec.train, batch_sizes.len(), trainer.optimizer.steps(), inputs)?;
+    let course = Course::new(&spec.train, batch_sizes.len(), trainer.optimizer.steps(), inputs.round, inputs.replica);
+    let course = course.map_err(fatal)?;
     let (first, planned) = (course.first, course.planned);
     let total = per_epoch * u64::from(spec.train.epochs);
     let micro = if spec.train.micro_batch == 0 { spec.train.batch } else { spec.train.micro_batch }.max(1);
