@@ -111,22 +111,26 @@ impl Leases {
         Some(attempt)
     }
 
+    fn end_each(&mut self, epochs: Vec<u64>) -> Vec<Attempt> {
+        epochs.into_iter().filter_map(|lease_epoch| self.end(lease_epoch)).collect()
+    }
+
     /// Ends some leases.
     pub(super) fn end_where(&mut self, ends: impl Fn(&Attempt) -> bool) -> Vec<Attempt> {
-        let epochs: Vec<u64> = self.iter().filter(|attempt| ends(attempt)).map(|attempt| attempt.lease_epoch).collect();
-        epochs.into_iter().filter_map(|lease_epoch| self.end(lease_epoch)).collect()
+        let epochs = self.iter().filter(|attempt| ends(attempt)).map(|attempt| attempt.lease_epoch).collect();
+        self.end_each(epochs)
     }
 
     /// Ends every lease on a run.
     pub(super) fn end_run(&mut self, run: &str) -> Vec<Attempt> {
-        let epochs: Vec<u64> = self.of_run(run).map(|attempt| attempt.lease_epoch).collect();
-        epochs.into_iter().filter_map(|lease_epoch| self.end(lease_epoch)).collect()
+        let epochs = self.of_run(run).map(|attempt| attempt.lease_epoch).collect();
+        self.end_each(epochs)
     }
 
     /// Ends every lease on a task.
     pub(super) fn end_task(&mut self, run: &str, task: TaskId) -> Vec<Attempt> {
-        let epochs: Vec<u64> = self.of_task(run, task).map(|attempt| attempt.lease_epoch).collect();
-        epochs.into_iter().filter_map(|lease_epoch| self.end(lease_epoch)).collect()
+        let epochs = self.of_task(run, task).map(|attempt| attempt.lease_epoch).collect();
+        self.end_each(epochs)
     }
 }
 

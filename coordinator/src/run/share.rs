@@ -186,10 +186,9 @@ impl State {
         let Record::Shared { run, block, from, .. } = &record else { return Vec::new() };
         let (run, block, text) = (run.clone(), *block, format!("block {block} is taken over from run {from}"));
         // Whoever trains it for this run may stop.
-        let training =
-            self.attempts.of_run(&run).filter(|attempt| attempt.task.block == block && is_training(attempt.task.stage));
-        let epochs: Vec<u64> = training.map(|attempt| attempt.lease_epoch).collect();
-        let ended: Vec<_> = epochs.into_iter().filter_map(|lease_epoch| self.attempts.end(lease_epoch)).collect();
+        let ended = self
+            .attempts
+            .end_where(|attempt| attempt.run == run && attempt.task.block == block && is_training(attempt.task.stage));
         let mut effects = self.persist(now, record);
         if let Some(known) = self.durable.runs.get(&run) {
             self.chains.note(known);
