@@ -48,7 +48,7 @@ fn explain_replicas(train: &TrainSpec, samples: usize) {
     if replicas < 2 {
         return;
     }
-    let rounds = Rounds::new(batches, replicas, train.round_steps);
+    let rounds = Rounds::of(train, batches);
     let steps = |replica| (0..rounds.per_epoch()).map(|round| rounds.slice(round, replica).own.count()).sum::<usize>();
     eprintln!(
         "{replicas} replicas: {batches} batches of an epoch in {} rounds, about {} steps of each replica instead of {batches}; \
@@ -99,28 +99,42 @@ fn given(source: &SpecSource) -> Result<(String, Vec<Override>), Failure> {
     Ok((text, changes))
 }
 
-/// The spec of a command line that is about one run.
-pub(crate) fn read(source: &SpecSource) -> Result<RunSpec, Failure> {
+/// What a command line asks for.
+pub(crate) enum Asked {
+    /// One run.
+    Run(Box<RunSpec>),
+    /// The text of a sweep, and the changes to its base.
+    Sweep(String, Vec<Override>),
+}
+
+/// The spec or the sweep of a command line. Its file is read once: it may be a pipe.
+pub(crate) fn asked(source: &SpecSource) -> Result<Asked, Failure> {
     let (text, changes) = given(source)?;
     if sweep::is_sweep(&text) {
-        let file = source.spec.as_deref().unwrap_or(Path::new("SPEC.toml")).display();
-        let problem = format!(
-            "{file} is a sweep, and this command takes one run: give the sweep to a fleet with `bloctrain submit {file}`"
-        );
-        return Err(Failure::Usage(anyhow::anyhow!(problem)));
+        return Ok(Asked::Sweep(text, changes));
     }
     let spec = parse(&text, &changes).map_err(Failure::usage)?;
     check::check(&spec).map_err(Failure::usage)?;
-    Ok(spec)
+    Ok(Asked::Run(Box::new(spec)))
 }
 
-/// The sweep of a command line; `None` when its file is the spec of one run.
-pub(crate) fn read_sweep(source: &SpecSource, max_runs: usize) -> Result<Option<Sweep>, Failure> {
-    let (text, changes) = given(source)?;
-    if !sweep::is_sweep(&text) {
-        return Ok(None);
+/// The spec of a command line that is about one run.
+pub(crate) fn read(source: &SpecSource) -> Result<RunSpec, Failure> {
+    match asked(source)? {
+        Asked::Run(spec) => Ok(*spec),
+        Asked::Sweep(..) => {
+            let file = source.spec.as_deref().unwrap_or(Path::new("SPEC.toml")).display();
+            let problem = format!(
+                "{file} is a sweep, and this command takes one run: give the sweep to a fleet with `bloctrain submit {file}`"
+            );
+            Err(Failure::Usage(anyhow::anyhow!(problem)))
+        }
     }
+}
+
+/// All runs of a sweep, which without a name of its own has its file's.
+pub(crate) fn sweep(source: &SpecSource, text: &str, changes: &[Override], max_runs: usize) -> Result<Sweep, Failure> {
     let stem = source.spec.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
     let fallback = stem.unwrap_or_else(|| "sweep".into());
-    sweep::parse_sweep(&text, &changes, &fallback, max_runs).map(Some).map_err(Failure::usage)
+    sweep::parse_sweep(text, changes, &fallback, max_runs).map_err(Failure::usage)
 }

@@ -1,7 +1,8 @@
 //! `submit`: the data set into the store, once, and the run, or every run of a sweep, to the coordinator.
 
 use super::connect::Runs;
-use super::{order, print_json, spec};
+use super::spec::{self, Asked};
+use super::{order, print_json};
 use crate::args::SubmitArgs;
 use crate::failure::Failure;
 use crate::table;
@@ -17,9 +18,9 @@ use bloctrain_worker::stage::prepared::{self, Prepared};
 use serde_json::json;
 
 pub(crate) fn run(args: &SubmitArgs) -> Result<(), Failure> {
-    match spec::read_sweep(&args.source, args.max_runs)? {
-        Some(sweep) => submit_sweep(args, &sweep),
-        None => submit_one(args, spec::read(&args.source)?),
+    match spec::asked(&args.source)? {
+        Asked::Run(spec) => submit_one(args, *spec),
+        Asked::Sweep(text, changes) => submit_sweep(args, &spec::sweep(&args.source, &text, &changes, args.max_runs)?),
     }
 }
 

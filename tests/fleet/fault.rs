@@ -16,33 +16,17 @@ fn two_workers_undisturbed() {
     }
 }
 
-/// Kills the worker that holds a task; another one, which joins late, goes on.
-fn killed_worker(task: &str) {
-    let mut fleet = Fleet::new();
-    let (mut coordinator, address) = fleet.coordinator("coordinator", &[]);
-    let mut first = fleet.worker("first", &address);
-    let run = fleet.submit(&address);
-    coordinator.wait_for(&["handed out", task, "first"]);
-    first.kill();
-    let _late = fleet.worker("late", &address);
-    fleet.finish(&run, task);
-    let log = coordinator.log();
-    assert!(log.lines().any(|line| line.contains("fell silent") && line.contains("first")), "no lease was lost");
-    assert!(log.lines().any(|line| line.contains("handed out") && line.contains("late")), "nobody took over");
-}
-
 #[test]
 fn a_worker_is_killed_while_training() {
-    killed_worker("block1/train/1");
+    let log = Fleet::new().killed_worker("block1/train/1");
+    assert!(log.lines().any(|line| line.contains("fell silent") && line.contains("first")), "no lease was lost");
 }
 
 #[test]
 fn a_standby_takes_over_and_the_work_in_flight_goes_on() {
     let mut fleet = Fleet::new();
-    let (mut active, address) = fleet.coordinator("active", &[]);
-    active.wait_for(&["is active"]);
-    let (mut standby, other) = fleet.coordinator("standby", &["--standby"]);
-    let worker = fleet.worker("w1", &format!("{address},{other}"));
+    let (mut active, mut standby, address, both) = fleet.pair("active");
+    let worker = fleet.worker("w1", &both);
     let run = fleet.submit(&address);
     active.wait_for(&["handed out", "block1/train/1"]);
     active.kill();
@@ -54,10 +38,7 @@ fn a_standby_takes_over_and_the_work_in_flight_goes_on() {
 #[test]
 fn a_coordinator_and_a_worker_are_killed_on_object_storage() {
     let Some(mut fleet) = Fleet::on_object_storage() else { return };
-    let (mut active, address) = fleet.coordinator("active", &[]);
-    active.wait_for(&["is active"]);
-    let (mut standby, other) = fleet.coordinator("standby", &["--standby"]);
-    let both = format!("{address},{other}");
+    let (mut active, mut standby, address, both) = fleet.pair("active");
     let mut workers = [fleet.worker("w1", &both), fleet.worker("w2", &both)];
     let run = fleet.submit(&address);
     active.wait_for(&["handed out", "block1/train/1"]);
@@ -103,10 +84,8 @@ fn a_stopped_worker_comes_back_with_an_old_lease() {
 #[test]
 fn a_stopped_coordinator_comes_back_after_its_standby_took_over() {
     let mut fleet = Fleet::new();
-    let (mut zombie, address) = fleet.coordinator("zombie", &[]);
-    zombie.wait_for(&["is active"]);
-    let (mut standby, other) = fleet.coordinator("standby", &["--standby"]);
-    let worker = fleet.worker("w1", &format!("{address},{other}"));
+    let (mut zombie, mut standby, address, both) = fleet.pair("zombie");
+    let worker = fleet.worker("w1", &both);
     let run = fleet.submit(&address);
     zombie.wait_for(&["handed out", "block1/train/1"]);
     zombie.signal("-STOP");

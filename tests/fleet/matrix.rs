@@ -7,17 +7,9 @@ use crate::process::Fleet;
 /// Times that a fault may come too late before the test gives up.
 const TRIES: usize = 8;
 
-/// Kills the worker that holds a task of a stage, and says whether it still held it; another one, which joins late, goes on.
+/// Kills the worker that holds a task of a stage, and says whether it still held it.
 fn killed_in(mut fleet: Fleet, task: &str) -> bool {
-    let (mut coordinator, address) = fleet.coordinator("coordinator", &[]);
-    let mut first = fleet.worker("first", &address);
-    let run = fleet.submit(&address);
-    coordinator.wait_for(&["handed out", task, "first"]);
-    first.kill();
-    let _late = fleet.worker("late", &address);
-    fleet.finish(&run, task);
-    let log = coordinator.log();
-    assert!(log.lines().any(|line| line.contains("handed out") && line.contains("late")), "nobody took over");
+    let log = fleet.killed_worker(task);
     log.lines().any(|line| line.contains("fell silent") && line.contains(task) && line.contains("first"))
 }
 
@@ -54,10 +46,7 @@ killed_while! {
 
 /// The coordinator and the worker that trains die at the same moment; a standby and a worker that joins late go on.
 fn coordinator_and_worker_die(mut fleet: Fleet) {
-    let (mut active, address) = fleet.coordinator("active", &[]);
-    active.wait_for(&["is active"]);
-    let (mut standby, other) = fleet.coordinator("standby", &["--standby"]);
-    let both = format!("{address},{other}");
+    let (mut active, mut standby, address, both) = fleet.pair("active");
     let mut first = fleet.worker("first", &both);
     let run = fleet.submit(&address);
     active.wait_for(&["handed out", "block1/train/1"]);
@@ -78,10 +67,7 @@ fn a_coordinator_and_a_worker_are_killed_at_once() {
 
 /// Every process dies, in a deep block; the store is all that is left.
 fn everything_dies(mut fleet: Fleet) {
-    let (mut active, address) = fleet.coordinator("active", &[]);
-    active.wait_for(&["is active"]);
-    let (mut standby, other) = fleet.coordinator("standby", &["--standby"]);
-    let both = format!("{address},{other}");
+    let (mut active, mut standby, address, both) = fleet.pair("active");
     let mut workers = [fleet.worker("w1", &both), fleet.worker("w2", &both)];
     let run = fleet.submit(&address);
     active.wait_for(&["handed out", "block2/train/0"]);

@@ -3,6 +3,7 @@
 use crate::common::{SMALL, bloctrain, run, summary, weights};
 use crate::proxy::Proxy;
 use std::fs::File;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -160,6 +161,29 @@ impl Fleet {
         (process, format!("http://{listening}"))
     }
 
+    /// Starts an active coordinator and one that stands by; gives the addresses of the first, and of both.
+    pub(crate) fn pair(&mut self, active: &str) -> (Process, Process, String, String) {
+        let (mut active, address) = self.coordinator(active, &[]);
+        active.wait_for(&["is active"]);
+        let (standby, other) = self.coordinator("standby", &["--standby"]);
+        let both = format!("{address},{other}");
+        (active, standby, address, both)
+    }
+
+    /// Kills the worker that holds a task; another one, which joins late, goes on. Gives the coordinator's log.
+    pub(crate) fn killed_worker(&mut self, task: &str) -> String {
+        let (mut coordinator, address) = self.coordinator("coordinator", &[]);
+        let mut first = self.worker("first", &address);
+        let run = self.submit(&address);
+        coordinator.wait_for(&["handed out", task, "first"]);
+        first.kill();
+        let _late = self.worker("late", &address);
+        self.finish(&run, task);
+        let log = coordinator.log();
+        assert!(log.lines().any(|line| line.contains("handed out") && line.contains("late")), "nobody took over");
+        log
+    }
+
     /// Starts a worker that knows a coordinator.
     pub(crate) fn worker(&mut self, name: &str, coordinator: &str) -> Process {
         self.start(name, &["worker", "--coordinator", coordinator, "--name", name])
@@ -175,6 +199,15 @@ impl Fleet {
 
     pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command().args(args).stderr(Stdio::piped()).output().expect("the binary runs")
+    }
+
+    /// Runs a command that reads a text from a pipe.
+    pub(crate) fn run_on(&self, text: &str, args: &[&str]) -> Output {
+        let mut command = self.command();
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("written");
+        child.wait_with_output().expect("it ends")
     }
 
     /// Waits for the run at whichever coordinator is active, and compares its weights with the baseline.

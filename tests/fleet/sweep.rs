@@ -39,21 +39,14 @@ fn a_sweep_is_a_run_for_every_combination_and_each_gives_the_weights_that_it_wou
 #[test]
 fn a_sweep_trains_once_what_its_runs_agree_in() {
     const THRESHOLDS: &str = "[sweep]\nname = \"hard\"\n\"hard_classes.k\" = [6, 4]\n";
-    const BASE: [&str; 8] = [
-        "--set",
-        "network.width=4",
-        "--set",
-        "train.epochs=2",
-        "--set",
-        "train.warmup_epochs=0",
-        "--set",
-        "hard_classes.policy=bottom-k",
-    ];
+    // All but the number of hard classes, which is swept.
+    let base = &spec()[..8];
+    assert_eq!(base.last(), Some(&"hard_classes.policy=bottom-k"));
     let mut fleet = Fleet::new();
     std::fs::write(fleet.path().join("sweep.toml"), THRESHOLDS).expect("written");
     let (_coordinator, address) = fleet.coordinator("coordinator", &[]);
     let _workers = [fleet.worker("one", &address), fleet.worker("two", &address)];
-    let output = fleet.run(&[&["submit", "sweep.toml", "--coordinator", &address, "--json", "--watch"][..], &BASE].concat());
+    let output = fleet.run(&[&["submit", "sweep.toml", "--coordinator", &address, "--json", "--watch"][..], base].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let listed = fleet.run(&["runs", "--sweep", "hard", "--store", "store", "--json"]);
     let listed: Vec<serde_json::Value> = serde_json::from_slice(&listed.stdout).expect("JSON");
@@ -68,7 +61,7 @@ fn a_sweep_trains_once_what_its_runs_agree_in() {
         let k = name.rsplit('=').next().expect("a value");
         let alone = tempfile::tempdir().expect("a folder");
         let setting = format!("hard_classes.k={k}");
-        let summary = summary(&run_alone(alone.path(), &[&["train", "--json", "--set", &setting][..], &BASE].concat()));
+        let summary = summary(&run_alone(alone.path(), &[&["train", "--json", "--set", &setting][..], base].concat()));
         assert!(fleet.weights(id) == weights(alone.path(), &summary), "{name}: other weights than alone");
     }
     assert_eq!(rounds, 2, "two epochs of block 1, once");
@@ -88,4 +81,15 @@ fn a_sweep_that_cannot_be_submitted_is_refused_before_any_run_is() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(said), "{args:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn a_specification_may_come_through_a_pipe() {
+    let mut fleet = Fleet::new();
+    let (_coordinator, address) = fleet.coordinator("coordinator", &[]);
+    let submit = ["submit", "/dev/stdin", "--coordinator", &address];
+    let output = fleet.run_on("[run]\nname = \"piped\"\n", &submit);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let run = String::from_utf8(output.stdout).expect("utf-8");
+    assert_eq!(fleet.show(run.trim())["name"], "piped");
 }
