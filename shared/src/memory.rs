@@ -34,12 +34,42 @@ const FIXED: usize = 3 << 18;
 /// Added to everything, in percent.
 const MARGIN: usize = 6;
 
-/// Inputs of an output from which on it is kept for the backward pass instead of computed again.
-const KEPT_FROM: usize = 1024;
+/// Inputs of an output from which on keeping it for the backward pass is faster than computing it again.
+const WORTH_KEEPING: usize = 512;
 
-/// Whether a spiking layer's outputs before its neurons, each a sum over `inputs` weights, are kept for the backward pass.
-pub fn keeps_outputs(inputs: usize) -> bool {
-    inputs >= KEPT_FROM
+/// Whether keeping outputs, each a sum over `inputs` weights, is faster than computing them again.
+pub fn worth_keeping(inputs: usize) -> bool {
+    inputs >= WORTH_KEEPING
+}
+
+/// Most outputs that are kept, as a share of the largest layer's: both layers of a residual pair that halves its map.
+const MOST_KEPT: (usize, usize) = (5, 4);
+
+/// Outputs of a spiking layer before its neurons, in values for one sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerOutputs {
+    /// Those of one branch.
+    pub values: usize,
+    /// Branches that are [worth keeping](worth_keeping).
+    pub worth: usize,
+}
+
+/// Which layers of a body, given in order, keep what is worth it for the backward pass: the last ones, as long as they
+/// keep no more than a share of the largest layer's outputs. So memory grows with the largest layer, not with depth.
+pub fn kept_layers(layers: &[LayerOutputs]) -> Vec<bool> {
+    let largest = layers.iter().map(|layer| layer.values).max().unwrap_or(0);
+    let mut left = largest * MOST_KEPT.0 / MOST_KEPT.1;
+    let mut kept: Vec<bool> = layers
+        .iter()
+        .rev()
+        .map(|layer| {
+            let fits = layer.values * layer.worth <= left;
+            left = if fits { left - layer.values * layer.worth } else { 0 };
+            fits && layer.worth > 0
+        })
+        .collect();
+    kept.reverse();
+    kept
 }
 
 /// Weights of the tiles that go back together: so many stay in a core's second cache.
@@ -281,9 +311,9 @@ impl BlockWork {
         let body = FLOAT * self.parameters;
         let head = HEAD_ACTIVATIONS * FLOAT * batch * self.head_values + HEAD_WEIGHTS * FLOAT * self.head_parameters;
         let (mut forward, mut kept) = (0, 0);
-        for node in &self.nodes {
-            forward = forward.max(kept + self.outputs(node, batch));
-            kept += self.kept(node, batch);
+        for (node, own) in self.nodes.iter().zip(self.kept()) {
+            forward = forward.max(kept + self.outputs(node, false, batch));
+            kept += own * batch;
         }
         let step = [
             body + tape + forward.max(kept + head),
@@ -302,16 +332,17 @@ impl BlockWork {
         gradients[last] = self.gradient(last, batch);
         // The gradient comes as the classifier gives it, and is put in the order of the kernels.
         let entering = FLOAT * batch * self.output().len() * if self.mean { 1 } else { self.steps };
-        let mut kept: usize = self.nodes.iter().map(|node| self.kept(node, batch)).sum();
+        let of_nodes = self.kept();
+        let mut kept = of_nodes.iter().sum::<usize>() * batch;
         let mut largest = gradients[last] + entering + kept;
-        for node in self.nodes.iter().rev() {
+        for (node, of_node) in self.nodes.iter().zip(of_nodes).rev() {
             for &(source, _) in node.sources.iter().filter(|(source, _)| self.learns(*source)) {
                 gradients[source] = self.gradient(source, batch);
             }
-            let own = if node.spiking { self.outputs(node, batch) } else { 0 };
+            let own = self.outputs(node, of_node > 0, batch);
             largest = largest.max(entering + gradients.iter().sum::<usize>() + own + kept);
             gradients[node.output] = 0;
-            kept -= self.kept(node, batch);
+            kept -= of_node * batch;
         }
         largest
     }
@@ -343,30 +374,44 @@ impl BlockWork {
         self.nodes.iter().map(one).max().unwrap_or(0)
     }
 
-    /// Outputs of a node that wait for the way back.
-    fn kept(&self, node: &Node, batch: usize) -> usize {
+    /// A node's outputs; of one that is not spiking, none.
+    fn layer_outputs(&self, node: &Node) -> LayerOutputs {
+        if !node.spiking {
+            return LayerOutputs { values: 0, worth: 0 };
+        }
         let shape = self.values[node.output].shape;
-        let kept = |&&(source, taps): &&(usize, usize)| {
+        let worth = |&&(source, taps): &&(usize, usize)| {
             let Value { shape, planes } = self.values[source];
-            node.spiking && planes.is_some() && keeps_outputs(taps * shape.channels)
+            planes.is_some() && worth_keeping(taps * shape.channels)
         };
-        node.sources.iter().filter(kept).count() * FLOAT * batch * self.steps * shape.area() * padded(shape.channels)
+        let values = self.steps * shape.area() * padded(shape.channels);
+        LayerOutputs { values, worth: node.sources.iter().filter(worth).count() }
     }
 
-    /// One tile of a spiking node's outputs before its neurons, and its weights.
-    fn outputs(&self, node: &Node, batch: usize) -> usize {
+    /// Bytes of each node's outputs that wait for the way back, for one sample.
+    fn kept(&self) -> Vec<usize> {
+        let layers: Vec<LayerOutputs> = self.nodes.iter().map(|node| self.layer_outputs(node)).collect();
+        let bytes = |(layer, kept): (&LayerOutputs, bool)| if kept { FLOAT * layer.values * layer.worth } else { 0 };
+        layers.iter().zip(kept_layers(&layers)).map(bytes).collect()
+    }
+
+    /// One tile of a spiking node's outputs before its neurons, and its weights; `kept` says that outputs which are worth it
+    /// are there already.
+    fn outputs(&self, node: &Node, kept: bool, batch: usize) -> usize {
         if !node.spiking {
             return 0;
         }
         let shape = self.values[node.output].shape;
         let width = padded(shape.channels.min(TILE));
         let one = |&(source, taps): &(usize, usize)| {
-            let frames = if self.values[source].planes.is_none() { 1 } else { self.steps };
-            let inputs = taps * self.values[source].shape.channels;
-            let together = if keeps_outputs(inputs) { tiles_together(inputs).min(shape.channels.div_ceil(TILE)) } else { 1 };
-            let weights = taps * padded(self.values[source].shape.channels) * width;
-            let parts = PARTS.min(batch);
-            FLOAT * (batch * frames * shape.area() * width + (parts * together + WEIGHT_ORDERS) * weights)
+            let Value { shape: input, planes } = self.values[source];
+            let frames = if planes.is_none() { 1 } else { self.steps };
+            let inputs = taps * input.channels;
+            let kept = kept && planes.is_some() && worth_keeping(inputs);
+            let together = if kept { tiles_together(inputs).min(shape.channels.div_ceil(TILE)) } else { 1 };
+            let tile = if kept { 0 } else { batch * frames * shape.area() * width };
+            let weights = taps * padded(input.channels) * width;
+            FLOAT * (tile + (PARTS.min(batch) * together + WEIGHT_ORDERS) * weights)
         };
         node.sources.iter().map(one).sum()
     }

@@ -202,6 +202,11 @@ impl Conv {
         self.outputs * self.input.channels * self.kernel[0] * self.kernel[1]
     }
 
+    /// Weights that one output sums over.
+    pub fn inputs(&self) -> usize {
+        self.weights() / self.outputs
+    }
+
     /// Synapses that leave one channel of each input position, row-major `[H * W]`.
     pub fn fan_out(&self) -> Vec<f64> {
         let output = self.output();

@@ -6,7 +6,7 @@
 use super::buffer::Buffer;
 use super::listing::BAND;
 use super::value::tile_width;
-use super::winograd;
+use super::{polyphase, winograd};
 use crate::kernel::plan::Conv;
 use crate::kernel::spikes::WORD;
 use rayon::prelude::*;
@@ -34,6 +34,17 @@ impl Class {
         let (last_tap, last_result) = (last(&taps, |tap| tap.0), last(&positions, |position| position.1));
         Self { taps, positions, last_place, last_tap, last_result }
     }
+}
+
+/// How the gradient of a convolution's input is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// A dense product.
+    Product,
+    /// At the places of [`winograd`].
+    Places,
+    /// At the points of [`polyphase`].
+    Phases,
 }
 
 /// Sizes of a convolution as the kernels see it.
@@ -67,6 +78,8 @@ pub(super) struct Geometry {
     pub(super) pairs: Vec<(usize, usize)>,
     /// Whether [`winograd`] computes it with fewer products.
     pub(super) winograd: bool,
+    /// Whether [`polyphase`] computes the input's gradient with fewer products.
+    polyphase: bool,
     conv: Conv,
     /// A fully connected layer on bits.
     pub(super) flat: bool,
@@ -111,10 +124,13 @@ impl Geometry {
             reach,
             pairs: Vec::new(),
             winograd,
+            polyphase: false,
             conv,
             flat,
         };
         geometry.classes = (0..stride * stride).map(|class| geometry.class(class / stride, class % stride)).collect();
+        let taps = geometry.classes.iter().map(|class| class.taps.len() * class.positions.len()).sum();
+        geometry.polyphase = kernel == [3, 3] && stride == 2 && padding == [1, 1] && polyphase::pays(output, taps);
         geometry.reach = geometry.reach();
         let framed_place =
             |output: usize| (output / geometry.output[1] + before[0]) * framed[1] + output % geometry.output[1] + before[1];
@@ -135,7 +151,11 @@ impl Geometry {
     /// Frames that are worked on together, so that there is enough to do where maps are small.
     pub(super) fn frames_at_once(&self) -> usize {
         let full = BAND * self.stride * self.stride / self.input_area().max(1);
-        let tiles = if self.winograd { winograd::AT_ONCE / winograd::tiles(self.output) } else { 0 };
+        let tiles = match (self.winograd, self.polyphase) {
+            (true, _) => winograd::AT_ONCE / winograd::tiles(self.output),
+            (_, true) => polyphase::AT_ONCE / polyphase::tiles(self.output),
+            _ => 0,
+        };
         full.max(tiles).clamp(1, self.frames)
     }
 
@@ -255,13 +275,17 @@ impl Geometry {
         (word, position * width, self.conv.input.area() * width)
     }
 
-    /// Whether the gradient of the input is made by [`winograd`], for an output tile.
-    pub(super) fn turns_by_winograd(&self, tile: usize) -> bool {
-        self.winograd && self.outputs(tile) >= winograd::FEWEST
+    /// How the gradient of the input is made, for an output tile.
+    pub(super) fn turn(&self, tile: usize) -> Turn {
+        match self.outputs(tile) >= winograd::FEWEST {
+            true if self.winograd => Turn::Places,
+            true if self.polyphase => Turn::Phases,
+            _ => Turn::Product,
+        }
     }
 
     /// Weights of one output tile turned around for the input's gradient: for each input tile `[taps, outputs, width]`, or
-    /// these at the places of [`winograd`].
+    /// these as [`winograd`] or [`polyphase`] wants them.
     pub(super) fn turned(&self, weights: &[f32], tile: usize) -> Vec<Buffer> {
         let (outputs, width) = (self.outputs(tile), tile_width(self.conv.outputs, tile));
         let turn = |input_tile: usize| {
@@ -277,7 +301,15 @@ impl Geometry {
                     }
                 }
             }
-            if self.turns_by_winograd(tile) { self.at_places(&out, &self.classes[0]) } else { out }
+            match self.turn(tile) {
+                Turn::Product => out,
+                Turn::Places => self.at_places(&out, &self.classes[0]),
+                Turn::Phases => {
+                    let mut points = Buffer::zeros(out.len() * polyphase::KERNELS / 9);
+                    polyphase::transform(&out, &mut points);
+                    points
+                }
+            }
         };
         (0..self.input_tiles()).into_par_iter().map(turn).collect()
     }

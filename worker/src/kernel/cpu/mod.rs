@@ -13,6 +13,7 @@ mod group;
 mod listing;
 mod map;
 mod optimize;
+mod polyphase;
 mod simd;
 mod sparse;
 mod value;
@@ -76,6 +77,11 @@ impl SpikingBackend for Flex {
     fn body_grad(tape: &Tape, params: Tensor<Self, 1>, grad: Tensor<Self, 4>) -> Tensor<Self, 1> {
         let (params, grad) = (ordered(params), ordered(grad));
         vector(body::backward(tape, values(&params), values(&grad)))
+    }
+
+    fn fully_connected(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        // The product's left side is packed by all threads, its right side by one: the weights are the larger one.
+        weight.matmul(x.transpose()).transpose()
     }
 
     fn optimize(rule: &StepRule, parameter: Tensor<Self, 1>, grad: Tensor<Self, 1>, moments: Moments<Self>) -> Stepped<Self> {

@@ -252,19 +252,23 @@ unsafe fn leave<S: Simd>(shape: &Shape, from: *const f32, distance: usize, [top,
 }
 
 /// `out [rows, columns] = left [rows, inner] * right [inner, columns]`, or that more than it was.
-struct Product {
-    left: *const f32,
-    distance: usize,
-    inner: usize,
-    right: *const f32,
-    out: *mut f32,
-    columns: usize,
-    more: bool,
+pub(super) struct Product {
+    pub(super) left: *const f32,
+    pub(super) distance: usize,
+    pub(super) inner: usize,
+    pub(super) right: *const f32,
+    pub(super) out: *mut f32,
+    pub(super) columns: usize,
+    pub(super) more: bool,
 }
 
 impl Product {
+    /// All columns of `count` rows.
+    ///
+    /// # Safety
+    /// As for [`Groups::group`].
     #[inline(always)]
-    unsafe fn all<S: Simd>(&self, count: usize) {
+    pub(super) unsafe fn all<S: Simd>(&self, count: usize) {
         // Narrow outputs leave registers for more rows, which hides how long an addition takes.
         let mut begin = 0;
         while self.columns == PAD && S::LANES == PAD && begin + 2 * ROWS <= count {

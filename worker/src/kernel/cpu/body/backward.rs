@@ -117,8 +117,12 @@ impl Back<'_> {
         let norms = &tape.nodes[index].norms;
         // Where outputs of several tiles are there, a sample goes through them while its gradient is in the cache.
         let mut kept = Vec::new();
-        let of_branch = |own: &Prepared| tiles_together(own.inputs());
-        let together = prepared.iter().filter(|own| own.is_kept()).map(of_branch).min().unwrap_or(1);
+        let is_kept: Vec<bool> = (0..prepared.len()).map(|branch| tape.nodes[index].outputs.holds(branch)).collect();
+        let of_kept = |kept: bool| {
+            let is_kept = &is_kept;
+            prepared.iter().enumerate().filter(move |(branch, _)| is_kept[*branch] == kept)
+        };
+        let together = of_kept(true).map(|(_, own)| tiles_together(own.branch.conv.inputs())).min().unwrap_or(1);
         let tiles = spiking.output.channels.div_ceil(WORD);
         for tile in 0..tiles {
             let width = grad.width(tile);
@@ -127,7 +131,7 @@ impl Back<'_> {
             let outputs = |(branch, (own, weights)): (usize, (&Prepared, &Weights))| {
                 tape.nodes[index].outputs.take(branch, tile).unwrap_or_else(|| {
                     own.ready(weights);
-                    convolve_all(own, &tape.values[own.branch.source], weights, width, batch)
+                    convolve_all(own, &tape.values[own.branch.source], weights, width, batch, |_, _| ())
                 })
             };
             let ys: Vec<Buffer> = prepared.iter().zip(&weights).enumerate().map(outputs).collect();
@@ -135,15 +139,15 @@ impl Back<'_> {
             let norm_grad = |(branch, own): (usize, &Prepared)| self.norm_grad(own, &norms[branch], tile, width, &sums, branch);
             let coefficients = prepared.iter().enumerate().map(norm_grad).collect();
             let mut done = TileDone { tile, width, grad: own_grad, weights, ys, coefficients };
-            for (branch, own) in prepared.iter().enumerate().filter(|(_, own)| !own.is_kept()) {
+            for (branch, own) in of_kept(false) {
                 self.branch(branch, own, &norms[branch], std::slice::from_ref(&done));
                 done.ys[branch] = Buffer::default();
             }
-            if prepared.iter().any(Prepared::is_kept) {
+            if is_kept.contains(&true) {
                 kept.push(done);
             }
             if kept.len() >= together || tile + 1 == tiles {
-                for (branch, own) in prepared.iter().enumerate().filter(|(_, own)| own.is_kept()) {
+                for (branch, own) in of_kept(true) {
                     self.branch(branch, own, &norms[branch], &kept);
                 }
                 kept.clear();

@@ -3,9 +3,10 @@
 use super::super::buffer::{Buffer, with_scratch};
 use super::super::dense::{self, Operands, Pair, Target};
 use super::super::fire::{self, Coefficients, Frame};
+use super::super::geometry::Turn;
 use super::super::sparse;
 use super::super::value::{Grad, Value, tile_width};
-use super::super::{map, winograd, winograd_grad};
+use super::super::{map, polyphase, winograd, winograd_grad};
 use super::layer::Prepared;
 use super::way::Way;
 use rayon::prelude::*;
@@ -198,21 +199,39 @@ impl BranchBack<'_> {
         };
         let values = &mut target[tile][from..from + len];
         let rows = geometry.outputs(own.tile);
-        if geometry.turns_by_winograd(own.tile) {
-            let shape = winograd::Shape {
-                frames: frames.len(),
-                size: geometry.input,
-                distance: own.width,
-                inputs: rows,
-                outputs: tile_width,
-            };
-            let target = Target { values, start, distance };
-            return with_scratch(winograd::scratch(&shape), |scratch| winograd::add(&shape, framed, weights, target, scratch));
-        }
-        let of_frame = len / frames.len();
-        for (map, values) in framed.chunks(geometry.framed_area() * own.width).zip(values.chunks_mut(of_frame)) {
-            let operands = Operands { map, distance: own.width, weights, rows, width: tile_width };
-            dense::product(&geometry.classes, operands, Target { values, start, distance });
+        match geometry.turn(own.tile) {
+            Turn::Places => {
+                let shape = winograd::Shape {
+                    frames: frames.len(),
+                    size: geometry.input,
+                    distance: own.width,
+                    inputs: rows,
+                    outputs: tile_width,
+                };
+                let target = Target { values, start, distance };
+                with_scratch(winograd::scratch(&shape), |scratch| winograd::add(&shape, framed, weights, target, scratch));
+            }
+            Turn::Phases => {
+                let shape = polyphase::Shape {
+                    frames: frames.len(),
+                    size: geometry.output,
+                    framed: geometry.framed,
+                    before: geometry.before,
+                    distance: own.width,
+                    input: geometry.input,
+                    outputs: rows,
+                    inputs: tile_width,
+                };
+                let target = Target { values, start, distance };
+                with_scratch(polyphase::scratch(&shape), |scratch| polyphase::add(&shape, framed, weights, target, scratch));
+            }
+            Turn::Product => {
+                let of_frame = len / frames.len();
+                for (map, values) in framed.chunks(geometry.framed_area() * own.width).zip(values.chunks_mut(of_frame)) {
+                    let operands = Operands { map, distance: own.width, weights, rows, width: tile_width };
+                    dense::product(&geometry.classes, operands, Target { values, start, distance });
+                }
+            }
         }
     }
 }

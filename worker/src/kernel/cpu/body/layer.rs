@@ -11,7 +11,7 @@ use super::super::{map, winograd};
 use super::way::{Density, Way};
 use crate::kernel::plan::{Branch, EPSILON, Leak, Spiking};
 use crate::kernel::spikes::WORD;
-use bloctrain_shared::memory::keeps_outputs;
+use bloctrain_shared::memory::worth_keeping;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -138,14 +138,9 @@ impl Prepared {
         });
     }
 
-    /// Weights that one output sums over.
-    pub(super) fn inputs(&self) -> usize {
-        self.branch.conv.weights() / self.branch.conv.outputs
-    }
-
-    /// Whether outputs are kept for the backward pass.
-    pub(super) fn is_kept(&self) -> bool {
-        !self.constant && keeps_outputs(self.inputs())
+    /// Whether outputs are kept for the backward pass where their layer keeps any.
+    pub(super) fn is_worth_keeping(&self) -> bool {
+        !self.constant && worth_keeping(self.branch.conv.inputs())
     }
 
     /// The way of a sample's weight gradient.
@@ -171,10 +166,20 @@ impl Prepared {
     }
 }
 
-/// Outputs of a tile for every sample.
-pub(super) fn convolve_all(own: &Prepared, input: &Value, weights: &Weights, width: usize, batch: usize) -> Buffer {
+/// Outputs of a tile for every sample; `then` sees those of each sample while they are in the cache.
+pub(super) fn convolve_all(
+    own: &Prepared,
+    input: &Value,
+    weights: &Weights,
+    width: usize,
+    batch: usize,
+    then: impl Fn(usize, &[f32]) + Sync,
+) -> Buffer {
     let size = own.sample_len(width);
-    Buffer::made(batch * size, size, |sample, y| own.convolve(input, sample, weights, width, y))
+    Buffer::made(batch * size, size, |sample, y| {
+        own.convolve(input, sample, weights, width, y);
+        then(sample, y);
+    })
 }
 
 /// One tile of a layer, ready to fire: its branches with their norms, and its neurons.

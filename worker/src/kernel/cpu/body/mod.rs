@@ -2,7 +2,7 @@
 //!
 //! Channels are worked on in tiles of 64, each over the whole batch: convolution of every sample, statistics, then norm
 //! and neuron of every sample. Between layers there are only bits. The backward pass computes a tile's outputs (but for
-//! those that cost most, see [`outputs`]) and membranes again, turns the gradient of its spikes into that of its drive in place, and from it makes the gradients of
+//! those that [`outputs`] kept) and membranes again, turns the gradient of its spikes into that of its drive in place, and from it makes the gradients of
 //! weights and input. So the largest f32 buffers are one tile's outputs and the gradients of two layers.
 //!
 //! Work is cut by samples, or into a fixed number of parts whose sums are added in order: the result does not depend on
@@ -16,6 +16,7 @@ mod branch;
 mod forward;
 mod kept;
 mod layer;
+mod moments;
 mod outputs;
 mod pooling;
 mod way;
