@@ -1,18 +1,13 @@
-//! Where the taps of a convolution reach, worked out once per layer, and its weights in the order of the kernels.
+//! Where the taps of a convolution reach, worked out once per layer.
 //!
 //! A fully connected layer on spikes is a 1x1 convolution over one row of T positions whose channels are all sites of the
 //! map; on an image, over a single position. So there is one set of kernels.
 
-use super::buffer::Buffer;
 use super::listing::BAND;
 use super::value::tile_width;
 use super::{polyphase, winograd};
 use crate::kernel::plan::Conv;
 use crate::kernel::spikes::WORD;
-use rayon::prelude::*;
-
-/// Weight rows that one thread puts in order at a time.
-const ROWS_AT_ONCE: usize = 32;
 
 /// Positions that the same taps reach, in a framed map.
 #[derive(Debug)]
@@ -80,7 +75,7 @@ pub(super) struct Geometry {
     pub(super) winograd: bool,
     /// Whether [`polyphase`] computes the input's gradient with fewer products.
     polyphase: bool,
-    conv: Conv,
+    pub(super) conv: Conv,
     /// A fully connected layer on bits.
     pub(super) flat: bool,
 }
@@ -201,60 +196,9 @@ impl Geometry {
         Class::new(taps, positions)
     }
 
-    /// Input channel and tap (for a fully connected layer: position of the map) of a weight row; `None` for padding.
-    fn place(&self, row: usize) -> Option<(usize, usize)> {
-        let channels = self.conv.input.channels;
-        if !self.flat {
-            return Some((row % channels, row / channels));
-        }
-        let (block, bit) = (row / WORD, row % WORD);
-        let words = channels.div_ceil(WORD);
-        let channel = block % words * WORD + bit;
-        (channel < channels).then_some((channel, block / words))
-    }
-
-    /// Weight row of an input channel at a tap; the inverse of [`place`](Self::place).
-    fn row(&self, channel: usize, tap: usize) -> usize {
-        let channels = self.conv.input.channels;
-        if !self.flat {
-            return tap * channels + channel;
-        }
-        (tap * channels.div_ceil(WORD) + channel / WORD) * WORD + channel % WORD
-    }
-
     /// Channels of an output tile.
     pub(super) fn outputs(&self, tile: usize) -> usize {
         (self.conv.outputs - tile * WORD).min(WORD)
-    }
-
-    /// Weights `[taps, rows, width]` of an output tile, from `[O, C, kh, kw]`.
-    pub(super) fn weights(&self, flat: &[f32], tile: usize) -> Buffer {
-        let width = tile_width(self.conv.outputs, tile);
-        let (own, taps) = (self.outputs(tile), self.conv.kernel[0] * self.conv.kernel[1]);
-        let size = self.conv.input.channels * taps;
-        Buffer::made(self.taps() * self.rows * width, ROWS_AT_ONCE * width, |part, out| {
-            for (row, out) in out.chunks_mut(width).enumerate() {
-                if let Some((channel, tap)) = self.place(part * ROWS_AT_ONCE + row) {
-                    let from = flat[tile * WORD * size..].iter().skip(channel * taps + tap).step_by(size);
-                    out[..own].iter_mut().zip(from).for_each(|(out, weight)| *out = *weight);
-                }
-            }
-        })
-    }
-
-    /// Adds gradients `[taps, rows, width]` of an output tile to `[O, C, kh, kw]`.
-    pub(super) fn add_weight_grad(&self, grad: &[f32], tile: usize, flat: &mut [f32]) {
-        let width = tile_width(self.conv.outputs, tile);
-        let taps = self.conv.kernel[0] * self.conv.kernel[1];
-        let size = self.conv.input.channels * taps;
-        let own = &mut flat[tile * WORD * size..][..self.outputs(tile) * size];
-        own.par_chunks_mut(size).enumerate().for_each(|(output, own)| {
-            for (channel, own) in own.chunks_mut(taps).enumerate() {
-                for (tap, sum) in own.iter_mut().enumerate() {
-                    *sum += grad[self.row(channel, tap) * width + output];
-                }
-            }
-        });
     }
 
     /// Tiles of the input's gradient as the kernels see them.
@@ -282,47 +226,5 @@ impl Geometry {
             true if self.polyphase => Turn::Phases,
             _ => Turn::Product,
         }
-    }
-
-    /// Weights of one output tile turned around for the input's gradient: for each input tile `[taps, outputs, width]`, or
-    /// these as [`winograd`] or [`polyphase`] wants them.
-    pub(super) fn turned(&self, weights: &[f32], tile: usize) -> Vec<Buffer> {
-        let (outputs, width) = (self.outputs(tile), tile_width(self.conv.outputs, tile));
-        let turn = |input_tile: usize| {
-            let (own, _, _) = self.input_tile(input_tile);
-            let input_width = tile_width(self.conv.input.channels, own);
-            let channels = (self.conv.input.channels - own * WORD).min(WORD);
-            let mut out = Buffer::zeros(self.taps() * outputs * input_width);
-            for tap in 0..self.taps() {
-                for channel in 0..channels {
-                    let row = &weights[(tap * self.rows + input_tile * WORD + channel) * width..][..outputs];
-                    for (output, &weight) in row.iter().enumerate() {
-                        out[(tap * outputs + output) * input_width + channel] = weight;
-                    }
-                }
-            }
-            match self.turn(tile) {
-                Turn::Product => out,
-                Turn::Places => self.at_places(&out, &self.classes[0]),
-                Turn::Phases => {
-                    let mut points = Buffer::zeros(out.len() * polyphase::KERNELS / 9);
-                    polyphase::transform(&out, &mut points);
-                    points
-                }
-            }
-        };
-        (0..self.input_tiles()).into_par_iter().map(turn).collect()
-    }
-
-    /// Weights `[taps, inputs, outputs]` of 3x3 kernels at the places of [`winograd`].
-    pub(super) fn at_places(&self, weights: &[f32], class: &Class) -> Buffer {
-        let columns = if std::ptr::eq(class, &self.reach) { self.map[1] } else { self.framed[1] };
-        let mut order = [0; 9];
-        for &(tap, offset) in &class.taps {
-            order[offset / columns * 3 + offset % columns] = tap;
-        }
-        let mut out = Buffer::zeros(weights.len() * winograd::PLACES / 9);
-        winograd::transform(weights, order, &mut out);
-        out
     }
 }

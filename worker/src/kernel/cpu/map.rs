@@ -16,19 +16,24 @@ pub(super) fn distance(geometry: &Geometry) -> usize {
 /// Copies an image `[H * W, C]` into a map.
 pub(super) fn of_image(geometry: &Geometry, image: &[f32], map: &mut [f32]) {
     let channels = geometry.rows;
-    map.fill(0.0);
-    for (place, input) in inside(geometry) {
-        map[place * channels..][..channels].copy_from_slice(&image[input * channels..][..channels]);
+    for (map, position) in map.chunks_exact_mut(channels).zip(positions(geometry)) {
+        match position {
+            None => map.fill(0.0),
+            Some(input) => map.copy_from_slice(&image[input * channels..][..channels]),
+        }
     }
 }
 
-/// Input positions that a map has, by place.
-fn inside(geometry: &Geometry) -> impl Iterator<Item = (usize, usize)> {
-    let [height, width] = geometry.input.map(|size| size);
-    let (rows, columns) = (height.min(geometry.map[0] - geometry.padding[0]), width.min(geometry.map[1] - geometry.padding[1]));
-    (0..rows).flat_map(move |y| {
-        let start = (y + geometry.padding[0]) * geometry.map[1] + geometry.padding[1];
-        (0..columns).map(move |x| (start + x, y * width + x))
+/// The input position at each place of a map; none on the frame.
+fn positions(geometry: &Geometry) -> impl Iterator<Item = Option<usize>> {
+    let ([height, width], padding) = (geometry.input, geometry.padding);
+    let columns = geometry.map[1];
+    (0..geometry.map[0]).flat_map(move |y| {
+        let y = y.checked_sub(padding[0]).filter(|&y| y < height);
+        (0..columns).map(move |x| {
+            let x = x.checked_sub(padding[1]).filter(|&x| x < width);
+            y.zip(x).map(|(y, x)| y * width + x)
+        })
     })
 }
 
@@ -42,11 +47,13 @@ unsafe fn of_spikes_body<S: Simd>(geometry: &Geometry, input: &Planes<'_>, frame
     let distance = distance(geometry);
     let map_len = geometry.map_area() * distance;
     assert_eq!(maps.len(), frames.len() * map_len, "maps of another shape");
-    maps.fill(0.0);
     for (frame, map) in frames.zip(maps.chunks_exact_mut(map_len)) {
-        for (place, position) in inside(geometry) {
+        for (to, position) in map.chunks_exact_mut(distance).zip(positions(geometry)) {
+            let Some(position) = position else {
+                to.fill(0.0);
+                continue;
+            };
             let words = (frame * geometry.input_area() + position) * geometry.words;
-            let to = &mut map[place * distance..][..distance];
             for lane in (0..distance).step_by(S::LANES) {
                 // SAFETY: `to` has `distance` values.
                 unsafe {

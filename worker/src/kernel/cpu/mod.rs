@@ -13,6 +13,7 @@ mod group;
 mod listing;
 mod map;
 mod optimize;
+mod orders;
 mod polyphase;
 mod simd;
 mod sparse;
@@ -81,7 +82,13 @@ impl SpikingBackend for Flex {
 
     fn fully_connected(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
         // The product's left side is packed by all threads, its right side by one: the weights are the larger one.
-        weight.matmul(x.transpose()).transpose()
+        let [samples, outputs] = [x.dims()[0], weight.dims()[0]];
+        let product = ordered(weight.matmul(x.transpose()));
+        let mut turned = vec![0.0; samples * outputs];
+        for (output, row) in values(&product).chunks(samples).enumerate() {
+            turned[output..].iter_mut().step_by(outputs).zip(row).for_each(|(to, value)| *to = *value);
+        }
+        Tensor::from_data(TensorData::new(turned, [samples, outputs]), &Default::default())
     }
 
     fn optimize(rule: &StepRule, parameter: Tensor<Self, 1>, grad: Tensor<Self, 1>, moments: Moments<Self>) -> Stepped<Self> {

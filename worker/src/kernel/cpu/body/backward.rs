@@ -171,8 +171,8 @@ impl Back<'_> {
         let back = BranchBack { own, value: &tape.values[source], steps: tape.body.steps, tiles: tiles.collect() };
         let target = if self.learns[source] { self.grads[source].as_mut() } else { None };
         let flat = &mut self.out[own.branch.weight..own.branch.weight + own.branch.conv.weights()];
-        for (weight_grad, done) in back.run(tape.batch, target).iter().zip(done) {
-            own.geometry.add_weight_grad(weight_grad, done.tile, flat);
+        for (parts, done) in back.run(tape.batch, target).iter().zip(done) {
+            own.geometry.add_weight_grad(parts, done.tile, flat);
         }
     }
 

@@ -15,9 +15,6 @@ use std::ops::Range;
 /// Partial sums of weight gradients. Fixed, so that the order of additions is.
 const PARTS: usize = 8;
 
-/// Weights whose partial sums are added by one thread.
-const TOGETHER: usize = 1 << 13;
-
 /// One branch on its way back: the tiles of its outputs that are worked on together.
 pub(super) struct BranchBack<'a> {
     pub(super) own: &'a Prepared,
@@ -57,8 +54,9 @@ impl Sums {
 }
 
 impl BranchBack<'_> {
-    /// Adds the input's gradient to `target` and returns those of the weights of each tile, `[taps, rows, width]`.
-    pub(super) fn run(&self, batch: usize, target: Option<&mut Grad>) -> Vec<Buffer> {
+    /// Adds the input's gradient to `target` and returns those of the weights of each tile as the sums of parts of the
+    /// batch, `[taps, rows, width]` each.
+    pub(super) fn run(&self, batch: usize, target: Option<&mut Grad>) -> Vec<Vec<Buffer>> {
         let turn = |tile: &TileBack<'_>| match &target {
             Some(_) => self.own.geometry.turned(tile.weights, tile.tile),
             None => Vec::new(),
@@ -81,17 +79,11 @@ impl BranchBack<'_> {
                 self.part(samples, &turned, &mut target)
             })
             .collect();
-        let mut sums = sums.into_iter();
-        let mut totals = sums.next().unwrap_or_default();
-        let parts: Vec<Vec<Buffer>> = sums.collect();
-        for (tile, total) in totals.iter_mut().enumerate() {
-            total.par_chunks_mut(TOGETHER).enumerate().for_each(|(index, total)| {
-                for part in &parts {
-                    total.iter_mut().zip(&part[tile][index * TOGETHER..]).for_each(|(total, value)| *total += value);
-                }
-            });
+        let mut tiles: Vec<Vec<Buffer>> = self.tiles.iter().map(|_| Vec::with_capacity(parts)).collect();
+        for part in sums {
+            tiles.iter_mut().zip(part).for_each(|(tile, part)| tile.push(part));
         }
-        totals
+        tiles
     }
 
     fn part(&self, samples: Range<usize>, turned: &[Vec<Buffer>], target: &mut [&mut [f32]]) -> Vec<Buffer> {

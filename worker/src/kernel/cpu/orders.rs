@@ -1,0 +1,106 @@
+//! A layer's weights in the orders of the kernels, and their gradients back.
+
+use super::buffer::Buffer;
+use super::geometry::{Class, Geometry, Turn};
+use super::value::tile_width;
+use super::{polyphase, winograd};
+use crate::kernel::spikes::WORD;
+use rayon::prelude::*;
+
+/// Input channels whose weights one thread puts in order at a time: with all taps and outputs they fill a first cache.
+const CHANNELS_AT_ONCE: usize = 32;
+
+impl Geometry {
+    /// Weight rows of one tap; of a fully connected layer on bits, of one position, whose channels are padded to words.
+    fn rows_of_tap(&self) -> usize {
+        let channels = self.conv.input.channels;
+        if self.flat { channels.next_multiple_of(WORD) } else { channels }
+    }
+
+    /// Weights `[taps, rows, width]` of an output tile, from `[O, C, kh, kw]`.
+    pub(super) fn weights(&self, flat: &[f32], tile: usize) -> Buffer {
+        let width = tile_width(self.conv.outputs, tile);
+        let (channels, taps) = (self.conv.input.channels, self.conv.kernel[0] * self.conv.kernel[1]);
+        let size = channels * taps;
+        let own = self.outputs(tile);
+        Buffer::made(self.taps() * self.rows * width, CHANNELS_AT_ONCE * width, |part, out| {
+            for (row, out) in out.chunks_mut(width).enumerate() {
+                let row = part * CHANNELS_AT_ONCE + row;
+                let (tap, channel) = (row / self.rows_of_tap(), row % self.rows_of_tap());
+                if channel < channels {
+                    let from = flat[tile * WORD * size..].iter().skip(channel * taps + tap).step_by(size);
+                    out[..own].iter_mut().zip(from).for_each(|(out, weight)| *out = *weight);
+                }
+            }
+        })
+    }
+
+    /// Adds gradients of an output tile, the sum of parts `[taps, rows, width]`, to `[O, C, kh, kw]`.
+    pub(super) fn add_weight_grad(&self, parts: &[Buffer], tile: usize, flat: &mut [f32]) {
+        let width = tile_width(self.conv.outputs, tile);
+        let (channels, taps) = (self.conv.input.channels, self.conv.kernel[0] * self.conv.kernel[1]);
+        let size = channels * taps;
+        let own = &mut flat[tile * WORD * size..][..self.outputs(tile) * size];
+        let mut blocks: Vec<Vec<&mut [f32]>> = (0..channels.div_ceil(CHANNELS_AT_ONCE)).map(|_| Vec::new()).collect();
+        for output in own.chunks_mut(size) {
+            output.chunks_mut(CHANNELS_AT_ONCE * taps).zip(&mut blocks).for_each(|(weights, block)| block.push(weights));
+        }
+        blocks.into_par_iter().enumerate().for_each(|(block, mut outputs)| {
+            let first = block * CHANNELS_AT_ONCE;
+            let rows = CHANNELS_AT_ONCE.min(channels - first);
+            let mut sums = vec![0.0; rows * width];
+            for tap in 0..taps {
+                let from = (tap * self.rows_of_tap() + first) * width;
+                sums.copy_from_slice(&parts[0][from..from + rows * width]);
+                for part in &parts[1..] {
+                    sums.iter_mut().zip(&part[from..]).for_each(|(sum, value)| *sum += value);
+                }
+                for (channel, sums) in sums.chunks(width).enumerate() {
+                    outputs.iter_mut().zip(sums).for_each(|(weights, sum)| weights[channel * taps + tap] += sum);
+                }
+            }
+        });
+    }
+
+    /// Weights of one output tile turned around for the input's gradient: for each input tile `[taps, outputs, width]`, or
+    /// these as [`winograd`] or [`polyphase`] wants them.
+    pub(super) fn turned(&self, weights: &[f32], tile: usize) -> Vec<Buffer> {
+        let (outputs, width) = (self.outputs(tile), tile_width(self.conv.outputs, tile));
+        let turn = |input_tile: usize| {
+            let (own, _, _) = self.input_tile(input_tile);
+            let input_width = tile_width(self.conv.input.channels, own);
+            let channels = (self.conv.input.channels - own * WORD).min(WORD);
+            let mut out = Buffer::zeros(self.taps() * outputs * input_width);
+            for tap in 0..self.taps() {
+                for channel in 0..channels {
+                    let row = &weights[(tap * self.rows + input_tile * WORD + channel) * width..][..outputs];
+                    for (output, &weight) in row.iter().enumerate() {
+                        out[(tap * outputs + output) * input_width + channel] = weight;
+                    }
+                }
+            }
+            match self.turn(tile) {
+                Turn::Product => out,
+                Turn::Places => self.at_places(&out, &self.classes[0]),
+                Turn::Phases => {
+                    let mut points = Buffer::zeros(out.len() * polyphase::KERNELS / 9);
+                    polyphase::transform(&out, &mut points);
+                    points
+                }
+            }
+        };
+        (0..self.input_tiles()).into_par_iter().map(turn).collect()
+    }
+
+    /// Weights `[taps, inputs, outputs]` of 3x3 kernels at the places of [`winograd`].
+    pub(super) fn at_places(&self, weights: &[f32], class: &Class) -> Buffer {
+        let columns = if std::ptr::eq(class, &self.reach) { self.map[1] } else { self.framed[1] };
+        let mut order = [0; 9];
+        for &(tap, offset) in &class.taps {
+            order[offset / columns * 3 + offset % columns] = tap;
+        }
+        let mut out = Buffer::zeros(weights.len() * winograd::PLACES / 9);
+        winograd::transform(weights, order, &mut out);
+        out
+    }
+}
