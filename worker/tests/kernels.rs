@@ -154,6 +154,7 @@ fn cases() -> Vec<Case> {
         Case::new("wide", &[conv(70, 3, 1), conv(130, 3, 2)], s(65, 5, 9), kind(3)),
         Case::new("stride 3", &[conv(4, 3, 3), conv(6, 1, 2)], s(20, 11, 10), kind(4)),
         Case::new("residual", &[residual(17, 2), residual(9, 1)], s(6, 8, 7), kind(5)),
+        Case::new("tiles of two widths go back together", &[residual(90, 2)], s(20, 16, 15), kind(24)),
         Case::new("image", &[conv(8, 3, 1), AvgPool { size: 2 }, residual(12, 1)], s(3, 9, 8), Kind { rate: None, ..kind(6) }),
         Case::new("residual on an image", &[residual(8, 2)], s(2, 6, 6), Kind { rate: None, ..kind(7) }),
         Case::new("pools", &[conv(5, 3, 1), AvgPool { size: 3 }, conv(6, 3, 1), MaxPool { size: 2 }], s(4, 13, 12), kind(8)),

@@ -90,14 +90,15 @@ impl BranchBack<'_> {
         let geometry = &self.own.geometry;
         let mut sums: Vec<Sums> =
             self.tiles.iter().map(|tile| Sums { rows: Buffer::zeros(tile.weights.len()), places: None }).collect();
-        let widest = self.tiles.iter().map(|tile| tile.width).max().unwrap_or(0);
         let at_once = geometry.frames_at_once();
-        let mut framed = Buffer::zeros(at_once * geometry.framed_area() * widest);
+        // One for each tile: only what is inside the frame of zeros is written, and its places depend on the width.
+        let framed = |tile: &TileBack<'_>| Buffer::zeros(at_once * geometry.framed_area() * tile.width);
+        let mut framed: Vec<Buffer> = self.tiles.iter().map(framed).collect();
         let first = samples.start;
         for sample in samples {
             for start in (0..geometry.frames).step_by(at_once) {
                 let frames = start..(start + at_once).min(geometry.frames);
-                for ((tile, sums), turned) in self.tiles.iter().zip(&mut sums).zip(turned) {
+                for (((tile, sums), turned), framed) in self.tiles.iter().zip(&mut sums).zip(turned).zip(&mut framed) {
                     let framed_len = geometry.framed_area() * tile.width;
                     let framed = &mut framed[..frames.len() * framed_len];
                     for (frame, framed) in frames.clone().zip(framed.chunks_mut(framed_len)) {
