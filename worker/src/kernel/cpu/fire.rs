@@ -204,32 +204,34 @@ unsafe fn backward_with<S: Simd>(
                         let before = S::load(membranes.add((step - 1) * S::LANES));
                         leak_sum = S::fma(value, tile.reset::<S>(before, S::at_least(before, theta)), leak_sum);
                     }
-                    for (drive, centred) in drives.iter().zip(&mut sums.centred).filter(|(drive, _)| !drive.constant) {
-                        let y = S::load(drive.y.as_ptr().add((step * tile.positions + place) * tile.width + lane));
-                        add_centred::<S>(drive, y, value, lane, centred);
+                }
+                for (drive, centred) in drives.iter().zip(&mut sums.centred) {
+                    let y = |step: usize| S::load(drive.y.as_ptr().add((step * tile.positions + place) * tile.width + lane));
+                    let mean = S::load(drive.mean.as_ptr().add(lane));
+                    let mut product = S::splat(0.0);
+                    if drive.constant {
+                        product = S::mul(sum, S::sub(y(0), mean));
+                    } else {
+                        for step in 0..tile.steps {
+                            let grad = grad.as_ptr().add((step * tile.positions + place) * tile.width + lane);
+                            product = S::fma(S::load(grad), S::sub(y(step), mean), product);
+                        }
                     }
+                    add_to::<S>(&mut centred[lane..lane + S::LANES], product);
                 }
-                for (drive, centred) in drives.iter().zip(&mut sums.centred).filter(|(drive, _)| drive.constant) {
-                    let y = S::load(drive.y.as_ptr().add(place * tile.width + lane));
-                    add_centred::<S>(drive, y, sum, lane, centred);
-                }
-                for (total, value) in [(&mut *sums.drive, sum), (&mut *sums.leak, leak_sum)] {
-                    let at = total[lane..lane + S::LANES].as_mut_ptr();
-                    S::store(at, S::add(S::load(at), value));
-                }
+                add_to::<S>(&mut sums.drive[lane..lane + S::LANES], sum);
+                add_to::<S>(&mut sums.leak[lane..lane + S::LANES], leak_sum);
             }
         }
     }
 }
 
+/// Adds a vector to as many values.
 #[inline(always)]
-unsafe fn add_centred<S: Simd>(drive: &Drive<'_>, y: S::V, grad: S::V, lane: usize, centred: &mut [f32]) {
+unsafe fn add_to<S: Simd>(to: &mut [f32], value: S::V) {
+    assert_eq!(to.len(), S::LANES, "not a vector");
     // SAFETY: as for the caller.
-    unsafe {
-        let at = centred[lane..lane + S::LANES].as_mut_ptr();
-        let from_mean = S::sub(y, S::load(drive.mean.as_ptr().add(lane)));
-        S::store(at, S::fma(grad, from_mean, S::load(at)));
-    }
+    unsafe { S::store(to.as_mut_ptr(), S::add(S::load(to.as_ptr()), value)) }
 }
 
 /// Coefficients of a norm's gradient: `dy = a * grad + b * (y - mean) + c`, each `[width]`.
