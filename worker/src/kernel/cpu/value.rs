@@ -237,16 +237,22 @@ impl Grad {
         Self { tiles: (0..shape.channels.div_ceil(WORD)).map(tile).collect(), steps, shape }
     }
 
+    /// Zeros to which `work` adds, given the tile, the sample, and its values.
+    pub(super) fn made(batch: usize, steps: usize, shape: ImageShape, work: impl Fn(usize, usize, &mut [f32]) + Sync) -> Self {
+        let tile = |tile| {
+            let sample_len = steps * shape.area() * tile_width(shape.channels, tile);
+            Buffer::made(batch * sample_len, sample_len, |sample, out| work(tile, sample, out))
+        };
+        Self { tiles: (0..shape.channels.div_ceil(WORD)).map(tile).collect(), steps, shape }
+    }
+
     /// From the gradient of spikes `[T, B, C, H, W]`, or of their average over time `[B, C, H, W]`.
     pub(super) fn from_values(values: &[f32], mean: bool, batch: usize, steps: usize, shape: ImageShape) -> Self {
-        let share = if mean { 1.0 / steps as f32 } else { 1.0 };
         let area = shape.area();
-        let tile = |tile: usize| {
+        Self::made(batch, steps, shape, |tile, sample, out| {
             let width = tile_width(shape.channels, tile);
             let channels = (shape.channels - tile * WORD).min(WORD);
-            let frame_len = area * width;
-            Buffer::made(batch * steps * frame_len, frame_len, |frame, out| {
-                let (sample, step) = (frame / steps, frame % steps);
+            let frame = |step: usize, share: f32, out: &mut [f32]| {
                 let start = if mean { sample } else { step * batch + sample };
                 let from = &values[start * shape.len() + tile * WORD * area..][..channels * area];
                 for (position, row) in out.chunks_mut(width).enumerate() {
@@ -254,9 +260,15 @@ impl Grad {
                         *value = from[channel * area + position] * share;
                     }
                 }
-            })
-        };
-        Self { tiles: (0..shape.channels.div_ceil(WORD)).map(tile).collect(), steps, shape }
+            };
+            if mean {
+                // The same at every step.
+                let (first, others) = out.split_at_mut(area * width);
+                frame(0, 1.0 / steps as f32, first);
+                return others.chunks_mut(area * width).for_each(|other| other.copy_from_slice(first));
+            }
+            out.chunks_mut(area * width).enumerate().for_each(|(step, out)| frame(step, 1.0, out));
+        })
     }
 
     pub(super) fn width(&self, tile: usize) -> usize {

@@ -91,17 +91,14 @@ impl Back<'_> {
     }
 
     fn unpool(&mut self, pool: Pool, grad: Grad, rule: &UnpoolRule<'_>) {
-        let mut out = Grad::zeros(self.tape.batch, grad.steps, pool.input);
-        let output = grad.shape;
-        for tile in 0..out.tiles.len() {
-            let (width, steps) = (grad.width(tile), grad.steps);
-            let (to, from) = (pool.input.area() * width, output.area() * width);
-            out.tiles[tile].par_chunks_mut(to).zip(grad.tiles[tile].par_chunks(from)).enumerate().for_each(
-                |(frame, (to, from))| {
-                    rule(&Unpooling { pool, output, tile, width, sample: frame / steps, step: frame % steps }, to, from);
-                },
-            );
-        }
+        let (output, steps) = (grad.shape, grad.steps);
+        let out = Grad::made(self.tape.batch, steps, pool.input, |tile, sample, to| {
+            let (width, from_len) = (grad.width(tile), output.area() * grad.width(tile));
+            for (step, to) in to.chunks_mut(pool.input.area() * width).enumerate() {
+                let from = &grad.tiles[tile][(sample * steps + step) * from_len..][..from_len];
+                rule(&Unpooling { pool, output, tile, width, sample, step }, to, from);
+            }
+        });
         self.add(pool.source, out);
     }
 
