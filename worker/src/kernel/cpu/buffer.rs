@@ -5,7 +5,7 @@
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 /// Bytes of a cache line, and of the widest vector.
 const LINE: usize = 64;
@@ -16,9 +16,38 @@ const AT_ONCE: usize = 1 << 15;
 /// Zeros at first.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
+    /// Shorter than it should be where nothing was written yet.
     values: Vec<f32>,
     start: usize,
     len: usize,
+}
+
+/// A part of a buffer that is cleared as far as it is asked for.
+pub(super) struct Part<'a> {
+    values: &'a mut [MaybeUninit<f32>],
+    cleared: usize,
+}
+
+impl Part<'_> {
+    /// The values in a range. Ranges come in about the order of their ends, so that what is cleared is still in the cache.
+    pub(super) fn get(&mut self, range: Range<usize>) -> &mut [f32] {
+        self.clear(range.end);
+        // SAFETY: everything up to the range's end was written.
+        unsafe { &mut *(std::ptr::from_mut(&mut self.values[range]) as *mut [f32]) }
+    }
+
+    fn clear(&mut self, end: usize) {
+        if end > self.cleared {
+            self.values[self.cleared..end].fill(MaybeUninit::new(0.0));
+            self.cleared = end;
+        }
+    }
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        self.clear(self.values.len());
+    }
 }
 
 impl Buffer {
@@ -26,10 +55,30 @@ impl Buffer {
         Self::made(len, AT_ONCE, |_, _| ())
     }
 
+    /// Zeros that [`parts`](Self::parts) writes when they are wanted first.
+    pub(super) fn later(len: usize) -> Self {
+        let values: Vec<f32> = Vec::with_capacity(len + LINE / size_of::<f32>());
+        let start = values.as_ptr().align_offset(LINE).min(values.capacity() - len);
+        Self { values, start, len }
+    }
+
+    /// The buffer in parts of `len` values.
+    pub(super) fn parts(&mut self, len: usize) -> Vec<Part<'_>> {
+        let cleared = if self.values.is_empty() { 0 } else { len };
+        let (start, end) = (self.start, self.start + self.len);
+        if self.values.is_empty() {
+            self.values.spare_capacity_mut()[..start].fill(MaybeUninit::new(0.0));
+            // SAFETY: the capacity is there, and parts have written all of it when their borrow ends.
+            unsafe { self.values.set_len(end) };
+        }
+        // SAFETY: what may be written may be seen as not written yet; parts write nothing but numbers.
+        let values = unsafe { &mut *(std::ptr::from_mut(&mut self.values[start..]) as *mut [MaybeUninit<f32>]) };
+        values.chunks_mut(len.max(1)).map(|values| Part { cleared: cleared.min(values.len()), values }).collect()
+    }
+
     /// Chunks of zeros that `work` then adds to, in parallel: a chunk is still in the cache when it comes to it.
     pub(super) fn made(len: usize, chunk: usize, work: impl Fn(usize, &mut [f32]) + Sync) -> Self {
-        let mut values: Vec<f32> = Vec::with_capacity(len + LINE / size_of::<f32>());
-        let start = values.as_ptr().align_offset(LINE).min(values.capacity() - len);
+        let Self { mut values, start, .. } = Self::later(len);
         let spare = &mut values.spare_capacity_mut()[..start + len];
         spare[..start].fill(MaybeUninit::new(0.0));
         let clear_and_work = |(index, chunk): (usize, &mut [MaybeUninit<f32>])| {

@@ -232,8 +232,9 @@ pub(super) struct Grad {
 }
 
 impl Grad {
-    pub(super) fn zeros(batch: usize, steps: usize, shape: ImageShape) -> Self {
-        let tile = |tile| Buffer::zeros(batch * steps * shape.area() * tile_width(shape.channels, tile));
+    /// Zeros that are written when a part of them is wanted first.
+    pub(super) fn later(batch: usize, steps: usize, shape: ImageShape) -> Self {
+        let tile = |tile| Buffer::later(batch * steps * shape.area() * tile_width(shape.channels, tile));
         Self { tiles: (0..shape.channels.div_ceil(WORD)).map(tile).collect(), steps, shape }
     }
 

@@ -108,7 +108,7 @@ impl Back<'_> {
         let prepared = prepare(spiking, steps, batch, |source| &tape.values[source]);
         for branch in &spiking.branches {
             if self.learns[branch.source] && self.grads[branch.source].is_none() {
-                self.grads[branch.source] = Some(Grad::zeros(batch, steps, branch.conv.input));
+                self.grads[branch.source] = Some(Grad::later(batch, steps, branch.conv.input));
             }
         }
         let norms = &tape.nodes[index].norms;

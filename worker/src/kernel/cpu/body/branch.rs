@@ -1,6 +1,6 @@
 //! The way back through one branch of a layer: gradients of its weights and of its input.
 
-use super::super::buffer::{Buffer, with_scratch};
+use super::super::buffer::{Buffer, Part, with_scratch};
 use super::super::dense::{self, Operands, Pair, Target};
 use super::super::fire::{self, Coefficients, Frame};
 use super::super::geometry::Turn;
@@ -64,11 +64,11 @@ impl BranchBack<'_> {
         let turned: Vec<Vec<Buffer>> = self.tiles.iter().map(turn).collect();
         let per_part = batch.div_ceil(PARTS).max(1);
         let parts = batch.div_ceil(per_part);
-        let mut targets: Vec<Vec<&mut [f32]>> = (0..parts).map(|_| Vec::new()).collect();
+        let mut targets: Vec<Vec<Part<'_>>> = (0..parts).map(|_| Vec::new()).collect();
         if let Some(grad) = target {
             let sizes: Vec<usize> = (0..grad.tiles.len()).map(|tile| grad.sample_len(tile)).collect();
             for (tile, size) in grad.tiles.iter_mut().zip(sizes) {
-                tile.chunks_mut(size * per_part).zip(&mut targets).for_each(|(chunk, own)| own.push(chunk));
+                tile.parts(size * per_part).into_iter().zip(&mut targets).for_each(|(part, own)| own.push(part));
             }
         }
         let sums: Vec<Vec<Buffer>> = targets
@@ -86,7 +86,7 @@ impl BranchBack<'_> {
         tiles
     }
 
-    fn part(&self, samples: Range<usize>, turned: &[Vec<Buffer>], target: &mut [&mut [f32]]) -> Vec<Buffer> {
+    fn part(&self, samples: Range<usize>, turned: &[Vec<Buffer>], target: &mut [Part<'_>]) -> Vec<Buffer> {
         let geometry = &self.own.geometry;
         let mut sums: Vec<Sums> =
             self.tiles.iter().map(|tile| Sums { rows: Buffer::zeros(tile.weights.len()), places: None }).collect();
@@ -178,7 +178,7 @@ impl BranchBack<'_> {
         frames: Range<usize>,
         (input_tile, weights): (usize, &[f32]),
         framed: &[f32],
-        target: &mut [&mut [f32]],
+        target: &mut [Part<'_>],
     ) {
         let geometry = &self.own.geometry;
         let input = self.own.branch.conv.input;
@@ -190,7 +190,7 @@ impl BranchBack<'_> {
         } else {
             (sample * self.steps * frame_len, self.steps * frame_len)
         };
-        let values = &mut target[tile][from..from + len];
+        let values = target[tile].get(from..from + len);
         let rows = geometry.outputs(own.tile);
         match geometry.turn(own.tile) {
             Turn::Places => {
