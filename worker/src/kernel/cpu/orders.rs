@@ -62,20 +62,25 @@ impl Geometry {
         });
     }
 
-    /// Weights of one output tile turned around for the input's gradient: for each input tile `[taps, outputs, width]`, or
-    /// these as [`winograd`] or [`polyphase`] wants them.
-    pub(super) fn turned(&self, weights: &[f32], tile: usize) -> Vec<Buffer> {
-        let (outputs, width) = (self.outputs(tile), tile_width(self.conv.outputs, tile));
+    /// Weights `[O, C, kh, kw]` of one output tile turned around for the input's gradient: for each input tile
+    /// `[taps, outputs, width]`, or these as [`winograd`] or [`polyphase`] wants them.
+    pub(super) fn turned(&self, flat: &[f32], tile: usize) -> Vec<Buffer> {
+        let outputs = self.outputs(tile);
+        let (channels, taps) = (self.conv.input.channels, self.conv.kernel[0] * self.conv.kernel[1]);
+        let own = &flat[tile * WORD * channels * taps..][..outputs * channels * taps];
         let turn = |input_tile: usize| {
-            let (own, _, _) = self.input_tile(input_tile);
-            let input_width = tile_width(self.conv.input.channels, own);
-            let channels = (self.conv.input.channels - own * WORD).min(WORD);
-            let mut out = Buffer::zeros(self.taps() * outputs * input_width);
-            for tap in 0..self.taps() {
-                for channel in 0..channels {
-                    let row = &weights[(tap * self.rows + input_tile * WORD + channel) * width..][..outputs];
-                    for (output, &weight) in row.iter().enumerate() {
-                        out[(tap * outputs + output) * input_width + channel] = weight;
+            let (word, _, _) = self.input_tile(input_tile);
+            let width = tile_width(channels, word);
+            let first = word * WORD;
+            let last = (first + WORD).min(channels);
+            // Of a fully connected layer on bits each position has tiles of its own.
+            let places =
+                if self.flat { input_tile / channels.div_ceil(WORD)..input_tile / channels.div_ceil(WORD) + 1 } else { 0..taps };
+            let mut out = Buffer::zeros(places.len() * outputs * width);
+            for (output, own) in own.chunks(channels * taps).enumerate() {
+                for (channel, own) in own[first * taps..last * taps].chunks(taps).enumerate() {
+                    for (tap, weight) in own[places.clone()].iter().enumerate() {
+                        out[(tap * outputs + output) * width + channel] = *weight;
                     }
                 }
             }

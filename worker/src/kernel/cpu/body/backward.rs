@@ -5,7 +5,7 @@ use super::super::fire::{self, Coefficients, Sums};
 use super::super::simd::PAD;
 use super::super::value::{Grad, Value};
 use super::branch::{BranchBack, TileBack};
-use super::layer::{Firing, Normal, Prepared, Weights, convolve_all, lanes, prepare};
+use super::layer::{Firing, Normal, Prepared, convolve_all, lanes, prepare};
 use super::pooling::{self, Unpooling};
 use super::{Tape, in_pool};
 use crate::kernel::plan::{Leak, Node, Norm, Pool, Spiking};
@@ -53,7 +53,6 @@ struct TileDone {
     /// Gradient of the drive.
     grad: Buffer,
     /// One per branch, as the rest.
-    weights: Vec<Weights>,
     ys: Vec<Buffer>,
     coefficients: Vec<Coefficients>,
 }
@@ -124,18 +123,18 @@ impl Back<'_> {
         for tile in 0..tiles {
             let width = grad.width(tile);
             let mut own_grad = std::mem::take(&mut grad.tiles[tile]);
-            let weights: Vec<Weights> = prepared.iter().map(|own| own.weights(self.params, tile)).collect();
-            let outputs = |(branch, (own, weights)): (usize, (&Prepared, &Weights))| {
+            let outputs = |(branch, own): (usize, &Prepared)| {
                 tape.nodes[index].outputs.take(branch, tile).unwrap_or_else(|| {
-                    own.ready(weights);
-                    convolve_all(own, &tape.values[own.branch.source], weights, width, batch, |_, _| ())
+                    let weights = own.weights(self.params, tile);
+                    own.ready(&weights);
+                    convolve_all(own, &tape.values[own.branch.source], &weights, width, batch, |_, _| ())
                 })
             };
-            let ys: Vec<Buffer> = prepared.iter().zip(&weights).enumerate().map(outputs).collect();
+            let ys: Vec<Buffer> = prepared.iter().enumerate().map(outputs).collect();
             let sums = self.through_neurons(spiking, &prepared, norms, &ys, tile, &mut own_grad);
             let norm_grad = |(branch, own): (usize, &Prepared)| self.norm_grad(own, &norms[branch], tile, width, &sums, branch);
             let coefficients = prepared.iter().enumerate().map(norm_grad).collect();
-            let mut done = TileDone { tile, width, grad: own_grad, weights, ys, coefficients };
+            let mut done = TileDone { tile, width, grad: own_grad, ys, coefficients };
             for (branch, own) in of_kept(false) {
                 self.branch(branch, own, &norms[branch], std::slice::from_ref(&done));
                 done.ys[branch] = Buffer::default();
@@ -161,13 +160,19 @@ impl Back<'_> {
             mean: &norm.mean[lanes(own.branch.conv.outputs, done.tile)],
             coefficients: &done.coefficients[branch],
             grad: &done.grad,
-            weights: &done.weights[branch].rows,
             width: done.width,
             tile: done.tile,
         });
-        let back = BranchBack { own, value: &tape.values[source], steps: tape.body.steps, tiles: tiles.collect() };
+        let weights = own.branch.weight..own.branch.weight + own.branch.conv.weights();
+        let back = BranchBack {
+            own,
+            value: &tape.values[source],
+            weights: &self.params[weights.clone()],
+            steps: tape.body.steps,
+            tiles: tiles.collect(),
+        };
         let target = if self.learns[source] { self.grads[source].as_mut() } else { None };
-        let flat = &mut self.out[own.branch.weight..own.branch.weight + own.branch.conv.weights()];
+        let flat = &mut self.out[weights];
         for (parts, done) in back.run(tape.batch, target).iter().zip(done) {
             own.geometry.add_weight_grad(parts, done.tile, flat);
         }

@@ -19,6 +19,8 @@ const PARTS: usize = 8;
 pub(super) struct BranchBack<'a> {
     pub(super) own: &'a Prepared,
     pub(super) value: &'a Value,
+    /// `[O, C, kh, kw]`.
+    pub(super) weights: &'a [f32],
     pub(super) steps: usize,
     pub(super) tiles: Vec<TileBack<'a>>,
 }
@@ -30,8 +32,6 @@ pub(super) struct TileBack<'a> {
     pub(super) coefficients: &'a Coefficients,
     /// Gradient of the drive `[B, T, P, width]`.
     pub(super) grad: &'a [f32],
-    /// `[taps, rows, width]`.
-    pub(super) weights: &'a [f32],
     pub(super) width: usize,
     pub(super) tile: usize,
 }
@@ -58,7 +58,7 @@ impl BranchBack<'_> {
     /// batch, `[taps, rows, width]` each.
     pub(super) fn run(&self, batch: usize, target: Option<&mut Grad>) -> Vec<Vec<Buffer>> {
         let turn = |tile: &TileBack<'_>| match &target {
-            Some(_) => self.own.geometry.turned(tile.weights, tile.tile),
+            Some(_) => self.own.geometry.turned(self.weights, tile.tile),
             None => Vec::new(),
         };
         let turned: Vec<Vec<Buffer>> = self.tiles.iter().map(turn).collect();
@@ -88,8 +88,8 @@ impl BranchBack<'_> {
 
     fn part(&self, samples: Range<usize>, turned: &[Vec<Buffer>], target: &mut [Part<'_>]) -> Vec<Buffer> {
         let geometry = &self.own.geometry;
-        let mut sums: Vec<Sums> =
-            self.tiles.iter().map(|tile| Sums { rows: Buffer::zeros(tile.weights.len()), places: None }).collect();
+        let zeros = |tile: &TileBack<'_>| Buffer::zeros(geometry.taps() * geometry.rows * tile.width);
+        let mut sums: Vec<Sums> = self.tiles.iter().map(|tile| Sums { rows: zeros(tile), places: None }).collect();
         let at_once = geometry.frames_at_once();
         // One for each tile: only what is inside the frame of zeros is written, and its places depend on the width.
         let framed = |tile: &TileBack<'_>| Buffer::zeros(at_once * geometry.framed_area() * tile.width);
