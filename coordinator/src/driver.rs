@@ -11,6 +11,7 @@ use crate::store::{Log, StateError};
 use bloctrain_shared::task::Task;
 use bloctrain_shared::view::{RunView, WorkerView};
 use bloctrain_store::Artefacts;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -373,23 +374,41 @@ impl Driver {
         }
     }
 
+    /// Gives those who wait a task, in the order in which they asked. Where one got nothing, others of its kind only go on
+    /// waiting, so that a thousand idle workers cost no more than one.
     fn serve_waiting(&mut self) {
-        for waiting in std::mem::take(&mut self.waiting) {
-            self.serve(waiting);
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return;
+        }
+        let (apart, mut in_vain) = (self.state.apart(), BTreeSet::new());
+        for waiting in waiting {
+            let kind = self.state.kind(&apart, waiting.worker).map(str::to_owned);
+            let is_vain = kind.as_ref().is_some_and(|kind| in_vain.contains(kind)) && !waiting.reply.is_closed();
+            let now = (self.clock)();
+            if is_vain && self.transition(now, Event::Waits { worker: waiting.worker }).is_ok() {
+                self.waiting.push(waiting);
+            } else if !self.serve(waiting) {
+                in_vain.extend(kind);
+            }
         }
     }
 
-    /// Gives a waiting worker a task, or lets it wait on.
-    fn serve(&mut self, mut waiting: Waiting) {
+    /// Gives a waiting worker a task, or lets it wait on; whether it is done with.
+    fn serve(&mut self, mut waiting: Waiting) -> bool {
         if waiting.reply.is_closed() {
-            return;
+            return true;
         }
         let now = (self.clock)();
         let effects = match self.transition(now, Event::Asked { worker: waiting.worker }) {
             Ok(effects) => effects,
-            Err(rejected) => return self.say(waiting.reply, Err(rejected.into())),
+            Err(rejected) => {
+                self.say(waiting.reply, Err(rejected.into()));
+                return true;
+            }
         };
-        let reply = if effects.iter().any(|effect| matches!(effect, Effect::Grant { .. })) {
+        let is_granted = effects.iter().any(|effect| matches!(effect, Effect::Grant { .. }));
+        let reply = if is_granted {
             Some(waiting.reply)
         } else {
             waiting.why = effects.iter().find_map(|effect| match effect {
@@ -400,5 +419,6 @@ impl Driver {
             None
         };
         self.held.push(Held::Effects { at_ms: now, effects, reply });
+        is_granted
     }
 }

@@ -120,11 +120,31 @@ impl Plan {
         })
     }
 
-    /// Parts of an export stage: view 0 of the training shards, validation, then the other views.
-    pub fn export_parts(&self) -> Vec<ExportPart> {
-        let train = |view| (0..self.train_shards).map(move |shard| ExportPart { split: Split::Train, view, shard });
-        let validation = (0..self.validation_shards).map(|shard| ExportPart { split: Split::Validation, view: 0, shard });
-        train(0).chain(validation).chain((1..self.views).flat_map(train)).collect()
+    /// Number of parts of an export stage.
+    pub fn export_count(&self) -> u32 {
+        self.train_shards.saturating_mul(self.views).saturating_add(self.validation_shards)
+    }
+
+    /// A part of an export stage: view 0 of the training shards, validation, then the other views.
+    pub fn export_part(&self, part: u32) -> ExportPart {
+        let (train, validation) = (self.train_shards, self.validation_shards);
+        match part.checked_sub(train) {
+            None => ExportPart { split: Split::Train, view: 0, shard: part },
+            Some(shard) if shard < validation => ExportPart { split: Split::Validation, view: 0, shard },
+            Some(later) => {
+                let (later, shards) = (later - validation, train.max(1));
+                ExportPart { split: Split::Train, view: 1 + later / shards, shard: later % shards }
+            }
+        }
+    }
+
+    /// The number of a part: [`export_part`](Self::export_part) the other way.
+    pub fn export_index(&self, part: ExportPart) -> u32 {
+        match (part.split, part.view) {
+            (Split::Train, 0) => part.shard,
+            (Split::Train, view) => self.train_shards.saturating_mul(view) + self.validation_shards + part.shard,
+            _ => self.train_shards + part.shard,
+        }
     }
 
     /// Parts of the evaluate stage: validation shards, then test shards.
@@ -166,8 +186,9 @@ mod tests {
         submission.spec.data.views = 2;
         let plan = Plan::new(&submission).expect("fits");
         assert_eq!((plan.blocks, plan.train_shards, plan.validation_shards, plan.test_shards), (3, 3, 1, 1));
-        let parts = plan.export_parts();
+        let parts: Vec<ExportPart> = (0..plan.export_count()).map(|part| plan.export_part(part)).collect();
         assert_eq!(parts.len(), 7);
+        assert!((0..).zip(&parts).all(|(number, part)| plan.export_index(*part) == number));
         assert_eq!((parts[3].split, parts[4].view, parts[4].shard), (Split::Validation, 1, 0));
         assert_eq!([0, 1, 2, 3].map(|shard| shard_samples(2049, shard)), [1024, 1024, 1, 0]);
     }

@@ -7,7 +7,7 @@ use super::Rejected;
 use super::record::Run;
 use super::worker::Newcomer;
 use bloctrain_shared::key;
-use bloctrain_shared::plan::{ANY_BACKEND, ARITHMETIC_VERSION, BACKENDS, Plan, Submission, shard_samples};
+use bloctrain_shared::plan::{ANY_BACKEND, ARITHMETIC_VERSION, BACKENDS, ExportPart, Plan, Submission, shard_samples};
 use bloctrain_shared::spec::DetectorPolicy;
 use bloctrain_shared::summary::Summary;
 use bloctrain_shared::task::{CachedShard, Failure, Output, Report, RoundMetrics, TaskId};
@@ -75,12 +75,8 @@ pub(super) fn newcomer(newcomer: &Newcomer) -> Result<(), Rejected> {
 pub(super) fn failure(run: &Run, task: TaskId, failure: Failure) -> Failure {
     let Failure::InputLost { key, problem } = failure else { return failure };
     let data = format!("data/{}/", run.submission.dataset.digest);
-    let reads = || {
-        run.open_tasks()
-            .into_iter()
-            .find(|open| open.id == task)
-            .is_some_and(|open| open.work.objects().iter().any(|object| object.key == key))
-    };
+    let reads =
+        || run.open_task(|open| open == task).is_some_and(|open| open.work.objects().iter().any(|object| object.key == key));
     if key == run.object.key || key.starts_with(&data) || reads() {
         return Failure::InputLost { key, problem };
     }
@@ -192,9 +188,8 @@ fn detected(run: &Run, learned: bool) -> Result<(), String> {
 }
 
 fn exported(run: &Run, task: TaskId, shard: &CachedShard, uncompressed_bytes: u64) -> Result<(), String> {
-    let parts = run.plan.export_parts();
-    let place = parts.get(task.part as usize).map(|part| (part.split, part.view, part.shard));
-    if place != Some((shard.split, shard.view, shard.shard)) {
+    let part = ExportPart { split: shard.split, view: shard.view, shard: shard.shard };
+    if task.part >= run.plan.export_count() || run.plan.export_part(task.part) != part {
         return Err(format!("it made shard {} of view {} of the {} split", shard.shard, shard.view, shard.split.name()));
     }
     count("the size of the spikes", uncompressed_bytes)

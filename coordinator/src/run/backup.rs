@@ -76,7 +76,7 @@ impl State {
             let alone = self.attempts.of_task(&attempt.run, attempt.task).count() == 1;
             let may =
                 alone && attempt.worker != worker && fits(known, run).is_ok() && !run.failed_at(attempt.task, &known.about.name);
-            may.then(|| run.open_tasks().into_iter().find(|task| task.id == attempt.task)).flatten()
+            may.then(|| run.open_task(|task| task == attempt.task)).flatten()
         };
         self.stragglers.iter().find_map(task)
     }

@@ -1,6 +1,6 @@
 //! Second attempts at tasks that take too long.
 
-use super::tests::{ask, named, newcomer, output, report, started};
+use super::tests::{ask, check_choice, named, newcomer, output, report, started};
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -185,6 +185,7 @@ proptest! {
                     }
                 }
             }
+            check_choice(&state, now)?;
             let workers: Vec<u64> = state.attempts.iter().map(|attempt| attempt.worker).collect();
             prop_assert_eq!(workers.iter().collect::<BTreeSet<_>>().len(), workers.len(), "a worker has one task");
             for attempt in state.attempts.iter() {

@@ -155,7 +155,7 @@ impl State {
     /// Gives a worker of an earlier coordinator a lease on what it holds, when that is open, free and still the same work.
     pub(super) fn adopt(&mut self, now: u64, id: u64, worker: &Worker, holding: &Holding) -> Option<Entry> {
         let run = self.durable.runs.get(&holding.run).filter(|run| run.backend() == Some(worker.about.backend.as_str()))?;
-        let task = run.open_tasks().into_iter().find(|task| task.id == holding.task)?;
+        let task = run.open_task(|task| task == holding.task)?;
         let is_held = self.attempts.of_task(&holding.run, holding.task).next().is_some();
         if is_held || Digest::of_json(&task.work) != holding.work {
             return None;

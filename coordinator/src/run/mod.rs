@@ -54,6 +54,11 @@ pub enum Event {
         /// The worker.
         worker: u64,
     },
+    /// A worker that asked in vain is still there.
+    Waits {
+        /// The worker.
+        worker: u64,
+    },
     /// A worker is alive and works.
     Heartbeat {
         /// The worker.
@@ -270,6 +275,7 @@ impl State {
             Event::Submitted { submission, object } => self.submitted(now, submission, object),
             Event::Registered(newcomer) => self.registered(now, *newcomer),
             Event::Asked { worker } => self.asked(now, worker),
+            Event::Waits { worker } => self.waits(now, worker),
             Event::Heartbeat { .. } => self.heartbeat(now, event),
             Event::Reported { worker, run, report } => self.reported(now, worker, run, *report),
             Event::Left { worker } => self.left(worker),
@@ -359,6 +365,11 @@ impl State {
         let text = |backup| if backup { "handed out a second time: the first attempt takes too long" } else { "handed out" };
         effects.extend(attempt.map(|attempt| Effect::Log(self.line(attempt, text(attempt.backup)))));
         Ok(effects)
+    }
+
+    fn waits(&mut self, now: u64, worker: u64) -> Result<Vec<Effect>, Rejected> {
+        self.workers.get_mut(&worker).ok_or(Rejected::UnknownWorker(worker))?.seen_ms = now;
+        Ok(Vec::new())
     }
 
     fn reported(&mut self, now: u64, worker: u64, run: String, report: Report) -> Result<Vec<Effect>, Rejected> {

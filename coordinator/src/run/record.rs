@@ -373,7 +373,7 @@ impl Run {
     }
 
     fn note_reuse(&mut self, index: usize) {
-        let parts = self.plan.export_parts().len();
+        let parts = self.plan.export_count() as usize;
         let Some(block) = self.blocks.get(index).filter(|block| block.exports.len() == parts) else { return };
         let reused = block.exports.values().filter(|exported| exported.reused).count();
         if reused > 0 {

@@ -2,9 +2,10 @@
 
 use super::State;
 use super::block::{Block, Round};
+use super::open::{Open, task_id};
 use super::record::Run;
 use bloctrain_shared::rounds::{Rounds, batch_count};
-use bloctrain_shared::task::{Checkpoint, ObjectRef, RoundMetrics, Source, Stage, Task, TaskId, Trained, Work};
+use bloctrain_shared::task::{Checkpoint, ObjectRef, RoundMetrics, Stage, Task, TaskId, Trained, Work};
 use serde::{Deserialize, Serialize};
 
 /// What a replica has trained since the last merge.
@@ -105,17 +106,22 @@ impl Run {
     }
 
     /// Parts of the present round of a block that are not complete, or their merge.
-    pub(super) fn open_round(&self, index: usize, source: &Source, tasks: &mut Vec<Task>) {
+    pub(super) fn open_round(&self, index: usize, tasks: &mut Open<'_>) {
         let (block, number) = (&self.blocks[index], index + 1);
         let round = u32::try_from(block.rounds.len()).unwrap_or(u32::MAX);
         let is_open = |replica: &u32| !block.parts.get(replica).is_some_and(|part| part.complete);
         let open: Vec<u32> = (1..=self.replicas()).filter(is_open).collect();
-        for &replica in &open {
+        let id = |replica: u32| TaskId { replica, ..task_id(number, Stage::Train, block.links(replica)) };
+        let wanted: Vec<u32> = open.iter().copied().filter(|replica| tasks.wants(id(*replica))).collect();
+        let merge = task_id(number, Stage::Merge, round);
+        if wanted.is_empty() && !(open.is_empty() && tasks.wants(merge)) {
+            return;
+        }
+        let Some(source) = self.train_source(index) else { return };
+        for replica in wanted {
             let (classes, from) = (block.classes.clone(), block.next_of(replica));
             let work = Work::Train { round, replica, classes, from, source: source.clone() };
-            let mut task = self.task(number, Stage::Train, block.links(replica), work);
-            task.id.replica = replica;
-            tasks.push(task);
+            tasks.push(self.task(id(replica), work));
         }
         if !open.is_empty() {
             return;
@@ -127,7 +133,7 @@ impl Run {
         let from = block.rounds.last().map(|round| round.checkpoint.clone());
         if let Some(source) = self.merge_source(index) {
             let work = Work::Merge { round, classes: block.classes.clone(), from, replicas, source };
-            tasks.push(self.task(number, Stage::Merge, round, work));
+            tasks.push(self.task(merge, work));
         }
     }
 
@@ -162,15 +168,14 @@ impl State {
 
     /// The part of the replica that a worker has in memory, in place of another replica's part of the same round.
     pub(super) fn in_memory(&self, worker: u64, task: Task) -> Task {
-        let is_own = |other: &Task| {
-            let place = (other.run.clone(), other.id.block, other.id.replica);
-            other.id.stage == task.id.stage && other.id.block == task.id.block && self.trainers.get(&place) == Some(&worker)
+        let is_own = |other: TaskId| {
+            let place = (task.run.clone(), other.block, other.replica);
+            other.stage == task.id.stage && other.block == task.id.block && self.trainers.get(&place) == Some(&worker)
         };
-        let is_free = |run: &Run, other: &Task| {
-            self.attempts.of_task(&other.run, other.id).next().is_none() && !self.is_for_others(worker, run, other)
+        let is_free = |run: &Run, other: TaskId| {
+            self.attempts.of_task(&task.run, other).next().is_none() && !self.is_for_others(worker, run, other)
         };
         let run = self.durable.runs.get(&task.run).filter(|_| task.id.replica > 0);
-        let own = run.and_then(|run| run.open_tasks().into_iter().find(|other| is_own(other) && is_free(run, other)));
-        own.unwrap_or(task)
+        run.and_then(|run| run.open_task(|other| is_own(other) && is_free(run, other))).unwrap_or(task)
     }
 }

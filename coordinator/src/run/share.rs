@@ -10,7 +10,7 @@ use super::record::{Durable, Run};
 use super::worker::{Worker, fits};
 use super::{Effect, Entry, Record, State};
 use bloctrain_shared::plan::Submission;
-use bloctrain_shared::task::{Stage, Task};
+use bloctrain_shared::task::{Stage, TaskId};
 use bloctrain_shared::view::RunState;
 use bloctrain_shared::{Digest, key};
 use std::cmp::Reverse;
@@ -146,9 +146,9 @@ pub(super) type Leaders = BTreeMap<Digest, Option<String>>;
 
 impl State {
     /// Whether another run trains this block already, or will first, and a worker may take part in that.
-    pub(super) fn is_led(&self, worker: &Worker, run: &Run, task: &Task, leaders: &mut Leaders) -> bool {
-        let index = (task.id.block as usize).wrapping_sub(1);
-        let Some(&chain) = self.chains.of(&run.plan.run).get(index).filter(|_| is_training(task.id.stage)) else { return false };
+    pub(super) fn is_led(&self, worker: &Worker, run: &Run, task: TaskId, leaders: &mut Leaders) -> bool {
+        let index = (task.block as usize).wrapping_sub(1);
+        let Some(&chain) = self.chains.of(&run.plan.run).get(index).filter(|_| is_training(task.stage)) else { return false };
         let leader = leaders.entry(chain).or_insert_with(|| self.leader(worker, chain, index));
         leader.as_ref().is_some_and(|leader| *leader != run.plan.run)
     }
@@ -230,7 +230,7 @@ impl Run {
         own.parts.clear();
         (own.rounds, own.frozen) = (rounds, Some(frozen));
         let unneeded = own.unnamed(before);
-        let is_other = |task: &bloctrain_shared::task::TaskId| task.block != block || !is_training(task.stage);
+        let is_other = |task: &TaskId| task.block != block || !is_training(task.stage);
         self.failures.retain(|(failed, _)| is_other(failed));
         self.failed_on.retain(|(failed, _)| is_other(failed));
         self.notes.push(format!("block {block} was trained by run {from}, which would train it the same way"));

@@ -290,6 +290,27 @@ fn other_versions_and_backends_get_nothing() {
     assert!(why.contains("backend cpu") && why.contains("has cuda"), "{why}");
 }
 
+/// What finding one task and serving many waiting workers rest on: the first open task of any kind is found without listing
+/// all, and idle workers of one kind all get something or all get nothing.
+pub(super) fn check_choice(state: &State, now: u64) -> Result<(), TestCaseError> {
+    for run in state.durable.runs.values() {
+        let open = run.open_tasks();
+        prop_assert_eq!(run.open_task(|_| true), open.first().cloned());
+        for task in &open {
+            prop_assert_eq!(run.open_task(|id| id == task.id), Some(task.clone()));
+        }
+    }
+    let apart = state.apart();
+    let mut kinds: BTreeMap<&str, bool> = BTreeMap::new();
+    for worker in state.workers.keys().filter(|worker| state.attempts.of_worker(**worker).is_none()) {
+        if let Some(kind) = state.kind(&apart, *worker) {
+            let gets = ask(&mut state.clone(), now, *worker).is_some();
+            prop_assert_eq!(*kinds.entry(kind).or_insert(gets), gets, "workers of a kind are alike");
+        }
+    }
+    Ok(())
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Ask(u64),
@@ -397,6 +418,7 @@ proptest! {
                     }
                 },
             }
+            check_choice(&state, now)?;
             for (index, block) in state.durable.runs[&run].blocks.iter().enumerate() {
                 if let Some(hard) = &block.hard {
                     prop_assert_eq!(decided.entry(index).or_insert_with(|| hard.clone()), hard, "R-6: decided twice");

@@ -25,7 +25,7 @@ impl Run {
         stages.push(stage(Stage::Validate, block.confusions.len(), plan.validation_shards as usize));
         if block.hard.is_some() && !self.is_last(index) {
             stages.push(stage(Stage::Detect, usize::from(block.detector.is_some()), 1));
-            stages.push(stage(Stage::Export, block.exports.len(), plan.export_parts().len()));
+            stages.push(stage(Stage::Export, block.exports.len(), plan.export_count() as usize));
         }
         BlockView {
             block: count(index + 1),

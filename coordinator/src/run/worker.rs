@@ -5,10 +5,10 @@ use super::record::Run;
 use super::share::Leaders;
 use bloctrain_shared::Digest;
 use bloctrain_shared::plan::ANY_BACKEND;
-use bloctrain_shared::task::{Task, TaskId};
+use bloctrain_shared::task::{Stage, Task, TaskId};
 use bloctrain_shared::view::{RefusedView, RunState, WorkerView};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Failures one after another that set a worker aside.
 pub const ASIDE_AFTER: u32 = 3;
@@ -76,6 +76,15 @@ impl Worker {
     }
 }
 
+/// What sets workers apart from others of their backend.
+#[derive(Debug)]
+pub struct Apart {
+    /// Names of those that failed at a task of a running run.
+    failed: BTreeSet<String>,
+    /// Those that have a block in memory.
+    trainers: BTreeSet<u64>,
+}
+
 impl Run {
     /// The backend that its workers must have; `None` until the first one decides.
     pub fn backend(&self) -> Option<&str> {
@@ -103,29 +112,52 @@ impl State {
         runs.sort_by_cached_key(|run| {
             (Reverse(run.submission.spec.run.priority), self.attempts.running(&run.plan.run), run.created_ms)
         });
-        let free = |task: &Task| self.attempts.of_task(&task.run, task.id).next().is_none();
         let mut leaders = Leaders::new();
-        runs.iter()
-            .flat_map(|run| run.open_tasks().into_iter().map(move |task| (run, task)))
-            .filter(|(run, task)| !self.is_led(known, run, task, &mut leaders))
-            .find(|(run, task)| free(task) && !self.is_for_trainer(now, worker, task) && !self.is_for_others(worker, run, task))
-            .map(|(_, task)| self.in_memory(worker, task))
+        let task = runs.iter().find_map(|run| {
+            run.open_task(|task| {
+                self.attempts.of_task(&run.plan.run, task).next().is_none()
+                    && !self.is_led(known, run, task, &mut leaders)
+                    && !self.is_for_trainer(now, worker, run, task)
+                    && !self.is_for_others(worker, run, task)
+            })
+        })?;
+        Some(self.in_memory(worker, task))
+    }
+
+    /// What sets workers apart, for [`kind`](Self::kind).
+    pub fn apart(&self) -> Apart {
+        let running = self.durable.runs.values().filter(|run| run.state == RunState::Running);
+        let failed = running.flat_map(|run| &run.failed_on).map(|(_, name)| name.clone()).collect();
+        Apart { failed, trainers: self.trainers.values().copied().collect() }
+    }
+
+    /// Idle workers of one kind are alike where tasks are chosen: where one gets nothing, so do all. `None` for a worker that
+    /// something sets apart: a failure, a run that it cannot take part in, a block in its memory.
+    pub fn kind(&self, apart: &Apart, worker: u64) -> Option<&str> {
+        let known = self.workers.get(&worker)?;
+        let is_plain = known.failures == 0 && known.unable.is_empty();
+        let is_alike = is_plain && !apart.trainers.contains(&worker) && !apart.failed.contains(&known.about.name);
+        is_alike.then_some(known.about.backend.as_str())
     }
 
     /// Whether another worker has the block in memory and will ask for this round soon.
-    fn is_for_trainer(&self, now: u64, worker: u64, task: &Task) -> bool {
-        let Some(trainer) = self.trainers.get(&(task.run.clone(), task.id.block, task.id.replica)) else { return false };
+    fn is_for_trainer(&self, now: u64, worker: u64, run: &Run, task: TaskId) -> bool {
+        if task.stage != Stage::Train {
+            return false;
+        }
+        let run = &run.plan.run;
+        let Some(trainer) = self.trainers.get(&(run.clone(), task.block, task.replica)) else { return false };
         let busy = || self.attempts.of_worker(*trainer).is_some();
         // Who cannot take part in the run any more will not ask for the round.
-        let comes = |known: &Worker| known.seen_ms + self.lease_ms > now && !known.unable.contains_key(&task.run);
+        let comes = |known: &Worker| known.seen_ms + self.lease_ms > now && !known.unable.contains_key(run);
         let alive = self.workers.get(trainer).is_some_and(comes);
-        task.id.stage == bloctrain_shared::task::Stage::Train && *trainer != worker && alive && !busy()
+        *trainer != worker && alive && !busy()
     }
 
     /// Whether this worker failed at the task and there is one that did not.
-    pub(super) fn is_for_others(&self, worker: u64, run: &Run, task: &Task) -> bool {
-        let own = self.workers.get(&worker).is_some_and(|known| run.failed_at(task.id, &known.about.name));
-        own && self.others_may_try(worker, run, task.id)
+    pub(super) fn is_for_others(&self, worker: u64, run: &Run, task: TaskId) -> bool {
+        let own = self.workers.get(&worker).is_some_and(|known| run.failed_at(task, &known.about.name));
+        own && self.others_may_try(worker, run, task)
     }
 
     /// Whether another worker could take a task and has not failed at it.

@@ -13,6 +13,7 @@ pub(crate) fn event(name: &str, event: &Event, result: &Result<Vec<Effect>, Reje
             format!("{} registers{}", newcomer.instance, holding.unwrap_or_default())
         }
         Event::Asked { worker } => format!("worker {worker} asks"),
+        Event::Waits { worker } => format!("worker {worker} still waits"),
         Event::Heartbeat { worker, task, lease_epoch, .. } => format!("worker {worker} beats for {task} by {lease_epoch:x}"),
         Event::Reported { worker, report, .. } => {
             let kind = report.result.as_ref().map_or_else(|failure| format!("failure: {failure}"), |_| "output".into());
