@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p bloctrain-coordinator --example load -- WORKERS COMPLETIONS_PER_SECOND SECONDS [STORE]`
 //!
-//! The run has 10 million training samples, so the stage under load has about ten thousand tasks. Prints one line of JSON.
+//! The run is large enough that tasks are there all the time. Prints one line of JSON.
 
 #![expect(clippy::disallowed_methods, reason = "what it measures is real time")]
 
@@ -16,7 +16,7 @@ use bloctrain_proto::convert::{from_grant, to_json};
 use bloctrain_proto::v1::run_service_client::RunServiceClient;
 use bloctrain_proto::v1::worker_service_client::WorkerServiceClient;
 use bloctrain_proto::v1::{Command, CompleteRequest, Grant, HeartbeatRequest, LeaseRequest, RegisterRequest, SubmitRequest};
-use bloctrain_shared::plan::ARITHMETIC_VERSION;
+use bloctrain_shared::plan::{ARITHMETIC_VERSION, SHARD_SAMPLES};
 use bloctrain_shared::task::{Report, Stage, Task};
 use bloctrain_store::Artefacts;
 use std::error::Error;
@@ -158,7 +158,9 @@ async fn load(workers: usize, rate: f64, seconds: f64, store: &str) -> Result<()
     BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut address)?;
     let connect = || Endpoint::from_shared(format!("http://{}", address.trim())).map(|to| to.tcp_nodelay(true).connect_lazy());
     let mut submission = fleet::submission(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(), 1, 0);
-    submission.dataset.train = 10_000_000;
+    // Tasks for the whole time, and some more: shards of the training split.
+    let tasks = (rate * seconds * 1.2) as usize + 2 * workers;
+    submission.dataset.train = tasks * SHARD_SAMPLES;
     let mut runs = RunServiceClient::new(connect()?);
     let request = SubmitRequest { submission_json: to_json(&submission) };
     while let Err(status) = runs.submit(request.clone()).await {
