@@ -5,6 +5,7 @@ mod bench;
 pub(crate) use bench::{
     BenchArgs, BenchCacheArgs, BenchCommand, BenchInferenceArgs, BenchLayerArgs, BenchNetwork, BenchStepArgs,
 };
+use bloctrain_coordinator::fleet::CONNECTIONS;
 use bloctrain_shared::spec::Override;
 use bloctrain_shared::spec::sweep::DEFAULT_MAX_RUNS;
 use bloctrain_worker::device::Device;
@@ -308,6 +309,9 @@ pub(crate) struct CoordinatorArgs {
     /// Wait until the active coordinator is gone, instead of taking over at once
     #[arg(long)]
     pub(crate) standby: bool,
+    /// Most connections at once; further ones are refused
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) max_connections: u32,
     /// Silence after which a worker's task is given to another, such as 10s
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     pub(crate) lease: Duration,

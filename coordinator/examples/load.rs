@@ -11,7 +11,7 @@ mod fleet;
 
 use bloctrain_coordinator::Config;
 use bloctrain_coordinator::access::Access;
-use bloctrain_coordinator::fleet::{Fleet, serve};
+use bloctrain_coordinator::fleet::{CONNECTIONS, Fleet, serve};
 use bloctrain_proto::convert::{from_grant, to_json};
 use bloctrain_proto::v1::run_service_client::RunServiceClient;
 use bloctrain_proto::v1::worker_service_client::WorkerServiceClient;
@@ -60,7 +60,8 @@ async fn coordinate(store: String) -> Result<(), Failed> {
     });
     let config = Config { lease_ms: 15_000, heartbeat_ms: 5_000, settle_ms: 0 };
     let artefacts = Artefacts::open(&store)?;
-    let fleet = Fleet { listener, addresses: Vec::new(), store, access: Access::default(), tls: None, standby: false };
+    let (addresses, access) = (Vec::new(), Access::default());
+    let fleet = Fleet { listener, connections: CONNECTIONS as usize, addresses, store, access, tls: None, standby: false };
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis().try_into().unwrap_or(0));
     Ok(Box::pin(serve(config, fleet, artefacts, Arc::new(now), stopping)).await?)
 }

@@ -2,6 +2,7 @@
 //!
 //! Tokens are kept as digests and compared in constant time; they are never logged. A service without tokens is open.
 
+use crate::connection::Peer;
 use crate::journal::Counters;
 use bloctrain_proto::status::{Kind, status};
 use bloctrain_shared::Digest;
@@ -104,6 +105,10 @@ impl Guard {
 
 impl Interceptor for Guard {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if Peer::of(request.extensions()).is_some_and(|peer| peer.is_surplus) {
+            let why = "this coordinator has as many connections as it takes (--max-connections); try again on a new one";
+            return Err(status(Kind::Exhausted, why));
+        }
         let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         let token = header.and_then(|value| value.strip_prefix("Bearer "));
         let role = if self.workers { self.access.may_join(token).then_some(Role::Viewer) } else { self.access.role(token) };

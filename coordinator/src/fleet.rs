@@ -5,6 +5,7 @@
 //! address. A coordinator that finds a newer one, or whose writes are fenced, stops.
 
 use crate::access::Access;
+use crate::connection;
 use crate::driver::Clock;
 use crate::environment::Environment;
 use crate::journal::Counters;
@@ -19,7 +20,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 
 /// Pause between two counts of the active coordinator, and between two looks of one that stands by.
@@ -31,10 +31,15 @@ const SILENCE: u32 = 4;
 /// Longest time that open calls have to end when a coordinator stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// Connections that a coordinator takes unless it is told otherwise.
+pub const CONNECTIONS: u32 = 10_000;
+
 /// How a coordinator appears to its fleet.
 pub struct Fleet {
     /// Where it listens.
     pub listener: TcpListener,
+    /// Most connections at once; one of a worker, one of a command. Above, calls are refused.
+    pub connections: usize,
     /// Addresses that it publishes.
     pub addresses: Vec<String>,
     /// Address of the store, for workers and submitters.
@@ -115,10 +120,10 @@ pub async fn serve(
 ) -> Result<(), FleetError> {
     artefacts.check_format().await?;
     let gate = Gate::default();
-    let counters = Arc::default();
+    let counters = Arc::<Counters>::default();
     let (router, health) = router(&gate, fleet.access, fleet.tls, &counters).await.map_err(serve_error)?;
     let (close, closed) = watch::channel(false);
-    let incoming = TcpIncoming::from(fleet.listener).with_nodelay(Some(true));
+    let incoming = Box::pin(connection::accept(fleet.listener, fleet.connections, Arc::clone(&counters)));
     let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, asked(closed)));
     let seat = Seat { health: Some(health), ..Seat::new(fleet.addresses, fleet.store, fleet.standby) };
     let ended = Box::pin(hold(config, seat, &Environment::new(artefacts, clock), &gate, counters, stop)).await;

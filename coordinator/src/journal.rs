@@ -43,6 +43,8 @@ pub struct Counters {
     pub rejected: AtomicU64,
     /// Calls turned away for want of a token.
     pub unauthorised: AtomicU64,
+    /// Connections turned away because there were too many.
+    pub connections_refused: AtomicU64,
 }
 
 impl Counters {
@@ -61,6 +63,7 @@ impl Counters {
             ("records_persisted", read(&self.persisted)),
             ("events_rejected", read(&self.rejected)),
             ("calls_unauthorised", read(&self.unauthorised)),
+            ("connections_refused", read(&self.connections_refused)),
         ])
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod collect;
+mod connection;
 pub mod driver;
 pub mod environment;
 pub mod fleet;

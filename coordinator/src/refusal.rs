@@ -1,8 +1,8 @@
 //! One line of the log for every call that was refused, whoever refused it: a guard, a limit, a service, the state machine.
 
+use crate::connection::Peer;
 use std::task::{Context, Poll};
 use tonic::codegen::http::{Request, Response};
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
@@ -52,9 +52,7 @@ where
 }
 
 fn from<B>(request: &Request<B>) -> Option<std::net::SocketAddr> {
-    let extensions = request.extensions();
-    let tls = || extensions.get::<TlsConnectInfo<TcpConnectInfo>>().and_then(|info| info.get_ref().remote_addr());
-    extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr).or_else(tls)
+    Peer::of(request.extensions()).and_then(|peer| peer.address)
 }
 
 fn log(call: &str, from: Option<std::net::SocketAddr>, status: &Status) {

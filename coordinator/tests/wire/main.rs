@@ -4,6 +4,7 @@
 
 mod access;
 mod certificate;
+mod crowd;
 #[path = "../fleet/mod.rs"]
 mod fleet;
 mod fuzz;

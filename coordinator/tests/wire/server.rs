@@ -1,7 +1,7 @@
 //! A coordinator on a socket of its own, and calls to it that no honest client would make.
 
 use bloctrain_coordinator::access::Access;
-use bloctrain_coordinator::fleet::{Fleet, serve};
+use bloctrain_coordinator::fleet::{CONNECTIONS, Fleet, serve};
 use bloctrain_coordinator::server::Tls;
 use bloctrain_coordinator::{Config, read_runs};
 use bloctrain_proto::convert::{from_grant, from_json, to_json};
@@ -59,11 +59,27 @@ impl Server {
     }
 
     pub(crate) async fn start_on(artefacts: Artefacts, access: Access, tls: Option<Tls>, operator: Option<String>) -> Self {
+        Self::start_with(CONNECTIONS as usize, artefacts, access, tls, operator).await
+    }
+
+    /// One that takes everybody, but only so many connections.
+    pub(crate) async fn narrow(connections: usize) -> Self {
+        Self::start_with(connections, Artefacts::open("memory://").expect("opens"), Access::default(), None, None).await
+    }
+
+    async fn start_with(
+        connections: usize,
+        artefacts: Artefacts,
+        access: Access,
+        tls: Option<Tls>,
+        operator: Option<String>,
+    ) -> Self {
         log();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let (stop, stopping) = watch::channel(false);
-        let fleet = Fleet { listener, addresses: Vec::new(), store: "memory://".into(), access, tls, standby: false };
+        let (addresses, store) = (Vec::new(), "memory://".into());
+        let fleet = Fleet { listener, connections, addresses, store, access, tls, standby: false };
         let config = Config { lease_ms: 60_000, heartbeat_ms: 1_000, settle_ms: 0 };
         let store = artefacts.clone();
         let serving = tokio::spawn(async move {
