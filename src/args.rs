@@ -87,6 +87,9 @@ pub(crate) enum Command {
     Resume(Box<OrderArgs>),
     /// Stop a run; submitting it again takes it up
     Cancel(Box<OrderArgs>),
+    /// Show how a fleet's coordinator stands, and what it counted since it became active
+    #[command(after_help = "Example:\n  bloctrain status --coordinator http://host:7070 --json")]
+    Status(Box<ReadArgs>),
     /// List the workers of a fleet
     Workers(Box<ReadArgs>),
     /// List the runs of a store or a fleet

@@ -64,6 +64,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Resume(args) => command::order::resume(&args),
         Command::Cancel(args) => command::order::cancel(&args),
         Command::Workers(args) => command::order::workers(&args),
+        Command::Status(args) => command::status::run(&args),
         Command::Runs(args) => command::runs::list(&args),
         Command::Show(args) => command::runs::show(&args),
         Command::Cache(args) => command::cache::run(args),

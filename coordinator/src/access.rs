@@ -113,7 +113,7 @@ impl Interceptor for Guard {
         let token = header.and_then(|value| value.strip_prefix("Bearer "));
         let role = if self.workers { self.access.may_join(token).then_some(Role::Viewer) } else { self.access.role(token) };
         let Some(role) = role else {
-            Counters::count(&self.counters.unauthorised);
+            Counters::count(&self.counters.calls_unauthorised);
             let given = if token.is_some() { "the token is not one of this coordinator's" } else { "a token is needed" };
             let kind = if self.workers { "join token (BLOCTRAIN_JOIN_TOKEN)" } else { "access token (BLOCTRAIN_TOKEN)" };
             return Err(status(Kind::Unauthenticated, format!("{given}: give a {kind}")));

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -43,7 +44,27 @@ impl Peer {
 pub(crate) struct Connection {
     stream: TcpStream,
     peer: Peer,
+    counters: Arc<Counters>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn new(
+        stream: TcpStream,
+        address: SocketAddr,
+        is_surplus: bool,
+        counters: &Arc<Counters>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        Counters::count(&counters.connections);
+        Self { stream, peer: Peer { address: Some(address), is_surplus }, counters: Arc::clone(counters), _place: place }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.counters.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Takes connections from a listener, at most so many at once.
@@ -59,7 +80,7 @@ pub(crate) fn accept(
     })
 }
 
-async fn next(listener: &TcpListener, [places, surplus]: &[Arc<Semaphore>; 2], counters: &Counters) -> Connection {
+async fn next(listener: &TcpListener, [places, surplus]: &[Arc<Semaphore>; 2], counters: &Arc<Counters>) -> Connection {
     let mut pause = interval(PAUSE);
     loop {
         let (stream, address) = match listener.accept().await {
@@ -75,12 +96,12 @@ async fn next(listener: &TcpListener, [places, surplus]: &[Arc<Semaphore>; 2], c
         let _ = stream.set_nodelay(true);
         let place = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().ok();
         if let Some(place) = place(places) {
-            return Connection { stream, peer: Peer { address: Some(address), is_surplus: false }, _place: place };
+            return Connection::new(stream, address, false, counters, place);
         }
         Counters::count(&counters.connections_refused);
         if let Some(place) = place(surplus) {
             tracing::warn!(from = %address, "a connection is one too many: its calls are refused");
-            return Connection { stream, peer: Peer { address: Some(address), is_surplus: true }, _place: place };
+            return Connection::new(stream, address, true, counters, place);
         }
         tracing::debug!(from = %address, "a connection is one too many and was closed");
     }

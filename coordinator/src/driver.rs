@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// The time in Unix milliseconds, given by whoever builds the coordinator.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -151,7 +151,7 @@ impl Handle {
 
 struct Waiting {
     worker: u64,
-    until: tokio::time::Instant,
+    until: Instant,
     why: Option<String>,
     reply: Reply<Answer>,
 }
@@ -220,14 +220,21 @@ impl Driver {
                     // A tick is never refused.
                     self.apply(Event::Tick, None);
                     self.expire(now);
+                    self.counters.look(&self.state, self.waiting.len());
                     // A lease that nobody renewed, or a trainer that nobody heard of, may give others a task.
                     self.changed = true;
                 }
-                command = commands.recv() => open = self.take_up(command, &mut commands),
+                command = commands.recv() => {
+                    let begun = Instant::now();
+                    open = self.take_up(command, &mut commands);
+                    Counters::time(&self.counters.busy_us, begun.elapsed());
+                }
             }
+            let begun = Instant::now();
             if std::mem::take(&mut self.changed) {
                 self.serve_waiting();
             }
+            Counters::time(&self.counters.busy_us, begun.elapsed());
             self.settle().await?;
         }
         self.log.close().await
@@ -254,9 +261,13 @@ impl Driver {
     /// waits is performed.
     async fn settle(&mut self) -> Result<(), StateError> {
         let records = std::mem::take(&mut self.records);
-        let persisted = records.len() as u64;
-        self.log.append_all(records, &self.state.durable).await?;
-        self.counters.persisted.fetch_add(persisted, Ordering::Relaxed);
+        if !records.is_empty() {
+            let (persisted, begun) = (records.len() as u64, Instant::now());
+            self.log.append_all(records, &self.state.durable).await?;
+            self.counters.records_persisted.fetch_add(persisted, Ordering::Relaxed);
+            Counters::count(&self.counters.groups_persisted);
+            Counters::time(&self.counters.persist_us, begun.elapsed());
+        }
         for held in std::mem::take(&mut self.held) {
             match held {
                 Held::Effects { at_ms, effects, reply } => self.perform(at_ms, effects, reply),
@@ -270,7 +281,7 @@ impl Driver {
         match command {
             Command::Event(event, reply) => self.apply(*event, Some(reply)),
             Command::Ask { worker, wait, reply } => {
-                let until = tokio::time::Instant::now() + wait;
+                let until = Instant::now() + wait;
                 self.waiting.retain(|waiting| waiting.worker != worker);
                 self.serve(Waiting { worker, until, why: None, reply });
             }
@@ -314,7 +325,8 @@ impl Driver {
 
     /// Applies an event and takes its records into the group; gives the other effects.
     fn transition(&mut self, now: u64, event: Event) -> Result<Vec<Effect>, Rejected> {
-        let effects = (self.rules)(&mut self.state, now, event).inspect_err(|_| Counters::count(&self.counters.rejected))?;
+        let effects =
+            (self.rules)(&mut self.state, now, event).inspect_err(|_| Counters::count(&self.counters.events_rejected))?;
         let mut others = Vec::with_capacity(effects.len());
         for effect in effects {
             self.changed |= matches!(effect, Effect::Changed { .. });
@@ -334,12 +346,12 @@ impl Driver {
                 Effect::Persist(_) => {}
                 Effect::Grant { lease_epoch, task, .. } => {
                     answer.grant = Some((*task, lease_epoch));
-                    Counters::count(&self.counters.granted);
+                    Counters::count(&self.counters.leases_granted);
                 }
                 Effect::Welcome { worker, adopted } => {
                     (answer.worker, answer.adopted) = (Some(worker), adopted);
-                    Counters::count(&self.counters.registered);
-                    adopted.iter().for_each(|_| Counters::count(&self.counters.adopted));
+                    Counters::count(&self.counters.workers_registered);
+                    adopted.iter().for_each(|_| Counters::count(&self.counters.leases_adopted));
                 }
                 Effect::Refuse { why, .. } => answer.why = Some(why),
                 Effect::HandBack { .. } => answer.hand_back = true,
@@ -365,7 +377,7 @@ impl Driver {
         });
     }
 
-    fn expire(&mut self, now: tokio::time::Instant) {
+    fn expire(&mut self, now: Instant) {
         let (late, still): (Vec<Waiting>, Vec<Waiting>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.until <= now);
         self.waiting = still;

@@ -1,9 +1,10 @@
 //! What happened, for people: the last lines of every run's log, and counters. In memory only; nothing is decided from it.
 
-use crate::run::Entry;
+use crate::run::{Entry, State};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Lines kept of a run.
 const LINES: usize = 1_000;
@@ -28,22 +29,25 @@ struct Lines {
     kept: VecDeque<Line>,
 }
 
-/// Counts since this coordinator became active.
+/// How a coordinator stands, and counts since it became active; `run_service.proto` says what each means.
 #[derive(Debug, Default)]
+#[expect(missing_docs, reason = "documented in run_service.proto, under the same names")]
 pub struct Counters {
-    /// Workers that registered.
-    pub registered: AtomicU64,
-    /// Leases granted.
-    pub granted: AtomicU64,
-    /// Leases adopted from an earlier coordinator.
-    pub adopted: AtomicU64,
-    /// Records made durable.
-    pub persisted: AtomicU64,
-    /// Events refused.
-    pub rejected: AtomicU64,
-    /// Calls turned away for want of a token.
-    pub unauthorised: AtomicU64,
-    /// Connections turned away because there were too many.
+    pub workers: AtomicU64,
+    pub workers_waiting: AtomicU64,
+    pub leases: AtomicU64,
+    pub runs: AtomicU64,
+    pub connections: AtomicU64,
+    pub workers_registered: AtomicU64,
+    pub leases_granted: AtomicU64,
+    pub leases_adopted: AtomicU64,
+    pub leases_lost: AtomicU64,
+    pub records_persisted: AtomicU64,
+    pub groups_persisted: AtomicU64,
+    pub persist_us: AtomicU64,
+    pub busy_us: AtomicU64,
+    pub events_rejected: AtomicU64,
+    pub calls_unauthorised: AtomicU64,
     pub connections_refused: AtomicU64,
 }
 
@@ -53,18 +57,21 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All counters by name, for whoever exposes them.
-    pub fn snapshot(&self) -> BTreeMap<&'static str, u64> {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        BTreeMap::from([
-            ("workers_registered", read(&self.registered)),
-            ("leases_granted", read(&self.granted)),
-            ("leases_adopted", read(&self.adopted)),
-            ("records_persisted", read(&self.persisted)),
-            ("events_rejected", read(&self.rejected)),
-            ("calls_unauthorised", read(&self.unauthorised)),
-            ("connections_refused", read(&self.connections_refused)),
-        ])
+    /// Adds a time in microseconds.
+    pub(crate) fn time(counter: &AtomicU64, time: Duration) {
+        counter.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Notes how things stand.
+    pub(crate) fn look(&self, state: &State, waiting: usize) {
+        let now = [
+            (&self.workers, state.workers.len()),
+            (&self.workers_waiting, waiting),
+            (&self.leases, state.attempts.iter().count()),
+            (&self.runs, state.durable.runs.len()),
+        ];
+        now.into_iter().for_each(|(counter, value)| counter.store(value as u64, Ordering::Relaxed));
+        self.leases_lost.store(state.lost(), Ordering::Relaxed);
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod model;
 pub(crate) mod order;
 pub(crate) mod runs;
 pub(crate) mod spec;
+pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod train;
 pub(crate) mod worker;

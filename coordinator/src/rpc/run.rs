@@ -9,9 +9,10 @@ use bloctrain_proto::convert::{from_json, to_json};
 use bloctrain_proto::status::{Kind, status};
 use bloctrain_proto::v1::run_service_server::RunService;
 use bloctrain_proto::v1::{
-    CancelRunRequest, CancelRunResponse, GetFleetRequest, GetFleetResponse, GetRunRequest, GetRunResponse, ListRunsRequest,
-    ListRunsResponse, ListWorkersRequest, ListWorkersResponse, PauseRunRequest, PauseRunResponse, ResumeRunRequest,
-    ResumeRunResponse, StreamLogRequest, StreamLogResponse, SubmitRequest, SubmitResponse, WatchRunRequest, WatchRunResponse,
+    CancelRunRequest, CancelRunResponse, GetFleetRequest, GetFleetResponse, GetRunRequest, GetRunResponse, GetStatusRequest,
+    GetStatusResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse, PauseRunRequest,
+    PauseRunResponse, ResumeRunRequest, ResumeRunResponse, StreamLogRequest, StreamLogResponse, SubmitRequest, SubmitResponse,
+    WatchRunRequest, WatchRunResponse,
 };
 use bloctrain_shared::key;
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Submission};
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use futures::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -140,6 +142,29 @@ impl RunService for RunRpc {
     async fn list_workers(&self, _request: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
         let workers = self.gate.active()?.handle.workers().await.map_err(|error| refused(&error))?;
         Ok(Response::new(ListWorkersResponse { worker_json: workers.iter().map(to_json).collect() }))
+    }
+
+    async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        let counters = self.gate.active()?.handle.counters();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Ok(Response::new(GetStatusResponse {
+            workers: read(&counters.workers),
+            workers_waiting: read(&counters.workers_waiting),
+            leases: read(&counters.leases),
+            runs: read(&counters.runs),
+            connections: read(&counters.connections),
+            workers_registered: read(&counters.workers_registered),
+            leases_granted: read(&counters.leases_granted),
+            leases_adopted: read(&counters.leases_adopted),
+            leases_lost: read(&counters.leases_lost),
+            records_persisted: read(&counters.records_persisted),
+            groups_persisted: read(&counters.groups_persisted),
+            persist_us: read(&counters.persist_us),
+            busy_us: read(&counters.busy_us),
+            events_rejected: read(&counters.events_rejected),
+            calls_unauthorised: read(&counters.calls_unauthorised),
+            connections_refused: read(&counters.connections_refused),
+        }))
     }
 
     async fn get_fleet(&self, _request: Request<GetFleetRequest>) -> Result<Response<GetFleetResponse>, Status> {

@@ -191,6 +191,7 @@ impl State {
 
     pub(super) fn tick(&mut self, now: u64) -> Vec<Effect> {
         let late = self.attempts.end_where(|attempt| attempt.expires_ms <= now);
+        self.lost += late.len() as u64;
         // Nobody waits for a worker that lost its lease.
         self.trainers.retain(|_, trainer| !late.iter().any(|attempt| attempt.worker == *trainer));
         let effects = late.iter().flat_map(|attempt| self.ended_early(attempt, "lost: the worker fell silent")).collect();

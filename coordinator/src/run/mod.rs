@@ -247,6 +247,8 @@ pub struct State {
     last_worker: u64,
     last_lease: u64,
     lease_ms: u64,
+    /// Leases that ended by silence since this coordinator began.
+    lost: u64,
     /// Until when workers of an earlier coordinator may claim what they hold, before it is given to others.
     settle_until: u64,
 }
@@ -264,6 +266,11 @@ impl State {
     pub fn settle(mut self, until_ms: u64) -> Self {
         self.settle_until = until_ms;
         self
+    }
+
+    /// Leases that ended by silence since this coordinator began.
+    pub fn lost(&self) -> u64 {
+        self.lost
     }
 
     /// Applies an event at a time in milliseconds.

@@ -35,6 +35,7 @@ const TABLE: [(&str, Who); 19] = [
     ("/bloctrain.v1.RunService/StreamLog", Who::Readers),
     ("/bloctrain.v1.RunService/ListWorkers", Who::Readers),
     ("/bloctrain.v1.RunService/GetFleet", Who::Readers),
+    ("/bloctrain.v1.RunService/GetStatus", Who::Readers),
     ("/grpc.health.v1.Health/Check", Who::Anybody),
     ("/grpc.health.v1.Health/Watch", Who::Anybody),
     ("/grpc.health.v1.Health/List", Who::Anybody),

@@ -1,8 +1,8 @@
 //! More connections than a coordinator takes.
 
 use crate::server::{Server, log};
-use bloctrain_proto::v1::ListRunsRequest;
 use bloctrain_proto::v1::run_service_client::RunServiceClient;
+use bloctrain_proto::v1::{GetStatusRequest, ListRunsRequest};
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -29,6 +29,9 @@ async fn a_connection_too_many_is_told_so_and_has_its_turn_when_another_goes() {
     assert_eq!((refused.code(), refused.message().contains("--max-connections")), (Code::ResourceExhausted, true), "{refused}");
     assert!(log().contains("a connection is one too many"), "it is logged");
     call(&within[0]).await.expect("the others are answered as before");
+    let mut own = RunServiceClient::new(within[0].clone());
+    let status = own.get_status(GetStatusRequest {}).await.expect("answered").into_inner();
+    assert_eq!((status.connections, status.connections_refused), (4, 1), "it is counted");
     drop(within.pop());
     let mut turn = tokio::time::interval(Duration::from_millis(5));
     loop {
