@@ -19,7 +19,7 @@ enum Who {
 }
 
 /// The whole surface of a coordinator.
-const TABLE: [(&str, Who); 19] = [
+const TABLE: [(&str, Who); 20] = [
     ("/bloctrain.v1.WorkerService/Register", Who::Workers),
     ("/bloctrain.v1.WorkerService/Lease", Who::Workers),
     ("/bloctrain.v1.WorkerService/Heartbeat", Who::Workers),
