@@ -83,6 +83,10 @@ fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, StateError> {
     serde_json::to_vec(value).map_err(|error| StateError::Damaged(error.to_string()))
 }
 
+/// Bytes of records that the database gathers in memory before it writes them out as a sorted table. They are durable
+/// before that, in its log.
+const GATHERED: usize = 4 << 20;
+
 /// Settings of the database for a kind of store.
 fn settings(place: Place) -> Settings {
     // The driver has one write under way at a time, which gathers what comes meanwhile; so this only delays. An outage of
@@ -94,6 +98,7 @@ fn settings(place: Place) -> Settings {
     Settings {
         flush_interval: Some(Duration::from_millis(flush_ms)),
         object_store_max_retries: Some(max_retries),
+        l0_sst_size_bytes: GATHERED,
         garbage_collector_options: garbage_collector(place),
         ..Settings::default()
     }
@@ -127,7 +132,9 @@ impl Log {
     /// When the store fails or holds something else.
     pub async fn open(artefacts: &Artefacts) -> Result<(Self, Durable), StateError> {
         artefacts.probe().await?;
-        let builder = Db::builder(key::STATE, artefacts.object_store()).with_settings(settings(artefacts.place()));
+        // It is read once, when it is opened, so nothing is worth keeping in a cache.
+        let builder = Db::builder(key::STATE, artefacts.object_store()).with_db_cache_disabled();
+        let builder = builder.with_settings(settings(artefacts.place()));
         let db = Box::pin(builder.build()).await?;
         artefacts.upgrade_format().await?;
         Box::pin(Self::over(Box::new(db))).await
