@@ -9,7 +9,8 @@ but Python and MinIO: $MINIO, `minio` on the PATH, or the one that `scripts/test
 
 `wall` is seconds from the start of the command (`train`, `submit --watch`) to its end; `work` the seconds that workers spent on
 tasks, reading and writing included; `training` those of training steps. `coordinator_cpu` and `minio_cpu` are CPU seconds during
-the run. `ratio` compares the sums of `wall`. MinIO runs on the same cores as the worker, so what it takes counts as overhead.
+the run. `walls` has the least, median and greatest `wall` of each kind, `ratio` is that of the medians. MinIO runs on the
+same cores as the worker, so what it takes counts as overhead.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import os
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -91,6 +93,10 @@ def figures(wall, summary, more):
     }
 
 
+def spread(seconds):
+    return {"min": min(seconds), "median": round(statistics.median(seconds), 2), "max": max(seconds)}
+
+
 def alone(program, folder, sets):
     begun = time.monotonic()
     command = [program, "train", "--json", "--store", str(folder / "store"), *sets]
@@ -159,9 +165,10 @@ def main():
             minio.wait()
     if any(a["accuracy"] != f["accuracy"] for a, f in zip(runs["alone"], runs["fleet"])):
         sys.exit(f"overhead: the results differ: {json.dumps(runs)}")
-    wall = {kind: sum(run["wall"] for run in done) for kind, done in runs.items()}
-    cpu = sum(run["coordinator_cpu"] for run in runs["fleet"])
-    report = {**runs, "ratio": round(wall["fleet"] / wall["alone"], 4), "coordinator_cpu_share": round(cpu / wall["fleet"], 4)}
+    walls = {kind: spread([run["wall"] for run in done]) for kind, done in runs.items()}
+    share = sum(run["coordinator_cpu"] for run in runs["fleet"]) / sum(run["wall"] for run in runs["fleet"])
+    ratio = walls["fleet"]["median"] / walls["alone"]["median"]
+    report = {**runs, "walls": walls, "ratio": round(ratio, 4), "coordinator_cpu_share": round(share, 4)}
     print(json.dumps(report, indent=2))
 
 
