@@ -7,7 +7,7 @@ use super::{polyphase, winograd};
 use crate::kernel::spikes::WORD;
 use rayon::prelude::*;
 
-/// Input channels whose weights one thread puts in order at a time: with all taps and outputs they fill a first cache.
+/// Input channels whose weights one thread puts in order at a time.
 const CHANNELS_AT_ONCE: usize = 32;
 
 impl Geometry {
