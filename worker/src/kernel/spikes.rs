@@ -101,12 +101,20 @@ impl Spikes {
         means
     }
 
-    /// Averages of one sample over time, `[C, H, W]`, onto zeros.
+    /// Writes the averages of one sample over time, `[C, H, W]`.
     pub fn write_means(&self, sample: usize, out: &mut [f32]) {
-        for step in 0..self.steps {
-            self.for_each_spike(sample, step, |site| out[site] += 1.0);
+        let (words, area, spikes) = (self.words_per_position(), self.shape.area(), self.sample(sample));
+        for position in 0..area {
+            for word in 0..words {
+                let mut counts = [0_u32; WORD];
+                for step in 0..self.steps {
+                    let bits = spikes[(step * area + position) * words + word];
+                    counts.iter_mut().enumerate().for_each(|(lane, count)| *count += (bits >> lane & 1) as u32);
+                }
+                let channels = out[word * WORD * area + position..].iter_mut().step_by(area);
+                channels.zip(counts).for_each(|(mean, count)| *mean = count as f32 / self.steps as f32);
+            }
         }
-        out.iter_mut().for_each(|count| *count /= self.steps as f32);
     }
 
     /// Calls with the place in `[C, H, W]` of every spike of one sample at one step, position by position.

@@ -47,22 +47,34 @@ unsafe fn of_spikes_body<S: Simd>(geometry: &Geometry, input: &Planes<'_>, frame
     let distance = distance(geometry);
     let map_len = geometry.map_area() * distance;
     assert_eq!(maps.len(), frames.len() * map_len, "maps of another shape");
+    let area = geometry.frames * geometry.input_area() * geometry.words;
+    assert!(input.iter().all(|(plane, _)| plane.len() >= area) && frames.end <= geometry.frames, "spikes of another shape");
+    let ([height, width], padding) = (geometry.input, geometry.padding);
+    let row_len = geometry.map[1] * distance;
+    let (first, last) = (padding[1].min(geometry.map[1]), (padding[1] + width).min(geometry.map[1]));
     for (frame, map) in frames.zip(maps.chunks_exact_mut(map_len)) {
-        for (to, position) in map.chunks_exact_mut(distance).zip(positions(geometry)) {
-            let Some(position) = position else {
-                to.fill(0.0);
+        for (y, row) in map.chunks_exact_mut(row_len).enumerate() {
+            let Some(y) = y.checked_sub(padding[0]).filter(|&y| y < height) else {
+                row.fill(0.0);
                 continue;
             };
-            let words = (frame * geometry.input_area() + position) * geometry.words;
-            for lane in (0..distance).step_by(S::LANES) {
-                // SAFETY: `to` has `distance` values.
-                unsafe {
-                    let mut value = S::splat(0.0);
-                    for (plane, worth) in input {
-                        let bits = plane[words + lane / WORD] >> (lane % WORD);
-                        value = S::add(value, S::keep(bits, S::splat(*worth)));
+            let (before, row) = row.split_at_mut(first * distance);
+            let (row, after) = row.split_at_mut((last - first) * distance);
+            before.fill(0.0);
+            after.fill(0.0);
+            let words = (frame * geometry.input_area() + y * width) * geometry.words;
+            for (x, to) in row.chunks_exact_mut(distance).enumerate() {
+                let words = words + x * geometry.words;
+                for lane in (0..distance).step_by(S::LANES) {
+                    // SAFETY: `to` has `distance` values, and the planes have the words of every position.
+                    unsafe {
+                        let mut value = S::splat(0.0);
+                        for (plane, worth) in input {
+                            let bits = plane.get_unchecked(words + lane / WORD) >> (lane % WORD);
+                            value = S::add(value, S::keep(bits, S::splat(*worth)));
+                        }
+                        S::store(to.as_mut_ptr().add(lane), value);
                     }
-                    S::store(to.as_mut_ptr().add(lane), value);
                 }
             }
         }
