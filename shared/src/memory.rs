@@ -17,8 +17,8 @@ const TILE: usize = 64;
 const PAD: usize = 16;
 /// Partial sums of a weight gradient.
 const PARTS: usize = 8;
-/// Copies of a layer's weights in the orders of the kernels: as rows, turned, and as points of Winograd's kernels.
-const WEIGHT_ORDERS: usize = 6;
+/// Copies of a layer's weights in one order of the kernels and as points of Winograd's kernels.
+const WEIGHT_ORDER: usize = 5;
 /// Copies of the classifier's activations that live at once, of values per step and sample.
 const HEAD_ACTIVATIONS: usize = 4;
 /// Copies of the classifier's weights and their gradients.
@@ -253,7 +253,9 @@ impl BlockWork {
         let output = work.output();
         let mut features = output.channels * side(output.height) * side(output.width);
         let rows = if work.mean { 1 } else { steps };
-        work.head_values = rows * (output.len() + features);
+        // Where nothing is pooled, features are the output itself, and fewer copies are made.
+        let copied = if features == output.len() { features * 2 / 3 } else { features };
+        work.head_values = rows * (output.len() + copied);
         for &hidden in &head.hidden {
             work.head_parameters += (features + 1) * hidden + leaks;
             work.head_values += rows * hidden;
@@ -312,7 +314,7 @@ impl BlockWork {
         let head = HEAD_ACTIVATIONS * FLOAT * batch * self.head_values + HEAD_WEIGHTS * FLOAT * self.head_parameters;
         let (mut forward, mut kept) = (0, 0);
         for (node, own) in self.nodes.iter().zip(self.kept()) {
-            forward = forward.max(kept + self.outputs(node, false, batch));
+            forward = forward.max(kept + self.outputs(node, false, 0, batch));
             kept += own * batch;
         }
         let step = [
@@ -339,7 +341,7 @@ impl BlockWork {
             for &(source, _) in node.sources.iter().filter(|(source, _)| self.learns(*source)) {
                 gradients[source] = self.gradient(source, batch);
             }
-            let own = self.outputs(node, of_node > 0, batch);
+            let own = self.outputs(node, of_node > 0, PARTS.min(batch), batch);
             largest = largest.max(entering + gradients.iter().sum::<usize>() + own + kept);
             gradients[node.output] = 0;
             kept -= of_node * batch;
@@ -395,9 +397,9 @@ impl BlockWork {
         layers.iter().zip(kept_layers(&layers)).map(bytes).collect()
     }
 
-    /// One tile of a spiking node's outputs before its neurons, and its weights; `kept` says that outputs which are worth it
-    /// are there already.
-    fn outputs(&self, node: &Node, kept: bool, batch: usize) -> usize {
+    /// One tile of a spiking node's outputs before its neurons, and its weights with `parts` sums of their gradients; `kept`
+    /// says that outputs which are worth it are there already.
+    fn outputs(&self, node: &Node, kept: bool, parts: usize, batch: usize) -> usize {
         if !node.spiking {
             return 0;
         }
@@ -411,7 +413,9 @@ impl BlockWork {
             let together = if kept { tiles_together(inputs).min(shape.channels.div_ceil(TILE)) } else { 1 };
             let tile = if kept { 0 } else { batch * frames * shape.area() * width };
             let weights = taps * padded(input.channels) * width;
-            FLOAT * (tile + (PARTS.min(batch) * together + WEIGHT_ORDERS) * weights)
+            // Rows, where outputs are computed, and turned for the way back.
+            let orders = if parts == 0 || kept { WEIGHT_ORDER } else { WEIGHT_ORDER + 1 };
+            FLOAT * (tile + (parts * together + orders) * weights)
         };
         node.sources.iter().map(one).sum()
     }
