@@ -17,13 +17,13 @@ import argparse
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from compare import spread
 from minio import BUCKET, start_minio
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,10 +47,6 @@ def figures(wall, summary, more):
         **more,
         "accuracy": summary["accuracy"]["test"],
     }
-
-
-def spread(seconds):
-    return {"min": min(seconds), "median": round(statistics.median(seconds), 2), "max": max(seconds)}
 
 
 def alone(program, folder, sets):

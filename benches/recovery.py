@@ -15,13 +15,13 @@ import datetime
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from compare import spread
 from minio import BUCKET, start_minio
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -135,7 +135,6 @@ def main():
             if minio is not None:
                 minio.terminate()
                 minio.wait()
-    spread = lambda seconds: {"min": min(seconds), "median": round(statistics.median(seconds), 2), "max": max(seconds)}
     print(json.dumps({name: spread([one[name] for one in rounds]) for name in rounds[0]}))
 
 

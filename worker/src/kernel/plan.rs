@@ -197,14 +197,19 @@ impl Conv {
         ImageShape::new(self.outputs, positions(self.input.height, 0), positions(self.input.width, 1))
     }
 
-    /// Number of weights.
-    pub fn weights(&self) -> usize {
-        self.outputs * self.input.channels * self.kernel[0] * self.kernel[1]
+    /// Positions of the kernel.
+    pub fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
     }
 
     /// Weights that one output sums over.
     pub fn inputs(&self) -> usize {
-        self.weights() / self.outputs
+        self.input.channels * self.taps()
+    }
+
+    /// Number of weights.
+    pub fn weights(&self) -> usize {
+        self.outputs * self.inputs()
     }
 
     /// Synapses that leave one channel of each input position, row-major `[H * W]`.

@@ -147,11 +147,11 @@ impl Geometry {
     pub(super) fn frames_at_once(&self) -> usize {
         let full = BAND * self.stride * self.stride / self.input_area().max(1);
         let tiles = match (self.winograd, self.polyphase) {
-            (true, _) => winograd::AT_ONCE / winograd::tiles(self.output),
-            (_, true) => polyphase::AT_ONCE / polyphase::tiles(self.output),
+            (true, _) => winograd::AT_ONCE,
+            (_, true) => polyphase::AT_ONCE,
             _ => 0,
         };
-        full.max(tiles).clamp(1, self.frames)
+        full.max(tiles / winograd::tiles(self.output)).clamp(1, self.frames)
     }
 
     pub(super) fn taps(&self) -> usize {

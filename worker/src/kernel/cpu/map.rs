@@ -13,28 +13,28 @@ pub(super) fn distance(geometry: &Geometry) -> usize {
     geometry.rows.next_multiple_of(PAD)
 }
 
-/// Copies an image `[H * W, C]` into a map.
-pub(super) fn of_image(geometry: &Geometry, image: &[f32], map: &mut [f32]) {
-    let channels = geometry.rows;
-    for (map, position) in map.chunks_exact_mut(channels).zip(positions(geometry)) {
-        match position {
-            None => map.fill(0.0),
-            Some(input) => map.copy_from_slice(&image[input * channels..][..channels]),
-        }
+/// Writes a map of positions of `distance` values: zeros where it is framed, elsewhere what `write` makes of an input
+/// position.
+#[inline(always)]
+fn framed(geometry: &Geometry, distance: usize, map: &mut [f32], mut write: impl FnMut(usize, &mut [f32])) {
+    let ([height, width], padding, columns) = (geometry.input, geometry.padding, geometry.map[1]);
+    let (first, last) = (padding[1].min(columns), (padding[1] + width).min(columns));
+    for (y, row) in map.chunks_exact_mut(columns * distance).enumerate() {
+        let Some(y) = y.checked_sub(padding[0]).filter(|&y| y < height) else {
+            row.fill(0.0);
+            continue;
+        };
+        row[..first * distance].fill(0.0);
+        row[last * distance..].fill(0.0);
+        let inside = row[first * distance..last * distance].chunks_exact_mut(distance);
+        inside.enumerate().for_each(|(x, to)| write(y * width + x, to));
     }
 }
 
-/// The input position at each place of a map; none on the frame.
-fn positions(geometry: &Geometry) -> impl Iterator<Item = Option<usize>> {
-    let ([height, width], padding) = (geometry.input, geometry.padding);
-    let columns = geometry.map[1];
-    (0..geometry.map[0]).flat_map(move |y| {
-        let y = y.checked_sub(padding[0]).filter(|&y| y < height);
-        (0..columns).map(move |x| {
-            let x = x.checked_sub(padding[1]).filter(|&x| x < width);
-            y.zip(x).map(|(y, x)| y * width + x)
-        })
-    })
+/// Copies an image `[H * W, C]` into a map.
+pub(super) fn of_image(geometry: &Geometry, image: &[f32], map: &mut [f32]) {
+    let channels = geometry.rows;
+    framed(geometry, channels, map, |input, to| to.copy_from_slice(&image[input * channels..][..channels]));
 }
 
 kernel! {
@@ -47,36 +47,20 @@ unsafe fn of_spikes_body<S: Simd>(geometry: &Geometry, input: &Planes<'_>, frame
     let distance = distance(geometry);
     let map_len = geometry.map_area() * distance;
     assert_eq!(maps.len(), frames.len() * map_len, "maps of another shape");
-    let area = geometry.frames * geometry.input_area() * geometry.words;
-    assert!(input.iter().all(|(plane, _)| plane.len() >= area) && frames.end <= geometry.frames, "spikes of another shape");
-    let ([height, width], padding) = (geometry.input, geometry.padding);
-    let row_len = geometry.map[1] * distance;
-    let (first, last) = (padding[1].min(geometry.map[1]), (padding[1] + width).min(geometry.map[1]));
     for (frame, map) in frames.zip(maps.chunks_exact_mut(map_len)) {
-        for (y, row) in map.chunks_exact_mut(row_len).enumerate() {
-            let Some(y) = y.checked_sub(padding[0]).filter(|&y| y < height) else {
-                row.fill(0.0);
-                continue;
-            };
-            let (before, row) = row.split_at_mut(first * distance);
-            let (row, after) = row.split_at_mut((last - first) * distance);
-            before.fill(0.0);
-            after.fill(0.0);
-            let words = (frame * geometry.input_area() + y * width) * geometry.words;
-            for (x, to) in row.chunks_exact_mut(distance).enumerate() {
-                let words = words + x * geometry.words;
-                for lane in (0..distance).step_by(S::LANES) {
-                    // SAFETY: `to` has `distance` values, and the planes have the words of every position.
-                    unsafe {
-                        let mut value = S::splat(0.0);
-                        for (plane, worth) in input {
-                            let bits = plane.get_unchecked(words + lane / WORD) >> (lane % WORD);
-                            value = S::add(value, S::keep(bits, S::splat(*worth)));
-                        }
-                        S::store(to.as_mut_ptr().add(lane), value);
+        framed(geometry, distance, map, |position, to| {
+            let words = (frame * geometry.input_area() + position) * geometry.words;
+            for lane in (0..distance).step_by(S::LANES) {
+                // SAFETY: `to` has `distance` values.
+                unsafe {
+                    let mut value = S::splat(0.0);
+                    for (plane, worth) in input {
+                        let bits = plane[words + lane / WORD] >> (lane % WORD);
+                        value = S::add(value, S::keep(bits, S::splat(*worth)));
                     }
+                    S::store(to.as_mut_ptr().add(lane), value);
                 }
             }
-        }
+        });
     }
 }

@@ -81,7 +81,8 @@ impl SpikingBackend for Flex {
     }
 
     fn fully_connected(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
-        // The product's left side is packed by all threads, its right side by one: the weights are the larger one.
+        // The product's left side is packed by all threads, its right side by one: the weights are the larger one. Turned
+        // around here, because Flex puts a view in order one value at a time.
         let [samples, outputs] = [x.dims()[0], weight.dims()[0]];
         let product = ordered(weight.matmul(x.transpose()));
         let mut turned = vec![0.0; samples * outputs];

@@ -20,7 +20,7 @@ impl Geometry {
     /// Weights `[taps, rows, width]` of an output tile, from `[O, C, kh, kw]`.
     pub(super) fn weights(&self, flat: &[f32], tile: usize) -> Buffer {
         let width = tile_width(self.conv.outputs, tile);
-        let (channels, taps) = (self.conv.input.channels, self.conv.kernel[0] * self.conv.kernel[1]);
+        let (channels, taps) = (self.conv.input.channels, self.conv.taps());
         let size = channels * taps;
         let own = self.outputs(tile);
         Buffer::made(self.taps() * self.rows * width, CHANNELS_AT_ONCE * width, |part, out| {
@@ -38,7 +38,7 @@ impl Geometry {
     /// Adds gradients of an output tile, the sum of parts `[taps, rows, width]`, to `[O, C, kh, kw]`.
     pub(super) fn add_weight_grad(&self, parts: &[Buffer], tile: usize, flat: &mut [f32]) {
         let width = tile_width(self.conv.outputs, tile);
-        let (channels, taps) = (self.conv.input.channels, self.conv.kernel[0] * self.conv.kernel[1]);
+        let (channels, taps) = (self.conv.input.channels, self.conv.taps());
         let size = channels * taps;
         let own = &mut flat[tile * WORD * size..][..self.outputs(tile) * size];
         let mut blocks: Vec<Vec<&mut [f32]>> = (0..channels.div_ceil(CHANNELS_AT_ONCE)).map(|_| Vec::new()).collect();
@@ -66,7 +66,7 @@ impl Geometry {
     /// `[taps, outputs, width]`, or these as [`winograd`] or [`polyphase`] wants them.
     pub(super) fn turned(&self, flat: &[f32], tile: usize) -> Vec<Buffer> {
         let outputs = self.outputs(tile);
-        let (channels, taps) = (self.conv.input.channels, self.conv.kernel[0] * self.conv.kernel[1]);
+        let (channels, taps) = (self.conv.input.channels, self.conv.taps());
         let own = &flat[tile * WORD * channels * taps..][..outputs * channels * taps];
         let turn = |input_tile: usize| {
             let (word, _, _) = self.input_tile(input_tile);
@@ -74,8 +74,8 @@ impl Geometry {
             let first = word * WORD;
             let last = (first + WORD).min(channels);
             // Of a fully connected layer on bits each position has tiles of its own.
-            let places =
-                if self.flat { input_tile / channels.div_ceil(WORD)..input_tile / channels.div_ceil(WORD) + 1 } else { 0..taps };
+            let position = input_tile / channels.div_ceil(WORD);
+            let places = if self.flat { position..position + 1 } else { 0..taps };
             let mut out = Buffer::zeros(places.len() * outputs * width);
             for (output, own) in own.chunks(channels * taps).enumerate() {
                 for (channel, own) in own[first * taps..last * taps].chunks(taps).enumerate() {

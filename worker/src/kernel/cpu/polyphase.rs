@@ -11,11 +11,11 @@
 
 use super::dense::Target;
 use super::simd::{PAD, Simd, kernel};
-use super::winograd::Product;
+use super::winograd::{OUT, Product, WORTH, tiles};
 use crate::kernel::spikes::WORD;
 
 /// Rows and columns of a tile of outputs.
-const SIDE: usize = 4;
+const SIDE: usize = OUT;
 
 /// The same with the neighbours that its inputs also meet, and points of a line.
 const POINTS: usize = SIDE + 1;
@@ -28,14 +28,6 @@ pub(super) const KERNELS: usize = (POINTS + 1) * (POINTS + 1);
 
 /// Tiles whose products are made together.
 pub(super) const AT_ONCE: usize = 8;
-
-/// Products saved are not all gained: there is the way there and back.
-const WORTH: (usize, usize) = (7, 5);
-
-/// Tiles of a map of outputs.
-pub(super) fn tiles([height, width]: [usize; 2]) -> usize {
-    height.div_ceil(SIDE) * width.div_ceil(SIDE)
-}
 
 /// Whether maps of outputs of this size, whose inputs meet `taps` taps in all, gain from it.
 pub(super) fn pays(size: [usize; 2], taps: usize) -> bool {

@@ -25,7 +25,7 @@ pub(super) const PLACES: usize = IN * IN;
 pub(super) const AT_ONCE: usize = 18;
 
 /// Products saved by tiles that fit badly are not worth the way there and back.
-const WORTH: (usize, usize) = (7, 5);
+pub(super) const WORTH: (usize, usize) = (7, 5);
 
 /// Sizes: maps `[frames, height, width]`, each framed by one row and column of zeros, of `inputs` channels with `distance`
 /// values from one position to the next.

@@ -127,7 +127,7 @@ impl Back<'_> {
                 tape.nodes[index].outputs.take(branch, tile).unwrap_or_else(|| {
                     let weights = own.weights(self.params, tile);
                     own.ready(&weights);
-                    convolve_all(own, &tape.values[own.branch.source], &weights, width, batch, |_, _| ())
+                    convolve_all(own, &tape.values[own.branch.source], &weights, width, batch)
                 })
             };
             let ys: Vec<Buffer> = prepared.iter().enumerate().map(outputs).collect();

@@ -190,7 +190,7 @@ impl BranchBack<'_> {
         } else {
             (sample * self.steps * frame_len, self.steps * frame_len)
         };
-        let values = target[tile].get(from..from + len);
+        let target = Target { values: target[tile].get(from..from + len), start, distance };
         let rows = geometry.outputs(own.tile);
         match geometry.turn(own.tile) {
             Turn::Places => {
@@ -201,7 +201,6 @@ impl BranchBack<'_> {
                     inputs: rows,
                     outputs: tile_width,
                 };
-                let target = Target { values, start, distance };
                 with_scratch(winograd::scratch(&shape), |scratch| winograd::add(&shape, framed, weights, target, scratch));
             }
             Turn::Phases => {
@@ -215,12 +214,11 @@ impl BranchBack<'_> {
                     outputs: rows,
                     inputs: tile_width,
                 };
-                let target = Target { values, start, distance };
                 with_scratch(polyphase::scratch(&shape), |scratch| polyphase::add(&shape, framed, weights, target, scratch));
             }
             Turn::Product => {
                 let of_frame = len / frames.len();
-                for (map, values) in framed.chunks(geometry.framed_area() * own.width).zip(values.chunks_mut(of_frame)) {
+                for (map, values) in framed.chunks(geometry.framed_area() * own.width).zip(target.values.chunks_mut(of_frame)) {
                     let operands = Operands { map, distance: own.width, weights, rows, width: tile_width };
                     dense::product(&geometry.classes, operands, Target { values, start, distance });
                 }

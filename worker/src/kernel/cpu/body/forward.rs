@@ -4,7 +4,6 @@ use super::super::buffer::Buffer;
 use super::super::fire::{self, Output};
 use super::super::value::{Counts, Value, tile_width};
 use super::layer::{Firing, Normal, Prepared, Weights, convolve_all, prepare};
-use super::moments::SampleMoments;
 use super::outputs::nodes_that_keep;
 use super::{NodeTape, Tape, in_pool};
 use crate::kernel::count::{Count, Counted};
@@ -121,24 +120,16 @@ impl Pass<'_> {
             let width = tile_width(channels, tile);
             let weights: Vec<Arc<Weights>> = prepared.iter().map(|own| self.weights(own, tile)).collect();
             if self.trains() {
-                let convolve = |(branch, own): (usize, &Prepared)| {
-                    let moments = SampleMoments::new(self.batch, own.sample_len(width) / width);
-                    let keep = |sample, y: &[f32]| {
-                        if !matches!(own.branch.norm, Norm::Bias(_)) {
-                            moments.of_sample(sample, y, width)
-                        }
-                    };
-                    (convolve_all(own, inputs[branch], &weights[branch], width, self.batch, keep), moments)
-                };
-                let (ys, moments): (Vec<Buffer>, Vec<_>) = prepared.iter().enumerate().map(convolve).unzip();
+                let ys: Vec<Buffer> = (0..prepared.len())
+                    .map(|branch| convolve_all(&prepared[branch], inputs[branch], &weights[branch], width, self.batch))
+                    .collect();
                 let mut statistic = first_statistic;
-                for ((own, moments), norm) in prepared.iter().zip(moments).zip(&mut norms) {
+                for ((own, y), norm) in prepared.iter().zip(&ys).zip(&mut norms) {
                     if let Norm::Batch { gamma, beta, .. } = own.branch.norm {
                         let found = &mut self.record.statistics[statistic];
                         statistic += 1;
-                        for (lane, (mean, variance, unbiased)) in
-                            moments.of_batch(width).into_iter().take(channels - tile * WORD).enumerate()
-                        {
+                        let moments = batch_moments(y, own.sample_len(width), width);
+                        for (lane, (mean, variance, unbiased)) in moments.into_iter().take(channels - tile * WORD).enumerate() {
                             let channel = tile * WORD + lane;
                             norm.set(channel, (mean, variance), (self.params[gamma + channel], self.params[beta + channel]));
                             (found.mean[channel], found.variance[channel]) = (mean, unbiased);
@@ -206,6 +197,28 @@ fn counted(value: &Value) -> Counted<'_> {
 fn mask_bits(keep: &[bool], batch: usize, shape: ImageShape) -> Vec<u64> {
     let values: Vec<f32> = keep.iter().map(|&keep| f32::from(u8::from(keep))).collect();
     Spikes::from_values(&values, batch, 1, shape).words().to_vec()
+}
+
+/// Mean, biased and unbiased variance by channel, from the moments of every sample, added in order.
+fn batch_moments(y: &[f32], sample_len: usize, width: usize) -> Vec<(f32, f32, f32)> {
+    let samples: Vec<(Vec<f32>, Vec<f32>)> = y
+        .par_chunks(sample_len)
+        .map(|rows| {
+            let (mut mean, mut squares) = (vec![0.0; width], vec![0.0; width]);
+            fire::moments(rows, width, &mut mean, &mut squares);
+            (mean, squares)
+        })
+        .collect();
+    let rows = (sample_len / width) as f64;
+    let count = rows * samples.len() as f64;
+    let channel = |lane: usize| {
+        let mean = samples.iter().map(|(mean, _)| f64::from(mean[lane])).sum::<f64>() / samples.len().max(1) as f64;
+        let within: f64 = samples.iter().map(|(_, squares)| f64::from(squares[lane])).sum();
+        let between: f64 = samples.iter().map(|(own, _)| rows * (f64::from(own[lane]) - mean).powi(2)).sum();
+        let variance = (within + between) / count;
+        (mean as f32, variance as f32, (variance * count / (count - 1.0).max(1.0)) as f32)
+    };
+    (0..width).map(channel).collect()
 }
 
 /// Norm and neurons of a tile for every sample.

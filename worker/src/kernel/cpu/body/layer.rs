@@ -166,20 +166,10 @@ impl Prepared {
     }
 }
 
-/// Outputs of a tile for every sample; `then` sees those of each sample while they are in the cache.
-pub(super) fn convolve_all(
-    own: &Prepared,
-    input: &Value,
-    weights: &Weights,
-    width: usize,
-    batch: usize,
-    then: impl Fn(usize, &[f32]) + Sync,
-) -> Buffer {
+/// Outputs of a tile for every sample.
+pub(super) fn convolve_all(own: &Prepared, input: &Value, weights: &Weights, width: usize, batch: usize) -> Buffer {
     let size = own.sample_len(width);
-    Buffer::made(batch * size, size, |sample, y| {
-        own.convolve(input, sample, weights, width, y);
-        then(sample, y);
-    })
+    Buffer::made(batch * size, size, |sample, y| own.convolve(input, sample, weights, width, y))
 }
 
 /// One tile of a layer, ready to fire: its branches with their norms, and its neurons.

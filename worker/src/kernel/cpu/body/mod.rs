@@ -16,7 +16,6 @@ mod branch;
 mod forward;
 mod kept;
 mod layer;
-mod moments;
 mod outputs;
 mod pooling;
 mod way;
