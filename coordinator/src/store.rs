@@ -48,10 +48,17 @@ impl From<slatedb::Error> for StateError {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Snapshot {
     next: u64,
     durable: Durable,
+}
+
+/// A [`Snapshot`] that is written: a copy of the state would take as much memory again.
+#[derive(Serialize)]
+struct SnapshotOf<'a> {
+    next: u64,
+    durable: &'a Durable,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -192,7 +199,7 @@ impl Log {
     }
 
     async fn snapshot(&mut self, durable: &Durable) -> Result<(), StateError> {
-        let snapshot = json(&Snapshot { next: self.next, durable: durable.clone() })?;
+        let snapshot = json(&SnapshotOf { next: self.next, durable })?;
         let bytes = snapshot.len();
         let replaced = (self.next - self.since_snapshot..self.next).map(|number| Change::Delete(record_key(number).into_bytes()));
         let changes = [Change::Put(SNAPSHOT.to_vec(), snapshot)].into_iter().chain(replaced).collect();

@@ -51,7 +51,8 @@ impl Table for Db {
         let mut batch = WriteBatch::new();
         for change in changes {
             match change {
-                Change::Put(key, value) => batch.put(key, value),
+                // Owned, so that a large value is not copied.
+                Change::Put(key, value) => batch.put_bytes(key.into(), value.into_boxed_slice().into()),
                 Change::Delete(key) => batch.delete(key),
             }
         }
