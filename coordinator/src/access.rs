@@ -105,7 +105,8 @@ impl Guard {
 
 impl Interceptor for Guard {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if Peer::of(request.extensions()).is_some_and(|peer| peer.is_surplus) {
+        let peer = Peer::of(request.extensions());
+        if peer.as_ref().is_some_and(|peer| peer.is_surplus) {
             let why = "this coordinator has as many connections as it takes (--max-connections); try again on a new one";
             return Err(status(Kind::Exhausted, why));
         }
@@ -118,6 +119,7 @@ impl Interceptor for Guard {
             let kind = if self.workers { "join token (BLOCTRAIN_JOIN_TOKEN)" } else { "access token (BLOCTRAIN_TOKEN)" };
             return Err(status(Kind::Unauthenticated, format!("{given}: give a {kind}")));
         };
+        peer.iter().for_each(Peer::let_in);
         request.extensions_mut().insert(role);
         Ok(request)
     }

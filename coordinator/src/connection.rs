@@ -1,5 +1,6 @@
 //! Connections up to a limit. A few above it are taken so that their calls can be refused with the reason; what comes above
-//! those is closed at once.
+//! those is closed at once. One from which no call is let in for some time is closed, so that whoever has no token, or says
+//! nothing, keeps nobody out.
 
 use crate::journal::Counters;
 use futures::Stream;
@@ -8,12 +9,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Duration, interval};
+use tokio::time::{Duration, Sleep, interval, sleep};
 use tonic::codegen::http::Extensions;
 use tonic::transport::server::{Connected, TlsConnectInfo};
 
@@ -23,19 +24,29 @@ const REFUSED: usize = 64;
 /// Pause after a connection could not be taken, as when the process has no more files.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Time that a new connection has until a call of it is let in. After that HTTP/2 pings tell whether it lives.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Whom a call comes from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Peer {
-    pub(crate) address: Option<SocketAddr>,
+    pub(crate) address: SocketAddr,
     /// Whether its connection is one too many.
     pub(crate) is_surplus: bool,
+    /// Whether a call of its connection was let in.
+    is_let_in: Arc<AtomicBool>,
 }
 
 impl Peer {
     /// The peer of a call over TCP, with or without TLS.
     pub(crate) fn of(extensions: &Extensions) -> Option<Self> {
-        let tls = || extensions.get::<TlsConnectInfo<Self>>().map(|info| *info.get_ref());
-        extensions.get::<Self>().copied().or_else(tls)
+        let tls = || extensions.get::<TlsConnectInfo<Self>>().map(|info| info.get_ref());
+        extensions.get::<Self>().or_else(tls).cloned()
+    }
+
+    /// Notes that a call was let in: its connection may stay.
+    pub(crate) fn let_in(&self) {
+        self.is_let_in.store(true, Ordering::Relaxed);
     }
 }
 
@@ -44,6 +55,8 @@ impl Peer {
 pub(crate) struct Connection {
     stream: TcpStream,
     peer: Peer,
+    /// The end of patience, until a call was let in.
+    patience: Option<Pin<Box<Sleep>>>,
     counters: Arc<Counters>,
     _place: OwnedSemaphorePermit,
 }
@@ -57,7 +70,18 @@ impl Connection {
         place: OwnedSemaphorePermit,
     ) -> Self {
         Counters::count(&counters.connections);
-        Self { stream, peer: Peer { address: Some(address), is_surplus }, counters: Arc::clone(counters), _place: place }
+        let peer = Peer { address, is_surplus, is_let_in: Arc::default() };
+        #[expect(clippy::disallowed_methods, reason = "a limit on real connections; tests run it on tokio's paused clock")]
+        let patience = Some(Box::pin(sleep(PATIENCE)));
+        Self { stream, peer, patience, counters: Arc::clone(counters), _place: place }
+    }
+
+    /// Whether no call was let in for too long. Wakes the task when it becomes so.
+    fn is_useless(&mut self, context: &mut Context<'_>) -> bool {
+        if self.peer.is_let_in.load(Ordering::Relaxed) {
+            self.patience = None;
+        }
+        self.patience.as_mut().is_some_and(|patience| patience.as_mut().poll(context).is_ready())
     }
 }
 
@@ -111,12 +135,16 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.peer
+        self.peer.clone()
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_useless(context) {
+            tracing::debug!(from = %self.peer.address, "a connection without a call that was let in is closed");
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -144,5 +172,62 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{Access, Guard};
+    use futures::StreamExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+    use tonic::Request;
+    use tonic::service::Interceptor;
+
+    const TOKEN: &str = "viewer-0123456789abcdef";
+
+    /// Whether a call with a token is let in.
+    fn calls(connection: &Connection, token: &str) -> bool {
+        let access = Access::new(&[], &[TOKEN.into()], &[]).expect("long enough");
+        let mut request = Request::new(());
+        request.extensions_mut().insert(connection.connect_info());
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("plain text"));
+        Guard::people(Arc::new(access), Arc::default()).call(request).is_ok()
+    }
+
+    /// The one place of a listener, taken by a connection; and the client's end of it.
+    async fn taken() -> (impl Stream<Item = io::Result<Connection>>, Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
+        let mut connections = Box::pin(accept(listener, 1, Arc::default()));
+        let connection = connections.next().await.expect("endless").expect("taken");
+        (connections, connection, client)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_never_let_in_is_closed_whatever_it_sends() {
+        let (_connections, mut connection, mut client) = taken().await;
+        let mut byte = [0];
+        for _ in 0..3 {
+            client.write_all(b"x").await.expect("sent");
+            connection.read_exact(&mut byte).await.expect("read");
+            assert!(!calls(&connection, "x"));
+            assert!(timeout(PATIENCE / 4, connection.read_exact(&mut byte)).await.is_err(), "it has some time");
+        }
+        let closed = connection.read_exact(&mut byte).await.expect_err("its time is over");
+        assert_eq!(closed.kind(), io::ErrorKind::TimedOut);
+        client.write_all(b"x").await.expect("sent");
+        assert!(connection.read_exact(&mut byte).await.is_err(), "whatever comes later");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_was_let_in_may_be_silent() {
+        let (_connections, mut connection, mut client) = taken().await;
+        assert!(calls(&connection, TOKEN));
+        let mut byte = [0];
+        assert!(timeout(PATIENCE * 100, connection.read_exact(&mut byte)).await.is_err(), "nothing comes, nothing ends");
+        client.write_all(b"x").await.expect("sent");
+        connection.read_exact(&mut byte).await.expect("read");
     }
 }

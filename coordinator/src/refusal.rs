@@ -52,7 +52,7 @@ where
 }
 
 fn from<B>(request: &Request<B>) -> Option<std::net::SocketAddr> {
-    Peer::of(request.extensions()).and_then(|peer| peer.address)
+    Peer::of(request.extensions()).map(|peer| peer.address)
 }
 
 fn log(call: &str, from: Option<std::net::SocketAddr>, status: &Status) {
