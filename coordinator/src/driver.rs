@@ -156,6 +156,12 @@ struct Waiting {
     reply: Reply<Answer>,
 }
 
+/// What the loop takes up next.
+enum Next {
+    Tick(Instant),
+    Command(Option<Command>),
+}
+
 /// What is done once every record before it is durable.
 enum Held {
     /// Effects in order, and whom to tell.
@@ -213,10 +219,15 @@ impl Driver {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut open = true;
         while open {
-            tokio::select! {
+            let next = tokio::select! {
                 // Time first: however many commands wait, leases end.
                 biased;
-                now = tick.tick() => {
+                now = tick.tick() => Next::Tick(now),
+                command = commands.recv() => Next::Command(command),
+            };
+            let begun = Instant::now();
+            match next {
+                Next::Tick(now) => {
                     // A tick is never refused.
                     self.apply(Event::Tick, None);
                     self.expire(now);
@@ -224,18 +235,14 @@ impl Driver {
                     // A lease that nobody renewed, or a trainer that nobody heard of, may give others a task.
                     self.changed = true;
                 }
-                command = commands.recv() => {
-                    let begun = Instant::now();
-                    open = self.take_up(command, &mut commands);
-                    Counters::time(&self.counters.busy_us, begun.elapsed());
-                }
+                Next::Command(command) => open = self.take_up(command, &mut commands),
             }
-            let begun = Instant::now();
             if std::mem::take(&mut self.changed) {
                 self.serve_waiting();
             }
-            Counters::time(&self.counters.busy_us, begun.elapsed());
-            self.settle().await?;
+            let persisted = self.persist().await?;
+            self.perform_held();
+            Counters::time(&self.counters.busy_us, begun.elapsed().saturating_sub(persisted));
         }
         self.log.close().await
     }
@@ -257,24 +264,30 @@ impl Driver {
         true
     }
 
-    /// Makes the records of the group durable, then performs what waits for them. The error ends the driver, and nothing that
-    /// waits is performed.
-    async fn settle(&mut self) -> Result<(), StateError> {
+    /// Makes the records of the group durable; gives the time that it took. The error ends the driver, and nothing that waits
+    /// for them is performed.
+    async fn persist(&mut self) -> Result<Duration, StateError> {
         let records = std::mem::take(&mut self.records);
-        if !records.is_empty() {
-            let (persisted, begun) = (records.len() as u64, Instant::now());
-            self.log.append_all(records, &self.state.durable).await?;
-            self.counters.records_persisted.fetch_add(persisted, Ordering::Relaxed);
-            Counters::count(&self.counters.groups_persisted);
-            Counters::time(&self.counters.persist_us, begun.elapsed());
+        if records.is_empty() {
+            return Ok(Duration::ZERO);
         }
+        let (persisted, begun) = (records.len() as u64, Instant::now());
+        self.log.append_all(records, &self.state.durable).await?;
+        self.counters.records_persisted.fetch_add(persisted, Ordering::Relaxed);
+        Counters::count(&self.counters.groups_persisted);
+        let took = begun.elapsed();
+        Counters::time(&self.counters.persist_us, took);
+        Ok(took)
+    }
+
+    /// Performs what waited for the records of the group.
+    fn perform_held(&mut self) {
         for held in std::mem::take(&mut self.held) {
             match held {
                 Held::Effects { at_ms, effects, reply } => self.perform(at_ms, effects, reply),
                 Held::Say(say) => say(),
             }
         }
-        Ok(())
     }
 
     fn handle(&mut self, command: Command) {

@@ -1,6 +1,6 @@
 //! Several runs at once: priority, fair share, and no run that starves.
 
-use super::tests::{LEASE, ask, named, object, output, report, submission};
+use super::tests::{LEASE, ask, check_choice, named, object, output, report, submission};
 use super::*;
 use proptest::prelude::*;
 
@@ -76,6 +76,7 @@ proptest! {
             if let Some((task, lease)) = held.remove(&worker) {
                 report(&mut state, 10, worker, &task, lease, Ok(output(&task, 3))).expect("accepted");
             }
+            check_choice(&state, 10)?;
             let before = state.clone();
             let granted = ask(&mut state, 10, worker);
             let mut twin = before.clone();
