@@ -113,7 +113,7 @@ def measurements(runner):
 
 
 def spread(values):
-    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+    return {"min": min(values), "median": round(statistics.median(values), 3), "max": max(values)}
 
 
 def main():

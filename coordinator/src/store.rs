@@ -48,17 +48,11 @@ impl From<slatedb::Error> for StateError {
     }
 }
 
-#[derive(Deserialize)]
-struct Snapshot {
+/// All state. It is written from a reference: a copy would take as much memory again.
+#[derive(Serialize, Deserialize)]
+struct Snapshot<D> {
     next: u64,
-    durable: Durable,
-}
-
-/// A [`Snapshot`] that is written: a copy of the state would take as much memory again.
-#[derive(Serialize)]
-struct SnapshotOf<'a> {
-    next: u64,
-    durable: &'a Durable,
+    durable: D,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -199,7 +193,7 @@ impl Log {
     }
 
     async fn snapshot(&mut self, durable: &Durable) -> Result<(), StateError> {
-        let snapshot = json(&SnapshotOf { next: self.next, durable })?;
+        let snapshot = json(&Snapshot { next: self.next, durable })?;
         let bytes = snapshot.len();
         let replaced = (self.next - self.since_snapshot..self.next).map(|number| Change::Delete(record_key(number).into_bytes()));
         let changes = [Change::Put(SNAPSHOT.to_vec(), snapshot)].into_iter().chain(replaced).collect();
@@ -219,7 +213,7 @@ impl Log {
 
 fn start(snapshot: Option<&[u8]>) -> Result<(Durable, u64), StateError> {
     match snapshot {
-        Some(bytes) => parse::<Snapshot>(bytes).map(|snapshot| (snapshot.durable, snapshot.next)),
+        Some(bytes) => parse::<Snapshot<Durable>>(bytes).map(|snapshot| (snapshot.durable, snapshot.next)),
         None => Ok((Durable::default(), 0)),
     }
 }
