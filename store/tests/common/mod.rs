@@ -4,6 +4,7 @@
 
 use bloctrain_store::{Artefacts, RetryPolicy};
 use std::hash::{BuildHasher, Hasher};
+use std::io::Write;
 use std::time::Duration;
 
 /// A store of its own for one test; a folder lasts as long as this does.
@@ -65,7 +66,11 @@ fn variable(name: &str) -> Option<String> {
     let value = std::env::var(name).ok();
     if value.is_none() {
         assert!(std::env::var_os("BLOCTRAIN_REQUIRE_SERVERS").is_none(), "{name} is not set, and nothing may be skipped");
-        eprintln!("skipped: {name} is not set; `eval \"$(scripts/test-servers start)\"` starts the servers and sets it");
+        // Not `eprintln!`, which a test that passes keeps to itself.
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: {name} is not set; `eval \"$(scripts/test-servers start)\"` starts the servers and sets it"
+        );
     }
     value
 }
