@@ -223,10 +223,10 @@ struct BlockWork {
     parameters: usize,
     /// Parameters of the classifier.
     head_parameters: usize,
-    /// Values of the classifier for one sample: those over all steps, or those of the average over time.
+    /// Values of the classifier for one sample: those over all steps, or averages.
     head_values: usize,
-    /// Whether the average over time is all that the classifier sees.
-    mean: bool,
+    /// Values that go from the block to the classifier for one sample.
+    entering: usize,
     /// Copies of all parameters that live throughout: values and moments.
     copies: usize,
     /// Samples of a step.
@@ -243,7 +243,7 @@ impl BlockWork {
             parameters: 0,
             head_parameters: 0,
             head_values: 0,
-            mean: head.hidden.is_empty() && spec.train.loss == crate::spec::Loss::Ce,
+            entering: 0,
             copies: if spec.train.optimizer == OptimizerKind::Adamw { 3 } else { 2 },
             batch: spec.train.batch,
         };
@@ -252,13 +252,14 @@ impl BlockWork {
         let side = |size: usize| if head.pool == 0 { size } else { size.min(head.pool) };
         let output = work.output();
         let mut features = output.channels * side(output.height) * side(output.width);
-        let rows = if work.mean { 1 } else { steps };
+        let averages = head.hidden.is_empty() && spec.train.loss == crate::spec::Loss::Ce;
+        work.entering = if averages { features } else { steps * output.len() };
         // Where nothing is pooled, features are the output itself, and fewer copies are made.
         let copied = if features == output.len() { features * 2 / 3 } else { features };
-        work.head_values = rows * (output.len() + copied);
+        work.head_values = if averages { 2 * features } else { steps * (output.len() + copied) };
         for &hidden in &head.hidden {
             work.head_parameters += (features + 1) * hidden + leaks;
-            work.head_values += rows * hidden;
+            work.head_values += steps * hidden;
             features = hidden;
         }
         work.head_parameters += (features + 1) * classes;
@@ -333,7 +334,7 @@ impl BlockWork {
         let mut gradients = vec![0; self.values.len()];
         gradients[last] = self.gradient(last, batch);
         // The gradient comes as the classifier gives it, and is put in the order of the kernels.
-        let entering = FLOAT * batch * self.output().len() * if self.mean { 1 } else { self.steps };
+        let entering = FLOAT * batch * self.entering;
         let of_nodes = self.kept();
         let mut kept = of_nodes.iter().sum::<usize>() * batch;
         let mut largest = gradients[last] + entering + kept;

@@ -7,7 +7,7 @@ use crate::{Digest, ImageShape};
 use serde::{Deserialize, Serialize};
 
 /// Version of everything that changes a number in the result. It is part of every run's identity and of cache keys.
-pub const ARITHMETIC_VERSION: u32 = 5;
+pub const ARITHMETIC_VERSION: u32 = 6;
 
 /// The backend of a submission whose first worker decides.
 pub const ANY_BACKEND: &str = "any";

@@ -4,6 +4,7 @@
 use bloctrain_shared::spec::{LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, Surrogate};
 use bloctrain_shared::{ImageShape, seed};
 use bloctrain_worker::kernel::plan::Body;
+use bloctrain_worker::kernel::pool::AdaptivePool;
 use bloctrain_worker::kernel::spikes::Spikes;
 use bloctrain_worker::kernel::{BodyCall, BodyInput, BodyRecord, Mode, SpikingBackend, Statistic, reference};
 use bloctrain_worker::snn::layer::Builder;
@@ -66,18 +67,23 @@ impl Case {
 
     /// Spikes, record and gradients of `sum(grad * spikes)`, by the CPU's own operation or by the reference.
     fn train(&self, by_reference: bool) -> (Vec<f32>, BodyRecord, Vec<f32>) {
-        self.train_with(by_reference, false)
+        self.train_with(by_reference, None)
     }
 
-    /// The same, for the spikes' average over time where `mean` says so.
-    fn train_with(&self, by_reference: bool, mean: bool) -> (Vec<f32>, BodyRecord, Vec<f32>) {
+    /// A pooling of what leaves.
+    fn pool(&self, side: usize) -> AdaptivePool {
+        AdaptivePool::new(self.body.shape(self.body.output()), side)
+    }
+
+    /// The same, for the averages of a pooling where there is one.
+    fn train_with(&self, by_reference: bool, average: Option<&AdaptivePool>) -> (Vec<f32>, BodyRecord, Vec<f32>) {
         let call = BodyCall {
             body: &self.body,
             mode: Mode::Train { seed: 5 },
             running: &[],
             measure: true,
             count: true,
-            mean,
+            average,
             kept: None,
         };
         let data = TensorData::new(self.params.clone(), [self.params.len()]);
@@ -88,7 +94,10 @@ impl Case {
             Train::body(&call, params.clone(), self.input())
         };
         let device = Default::default();
-        let spikes = if mean { output.emitted.mean(self.body.steps, &device) } else { output.emitted.tensor(&device) };
+        let spikes = match average {
+            Some(pool) => output.emitted.average(pool, self.body.steps, &device),
+            None => output.emitted.tensor(&device),
+        };
         let weights = self.grad[..spikes.dims().iter().product()].to_vec();
         let weights = Tensor::from_data(TensorData::new(weights, spikes.dims()), &Default::default());
         let grads = (spikes.clone() * weights).sum().backward();
@@ -109,7 +118,7 @@ impl Case {
             running: &running,
             measure: true,
             count: true,
-            mean: false,
+            average: None,
             kept: None,
         };
         let params = Tensor::<Flex, 1>::from_data(TensorData::new(self.params.clone(), [self.params.len()]), &Default::default());
@@ -241,10 +250,14 @@ fn training_agrees_with_the_reference() {
         assert_eq!(record.count, record2.count, "{}: operations", case.name);
         let off = error(&grads, &grads2);
         assert!(off < 2e-5, "{}: gradients are off by {off}", case.name);
-        let ((means, _, grads), (means2, _, grads2)) = (case.train_with(false, true), case.train_with(true, true));
-        assert!(error(&means, &means2) < 1e-6, "{}: averages over time", case.name);
-        let off = error(&grads, &grads2);
-        assert!(off < 2e-5, "{}: gradients by averages are off by {off}", case.name);
+        for side in [0, 1, 2, 3] {
+            let pool = case.pool(side);
+            let (averages, _, grads) = case.train_with(false, Some(&pool));
+            let (averages2, _, grads2) = case.train_with(true, Some(&pool));
+            assert!(error(&averages, &averages2) < 1e-6, "{}: averages of side {side}", case.name);
+            let off = error(&grads, &grads2);
+            assert!(off < 2e-5, "{}: gradients by averages of side {side} are off by {off}", case.name);
+        }
     }
     assert!(near_the_threshold * 5 < cases.len(), "{near_the_threshold} cases could not be compared");
 }

@@ -9,8 +9,9 @@ use super::{Clock, GIGA, SEED, fastest};
 use crate::kernel::count::{Count, Counted};
 use crate::kernel::cpu::Tape;
 use crate::kernel::plan::{Body, Branch, Conv, Leak, Node, Norm, Pool, Precision, Spiking};
+use crate::kernel::pool::AdaptivePool;
 use crate::kernel::spikes::Spikes;
-use crate::kernel::{BodyCall, BodyInput, Emitted, Mode, NeuronRule, SpikingBackend, reference};
+use crate::kernel::{BodyCall, BodyInput, Mode, NeuronRule, SpikingBackend, reference};
 use bloctrain_shared::spec::NeuronSpec;
 use bloctrain_shared::{ImageShape, seed};
 use burn::backend::{Autodiff, Flex};
@@ -132,6 +133,8 @@ fn through(input: ImageShape) -> Layer {
 struct Timed {
     body: Body,
     params: Vec<f32>,
+    /// Averages over time alone are what leaves.
+    pool: AdaptivePool,
 }
 
 impl Timed {
@@ -157,7 +160,8 @@ impl Timed {
             body.nodes.push(Node::Spiking(Spiking { branches, rule, leak: Leak::Fixed(layer.leak), output }));
         }
         body.parameters = params.len();
-        Self { body, params }
+        let pool = AdaptivePool::new(body.shape(body.output()), 0);
+        Self { body, params, pool }
     }
 
     /// A body whose backward pass ends where it begins: pooling over single positions, which learns nothing.
@@ -166,6 +170,7 @@ impl Timed {
         Self {
             body: Body { steps, input, nodes, parameters: 1, statistics: Vec::new(), precision: Precision::F32 },
             params: vec![0.0],
+            pool: AdaptivePool::new(input, 0),
         }
     }
 
@@ -176,7 +181,7 @@ impl Timed {
             running: &[],
             measure: true,
             count: false,
-            mean: true,
+            average: Some(&self.pool),
             kept: None,
         }
     }
@@ -197,11 +202,8 @@ impl Timed {
     fn reference(&self, spikes: &Spikes, grad: &Tensor<Autodiff<Flex>, 4>) {
         let params = self.params::<Autodiff<Flex>>().require_grad();
         let output = reference::body(&self.call(), params, BodyInput::Spikes(spikes.clone())).emitted;
-        let means = match output {
-            Emitted::Mean(means) => means,
-            spikes => spikes.mean(self.body.steps, &Default::default()),
-        };
-        drop((means * grad.clone()).sum().backward());
+        let averages = output.average(&self.pool, self.body.steps, &Default::default());
+        drop((averages * grad.clone()).sum().backward());
     }
 }
 
@@ -242,7 +244,7 @@ mod tests {
         let values: Vec<f32> = (0..3 * 2 * shape.len()).map(|index| f32::from(u8::from(index % 3 == 0))).collect();
         let spikes = Spikes::from_values(&values, 2, 3, shape);
         let timed = Timed::new(vec![through(shape)], 3, shape);
-        let call = BodyCall { mode: Mode::Eval, mean: false, ..timed.call() };
+        let call = BodyCall { mode: Mode::Eval, average: None, ..timed.call() };
         let emitted = Flex::body(&call, timed.params(), BodyInput::Spikes(spikes.clone())).emitted;
         assert_eq!(emitted.into_spikes(2), spikes);
     }

@@ -47,7 +47,7 @@ impl<B: SpikingBackend> Backward<B, 2> for NeuronOp {
     }
 }
 
-/// Products of a linear layer. burn's own way makes the weights' gradient turned around, which costs a copy of it.
+/// Products of a fully connected layer.
 #[derive(Debug)]
 struct LinearOp;
 
@@ -59,10 +59,10 @@ impl<B: SpikingBackend> Backward<B, 2> for LinearOp {
         let grad: Tensor<B, 2> = lift(grads.consume::<B>(&ops.node));
         let [of_x, of_weight] = ops.parents;
         if let Some(node) = of_weight {
-            grads.register::<B>(node.id, lower(grad.clone().transpose().matmul(x)));
+            grads.register::<B>(node.id, lower(B::fully_connected_weight_grad(x, grad.clone())));
         }
         if let Some(node) = of_x {
-            grads.register::<B>(node.id, lower(grad.matmul(weight)));
+            grads.register::<B>(node.id, lower(B::fully_connected_input_grad(grad, weight)));
         }
     }
 }
@@ -86,7 +86,7 @@ impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C>
             OpsKind::Tracked(prepared) => prepared.finish((tape, params.primitive), lower(spikes)),
             OpsKind::UnTracked(prepared) => prepared.finish(lower(spikes)),
         };
-        let emitted = if call.mean { Emitted::Mean(lift(spikes)) } else { Emitted::Tensor(lift(spikes)) };
+        let emitted = if call.average.is_some() { Emitted::Average(lift(spikes)) } else { Emitted::Tensor(lift(spikes)) };
         BodyOutput { emitted, record }
     }
 

@@ -14,6 +14,7 @@ pub mod gpu;
 pub mod later;
 pub mod memory;
 pub mod plan;
+pub mod pool;
 pub mod reference;
 pub mod spikes;
 
@@ -25,6 +26,7 @@ use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 use count::Count;
 use later::Later;
 use plan::Body;
+use pool::AdaptivePool;
 use rand::RngExt;
 use spikes::Spikes;
 use std::sync::Arc;
@@ -63,8 +65,8 @@ pub struct BodyCall<'a> {
     pub measure: bool,
     /// Whether operations are to be counted.
     pub count: bool,
-    /// Whether the spikes' average over time is all that is wanted of them, in [`Mode::Train`].
-    pub mean: bool,
+    /// The pooling whose averages over windows and time are all that is wanted of the spikes, in [`Mode::Train`].
+    pub average: Option<&'a AdaptivePool>,
     /// What calls with the same parameters share, for those who make many.
     pub kept: Option<&'a cpu::Kept>,
 }
@@ -108,42 +110,44 @@ pub enum Emitted<B: Backend> {
     Tensor(Tensor<B, 4>),
     /// Bits.
     Spikes(Spikes),
-    /// Their average over time, `[B, C, H, W]`.
-    Mean(Tensor<B, 4>),
+    /// Their averages over time and the windows of a pooling, `[B, C, h, w]`.
+    Average(Tensor<B, 4>),
 }
 
 impl<B: SpikingBackend> Emitted<B> {
     /// As a tensor `[T * B, C, H, W]`.
     ///
     /// # Panics
-    /// When only their average is there.
+    /// When only averages are there.
     pub fn tensor(&self, device: &B::Device) -> Tensor<B, 4> {
         match self {
             Self::Tensor(tensor) => tensor.clone(),
             Self::Spikes(spikes) => B::spikes_from_host(spikes, device),
-            Self::Mean(_) => unreachable!("the average over time was asked for"),
+            Self::Average(_) => unreachable!("only averages were asked for"),
         }
     }
 
-    /// Their average over `steps` steps, `[B, C, H, W]`.
-    pub fn mean(&self, steps: usize, device: &B::Device) -> Tensor<B, 4> {
+    /// Their averages over `steps` steps and the windows of a pooling, `[B, C, h, w]`; the pooling is that of the call
+    /// where it had one.
+    pub fn average(&self, pool: &AdaptivePool, steps: usize, device: &B::Device) -> Tensor<B, 4> {
         match self {
-            Self::Tensor(tensor) => mean_over_time(tensor.clone(), steps),
+            Self::Tensor(tensor) => pool.forward(mean_over_time(tensor.clone(), steps)),
             Self::Spikes(spikes) => {
-                let ImageShape { channels, height, width } = spikes.shape();
-                Tensor::from_data(TensorData::new(spikes.to_means(), [spikes.batch(), channels, height, width]), device)
+                let ImageShape { channels, height, width } = pool.output();
+                let averages = TensorData::new(cpu::averages(spikes, pool), [spikes.batch(), channels, height, width]);
+                Tensor::from_data(averages, device)
             }
-            Self::Mean(mean) => mean.clone(),
+            Self::Average(average) => average.clone(),
         }
     }
 
     /// As bits, of `batch` samples.
     ///
     /// # Panics
-    /// When only their average is there.
+    /// When only averages are there.
     pub fn into_spikes(self, batch: usize) -> Spikes {
         match self {
-            Self::Mean(_) => unreachable!("the average over time was asked for"),
+            Self::Average(_) => unreachable!("only averages were asked for"),
             Self::Tensor(tensor) => B::spikes_to_host(tensor, batch),
             Self::Spikes(spikes) => spikes,
         }
@@ -261,7 +265,7 @@ pub trait SpikingBackend: Backend {
     }
 
     /// Runs a body and keeps what [`body_grad`](Self::body_grad) needs; only where [`FUSED`](Self::FUSED).
-    /// The spikes are `[T * B, C, H, W]`, or their average `[B, C, H, W]` where [`BodyCall::mean`] asks for it.
+    /// The spikes are `[T * B, C, H, W]`, or their averages `[B, C, h, w]` where [`BodyCall::average`] asks for them.
     fn body_tracked(
         _call: &BodyCall<'_>,
         _params: Tensor<Self, 1>,
@@ -283,6 +287,16 @@ pub trait SpikingBackend: Backend {
     /// `x [N, inputs]` times the transposed `weight [outputs, inputs]`: `[N, outputs]`.
     fn fully_connected(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
         x.matmul(weight.transpose())
+    }
+
+    /// Gradient `[outputs, inputs]` of the weights of [`fully_connected`](Self::fully_connected) from `grad [N, outputs]`.
+    fn fully_connected_weight_grad(x: Tensor<Self, 2>, grad: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        grad.transpose().matmul(x)
+    }
+
+    /// Gradient `[N, inputs]` of the input of [`fully_connected`](Self::fully_connected) from `grad [N, outputs]`.
+    fn fully_connected_input_grad(grad: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        grad.matmul(weight)
     }
 
     /// Sum of the squares of a vector.

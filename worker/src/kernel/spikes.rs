@@ -93,30 +93,6 @@ impl Spikes {
         values
     }
 
-    /// Averages over time, `[B, C, H, W]`.
-    pub fn to_means(&self) -> Vec<f32> {
-        let size = self.shape.len();
-        let mut means = vec![0.0; self.batch * size];
-        means.par_chunks_mut(size.max(1)).enumerate().for_each(|(sample, out)| self.write_means(sample, out));
-        means
-    }
-
-    /// Writes the averages of one sample over time, `[C, H, W]`.
-    pub fn write_means(&self, sample: usize, out: &mut [f32]) {
-        let (words, area, spikes) = (self.words_per_position(), self.shape.area(), self.sample(sample));
-        for position in 0..area {
-            for word in 0..words {
-                let mut counts = [0_u32; WORD];
-                for step in 0..self.steps {
-                    let bits = spikes[(step * area + position) * words + word];
-                    counts.iter_mut().enumerate().for_each(|(lane, count)| *count += (bits >> lane & 1) as u32);
-                }
-                let channels = out[word * WORD * area + position..].iter_mut().step_by(area);
-                channels.zip(counts).for_each(|(mean, count)| *mean = count as f32 / self.steps as f32);
-            }
-        }
-    }
-
     /// Calls with the place in `[C, H, W]` of every spike of one sample at one step, position by position.
     pub fn for_each_spike(&self, sample: usize, step: usize, mut call: impl FnMut(usize)) {
         let area = self.shape.area();
@@ -209,10 +185,6 @@ mod tests {
             let values: Vec<f32> = (0..batch * steps * shape.len()).map(spike).collect();
             let spikes = Spikes::from_values(&values, batch, steps, shape);
             prop_assert_eq!(&spikes.to_values(), &values);
-            for (index, mean) in spikes.to_means().into_iter().enumerate() {
-                let count: f32 = (0..steps).map(|step| values[step * batch * shape.len() + index]).sum();
-                prop_assert_eq!(mean, count / steps as f32);
-            }
             let dims = SpikeDims { steps, channels, height, width };
             let mut samples = Vec::new();
             for sample in 0..batch {

@@ -8,6 +8,7 @@ use super::pass::Pass;
 use crate::kernel::cpu::Kept;
 use crate::kernel::later::Later;
 use crate::kernel::plan::{self, Body};
+use crate::kernel::pool::AdaptivePool;
 use crate::kernel::{BodyCall, BodyInput, Emitted, Mode, SpikingBackend, Statistic};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::geometry::{ShapeError, trace};
@@ -152,16 +153,23 @@ impl<B: SpikingBackend> BlockNet<B> {
 
     /// Spikes of the block's own layers.
     pub fn body(&self, input: BodyInput<B>, pass: &mut Pass) -> Emitted<B> {
-        self.emit(self.flat(), None, input, pass, false)
+        self.emit(self.flat(), None, input, pass, None)
     }
 
     /// The same for whoever runs the block often and keeps its parameters.
     pub fn body_on(&self, frozen: &FrozenBody<B>, input: BodyInput<B>, pass: &mut Pass) -> Emitted<B> {
-        self.emit(frozen.flat.clone(), Some(&frozen.kept), input, pass, false)
+        self.emit(frozen.flat.clone(), Some(&frozen.kept), input, pass, None)
     }
 
-    /// Spikes of the block's own layers; in training only their average over time, where `mean` says so.
-    fn emit(&self, params: Tensor<B, 1>, kept: Option<&Kept>, input: BodyInput<B>, pass: &mut Pass, mean: bool) -> Emitted<B> {
+    /// Spikes of the block's own layers; in training only the averages of a pooling, where there is one.
+    fn emit(
+        &self,
+        params: Tensor<B, 1>,
+        kept: Option<&Kept>,
+        input: BodyInput<B>,
+        pass: &mut Pass,
+        average: Option<&AdaptivePool>,
+    ) -> Emitted<B> {
         let values = |id: super::param::BufferId| self.store.buffers[id.0].values.clone();
         let running: Vec<Statistic> = match pass.mode {
             Mode::Eval => {
@@ -176,7 +184,7 @@ impl<B: SpikingBackend> BlockNet<B> {
             running: &running,
             measure: pass.rates.is_some(),
             count: pass.count.is_some(),
-            mean,
+            average,
             kept,
         };
         let output = B::body(&call, params, input);
@@ -196,8 +204,8 @@ impl<B: SpikingBackend> BlockNet<B> {
 
     /// The whole block.
     pub fn forward(&self, input: BodyInput<B>, pass: &mut Pass, per_step: bool) -> BlockOutput<B> {
-        let mean = self.head.needs_only_the_mean(per_step) && pass.mode != Mode::Eval;
-        let spikes = self.emit(self.flat(), None, input, pass, mean);
+        let average = self.head.sees_averages(per_step).filter(|_| pass.mode != Mode::Eval);
+        let spikes = self.emit(self.flat(), None, input, pass, average);
         let logits = self.classify(&spikes, pass, per_step);
         BlockOutput { spikes, logits }
     }

@@ -1,10 +1,10 @@
 //! The hard class detector: a small network on a block's time-averaged spikes that says how likely an input is hard.
 
 use super::frozen::FrozenDetector;
-use super::head::Pool;
 use super::layer::LinearUnit;
 use super::param::Store;
 use super::pass::Pass;
+use crate::kernel::pool::AdaptivePool;
 use crate::kernel::{Emitted, SpikingBackend};
 use bloctrain_shared::ImageShape;
 use burn::tensor::activation::{log_sigmoid, relu};
@@ -21,7 +21,7 @@ const HIDDEN: usize = 64;
 pub struct DetectorNet<B: SpikingBackend> {
     /// Its parameters.
     pub store: Store<B>,
-    pool: Pool,
+    pool: AdaptivePool,
     hidden: LinearUnit,
     readout: LinearUnit,
 }
@@ -30,7 +30,7 @@ impl<B: SpikingBackend> DetectorNet<B> {
     /// A detector on maps of one shape.
     pub fn new(input: ImageShape, seed: u64, block: u32, device: &B::Device) -> Self {
         let mut store = Store::new(device, seed, 1000 + u64::from(block));
-        let pool = Pool::new(input, SIDE);
+        let pool = AdaptivePool::new(input, SIDE);
         let hidden = LinearUnit::new(&mut store, "hidden", pool.features(), HIDDEN);
         let readout = LinearUnit::new(&mut store, "readout", HIDDEN, 1);
         Self { store, pool, hidden, readout }
@@ -38,7 +38,9 @@ impl<B: SpikingBackend> DetectorNet<B> {
 
     /// Features `[B, F]` of spikes: averages over time and over windows of the map.
     pub fn features(&self, spikes: &Emitted<B>, steps: usize) -> Tensor<B, 2> {
-        self.pool.forward(spikes.mean(steps, self.store.device()))
+        let averages = spikes.average(&self.pool, steps, self.store.device());
+        let batch = averages.dims()[0];
+        averages.reshape([batch, self.width()])
     }
 
     /// Number of features.

@@ -5,8 +5,9 @@
 //! blocked by their sizes: so a sample is answered with the same bits alone, in a batch, and in a batch that others have
 //! left. Weights lie by input, so a spike adds one row and a silent input costs nothing.
 
-use super::head::Pool;
 use crate::kernel::NeuronRule;
+use crate::kernel::cpu::sample_averages;
+use crate::kernel::pool::AdaptivePool;
 use crate::kernel::spikes::Spikes;
 
 /// A fully connected layer.
@@ -74,80 +75,37 @@ pub struct FrozenNeuron {
     pub(super) leak: f32,
 }
 
-/// Averages over windows of a map.
-#[derive(Debug, Clone)]
-struct Windows {
-    channels: usize,
-    area: usize,
-    /// Positions of every window; `None` where each position is its own.
-    windows: Option<Vec<Vec<usize>>>,
+/// Features of one sample's average over time.
+fn of_mean(pool: &AdaptivePool, spikes: &Spikes, sample: usize) -> Vec<f32> {
+    let mut features = vec![0.0; pool.features()];
+    sample_averages(spikes, sample, pool, &mut features);
+    features
 }
 
-impl Windows {
-    fn new(pool: &Pool) -> Self {
-        let input = pool.input();
-        Self { channels: input.channels, area: input.area(), windows: (!pool.is_identity()).then(|| pool.windows()) }
-    }
-
-    /// Pools `[C, H, W]` to `[C, windows]`.
-    fn average(&self, map: Vec<f32>) -> Vec<f32> {
-        let Some(windows) = &self.windows else { return map };
-        let mut out = Vec::with_capacity(self.channels * windows.len());
-        for plane in map.chunks(self.area.max(1)) {
-            let mean =
-                |positions: &Vec<usize>| positions.iter().map(|&position| plane[position]).sum::<f32>() / positions.len() as f32;
-            out.extend(windows.iter().map(mean));
-        }
-        out
-    }
-
-    /// Features of one sample's average over time: spikes are counted by window.
-    fn of_mean(&self, spikes: &Spikes, sample: usize) -> Vec<f32> {
-        let Some(windows) = &self.windows else {
-            let mut means = vec![0.0; self.channels * self.area];
-            spikes.write_means(sample, &mut means);
-            return means;
-        };
-        let mut out = vec![0.0; self.channels * windows.len()];
-        for (window, positions) in windows.iter().enumerate() {
-            for step in 0..spikes.steps() {
-                for &position in positions {
-                    spikes.for_each_channel(sample, step, position, |channel| out[channel * windows.len() + window] += 1.0);
-                }
-            }
-        }
-        for channel in out.chunks_mut(windows.len()) {
-            let sites = windows.iter().map(|positions| (positions.len() * spikes.steps()) as f32);
-            channel.iter_mut().zip(sites).for_each(|(count, sites)| *count /= sites);
-        }
-        out
-    }
-
-    /// Features of one step of a sample.
-    fn of_step(&self, spikes: &Spikes, sample: usize, step: usize) -> Vec<f32> {
-        let mut map = vec![0.0; self.channels * self.area];
-        spikes.for_each_spike(sample, step, |site| map[site] = 1.0);
-        self.average(map)
-    }
+/// Features of one step of a sample.
+fn of_step(pool: &AdaptivePool, spikes: &Spikes, sample: usize, step: usize) -> Vec<f32> {
+    let mut map = vec![0.0; pool.input().len()];
+    spikes.for_each_spike(sample, step, |site| map[site] = 1.0);
+    pool.map(map)
 }
 
 /// A classifier; see [`Head`](super::head::Head).
 #[derive(Debug, Clone)]
 pub struct FrozenHead {
-    windows: Windows,
+    pool: AdaptivePool,
     hidden: Vec<(FrozenLinear, FrozenNeuron)>,
     readout: FrozenLinear,
 }
 
 impl FrozenHead {
-    pub(super) fn new(pool: &Pool, hidden: Vec<(FrozenLinear, FrozenNeuron)>, readout: FrozenLinear) -> Self {
-        Self { windows: Windows::new(pool), hidden, readout }
+    pub(super) fn new(pool: &AdaptivePool, hidden: Vec<(FrozenLinear, FrozenNeuron)>, readout: FrozenLinear) -> Self {
+        Self { pool: pool.clone(), hidden, readout }
     }
 
     /// Probabilities over the classes for one sample, and the synaptic operations that they took.
     pub fn probabilities(&self, spikes: &Spikes, sample: usize) -> (Vec<f32>, f64) {
         if self.hidden.is_empty() {
-            return (softmax(self.readout.forward(&self.windows.of_mean(spikes, sample))), 0.0);
+            return (softmax(self.readout.forward(&of_mean(&self.pool, spikes, sample))), 0.0);
         }
         let mut membranes: Vec<Vec<f32>> = self.hidden.iter().map(|(linear, _)| vec![0.0; linear.bias.len()]).collect();
         let mut mean = vec![0.0; self.readout.inputs()];
@@ -155,7 +113,7 @@ impl FrozenHead {
         for step in 0..spikes.steps() {
             let mut fired: Option<Vec<usize>> = None;
             for ((linear, neuron), membranes) in self.hidden.iter().zip(&mut membranes) {
-                if fired.is_none() && self.windows.windows.is_none() {
+                if fired.is_none() && self.pool.is_identity() {
                     let mut sites = Vec::new();
                     spikes.for_each_spike(sample, step, |site| sites.push(site));
                     fired = Some(sites);
@@ -165,7 +123,7 @@ impl FrozenHead {
                         synops += (fired.len() * linear.bias.len()) as f64;
                         linear.spikes(&fired)
                     }
-                    None => linear.forward(&self.windows.of_step(spikes, sample, step)),
+                    None => linear.forward(&of_step(&self.pool, spikes, sample, step)),
                 };
                 let fires = membranes
                     .iter_mut()
@@ -182,7 +140,7 @@ impl FrozenHead {
 
     /// MACs for one sample of `steps` steps.
     pub fn macs(&self, steps: usize) -> f64 {
-        let analogue = self.windows.windows.is_some();
+        let analogue = !self.pool.is_identity();
         let first = self.hidden.first().filter(|_| analogue).map_or(0.0, |(linear, _)| steps as f64 * linear.macs());
         first + self.readout.macs()
     }
@@ -191,19 +149,19 @@ impl FrozenHead {
 /// A detector; see [`DetectorNet`](super::detector::DetectorNet).
 #[derive(Debug, Clone)]
 pub struct FrozenDetector {
-    windows: Windows,
+    pool: AdaptivePool,
     hidden: FrozenLinear,
     readout: FrozenLinear,
 }
 
 impl FrozenDetector {
-    pub(super) fn new(pool: &Pool, hidden: FrozenLinear, readout: FrozenLinear) -> Self {
-        Self { windows: Windows::new(pool), hidden, readout }
+    pub(super) fn new(pool: &AdaptivePool, hidden: FrozenLinear, readout: FrozenLinear) -> Self {
+        Self { pool: pool.clone(), hidden, readout }
     }
 
     /// P(hard) of one sample.
     pub fn probability(&self, spikes: &Spikes, sample: usize) -> f32 {
-        let hidden = self.hidden.forward(&self.windows.of_mean(spikes, sample));
+        let hidden = self.hidden.forward(&of_mean(&self.pool, spikes, sample));
         let rectified: Vec<f32> = hidden.into_iter().map(|value| value.max(0.0)).collect();
         let logit = self.readout.forward(&rectified).first().copied().unwrap_or(0.0);
         1.0 / (1.0 + (-logit).exp())

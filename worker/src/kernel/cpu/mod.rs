@@ -4,12 +4,14 @@
 //! `simd` finds the processor's vectors, `value` is what flows, `geometry` says where taps reach, `sparse` and
 //! `dense` are the products, `fire` is norm and neuron, `body` puts a block together.
 
+mod averages;
 mod body;
 mod buffer;
 mod dense;
 mod fire;
 mod geometry;
 mod group;
+mod linear;
 mod listing;
 mod map;
 mod optimize;
@@ -22,7 +24,7 @@ mod winograd;
 mod winograd_grad;
 
 use super::{BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Moments, SpikingBackend, StepRule, Stepped, spikes_tensor};
-use bloctrain_shared::ImageShape;
+pub use averages::{averages, sample_averages};
 pub use body::{Kept, Tape};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
@@ -36,6 +38,12 @@ fn ordered<const D: usize>(tensor: Tensor<Flex, D>) -> FlexTensor {
 
 fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("the Flex backend's floats are f32 and the tensor was put in order")
+}
+
+/// Runs on a thread of the pool: parallel parts then begin without waking anybody, and there are some hundred of them in
+/// a step.
+fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
 }
 
 fn run(call: &BodyCall<'_>, params: Tensor<Flex, 1>, input: BodyInput<Flex>, keep: bool) -> body::Outcome {
@@ -64,13 +72,9 @@ impl SpikingBackend for Flex {
     ) -> (Tensor<Self, 4>, BodyRecord, Arc<Tape>) {
         let found = run(call, params, input, true);
         let tape = found.tape.expect("it was asked for");
-        let ImageShape { channels, height, width } = found.spikes.shape();
-        let batch = found.spikes.batch();
-        let spikes = if call.mean {
-            let shape = [batch, channels, height, width];
-            Tensor::from_data(TensorData::new(found.spikes.to_means(), shape), &Default::default())
-        } else {
-            spikes_tensor(&found.spikes, &Default::default())
+        let spikes = match call.average {
+            Some(pool) => Emitted::Spikes(found.spikes).average(pool, call.body.steps, &Default::default()),
+            None => spikes_tensor(&found.spikes, &Default::default()),
         };
         (spikes, found.record, Arc::new(tape))
     }
@@ -81,15 +85,18 @@ impl SpikingBackend for Flex {
     }
 
     fn fully_connected(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
-        // The product's left side is packed by all threads, its right side by one: the weights are the larger one. Turned
-        // around here, because Flex puts a view in order one value at a time.
-        let [samples, outputs] = [x.dims()[0], weight.dims()[0]];
-        let product = ordered(weight.matmul(x.transpose()));
-        let mut turned = vec![0.0; samples * outputs];
-        for (output, row) in values(&product).chunks(samples).enumerate() {
-            turned[output..].iter_mut().step_by(outputs).zip(row).for_each(|(to, value)| *to = *value);
-        }
-        Tensor::from_data(TensorData::new(turned, [samples, outputs]), &Default::default())
+        let ([samples, inputs], outputs) = (x.dims(), weight.dims()[0]);
+        matrix(linear::forward(values(&ordered(x)), values(&ordered(weight)), inputs), [samples, outputs])
+    }
+
+    fn fully_connected_weight_grad(x: Tensor<Self, 2>, grad: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let ([samples, inputs], outputs) = (x.dims(), grad.dims()[1]);
+        matrix(linear::weight_grad(values(&ordered(x)), values(&ordered(grad)), samples), [outputs, inputs])
+    }
+
+    fn fully_connected_input_grad(grad: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let ([samples, outputs], inputs) = (grad.dims(), weight.dims()[1]);
+        matrix(linear::input_grad(values(&ordered(grad)), values(&ordered(weight)), outputs), [samples, inputs])
     }
 
     fn optimize(rule: &StepRule, parameter: Tensor<Self, 1>, grad: Tensor<Self, 1>, moments: Moments<Self>) -> Stepped<Self> {
@@ -113,4 +120,8 @@ fn owned(tensor: Tensor<Flex, 1>) -> Vec<f32> {
 fn vector(values: Vec<f32>) -> Tensor<Flex, 1> {
     let length = values.len();
     Tensor::from_data(TensorData::new(values, [length]), &Default::default())
+}
+
+fn matrix(values: Vec<f32>, shape: [usize; 2]) -> Tensor<Flex, 2> {
+    Tensor::from_data(TensorData::new(values, shape), &Default::default())
 }

@@ -247,28 +247,20 @@ impl Grad {
         Self { tiles: (0..shape.channels.div_ceil(WORD)).map(tile).collect(), steps, shape }
     }
 
-    /// From the gradient of spikes `[T, B, C, H, W]`, or of their average over time `[B, C, H, W]`.
-    pub(super) fn from_values(values: &[f32], mean: bool, batch: usize, steps: usize, shape: ImageShape) -> Self {
+    /// From the gradient of spikes `[T, B, C, H, W]`.
+    pub(super) fn from_values(values: &[f32], batch: usize, steps: usize, shape: ImageShape) -> Self {
         let area = shape.area();
         Self::made(batch, steps, shape, |tile, sample, out| {
             let width = tile_width(shape.channels, tile);
             let channels = (shape.channels - tile * WORD).min(WORD);
-            let frame = |step: usize, share: f32, out: &mut [f32]| {
-                let start = if mean { sample } else { step * batch + sample };
-                let from = &values[start * shape.len() + tile * WORD * area..][..channels * area];
+            for (step, out) in out.chunks_mut(area * width).enumerate() {
+                let from = &values[(step * batch + sample) * shape.len() + tile * WORD * area..][..channels * area];
                 for (position, row) in out.chunks_mut(width).enumerate() {
                     for (channel, value) in row[..channels].iter_mut().enumerate() {
-                        *value = from[channel * area + position] * share;
+                        *value = from[channel * area + position];
                     }
                 }
-            };
-            if mean {
-                // The same at every step.
-                let (first, others) = out.split_at_mut(area * width);
-                frame(0, 1.0 / steps as f32, first);
-                return others.chunks_mut(area * width).for_each(|other| other.copy_from_slice(first));
             }
-            out.chunks_mut(area * width).enumerate().for_each(|(step, out)| frame(step, 1.0, out));
         })
     }
 

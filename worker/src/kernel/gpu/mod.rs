@@ -83,7 +83,7 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBac
         let dtype = element(&R::client(&params.device()), call.body.precision);
         let found = body::forward(call, params, input, dtype);
         let emitted = match found.emitted {
-            Emitted::Tensor(x) | Emitted::Mean(x) => x,
+            Emitted::Tensor(x) | Emitted::Average(x) => x,
             Emitted::Spikes(_) => unreachable!("spikes stay on the device"),
         };
         (emitted, found.record, Arc::new(found.tape))

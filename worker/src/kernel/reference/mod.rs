@@ -57,7 +57,10 @@ pub fn body<B: SpikingBackend>(call: &BodyCall<'_>, params: Tensor<B, 1>, input:
     }
     match values.pop() {
         Some(Flow::Changing { x, .. } | Flow::Constant(x)) => {
-            let emitted = if call.mean { Emitted::Mean(mean_over_time(x, call.body.steps)) } else { Emitted::Tensor(x) };
+            let emitted = match call.average {
+                Some(pool) => Emitted::Average(pool.forward(mean_over_time(x, call.body.steps))),
+                None => Emitted::Tensor(x),
+            };
             BodyOutput { emitted, record: pass.record }
         }
         None => unreachable!("the input is a value"),

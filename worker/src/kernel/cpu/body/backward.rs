@@ -1,19 +1,21 @@
 //! Backward over the nodes, last to first.
 
+use super::super::averages;
 use super::super::buffer::Buffer;
 use super::super::fire::{self, Coefficients, Sums};
+use super::super::in_pool;
 use super::super::simd::PAD;
 use super::super::value::{Grad, Value};
+use super::Tape;
 use super::branch::{BranchBack, TileBack};
 use super::layer::{Firing, Normal, Prepared, convolve_all, lanes, prepare};
 use super::pooling::{self, Unpooling};
-use super::{Tape, in_pool};
 use crate::kernel::plan::{Leak, Node, Norm, Pool, Spiking};
 use crate::kernel::spikes::WORD;
 use bloctrain_shared::memory::tiles_together;
 use rayon::prelude::*;
 
-/// Gradients of all parameters from the gradient of what left: spikes `[T, B, C, H, W]`, or their average `[B, C, H, W]`.
+/// Gradients of all parameters from the gradient of what left: spikes `[T, B, C, H, W]`, or averages `[B, C, h, w]`.
 pub(in super::super) fn backward(tape: &Tape, params: &[f32], grad: &[f32]) -> Vec<f32> {
     in_pool(|| walk(tape, params, grad))
 }
@@ -25,7 +27,10 @@ fn walk(tape: &Tape, params: &[f32], grad: &[f32]) -> Vec<f32> {
         learns[index + 1] = matches!(node, Node::Spiking(_)) || node.sources().into_iter().any(|source| learns[source]);
     }
     let mut grads: Vec<Option<Grad>> = (0..=body.nodes.len()).map(|_| None).collect();
-    grads[body.output()] = Some(Grad::from_values(grad, tape.mean, batch, body.steps, body.shape(body.output())));
+    grads[body.output()] = Some(match &tape.average {
+        Some(pool) => averages::gradient(grad, pool, batch, body.steps),
+        None => Grad::from_values(grad, batch, body.steps, body.shape(body.output())),
+    });
     let mut back = Back { tape, params, learns, grads, out: vec![0.0; body.parameters] };
     for index in (0..body.nodes.len()).rev() {
         if let Some(grad) = back.grads[index + 1].take() {

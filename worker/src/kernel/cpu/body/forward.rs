@@ -2,10 +2,11 @@
 
 use super::super::buffer::Buffer;
 use super::super::fire::{self, Output};
+use super::super::in_pool;
 use super::super::value::{Counts, Value, tile_width};
 use super::layer::{Firing, Normal, Prepared, Weights, convolve_all, prepare};
 use super::outputs::nodes_that_keep;
-use super::{NodeTape, Tape, in_pool};
+use super::{NodeTape, Tape};
 use crate::kernel::count::{Count, Counted};
 use crate::kernel::plan::{Node, Norm, Spiking};
 use crate::kernel::spikes::{Spikes, WORD};
@@ -50,7 +51,7 @@ fn walk(call: &BodyCall<'_>, params: &[f32], input: Value, batch: usize, keep: b
         _ => unreachable!("a body ends in spikes; its specification was checked"),
     };
     let values = values.into_iter().flatten().collect();
-    let tape = keep.then(|| Tape { body: body.clone(), batch, mean: call.mean, values, nodes });
+    let tape = keep.then(|| Tape { body: body.clone(), batch, average: call.average.cloned(), values, nodes });
     Outcome { spikes, record, tape }
 }
 

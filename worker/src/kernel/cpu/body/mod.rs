@@ -26,24 +26,19 @@ pub use kept::Kept;
 
 use super::value::{Counts, Image, Value};
 use crate::kernel::plan::Body;
+use crate::kernel::pool::AdaptivePool;
 use crate::kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
 use layer::Normal;
 use outputs::Outputs;
-
-/// Runs on a thread of the pool: parallel parts then begin without waking anybody, and there are some hundred of them in
-/// a step.
-fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| work())
-}
 
 /// What the backward pass needs.
 #[derive(Debug)]
 pub struct Tape {
     body: Body,
     batch: usize,
-    /// Whether the average over time left, rather than the spikes.
-    mean: bool,
+    /// The pooling whose averages left, rather than the spikes.
+    average: Option<AdaptivePool>,
     values: Vec<Value>,
     nodes: Vec<NodeTape>,
 }

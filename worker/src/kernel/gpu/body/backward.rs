@@ -11,7 +11,7 @@ use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 
-/// Gradients of all parameters from the gradient of what left: spikes `[T * B, C, H, W]`, or their average `[B, C, H, W]`.
+/// Gradients of all parameters from the gradient of what left: spikes `[T * B, C, H, W]`, or averages `[B, C, h, w]`.
 pub(in super::super) fn backward<R: CubeRuntime, B: Cube<R>>(
     tape: &Tape<R>,
     params: Tensor<B, 1>,
@@ -23,9 +23,12 @@ pub(in super::super) fn backward<R: CubeRuntime, B: Cube<R>>(
         learns[index + 1] = matches!(node, Node::Spiking(_)) || node.sources().into_iter().any(|source| learns[source]);
     }
     let mut grads: Vec<Option<Dense<B>>> = (0..=body.nodes.len()).map(|_| None).collect();
-    // The average over time hands every step the same share of its gradient.
-    let grad = if tape.mean { grad.div_scalar(body.steps as f64) } else { grad };
-    grads[body.output()] = Some(Dense { x: grad, constant: tape.mean });
+    // An average over time hands every step the same share of its gradient.
+    let (grad, constant) = match &tape.average {
+        Some(pool) => (pool.backward(grad).div_scalar(body.steps as f64), true),
+        None => (grad, false),
+    };
+    grads[body.output()] = Some(Dense { x: grad, constant });
     let network = Network { body, params: params.clone(), dtype: tape.dtype, values: &tape.values };
     let mut back = Back { tape, network, learns, grads, found: Vec::new() };
     for index in (0..body.nodes.len()).rev() {

@@ -55,15 +55,15 @@ pub(in super::super) fn forward<R: CubeRuntime, B: Cube<R>>(
     }
     let network = pass.network();
     let output = call.body.output();
-    let emitted = match &pass.values[output] {
-        Value::Spikes(spikes) if call.mean => Emitted::Mean(lift(launch::mean(spikes))),
-        _ => {
-            let x = network.dense(output, FloatDType::F32).x;
-            if call.mean { Emitted::Mean(mean_over_time(x, call.body.steps)) } else { Emitted::Tensor(x) }
-        }
+    let dense = || network.dense(output, FloatDType::F32).x;
+    let emitted = match (call.average, &pass.values[output]) {
+        (Some(pool), Value::Spikes(spikes)) => Emitted::Average(pool.forward(lift(launch::mean(spikes)))),
+        (Some(pool), _) => Emitted::Average(pool.forward(mean_over_time(dense(), call.body.steps))),
+        (None, _) => Emitted::Tensor(dense()),
     };
     let Pass { values, record, .. } = pass;
-    let tape = Tape { body: call.body.clone(), batch, mean: call.mean, dtype, measure: call.measure, values, norms };
+    let tape =
+        Tape { body: call.body.clone(), batch, average: call.average.cloned(), dtype, measure: call.measure, values, norms };
     Outcome { emitted, record, tape }
 }
 

@@ -17,6 +17,7 @@ use super::launch::{self, Driving};
 use super::layout::Rows;
 use super::packed::Packed;
 use crate::kernel::plan::{Body, Branch, Node, Pool};
+use crate::kernel::pool::AdaptivePool;
 use crate::kernel::{lift, lower};
 use burn::tensor::backend::Backend;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
@@ -35,8 +36,8 @@ impl<R: CubeRuntime, B: Backend<Device = R::Device, FloatTensorPrimitive = CubeT
 pub struct Tape<R: CubeRuntime> {
     body: Body,
     batch: usize,
-    /// Whether the average over time left, rather than the spikes.
-    mean: bool,
+    /// The pooling whose averages left, rather than the spikes.
+    average: Option<AdaptivePool>,
     dtype: FloatDType,
     /// Whether the memory in use is to be looked at.
     measure: bool,
