@@ -29,7 +29,7 @@ const WORTH_A_THREAD: usize = 1 << 21;
 #[derive(Clone, Copy)]
 struct Matrix<'a> {
     values: &'a [f32],
-    /// Distances of rows and of columns.
+    /// Distances of rows and of columns; one of them is 1.
     strides: [usize; 2],
 }
 
@@ -112,8 +112,8 @@ fn panel(b: Matrix<'_>, columns: Range<usize>, out: &mut [f32]) {
     // A cache line of every column at a time.
     for (block, out) in out.chunks_mut(PAD * PANEL).enumerate() {
         for (lane, column) in columns.clone().enumerate() {
-            let from = &b.values[column * by_column + block * PAD * by_row..];
-            out[lane..].iter_mut().step_by(PANEL).zip(from.iter().step_by(by_row)).for_each(|(to, value)| *to = *value);
+            let from = &b.values[column * by_column + block * PAD..];
+            out[lane..].iter_mut().step_by(PANEL).zip(from).for_each(|(to, value)| *to = *value);
         }
     }
 }

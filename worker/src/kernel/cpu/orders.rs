@@ -8,7 +8,11 @@ use crate::kernel::spikes::WORD;
 use rayon::prelude::*;
 
 /// Input channels whose weights one thread puts in order at a time.
-const CHANNELS_AT_ONCE: usize = 32;
+const CHANNELS_AT_ONCE: usize = 16;
+
+fn copy<'a>(from: impl Iterator<Item = &'a f32>, to: impl Iterator<Item = &'a mut f32>) {
+    to.zip(from).for_each(|(to, from)| *to = *from);
+}
 
 impl Geometry {
     /// Weight rows of one tap; of a fully connected layer on bits, of one position, whose channels are padded to words.
@@ -22,17 +26,22 @@ impl Geometry {
         let width = tile_width(self.conv.outputs, tile);
         let (channels, taps) = (self.conv.input.channels, self.conv.taps());
         let size = channels * taps;
-        let own = self.outputs(tile);
-        Buffer::made(self.taps() * self.rows * width, CHANNELS_AT_ONCE * width, |part, out| {
-            for (row, out) in out.chunks_mut(width).enumerate() {
-                let row = part * CHANNELS_AT_ONCE + row;
-                let (tap, channel) = (row / self.rows_of_tap(), row % self.rows_of_tap());
-                if channel < channels {
-                    let from = flat[tile * WORD * size..].iter().skip(channel * taps + tap).step_by(size);
-                    out[..own].iter_mut().zip(from).for_each(|(out, weight)| *out = *weight);
+        let mut out = Buffer::zeros(self.taps() * self.rows * width);
+        let mut blocks: Vec<Vec<&mut [f32]>> = (0..channels.div_ceil(CHANNELS_AT_ONCE)).map(|_| Vec::new()).collect();
+        for rows in out.chunks_mut(self.rows_of_tap() * width) {
+            rows.chunks_mut(CHANNELS_AT_ONCE * width).zip(&mut blocks).for_each(|(rows, block)| block.push(rows));
+        }
+        let flat = &flat[tile * WORD * size..][..self.outputs(tile) * size];
+        blocks.into_par_iter().enumerate().for_each(|(block, mut rows_by_tap)| {
+            let channels = block * CHANNELS_AT_ONCE..channels.min((block + 1) * CHANNELS_AT_ONCE);
+            for (output, weights) in flat.chunks(size).enumerate() {
+                let from = &weights[channels.start * taps..channels.end * taps];
+                for (tap, rows) in rows_by_tap.iter_mut().enumerate() {
+                    copy(from[tap..].iter().step_by(taps), rows[output..].iter_mut().step_by(width));
                 }
             }
-        })
+        });
+        out
     }
 
     /// Adds gradients of an output tile, the sum of parts `[taps, rows, width]`, to `[O, C, kh, kw]`.
@@ -55,8 +64,9 @@ impl Geometry {
                 for part in &parts[1..] {
                     sums.iter_mut().zip(&part[from..]).for_each(|(sum, value)| *sum += value);
                 }
-                for (channel, sums) in sums.chunks(width).enumerate() {
-                    outputs.iter_mut().zip(sums).for_each(|(weights, sum)| weights[channel * taps + tap] += sum);
+                for (output, weights) in outputs.iter_mut().enumerate() {
+                    let sums = sums[output..].iter().step_by(width);
+                    weights[tap..].iter_mut().step_by(taps).zip(sums).for_each(|(weight, sum)| *weight += sum);
                 }
             }
         });
@@ -78,10 +88,8 @@ impl Geometry {
             let places = if self.flat { position..position + 1 } else { 0..taps };
             let mut out = Buffer::zeros(places.len() * outputs * width);
             for (output, own) in own.chunks(channels * taps).enumerate() {
-                for (channel, own) in own[first * taps..last * taps].chunks(taps).enumerate() {
-                    for (tap, weight) in own[places.clone()].iter().enumerate() {
-                        out[(tap * outputs + output) * width + channel] = *weight;
-                    }
+                for (tap, rows) in places.clone().zip(out.chunks_mut(outputs * width)) {
+                    copy(own[first * taps + tap..last * taps].iter().step_by(taps), rows[output * width..].iter_mut());
                 }
             }
             match self.turn(tile) {
