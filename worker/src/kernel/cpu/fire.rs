@@ -302,25 +302,52 @@ kernel! {
 #[inline(always)]
 unsafe fn moments_body<S: Simd>(rows: &[f32], width: usize, mean: &mut [f32], squares: &mut [f32]) {
     assert!(rows.len().is_multiple_of(width) && mean.len() == width && squares.len() == width, "moments of another width");
-    let count = rows.len() / width;
-    // SAFETY: the shapes were just checked.
+    assert!(width.is_multiple_of(PAD), "a tile of another width");
+    // SAFETY: the shapes were just checked; a vector is never wider than the padding.
     unsafe {
-        let share = S::splat(1.0 / count.max(1) as f32);
-        for lane in (0..width).step_by(S::LANES) {
-            let mut sum = S::splat(0.0);
-            for row in 0..count {
-                sum = S::add(sum, S::load(rows.as_ptr().add(row * width + lane)));
-            }
-            S::store(mean.as_mut_ptr().add(lane), S::mul(sum, share));
-        }
-        for lane in (0..width).step_by(S::LANES) {
-            let centre = S::load(mean.as_ptr().add(lane));
-            let mut sum = S::splat(0.0);
-            for row in 0..count {
-                let from = S::sub(S::load(rows.as_ptr().add(row * width + lane)), centre);
-                sum = S::fma(from, from, sum);
-            }
-            S::store(squares.as_mut_ptr().add(lane), sum);
+        let mut lane = 0;
+        while lane < width {
+            // Sums beside each other hide how long an addition takes.
+            lane += match (width - lane) / S::LANES {
+                4.. => moments_of::<S, 4>(rows, width, lane, mean, squares),
+                2 | 3 => moments_of::<S, 2>(rows, width, lane, mean, squares),
+                _ => moments_of::<S, 1>(rows, width, lane, mean, squares),
+            };
         }
     }
+}
+
+/// Moments of `V` vectors of lanes from `lane` on; returns how many lanes these are.
+#[inline(always)]
+unsafe fn moments_of<S: Simd, const V: usize>(
+    rows: &[f32],
+    width: usize,
+    lane: usize,
+    mean: &mut [f32],
+    squares: &mut [f32],
+) -> usize {
+    // SAFETY: as for the caller.
+    unsafe {
+        let load = |from: &[f32], vector: usize| S::load(from.as_ptr().add(lane + vector * S::LANES));
+        let mut sums = [S::splat(0.0); V];
+        for row in rows.chunks_exact(width) {
+            for vector in 0..V {
+                sums[vector] = S::add(sums[vector], load(row, vector));
+            }
+        }
+        let share = S::splat(1.0 / (rows.len() / width).max(1) as f32);
+        let centres = sums.map(|sum| S::mul(sum, share));
+        let mut sums = [S::splat(0.0); V];
+        for row in rows.chunks_exact(width) {
+            for vector in 0..V {
+                let from = S::sub(load(row, vector), centres[vector]);
+                sums[vector] = S::fma(from, from, sums[vector]);
+            }
+        }
+        for vector in 0..V {
+            S::store(mean.as_mut_ptr().add(lane + vector * S::LANES), centres[vector]);
+            S::store(squares.as_mut_ptr().add(lane + vector * S::LANES), sums[vector]);
+        }
+    }
+    V * S::LANES
 }

@@ -213,7 +213,11 @@ impl Back<'_> {
             })
             .collect();
         let sum = |column: usize| -> Vec<f64> {
-            (0..width).map(|lane| samples.iter().map(|sample| f64::from(sample[column * width + lane])).sum()).collect()
+            let mut sums = vec![0.0; width];
+            for sample in &samples {
+                sums.iter_mut().zip(&sample[column * width..]).for_each(|(sum, &own)| *sum += f64::from(own));
+            }
+            sums
         };
         if let Leak::Learned(at) = spiking.leak {
             self.out[at] += (sum(1).iter().sum::<f64>() * f64::from(leak * (1.0 - leak))) as f32;

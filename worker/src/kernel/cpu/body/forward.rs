@@ -4,7 +4,7 @@ use super::super::buffer::Buffer;
 use super::super::fire::{self, Output};
 use super::super::in_pool;
 use super::super::value::{Counts, Value, tile_width};
-use super::layer::{Firing, Normal, Prepared, Weights, convolve_all, prepare};
+use super::layer::{Firing, Moments, Normal, Prepared, Weights, convolve_all, convolve_and_measure, prepare};
 use super::outputs::nodes_that_keep;
 use super::{NodeTape, Tape};
 use crate::kernel::count::{Count, Counted};
@@ -121,15 +121,18 @@ impl Pass<'_> {
             let width = tile_width(channels, tile);
             let weights: Vec<Arc<Weights>> = prepared.iter().map(|own| self.weights(own, tile)).collect();
             if self.trains() {
-                let ys: Vec<Buffer> = (0..prepared.len())
-                    .map(|branch| convolve_all(&prepared[branch], inputs[branch], &weights[branch], width, self.batch))
-                    .collect();
+                let convolve = |(branch, own): (usize, &Prepared)| match own.branch.norm {
+                    Norm::Batch { .. } => convolve_and_measure(own, inputs[branch], &weights[branch], width, self.batch),
+                    Norm::Bias(_) => (convolve_all(own, inputs[branch], &weights[branch], width, self.batch), Vec::new()),
+                };
+                let convolved = prepared.iter().enumerate().map(convolve);
+                let (ys, moments): (Vec<Buffer>, Vec<Vec<Moments>>) = convolved.unzip();
                 let mut statistic = first_statistic;
-                for ((own, y), norm) in prepared.iter().zip(&ys).zip(&mut norms) {
+                for ((own, moments), norm) in prepared.iter().zip(&moments).zip(&mut norms) {
                     if let Norm::Batch { gamma, beta, .. } = own.branch.norm {
                         let found = &mut self.record.statistics[statistic];
                         statistic += 1;
-                        let moments = batch_moments(y, own.sample_len(width), width);
+                        let moments = batch_moments(moments, own.sample_len(width) / width, width);
                         for (lane, (mean, variance, unbiased)) in moments.into_iter().take(channels - tile * WORD).enumerate() {
                             let channel = tile * WORD + lane;
                             norm.set(channel, (mean, variance), (self.params[gamma + channel], self.params[beta + channel]));
@@ -200,26 +203,28 @@ fn mask_bits(keep: &[bool], batch: usize, shape: ImageShape) -> Vec<u64> {
     Spikes::from_values(&values, batch, 1, shape).words().to_vec()
 }
 
-/// Mean, biased and unbiased variance by channel, from the moments of every sample, added in order.
-fn batch_moments(y: &[f32], sample_len: usize, width: usize) -> Vec<(f32, f32, f32)> {
-    let samples: Vec<(Vec<f32>, Vec<f32>)> = y
-        .par_chunks(sample_len)
-        .map(|rows| {
-            let (mut mean, mut squares) = (vec![0.0; width], vec![0.0; width]);
-            fire::moments(rows, width, &mut mean, &mut squares);
-            (mean, squares)
-        })
-        .collect();
-    let rows = (sample_len / width) as f64;
+/// Mean, biased and unbiased variance by lane, from the moments of every sample over so many rows, added in order.
+fn batch_moments(samples: &[Moments], rows: usize, width: usize) -> Vec<(f32, f32, f32)> {
+    let rows = rows as f64;
     let count = rows * samples.len() as f64;
-    let channel = |lane: usize| {
-        let mean = samples.iter().map(|(mean, _)| f64::from(mean[lane])).sum::<f64>() / samples.len().max(1) as f64;
-        let within: f64 = samples.iter().map(|(_, squares)| f64::from(squares[lane])).sum();
-        let between: f64 = samples.iter().map(|(own, _)| rows * (f64::from(own[lane]) - mean).powi(2)).sum();
+    let mut means = vec![0.0; width];
+    for [mean, _] in samples {
+        means.iter_mut().zip(mean).for_each(|(sum, &mean)| *sum += f64::from(mean));
+    }
+    means.iter_mut().for_each(|sum| *sum /= samples.len().max(1) as f64);
+    let (mut within, mut between) = (vec![0.0; width], vec![0.0; width]);
+    for [mean, squares] in samples {
+        within.iter_mut().zip(squares).for_each(|(sum, &squares)| *sum += f64::from(squares));
+        for ((sum, &own), mean) in between.iter_mut().zip(mean).zip(&means) {
+            let off = f64::from(own) - mean;
+            *sum += rows * (off * off);
+        }
+    }
+    let lane = |((&mean, within), between): ((&f64, f64), f64)| {
         let variance = (within + between) / count;
         (mean as f32, variance as f32, (variance * count / (count - 1.0).max(1.0)) as f32)
     };
-    (0..width).map(channel).collect()
+    means.iter().zip(within).zip(between).map(lane).collect()
 }
 
 /// Norm and neurons of a tile for every sample.

@@ -2,7 +2,7 @@
 
 use super::super::buffer::{Buffer, with_scratch};
 use super::super::dense::{self, Operands, Target};
-use super::super::fire::{Drive, Tile};
+use super::super::fire::{self, Drive, Tile};
 use super::super::geometry::Geometry;
 use super::super::simd::PAD;
 use super::super::sparse::{self, Planes};
@@ -164,6 +164,31 @@ impl Prepared {
         let rows = geometry.weights(&params[self.branch.weight..self.branch.weight + self.branch.conv.weights()], tile);
         Weights { rows, places: OnceLock::new() }
     }
+}
+
+/// Mean and sum of squares around it by lane.
+pub(super) type Moments = [Vec<f32>; 2];
+
+/// Outputs of a tile for every sample, and their moments, taken while a sample is in the cache.
+pub(super) fn convolve_and_measure(
+    own: &Prepared,
+    input: &Value,
+    weights: &Weights,
+    width: usize,
+    batch: usize,
+) -> (Buffer, Vec<Moments>) {
+    let size = own.sample_len(width);
+    let moments: Vec<OnceLock<Moments>> = (0..batch).map(|_| OnceLock::new()).collect();
+    let y = Buffer::made(batch * size, size, |sample, y| {
+        own.convolve(input, sample, weights, width, y);
+        moments[sample].get_or_init(|| {
+            let mut found = [vec![0.0; width], vec![0.0; width]];
+            let [mean, squares] = &mut found;
+            fire::moments(y, width, mean, squares);
+            found
+        });
+    });
+    (y, moments.into_iter().map(|moments| moments.into_inner().expect("every sample was worked on")).collect())
 }
 
 /// Outputs of a tile for every sample.
