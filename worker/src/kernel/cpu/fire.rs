@@ -84,25 +84,51 @@ kernel! {
 }
 
 #[inline(always)]
-unsafe fn forward_body<S: Simd>(tile: &Tile<'_>, drives: &[Drive<'_>], output: Output<'_>) {
+unsafe fn forward_body<S: Simd>(tile: &Tile<'_>, drives: &[Drive<'_>], mut output: Output<'_>) {
     tile.check(drives);
     assert_eq!(output.words.len(), tile.steps * tile.positions * output.words_per_position, "spikes of another shape");
-    // SAFETY: the shapes were just checked.
+    assert!(output.word < output.words_per_position, "no such word");
+    // SAFETY: the shapes were just checked; a vector is never wider than the padding.
+    unsafe {
+        let mut lane = 0;
+        while lane < tile.width {
+            lane += match (tile.width - lane) / S::LANES {
+                4.. => forward_of::<S, 4>(tile, drives, &mut output, lane),
+                2 | 3 => forward_of::<S, 2>(tile, drives, &mut output, lane),
+                _ => forward_of::<S, 1>(tile, drives, &mut output, lane),
+            };
+        }
+    }
+}
+
+/// Spikes of `V` vectors of lanes from `lane` on; returns how many lanes these are.
+#[inline(always)]
+unsafe fn forward_of<S: Simd, const V: usize>(
+    tile: &Tile<'_>,
+    drives: &[Drive<'_>],
+    output: &mut Output<'_>,
+    lane: usize,
+) -> usize {
+    // SAFETY: as for the caller.
     unsafe {
         let (leak, threshold) = (S::splat(tile.leak), S::splat(tile.rule.threshold));
+        let words = output.words.as_mut_ptr().add(output.word);
         for place in 0..tile.positions {
-            for lane in (0..tile.width).step_by(S::LANES) {
-                let mut membrane = S::splat(0.0);
-                for step in 0..tile.steps {
-                    membrane = S::fma(leak, membrane, tile.drive::<S>(drives, step, place, lane));
+            let mut membranes = [S::splat(0.0); V];
+            for step in 0..tile.steps {
+                let mut all = 0;
+                for vector in 0..V {
+                    let lane = lane + vector * S::LANES;
+                    let membrane = S::fma(leak, membranes[vector], tile.drive::<S>(drives, step, place, lane));
                     let fires = S::at_least(membrane, threshold);
-                    membrane = tile.reset::<S>(membrane, fires);
-                    let word = (step * tile.positions + place) * output.words_per_position + output.word;
-                    output.words[word] |= fires << lane;
+                    membranes[vector] = tile.reset::<S>(membrane, fires);
+                    all |= fires << lane;
                 }
+                *words.add((step * tile.positions + place) * output.words_per_position) |= all;
             }
         }
     }
+    V * S::LANES
 }
 
 /// Sums over a sample that the norm's gradient needs, each `[width]`.
