@@ -6,6 +6,7 @@ mod fleet;
 
 use bloctrain_coordinator::run::record::{Durable, Record};
 use bloctrain_coordinator::store::{Log, SNAPSHOT_EVERY, StateError, read};
+use bloctrain_shared::key;
 use bloctrain_shared::view::RunState;
 use bloctrain_store::testing::{Faults, FaultyStore, Misbehaviour};
 use bloctrain_store::{Artefacts, StoreError};
@@ -137,33 +138,43 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-/// The fixture was written by version 0.1.0 (format 1): two completed runs, a snapshot, and records after it.
-#[tokio::test]
-async fn a_store_of_format_1_opens_and_goes_on() {
-    let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1");
-    let folder = tempfile::tempdir().expect("a folder");
-    copy(&fixture, folder.path());
-    let store = Artefacts::open(folder.path().to_str().expect("utf-8")).expect("opens");
-    store.check_format().await.expect("format 1 is known");
-    let (mut log, mut durable) = Log::open(&store).await.expect("opens");
-    assert_eq!(durable.runs.len(), 2);
-    assert!(durable.runs.values().all(|run| run.state == RunState::Completed && run.blocks.len() > 1));
-    durable.replay(Record::Opened, 9);
-    log.append(9, Record::Opened, &durable).await.expect("goes on");
-    log.close().await.expect("closes");
-    assert_eq!(read(&store).await.expect("reads"), durable);
+fn fixture(format: u32) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/format-{format}"))
 }
 
-/// Writes the fixture; run it with the version whose format is to be kept: `cargo test -- --ignored write_the_fixture`.
+/// Each fixture has two completed runs, a snapshot, and records after it, as the program wrote them at that format.
+#[tokio::test]
+async fn stores_of_earlier_formats_open_and_go_on() {
+    for format in 1..key::FORMAT_VERSION {
+        let folder = tempfile::tempdir().expect("a folder");
+        copy(&fixture(format), folder.path());
+        let store = Artefacts::open(folder.path().to_str().expect("utf-8")).expect("opens");
+        store.check_format().await.expect("the format is known");
+        let (mut log, mut durable) = Log::open(&store).await.expect("opens");
+        assert_eq!(durable.runs.len(), 2, "format {format}");
+        assert!(durable.runs.values().all(|run| run.state == RunState::Completed && run.blocks.len() > 1));
+        assert!(durable.runs.values().all(|run| !run.blocks[0].exports.is_empty()), "format {format}");
+        // Enough for a snapshot in the present format.
+        for number in 0..3 * SNAPSHOT_EVERY {
+            durable.replay(Record::Opened, number);
+            log.append(number, Record::Opened, &durable).await.expect("goes on");
+        }
+        log.close().await.expect("closes");
+        assert_eq!(read(&store).await.expect("reads"), durable, "format {format}");
+    }
+}
+
+/// Writes the fixture of the present format; run it before the format changes: `cargo test -- --ignored write_the_fixture`.
 #[tokio::test]
 #[ignore = "writes into the source tree"]
 async fn write_the_fixture() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1");
-    let store = Artefacts::open(folder.to_str().expect("utf-8")).expect("opens");
+    let store = Artefacts::open(fixture(key::FORMAT_VERSION).to_str().expect("utf-8")).expect("opens");
     store.check_format().await.expect("a new store");
     let (mut log, _) = Log::open(&store).await.expect("opens");
-    for (record, after) in history() {
-        log.append(7, record, &after).await.expect("appends");
+    let history = history();
+    for group in history.chunks(16) {
+        let records = group.iter().map(|(record, _)| (7, record.clone())).collect();
+        log.append_all(records, &group[group.len() - 1].1).await.expect("appends");
     }
     log.close().await.expect("closes");
 }
