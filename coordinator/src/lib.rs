@@ -12,6 +12,7 @@ pub mod environment;
 pub mod fleet;
 pub mod journal;
 mod refusal;
+mod rows;
 mod rpc;
 pub mod run;
 pub mod server;

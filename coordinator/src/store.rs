@@ -3,10 +3,12 @@
 //! SlateDB writes are durable only when `await_durable` has returned, so nothing is acted upon before; a second
 //! coordinator on the same store fences the first, whose next append fails with [`StateError::Fenced`].
 
+use crate::rows::{self, Rows};
 use crate::run::record::{Durable, Record};
 use crate::table::{Change, Table};
 use bloctrain_shared::key;
 use bloctrain_store::{Artefacts, Place, StoreError};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use slatedb::config::{GarbageCollectorDirectoryOptions, GarbageCollectorOptions, Settings};
 use slatedb::{CloseReason, Db, DbReader, DbReaderMode, ErrorKind};
@@ -15,8 +17,8 @@ use std::time::Duration;
 const SNAPSHOT: &[u8] = b"snapshot";
 const PREFIX: &str = "record/";
 
-/// Fewest records between two snapshots. They also have at least as many bytes as the snapshot before, so that snapshots never
-/// cost more than records, however large the state is.
+/// Fewest records between two snapshots. They also have at least as many bytes as what the snapshot before wrote, so that
+/// snapshots never cost more than records.
 pub const SNAPSHOT_EVERY: u64 = 64;
 
 /// State that cannot be read or written.
@@ -48,7 +50,7 @@ impl From<slatedb::Error> for StateError {
     }
 }
 
-/// All state. It is written from a reference: a copy would take as much memory again.
+/// What a snapshot holds beside the rows: the state without its runs, and the first record that is not in it.
 #[derive(Serialize, Deserialize)]
 struct Snapshot<D> {
     next: u64,
@@ -64,11 +66,12 @@ struct Entry {
 /// The log, open for writing.
 pub struct Log {
     table: Box<dyn Table>,
+    rows: Rows,
     next: u64,
     /// Records since the last snapshot, and their bytes.
     since_snapshot: u64,
     bytes_since: usize,
-    /// Bytes of the last snapshot.
+    /// Bytes that the last snapshot wrote.
     snapshot_bytes: usize,
 }
 
@@ -76,11 +79,11 @@ fn record_key(number: u64) -> String {
     format!("{PREFIX}{number:020}")
 }
 
-fn parse<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, StateError> {
+pub(crate) fn parse<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, StateError> {
     serde_json::from_slice(bytes).map_err(|error| StateError::Damaged(error.to_string()))
 }
 
-fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, StateError> {
+pub(crate) fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, StateError> {
     serde_json::to_vec(value).map_err(|error| StateError::Damaged(error.to_string()))
 }
 
@@ -148,13 +151,16 @@ impl Log {
     pub async fn over(table: Box<dyn Table>) -> Result<(Self, Durable), StateError> {
         let snapshot = table.get(SNAPSHOT).await?;
         let (mut durable, mut next) = start(snapshot.as_deref())?;
+        let mut rows = Rows::restore(&mut durable, table.scan(rows::PREFIX).await?)?;
         let (first, mut bytes_since) = (next, 0);
         for (key, value) in table.scan(PREFIX).await? {
-            next = apply(&mut durable, next, &key, &value)?;
-            bytes_since += value.len();
+            if let Some(Entry { at_ms, record }) = entry(&mut next, &key, &value)? {
+                rows.note(&record);
+                durable.replay(record, at_ms);
+                bytes_since += value.len();
+            }
         }
-        let snapshot_bytes = snapshot.map_or(0, |snapshot| snapshot.len());
-        Ok((Self { table, next, since_snapshot: next - first, bytes_since, snapshot_bytes }, durable))
+        Ok((Self { table, rows, next, since_snapshot: next - first, bytes_since, snapshot_bytes: 0 }, durable))
     }
 
     /// Appends a record; it is durable when this returns. `after` is the state with it, for a snapshot now and then.
@@ -177,6 +183,7 @@ impl Log {
         let mut changes = Vec::with_capacity(records.len());
         let (mut next, mut bytes) = (self.next, 0);
         for (at_ms, record) in records {
+            self.rows.note(&record);
             let entry = json(&Entry { at_ms, record })?;
             bytes += entry.len();
             changes.push(Change::Put(record_key(next).into_bytes(), entry));
@@ -193,10 +200,12 @@ impl Log {
     }
 
     async fn snapshot(&mut self, durable: &Durable) -> Result<(), StateError> {
-        let snapshot = json(&Snapshot { next: self.next, durable })?;
-        let bytes = snapshot.len();
-        let replaced = (self.next - self.since_snapshot..self.next).map(|number| Change::Delete(record_key(number).into_bytes()));
-        let changes = [Change::Put(SNAPSHOT.to_vec(), snapshot)].into_iter().chain(replaced).collect();
+        let mut changes = self.rows.changes(durable)?;
+        changes.push(Change::Put(SNAPSHOT.to_vec(), json(&Snapshot { next: self.next, durable })?));
+        let written = |change: &Change| if let Change::Put(_, value) = change { value.len() } else { 0 };
+        let bytes = changes.iter().map(written).sum();
+        let replaced = self.next - self.since_snapshot..self.next;
+        changes.extend(replaced.map(|number| Change::Delete(record_key(number).into_bytes())));
         self.table.write(changes).await?;
         (self.since_snapshot, self.bytes_since, self.snapshot_bytes) = (0, 0, bytes);
         Ok(())
@@ -218,17 +227,16 @@ fn start(snapshot: Option<&[u8]>) -> Result<(Durable, u64), StateError> {
     }
 }
 
-/// Replays an entry unless the snapshot has it; gives the next number.
-fn apply(durable: &mut Durable, next: u64, key: &[u8], value: &[u8]) -> Result<u64, StateError> {
+/// An entry of the log, unless the snapshot has it; moves the next number on.
+fn entry(next: &mut u64, key: &[u8], value: &[u8]) -> Result<Option<Entry>, StateError> {
     let number =
         std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX)).and_then(|number| number.parse::<u64>().ok());
     let number = number.ok_or_else(|| StateError::Damaged("a record has no number".into()))?;
-    if number < next {
-        return Ok(next);
+    if number < *next {
+        return Ok(None);
     }
-    let entry: Entry = parse(value)?;
-    durable.replay(entry.record, entry.at_ms);
-    Ok(number + 1)
+    *next = number + 1;
+    parse(value).map(Some)
 }
 
 /// Reads the state without disturbing a coordinator that may be at work; empty when there is none yet.
@@ -242,12 +250,33 @@ pub async fn read(artefacts: &Artefacts) -> Result<Durable, StateError> {
     }
     let options = slatedb::config::DbReaderOptions::default();
     let reader = Box::pin(DbReader::open(key::STATE, artefacts.object_store(), DbReaderMode::default(), options)).await?;
-    let snapshot = reader.get(SNAPSHOT).await?;
-    let (mut durable, mut next) = start(snapshot.as_deref())?;
-    let mut records = reader.scan_prefix(PREFIX, ..).await?;
-    while let Some(entry) = records.next().await? {
-        next = apply(&mut durable, next, &entry.key, &entry.value)?;
-    }
+    let durable = loop {
+        let snapshot = reader.get(SNAPSHOT).await?;
+        let durable = replay(&reader, snapshot.as_deref()).await;
+        // Where the coordinator has written a snapshot meanwhile, what was read may be of both.
+        if reader.get(SNAPSHOT).await? == snapshot {
+            break durable?;
+        }
+    };
     reader.close().await?;
     Ok(durable)
+}
+
+async fn replay(reader: &DbReader, snapshot: Option<&[u8]>) -> Result<Durable, StateError> {
+    let (mut durable, mut next) = start(snapshot)?;
+    Rows::restore(&mut durable, scan(reader, rows::PREFIX).await?)?;
+    for (key, value) in scan(reader, PREFIX).await? {
+        if let Some(Entry { at_ms, record }) = entry(&mut next, &key, &value)? {
+            durable.replay(record, at_ms);
+        }
+    }
+    Ok(durable)
+}
+
+async fn scan(reader: &DbReader, prefix: &str) -> Result<Vec<(Bytes, Bytes)>, StateError> {
+    let (mut entries, mut found) = (reader.scan_prefix(prefix, ..).await?, Vec::new());
+    while let Some(entry) = entries.next().await? {
+        found.push((entry.key, entry.value));
+    }
+    Ok(found)
 }

@@ -20,7 +20,7 @@ use crate::Digest;
 use crate::task::Split;
 
 /// Version of the store's layout and formats. A store of a newer version is refused.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Where the store says which version of the layout it has.
 pub const FORMAT: &str = "format.json";

@@ -1,0 +1,162 @@
+//! Snapshots write what changed, and rows give the state back.
+
+mod fleet;
+
+use bloctrain_coordinator::run::record::{Durable, Record};
+use bloctrain_coordinator::store::{Log, SNAPSHOT_EVERY, StateError};
+use bloctrain_coordinator::table::{Change, Table};
+use bloctrain_shared::task::{CachedShard, Failure, Output, Split, Stage, TaskId};
+use bloctrain_shared::{Digest, key};
+use bytes::Bytes;
+use fleet::{Fleet, object};
+use futures::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// A table in memory that counts what is written.
+#[derive(Default)]
+struct Contents {
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    written: usize,
+    largest: usize,
+}
+
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<Contents>>);
+
+impl Table for Memory {
+    fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StateError>> {
+        let found = self.0.lock().expect("no panic").rows.get(key).cloned().map(Bytes::from);
+        Box::pin(async { Ok(found) })
+    }
+
+    fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(Bytes, Bytes)>, StateError>> {
+        let contents = self.0.lock().expect("no panic");
+        let rows = contents.rows.iter().filter(|(key, _)| key.starts_with(prefix.as_bytes()));
+        let found = rows.map(|(key, value)| (Bytes::from(key.clone()), Bytes::from(value.clone()))).collect();
+        Box::pin(async { Ok(found) })
+    }
+
+    fn write(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StateError>> {
+        let mut contents = self.0.lock().expect("no panic");
+        let mut bytes = 0;
+        for change in changes {
+            match change {
+                Change::Put(key, value) => {
+                    bytes += value.len();
+                    contents.rows.insert(key, value);
+                }
+                Change::Delete(key) => drop(contents.rows.remove(&key)),
+            }
+        }
+        contents.written += bytes;
+        contents.largest = contents.largest.max(bytes);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// A log in memory, with the state that its records give.
+struct Kept {
+    table: Memory,
+    log: Log,
+    durable: Durable,
+    /// Bytes of records.
+    bytes: usize,
+}
+
+impl Kept {
+    async fn new() -> Self {
+        let table = Memory::default();
+        let (log, durable) = Log::over(Box::new(table.clone())).await.expect("opens");
+        Self { table, log, durable, bytes: 0 }
+    }
+
+    async fn append(&mut self, record: Record) {
+        self.bytes += serde_json::to_vec(&record).expect("plain data").len();
+        self.durable.replay(record.clone(), 7);
+        self.log.append(7, record, &self.durable).await.expect("appends");
+    }
+
+    async fn append_until_a_snapshot(&mut self) {
+        for _ in 0..100 * SNAPSHOT_EVERY {
+            self.append(Record::Opened).await;
+            if self.table.0.lock().expect("no panic").rows.keys().all(|key| !key.starts_with(b"record/")) {
+                return;
+            }
+        }
+        panic!("no snapshot came");
+    }
+
+    /// What the table gives back is the state.
+    async fn check(&self) {
+        let (_, durable) = Log::over(Box::new(self.table.clone())).await.expect("opens");
+        assert!(durable == self.durable, "other state than the records give");
+    }
+
+    fn rows(&self, part: &str) -> usize {
+        let contents = self.table.0.lock().expect("no panic");
+        contents.rows.keys().filter(|key| String::from_utf8_lossy(key).contains(part)).count()
+    }
+}
+
+fn export(run: &str, part: u32) -> Record {
+    let shard = CachedShard {
+        split: Split::Train,
+        view: 0,
+        shard: part,
+        object: object(key::cache_data(Digest::of(&part.to_le_bytes()))),
+    };
+    let output = Box::new(Output::Export { shard, uncompressed_bytes: 8, reused: false });
+    Record::Committed { run: run.into(), task: TaskId { block: 1, stage: Stage::Export, part, replica: 0 }, seconds: 0.5, output }
+}
+
+#[tokio::test]
+async fn a_snapshot_writes_what_changed() {
+    let mut fleet = Fleet::new(6);
+    let run = fleet.submit(1, 0);
+    let mut kept = Kept::new().await;
+    for record in fleet.records {
+        kept.append(record).await;
+    }
+    for part in 0..5000 {
+        kept.append(export(&run, part)).await;
+    }
+    kept.check().await;
+    let (written, largest) = {
+        let contents = kept.table.0.lock().expect("no panic");
+        (contents.written, contents.largest)
+    };
+    let state = 5000 * serde_json::to_vec(&kept.durable.runs[&run].blocks[0].exports[&0]).expect("plain data").len();
+    assert!(largest * 8 < state, "one write had {largest} bytes of a state of {state}");
+    assert!(written < 4 * kept.bytes, "{written} bytes were written for records of {}", kept.bytes);
+}
+
+#[tokio::test]
+async fn rows_follow_what_goes() {
+    let mut fleet = Fleet::new(6);
+    let run = fleet.submit(1, 0);
+    let mut kept = Kept::new().await;
+    for record in fleet.records {
+        kept.append(record).await;
+    }
+    for part in 0..130 {
+        kept.append(export(&run, part)).await;
+    }
+    kept.append_until_a_snapshot().await;
+    assert_eq!(kept.rows("/shards/"), 3);
+    let task = TaskId { block: 2, stage: Stage::Train, part: 0, replica: 0 };
+    for part in [128, 129, 5] {
+        let key = kept.durable.runs[&run].blocks[0].exports[&part].shard.object.key.clone();
+        let failure = Failure::InputLost { key, problem: "gone".into() };
+        kept.append(Record::Failed { run: run.clone(), task, worker: "w".into(), failure }).await;
+    }
+    kept.check().await;
+    kept.append_until_a_snapshot().await;
+    assert_eq!(kept.rows("/shards/"), 2, "the row of shards that are gone is gone");
+    assert_eq!(kept.durable.runs[&run].blocks[0].exports.len(), 127);
+    kept.check().await;
+}
