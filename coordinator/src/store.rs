@@ -180,34 +180,34 @@ impl Log {
         if records.is_empty() {
             return Ok(());
         }
-        let mut changes = Vec::with_capacity(records.len());
-        let (mut next, mut bytes) = (self.next, 0);
+        let mut entries = Vec::with_capacity(records.len());
+        let (mut next, mut bytes) = (self.next, self.bytes_since);
         for (at_ms, record) in records {
             self.rows.note(&record);
             let entry = json(&Entry { at_ms, record })?;
             bytes += entry.len();
-            changes.push(Change::Put(record_key(next).into_bytes(), entry));
+            entries.push(Change::Put(record_key(next).into_bytes(), entry));
             next += 1;
         }
-        self.table.write(changes).await?;
-        self.since_snapshot += next - self.next;
-        self.next = next;
-        self.bytes_since += bytes;
-        if self.since_snapshot >= SNAPSHOT_EVERY && self.bytes_since >= self.snapshot_bytes {
-            self.snapshot(after).await?;
+        let since_snapshot = self.since_snapshot + next - self.next;
+        if since_snapshot >= SNAPSHOT_EVERY && bytes >= self.snapshot_bytes {
+            return self.snapshot(next, after).await;
         }
+        self.table.write(entries).await?;
+        (self.next, self.since_snapshot, self.bytes_since) = (next, since_snapshot, bytes);
         Ok(())
     }
 
-    async fn snapshot(&mut self, durable: &Durable) -> Result<(), StateError> {
+    /// Writes what changed since the last snapshot, up to record `next`, in place of the records.
+    async fn snapshot(&mut self, next: u64, durable: &Durable) -> Result<(), StateError> {
         let mut changes = self.rows.changes(durable)?;
-        changes.push(Change::Put(SNAPSHOT.to_vec(), json(&Snapshot { next: self.next, durable })?));
+        changes.push(Change::Put(SNAPSHOT.to_vec(), json(&Snapshot { next, durable })?));
         let written = |change: &Change| if let Change::Put(_, value) = change { value.len() } else { 0 };
         let bytes = changes.iter().map(written).sum();
         let replaced = self.next - self.since_snapshot..self.next;
         changes.extend(replaced.map(|number| Change::Delete(record_key(number).into_bytes())));
         self.table.write(changes).await?;
-        (self.since_snapshot, self.bytes_since, self.snapshot_bytes) = (0, 0, bytes);
+        (self.next, self.since_snapshot, self.bytes_since, self.snapshot_bytes) = (next, 0, 0, bytes);
         Ok(())
     }
 
