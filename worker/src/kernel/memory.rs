@@ -67,11 +67,13 @@ unsafe impl GlobalAlloc for CountingAllocator {
 /// again, page by page, in every training step. Does nothing where the C library is another one.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: `mallopt` changes two settings of the allocator and touches no memory of ours; it is called once, at start.
+    // SAFETY: `mallopt` changes settings of the allocator and touches no memory of ours; it is called once, at start.
     unsafe {
         // 32 MiB is the largest threshold that glibc takes.
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
+        // The other arenas give a whole heap of 64 MiB back as soon as it is empty, whatever the thresholds.
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
