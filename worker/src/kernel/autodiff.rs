@@ -72,10 +72,6 @@ impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C>
 
     const QUEUES: bool = B::QUEUES;
 
-    fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-        B::in_pool(work)
-    }
-
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
         if !B::FUSED {
             return reference::body(call, params, input);

@@ -72,8 +72,6 @@ pub fn keep_freed_memory() {
         // 32 MiB is the largest threshold that glibc takes.
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
-        // The other arenas give a whole heap of 64 MiB back as soon as it is empty, whatever the thresholds.
-        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 

@@ -259,11 +259,6 @@ pub trait SpikingBackend: Backend {
     /// Whether work is queued for a device, so that reading a value waits for all work before it.
     const QUEUES: bool = false;
 
-    /// Runs work that calls many operations on a thread of those that compute them, where there are such threads.
-    fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-        work()
-    }
-
     /// Runs a body on flat parameters `[parameters]`.
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
         reference::body(call, params, input)

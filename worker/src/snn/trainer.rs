@@ -105,18 +105,15 @@ impl<B: TrainingBackend> Trainer<B> {
         let mut metrics = StepMetrics::default();
         let mut sum: Option<Vec<Tensor<B::InnerBackend, 1>>> = None;
         for batch in micro_batches {
-            let batch = batch?;
-            let grads = B::in_pool(|| self.backward(batch, samples, seed, measure, &mut metrics));
+            let grads = self.backward(batch?, samples, seed, measure, &mut metrics);
             sum = Some(match sum {
                 None => grads,
                 Some(sum) => sum.into_iter().zip(grads).map(|(sum, grad)| sum + grad).collect(),
             });
         }
         if let Some(grads) = sum {
-            B::in_pool(|| {
-                let grads = optim::clip(grads, self.spec.gradient_clip);
-                optim::apply(&mut self.net.store.params, &mut self.optimizer, grads, rate);
-            });
+            let grads = optim::clip(grads, self.spec.gradient_clip);
+            optim::apply(&mut self.net.store.params, &mut self.optimizer, grads, rate);
         }
         metrics.working_bytes = match before {
             Some(before) => memory::device_peak().saturating_sub(before),

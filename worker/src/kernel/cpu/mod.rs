@@ -60,10 +60,6 @@ impl SpikingBackend for Flex {
 
     const FUSED: bool = true;
 
-    fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-        in_pool(work)
-    }
-
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
         let found = run(call, params, input, false);
         BodyOutput { emitted: Emitted::Spikes(found.spikes), record: found.record }
