@@ -68,6 +68,8 @@ pub struct Log {
     table: Box<dyn Table>,
     rows: Rows,
     next: u64,
+    /// The first record that is still there.
+    oldest: u64,
     /// Records since the last snapshot, and their bytes.
     since_snapshot: u64,
     bytes_since: usize,
@@ -153,14 +155,27 @@ impl Log {
         let (mut durable, mut next) = start(snapshot.as_deref())?;
         let mut rows = Rows::restore(&mut durable, table.scan(rows::PREFIX).await?)?;
         let (first, mut bytes_since) = (next, 0);
+        let mut oldest = None;
         for (key, value) in table.scan(PREFIX).await? {
+            oldest = oldest.or(Some(number(&key)?));
             if let Some(Entry { at_ms, record }) = entry(&mut next, &key, &value)? {
                 rows.note(&record);
                 durable.replay(record, at_ms);
                 bytes_since += value.len();
             }
         }
-        Ok((Self { table, rows, next, since_snapshot: next - first, bytes_since, snapshot_bytes: 0 }, durable))
+        Ok((
+            Self {
+                table,
+                rows,
+                next,
+                oldest: oldest.unwrap_or(next),
+                since_snapshot: next - first,
+                bytes_since,
+                snapshot_bytes: 0,
+            },
+            durable,
+        ))
     }
 
     /// Appends a record; it is durable when this returns. `after` is the state with it, for a snapshot now and then.
@@ -191,22 +206,23 @@ impl Log {
         }
         let since_snapshot = self.since_snapshot + next - self.next;
         if since_snapshot >= SNAPSHOT_EVERY && bytes >= self.snapshot_bytes {
-            return self.snapshot(next, after).await;
+            return self.snapshot(entries, next, after).await;
         }
         self.table.write(entries).await?;
         (self.next, self.since_snapshot, self.bytes_since) = (next, since_snapshot, bytes);
         Ok(())
     }
 
-    /// Writes what changed since the last snapshot, up to record `next`, in place of the records.
-    async fn snapshot(&mut self, next: u64, durable: &Durable) -> Result<(), StateError> {
+    /// Writes what changed since the last snapshot together with the last records, up to `next`; the ones before them go.
+    async fn snapshot(&mut self, entries: Vec<Change>, next: u64, durable: &Durable) -> Result<(), StateError> {
         let mut changes = self.rows.changes(durable)?;
         changes.push(Change::Put(SNAPSHOT.to_vec(), json(&Snapshot { next, durable })?));
         let written = |change: &Change| if let Change::Put(_, value) = change { value.len() } else { 0 };
         let bytes = changes.iter().map(written).sum();
-        let replaced = self.next - self.since_snapshot..self.next;
-        changes.extend(replaced.map(|number| Change::Delete(record_key(number).into_bytes())));
+        changes.extend((self.oldest..self.next).map(|number| Change::Delete(record_key(number).into_bytes())));
+        changes.extend(entries);
         self.table.write(changes).await?;
+        self.oldest = self.next;
         (self.next, self.since_snapshot, self.bytes_since, self.snapshot_bytes) = (next, 0, 0, bytes);
         Ok(())
     }
@@ -227,11 +243,15 @@ fn start(snapshot: Option<&[u8]>) -> Result<(Durable, u64), StateError> {
     }
 }
 
-/// An entry of the log, unless the snapshot has it; moves the next number on.
-fn entry(next: &mut u64, key: &[u8], value: &[u8]) -> Result<Option<Entry>, StateError> {
+fn number(key: &[u8]) -> Result<u64, StateError> {
     let number =
         std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX)).and_then(|number| number.parse::<u64>().ok());
-    let number = number.ok_or_else(|| StateError::Damaged("a record has no number".into()))?;
+    number.ok_or_else(|| StateError::Damaged("a record has no number".into()))
+}
+
+/// An entry of the log, unless the snapshot has it; moves the next number on.
+fn entry(next: &mut u64, key: &[u8], value: &[u8]) -> Result<Option<Entry>, StateError> {
+    let number = number(key)?;
     if number < *next {
         return Ok(None);
     }
