@@ -5,6 +5,7 @@
 //! the means and scales: membranes are computed again.
 
 #![expect(unsafe_code, reason = "vector loads and stores through pointers whose bounds are asserted at the start")]
+#![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
 
 use super::simd::{PAD, Simd, kernel};
 use crate::kernel::NeuronRule;
