@@ -73,7 +73,7 @@ pub struct Block {
     pub hard: Option<LabelMap>,
     /// The detector, once its stage is done.
     pub detector: Option<Detected>,
-    /// Cached shards by part of the export stage. They are stored in rows of their own ([`crate::rows`]).
+    /// Cached shards by part of the export stage. They are stored in rows of their own.
     #[serde(default, skip_serializing)]
     pub exports: BTreeMap<u32, Exported>,
 }

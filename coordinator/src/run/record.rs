@@ -97,7 +97,7 @@ pub enum Record {
 /// Everything that lasts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Durable {
-    /// Runs by id. They are stored in rows of their own ([`crate::rows`]).
+    /// Runs by id. They are stored in rows of their own.
     #[serde(default, skip_serializing)]
     pub runs: BTreeMap<String, Run>,
     /// Times that a coordinator began: the upper half of every lease epoch, so that leases of an earlier one are old.
