@@ -69,10 +69,16 @@ struct Kept {
 }
 
 impl Kept {
-    async fn new() -> Self {
+    async fn with_a_run() -> (Self, String) {
         let table = Memory::default();
         let (log, durable) = Log::over(Box::new(table.clone())).await.expect("opens");
-        Self { table, log, durable, bytes: 0 }
+        let mut kept = Self { table, log, durable, bytes: 0 };
+        let mut fleet = Fleet::new(6);
+        let run = fleet.submit(1, 0);
+        for record in fleet.records {
+            kept.append(record).await;
+        }
+        (kept, run)
     }
 
     async fn append(&mut self, record: Record) {
@@ -116,12 +122,7 @@ fn export(run: &str, part: u32) -> Record {
 
 #[tokio::test]
 async fn a_snapshot_writes_what_changed() {
-    let mut fleet = Fleet::new(6);
-    let run = fleet.submit(1, 0);
-    let mut kept = Kept::new().await;
-    for record in fleet.records {
-        kept.append(record).await;
-    }
+    let (mut kept, run) = Kept::with_a_run().await;
     for part in 0..5000 {
         kept.append(export(&run, part)).await;
     }
@@ -137,12 +138,7 @@ async fn a_snapshot_writes_what_changed() {
 
 #[tokio::test]
 async fn rows_follow_what_goes() {
-    let mut fleet = Fleet::new(6);
-    let run = fleet.submit(1, 0);
-    let mut kept = Kept::new().await;
-    for record in fleet.records {
-        kept.append(record).await;
-    }
+    let (mut kept, run) = Kept::with_a_run().await;
     for part in 0..130 {
         kept.append(export(&run, part)).await;
     }

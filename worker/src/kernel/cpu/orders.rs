@@ -10,6 +10,15 @@ use rayon::prelude::*;
 /// Input channels whose weights one thread puts in order at a time.
 const CHANNELS_AT_ONCE: usize = 16;
 
+/// Values of several slices by blocks of channels, each with its part of every slice; a channel has `each` values in a row.
+fn blocks<'a>(slices: impl Iterator<Item = &'a mut [f32]>, each: usize, channels: usize) -> Vec<Vec<&'a mut [f32]>> {
+    let mut blocks: Vec<Vec<&mut [f32]>> = (0..channels.div_ceil(CHANNELS_AT_ONCE)).map(|_| Vec::new()).collect();
+    for slice in slices {
+        slice.chunks_mut(CHANNELS_AT_ONCE * each).zip(&mut blocks).for_each(|(part, block)| block.push(part));
+    }
+    blocks
+}
+
 fn copy<'a>(from: impl Iterator<Item = &'a f32>, to: impl Iterator<Item = &'a mut f32>) {
     to.zip(from).for_each(|(to, from)| *to = *from);
 }
@@ -27,10 +36,7 @@ impl Geometry {
         let (channels, taps) = (self.conv.input.channels, self.conv.taps());
         let size = channels * taps;
         let mut out = Buffer::zeros(self.taps() * self.rows * width);
-        let mut blocks: Vec<Vec<&mut [f32]>> = (0..channels.div_ceil(CHANNELS_AT_ONCE)).map(|_| Vec::new()).collect();
-        for rows in out.chunks_mut(self.rows_of_tap() * width) {
-            rows.chunks_mut(CHANNELS_AT_ONCE * width).zip(&mut blocks).for_each(|(rows, block)| block.push(rows));
-        }
+        let blocks = blocks(out.chunks_mut(self.rows_of_tap() * width), width, channels);
         let flat = &flat[tile * WORD * size..][..self.outputs(tile) * size];
         blocks.into_par_iter().enumerate().for_each(|(block, mut rows_by_tap)| {
             let channels = block * CHANNELS_AT_ONCE..channels.min((block + 1) * CHANNELS_AT_ONCE);
@@ -50,10 +56,7 @@ impl Geometry {
         let (channels, taps) = (self.conv.input.channels, self.conv.taps());
         let size = channels * taps;
         let own = &mut flat[tile * WORD * size..][..self.outputs(tile) * size];
-        let mut blocks: Vec<Vec<&mut [f32]>> = (0..channels.div_ceil(CHANNELS_AT_ONCE)).map(|_| Vec::new()).collect();
-        for output in own.chunks_mut(size) {
-            output.chunks_mut(CHANNELS_AT_ONCE * taps).zip(&mut blocks).for_each(|(weights, block)| block.push(weights));
-        }
+        let blocks = blocks(own.chunks_mut(size), taps, channels);
         blocks.into_par_iter().enumerate().for_each(|(block, mut outputs)| {
             let first = block * CHANNELS_AT_ONCE;
             let rows = CHANNELS_AT_ONCE.min(channels - first);
