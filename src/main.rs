@@ -17,8 +17,11 @@ use std::process::ExitCode;
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
-    memory::keep_freed_memory();
     let cli = Cli::parse();
+    match cli.command {
+        Command::Coordinator(_) => memory::share_one_heap(),
+        _ => memory::keep_freed_memory(),
+    }
     if is_brief(&cli.command) {
         // A reader that goes away (`| head`) ends the program quietly, as it does others.
         sigpipe::reset();

@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p bloctrain-coordinator --example load -- WORKERS COMPLETIONS_PER_SECOND SECONDS [STORE]`
 //!
-//! The run is large enough that tasks are there all the time. Prints one line of JSON.
+//! Runs follow each other, so many at once that tasks are there all the time; when some are completed, the measurement
+//! begins. Prints one line of JSON.
 
 #![expect(clippy::disallowed_methods, reason = "what it measures is real time")]
 
@@ -24,19 +25,35 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 
 type Failed = Box<dyn Error + Send + Sync>;
 
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
+/// Seconds for which the fleet has work in the export stage of one run.
+const STAGE_SECONDS: f64 = 5.0;
+
+/// Looks at the coordinator's memory.
+const LOOKS: u32 = 10;
+
 #[derive(Default)]
 struct Seen {
     lease_ms: Vec<f64>,
     heartbeat_ms: Vec<f64>,
     completions: u64,
+    finished: u64,
     missed: u64,
     failed: u64,
+}
+
+impl Seen {
+    /// Forgets all but how many runs are finished, which it returns.
+    fn begin_again(&mut self) -> u64 {
+        *self = Self { finished: self.finished, ..Self::default() };
+        self.finished
+    }
 }
 
 type Book = Arc<Mutex<Seen>>;
@@ -53,7 +70,7 @@ fn ms(since: Instant) -> f64 {
 async fn coordinate(store: String) -> Result<(), Failed> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
-    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let (stop, stopping) = watch::channel(false);
     std::thread::spawn(move || {
         let _ = std::io::stdin().read_line(&mut String::new());
         let _ = stop.send(true);
@@ -96,10 +113,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Works until the time is up; a task takes `work`.
-    async fn go(mut self, first: Duration, work: Duration, until: Instant, book: Book) -> Result<(), Failed> {
+    /// Works until it is stopped; a task takes `work`.
+    async fn go(mut self, first: Duration, work: Duration, stop: watch::Receiver<bool>, book: Book) -> Result<(), Failed> {
         tokio::time::sleep(first).await;
-        while Instant::now() < until {
+        while !*stop.borrow() {
             let asked = Instant::now();
             let Some(grant) = self.ask().await? else { continue };
             let waited = ms(asked);
@@ -121,7 +138,10 @@ impl Worker {
             }
             tokio::time::sleep_until(done.into()).await;
             self.complete(&task, lease_epoch).await?;
-            note(&book, |seen| seen.completions += 1);
+            note(&book, |seen| {
+                seen.completions += 1;
+                seen.finished += u64::from(task.id.stage == Stage::Finish);
+            });
         }
         Ok(())
     }
@@ -149,69 +169,105 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.get(((last as f64) * share).round() as usize).copied().unwrap_or(0.0)
 }
 
+/// Who submits one run after another.
+struct Runs {
+    calls: RunServiceClient<Channel>,
+    submitted: u32,
+    begun: SystemTime,
+    /// Runs that go on together.
+    at_once: u32,
+    /// Shards of the training split.
+    shards: usize,
+}
+
+impl Runs {
+    /// Submits a run for every one that is completed, until it is time.
+    async fn keep_up(&mut self, book: &Book, is_time: impl Fn(u64) -> bool) -> Result<(), Failed> {
+        loop {
+            let finished = book.lock().unwrap_or_else(PoisonError::into_inner).finished;
+            if is_time(finished) {
+                return Ok(());
+            }
+            while u64::from(self.submitted) < u64::from(self.at_once) + finished {
+                self.submit().await?;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Submits the next run, as soon as the coordinator takes it.
+    async fn submit(&mut self) -> Result<(), Failed> {
+        let number = self.submitted;
+        let mut submission = fleet::submission(self.begun.duration_since(UNIX_EPOCH)?.as_secs() + u64::from(number), 1, 0);
+        // Smaller ones at first, so that runs come to be in different stages.
+        let share = f64::from((number + 1).min(self.at_once)) / f64::from(self.at_once);
+        submission.dataset.train = (self.shards as f64 * share).ceil() as usize * SHARD_SAMPLES;
+        let request = SubmitRequest { submission_json: to_json(&submission) };
+        while let Err(status) = self.calls.submit(request.clone()).await {
+            if status.code() != tonic::Code::Unavailable {
+                return Err(status.into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.submitted += 1;
+        Ok(())
+    }
+}
+
 async fn load(workers: usize, rate: f64, seconds: f64, store: &str) -> Result<(), Failed> {
     let mut child = std::process::Command::new(std::env::current_exe()?)
         .args(["coordinate", store])
+        // As `bloctrain coordinator` sets it for itself.
+        .env("MALLOC_ARENA_MAX", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
     let mut address = String::new();
     BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut address)?;
     let connect = || Endpoint::from_shared(format!("http://{}", address.trim())).map(|to| to.tcp_nodelay(true).connect_lazy());
-    let mut submission = fleet::submission(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(), 1, 0);
-    // Tasks for the whole time, and some more: shards of the training split.
-    let tasks = (rate * seconds * 1.2) as usize + 2 * workers;
-    submission.dataset.train = tasks * SHARD_SAMPLES;
-    let mut runs = RunServiceClient::new(connect()?);
-    let request = SubmitRequest { submission_json: to_json(&submission) };
-    while let Err(status) = runs.submit(request.clone()).await {
-        if status.code() != tonic::Code::Unavailable {
-            return Err(status.into());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    // The first worker alone does what comes before the stage with many tasks.
-    let mut first = Worker::register(connect()?, 0).await?;
-    loop {
-        let (task, lease_epoch) = from_grant(first.ask().await?.ok_or("no task")?)?;
-        let many = task.id.stage == Stage::Export;
-        first.complete(&task, lease_epoch).await?;
-        if many {
-            break;
-        }
-    }
-    let mut fleet = vec![first];
-    for number in 1..workers {
+    let work = Duration::from_secs_f64(workers as f64 / rate);
+    // Outside of its export stages a run has one or two tasks at a time, for some ten times the time of a task.
+    let at_once = (2.0 * work.as_secs_f64()) as u32 + 8;
+    let (calls, shards) = (RunServiceClient::new(connect()?), (rate * STAGE_SECONDS) as usize);
+    let mut runs = Runs { calls, submitted: 0, begun: SystemTime::now(), at_once, shards };
+    runs.submit().await?;
+    let mut fleet = Vec::with_capacity(workers);
+    for number in 0..workers {
         fleet.push(Worker::register(connect()?, number).await?);
     }
-    let begin = usage(child.id());
-    let (begun, book) = (Instant::now(), Book::default());
-    let (work, until) = (Duration::from_secs_f64(workers as f64 / rate), begun + Duration::from_secs_f64(seconds));
+    let (book, (stop, stopping)) = (Book::default(), watch::channel(false));
     let tasks: Vec<_> = fleet
         .into_iter()
         .enumerate()
         .map(|(number, worker)| {
             let first = work.mul_f64(number as f64 / workers as f64);
-            tokio::spawn(worker.go(first, work, until, Arc::clone(&book)))
+            tokio::spawn(worker.go(first, work, stopping.clone(), Arc::clone(&book)))
         })
         .collect();
-    tokio::time::sleep_until(until.into()).await;
+    runs.keep_up(&book, |finished| finished > u64::from(at_once / 2)).await?;
+    let (begin, begun) = (usage(child.id()), Instant::now());
+    let finished = book.lock().unwrap_or_else(PoisonError::into_inner).begin_again();
+    let mut memory = vec![begin.1.round()];
+    for look in 1..=LOOKS {
+        let until = begun + Duration::from_secs_f64(seconds / f64::from(LOOKS) * f64::from(look));
+        runs.keep_up(&book, |_| Instant::now() >= until).await?;
+        memory.push(usage(child.id()).1.round());
+    }
     let (end, took) = (usage(child.id()), begun.elapsed().as_secs_f64());
-    // Completions begin after the first task is done.
-    let counted = (took - work.as_secs_f64()).max(0.1);
-    let completions = book.lock().unwrap_or_else(PoisonError::into_inner).completions;
+    let mut seen = std::mem::take(&mut *book.lock().unwrap_or_else(PoisonError::into_inner));
+    stop.send_replace(true);
     for task in tasks {
         if !matches!(task.await, Ok(Ok(()))) {
-            note(&book, |seen| seen.failed += 1);
+            seen.failed += 1;
         }
     }
-    let mut seen = std::mem::take(&mut *book.lock().unwrap_or_else(PoisonError::into_inner));
     let line = serde_json::json!({
-        "workers": workers, "seconds": took, "completions_per_second": completions as f64 / counted, "leases": seen.lease_ms.len(),
+        "workers": workers, "seconds": took, "completions_per_second": seen.completions as f64 / took, "leases": seen.lease_ms.len(),
         "lease_ms": {"p50": quantile(&mut seen.lease_ms, 0.5), "p99": quantile(&mut seen.lease_ms, 0.99), "max": quantile(&mut seen.lease_ms, 1.0)},
         "heartbeats": seen.heartbeat_ms.len(), "heartbeat_ms_p99": quantile(&mut seen.heartbeat_ms, 0.99),
         "missed_leases": seen.missed, "failed_workers": seen.failed,
-        "coordinator_cores": (end.0 - begin.0) / took, "coordinator_mib": [begin.1, end.1],
+        "coordinator_cores": (end.0 - begin.0) / took, "coordinator_mib": memory,
+        "runs_completed": seen.finished - finished,
     });
     println!("{line}");
     drop(child.stdin.take());

@@ -272,7 +272,9 @@ impl Driver {
             return Ok(Duration::ZERO);
         }
         let (persisted, begun) = (records.len() as u64, Instant::now());
-        self.log.append_all(records, &self.state.durable).await?;
+        if self.log.append_all(records, &self.state.durable).await? {
+            self.state.durable.let_go();
+        }
         self.counters.records_persisted.fetch_add(persisted, Ordering::Relaxed);
         Counters::count(&self.counters.groups_persisted);
         let took = begun.elapsed();

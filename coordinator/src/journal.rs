@@ -10,7 +10,7 @@ use std::time::Duration;
 const LINES: usize = 1_000;
 
 /// Runs whose lines are kept: those that were written to last.
-const RUNS: usize = 256;
+const RUNS: usize = 64;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]

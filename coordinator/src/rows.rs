@@ -123,6 +123,9 @@ impl Rows {
         }
         let mut changes = Vec::new();
         for row in rows {
+            if is_settled(durable, &row) {
+                continue;
+            }
             match value(durable, &row)? {
                 None if self.written.remove(&row).is_some() => changes.push(Change::Delete(row.key())),
                 None => {}
@@ -136,6 +139,11 @@ impl Rows {
         }
         Ok(changes)
     }
+}
+
+/// Whether a row stays as it is because what it holds is kept nowhere else.
+fn is_settled(durable: &Durable, row: &Row) -> bool {
+    matches!(row, Row::Shards(run, ..) if durable.runs.get(run).is_some_and(|run| run.shards_gone))
 }
 
 /// What a row has to hold; nothing where there is no such run, or no such shards.

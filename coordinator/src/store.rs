@@ -183,17 +183,17 @@ impl Log {
     /// # Errors
     /// [`StateError::Fenced`] when another coordinator took over; the record does not count then.
     pub async fn append(&mut self, at_ms: u64, record: Record, after: &Durable) -> Result<(), StateError> {
-        self.append_all(vec![(at_ms, record)], after).await
+        self.append_all(vec![(at_ms, record)], after).await.map(drop)
     }
 
     /// Appends records, each with its time, as one write: all of them are durable when this returns, or none counts. A thousand
-    /// cost as much time as one. `after` is the state with all of them.
+    /// cost as much time as one. `after` is the state with all of them. Tells whether all of it is in rows now.
     ///
     /// # Errors
     /// As [`append`](Self::append).
-    pub async fn append_all(&mut self, records: Vec<(u64, Record)>, after: &Durable) -> Result<(), StateError> {
+    pub async fn append_all(&mut self, records: Vec<(u64, Record)>, after: &Durable) -> Result<bool, StateError> {
         if records.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let mut entries = Vec::with_capacity(records.len());
         let (mut next, mut bytes) = (self.next, self.bytes_since);
@@ -206,11 +206,12 @@ impl Log {
         }
         let since_snapshot = self.since_snapshot + next - self.next;
         if since_snapshot >= SNAPSHOT_EVERY && bytes >= self.snapshot_bytes {
-            return self.snapshot(entries, next, after).await;
+            self.snapshot(entries, next, after).await?;
+            return Ok(true);
         }
         self.table.write(entries).await?;
         (self.next, self.since_snapshot, self.bytes_since) = (next, since_snapshot, bytes);
-        Ok(())
+        Ok(false)
     }
 
     /// Writes what changed since the last snapshot together with the last records, up to `next`; the ones before them go.

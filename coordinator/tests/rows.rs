@@ -156,3 +156,31 @@ async fn rows_follow_what_goes() {
     assert_eq!(kept.durable.runs[&run].blocks[0].exports.len(), 127);
     kept.check().await;
 }
+
+#[tokio::test]
+async fn shards_of_a_completed_run_stay_in_their_rows() {
+    let (mut kept, run) = Kept::with_a_run().await;
+    let mut fleet = Fleet::new(6);
+    fleet.submit(1, 0);
+    fleet.finish();
+    let records = fleet.records;
+    for record in records.iter().skip(1).cloned() {
+        kept.append(record).await;
+    }
+    kept.append_until_a_snapshot().await;
+    let whole = kept.durable.clone();
+    kept.durable.let_go();
+    let known = &kept.durable.runs[&run];
+    assert!(known.blocks.iter().all(|block| block.exports.is_empty()) && !whole.runs[&run].blocks[0].exports.is_empty());
+    assert_eq!(known.view(), whole.runs[&run].view(), "people see no difference");
+    let exported = records.iter().find_map(|record| match record {
+        Record::Committed { task, .. } if task.stage == Stage::Export => Some(*task),
+        _ => None,
+    });
+    assert!(known.is_committed(exported.expect("shards were exported")), "an answer that was lost is given again");
+    // Whoever submits the same again changes the run's row, and looks at those of its shards.
+    kept.append(records[0].clone()).await;
+    kept.append_until_a_snapshot().await;
+    let (_, found) = Log::over(Box::new(kept.table.clone())).await.expect("opens");
+    assert!(found.runs[&run].blocks == whole.runs[&run].blocks, "garbage collection still finds them");
+}

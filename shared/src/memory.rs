@@ -35,7 +35,7 @@ const FIXED: usize = 3 << 18;
 const MARGIN: usize = 6;
 
 /// Inputs of an output from which on keeping it for the backward pass is faster than computing it again.
-const WORTH_KEEPING: usize = 512;
+const WORTH_KEEPING: usize = 256;
 
 /// Whether keeping outputs, each a sum over `inputs` weights, is faster than computing them again.
 pub fn worth_keeping(inputs: usize) -> bool {

@@ -139,6 +139,9 @@ pub struct Run {
     pub notes: Vec<String>,
     /// Seconds of work on committed tasks.
     pub seconds: f64,
+    /// Whether the cached shards were let go of (see [`Durable::let_go`]).
+    #[serde(skip)]
+    pub shards_gone: bool,
 }
 
 impl Run {
@@ -161,6 +164,7 @@ impl Run {
             losses: BTreeMap::new(),
             notes: Vec::new(),
             seconds: 0.0,
+            shards_gone: false,
         }
     }
 
@@ -221,7 +225,7 @@ impl Run {
             }
             Stage::Validate => block.is_some_and(|block| block.hard.is_some() || block.confusions.contains_key(&task.part)),
             Stage::Detect => block.is_some_and(|block| block.detector.is_some()),
-            Stage::Export => block.is_some_and(|block| block.exports.contains_key(&task.part)),
+            Stage::Export => block.is_some_and(|block| self.shards_gone || block.exports.contains_key(&task.part)),
             Stage::Evaluate => self.evaluated.contains_key(&task.part),
             Stage::Finish => self.summary.is_some(),
         }
@@ -262,6 +266,15 @@ impl Durable {
             }
         }
         Vec::new()
+    }
+
+    /// Lets go of the cached shards of runs that are completed, so that what is kept in memory does not grow with what was
+    /// ever done. Nothing asks for them any more but garbage collection, which reads them where they are stored.
+    pub fn let_go(&mut self) {
+        for run in self.runs.values_mut().filter(|run| run.state == RunState::Completed && !run.shards_gone) {
+            run.blocks.iter_mut().for_each(|block| block.exports = BTreeMap::new());
+            run.shards_gone = true;
+        }
     }
 
     fn turn(&mut self, run: &str, now: u64, state: RunState) {

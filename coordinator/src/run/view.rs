@@ -25,7 +25,8 @@ impl Run {
         stages.push(stage(Stage::Validate, block.confusions.len(), plan.validation_shards as usize));
         if block.hard.is_some() && !self.is_last(index) {
             stages.push(stage(Stage::Detect, usize::from(block.detector.is_some()), 1));
-            stages.push(stage(Stage::Export, block.exports.len(), plan.export_count() as usize));
+            let shards = plan.export_count() as usize;
+            stages.push(stage(Stage::Export, if self.shards_gone { shards } else { block.exports.len() }, shards));
         }
         BlockView {
             block: count(index + 1),

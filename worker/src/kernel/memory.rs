@@ -75,6 +75,16 @@ pub fn keep_freed_memory() {
     }
 }
 
+/// Makes the C library serve all threads from one heap: in a process that allocates much and computes little, one for each
+/// thread would only spread small pieces over more memory. Does nothing where the C library is another one.
+pub fn share_one_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: as for `keep_freed_memory`.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Bytes that are allocated now.
 pub fn live() -> usize {
     LIVE.load(Ordering::Relaxed)
