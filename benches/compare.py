@@ -96,10 +96,11 @@ def measurements(runner):
             lambda steps=steps: slope(lambda batch: runner.peer(steps, batch, 0)),
             lambda steps=steps: slope(lambda batch: runner.ours(steps, batch, 0, "--end-to-end")),
         ), "less"
-    yield "training memory, end to end, T 16, batch 32", "steps", "MiB", (
-        lambda: runner.peer(16, 32, 0)["training_mib"],
-        lambda: runner.ours(16, 32, 0, "--end-to-end")["training_mib"],
-    ), "less"
+    for steps in (4, 16):
+        yield f"training memory, end to end, T {steps}, batch 32", "steps", "MiB", (
+            lambda steps=steps: runner.peer(steps, 32, 0)["training_mib"],
+            lambda steps=steps: runner.ours(steps, 32, 0, "--end-to-end")["training_mib"],
+        ), "less"
     for batch, iters in ((1, 200), (256, 8)):
         peer = lambda batch=batch, iters=iters: runner.best_peer(4, batch, 0, "--inference", "--iters", iters)[speed]
         yield f"inference, the same network without exits, batch {batch}", "inference", "images/s", (

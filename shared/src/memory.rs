@@ -315,7 +315,7 @@ impl BlockWork {
         let head = HEAD_ACTIVATIONS * FLOAT * batch * self.head_values + HEAD_WEIGHTS * FLOAT * self.head_parameters;
         let (mut forward, mut kept) = (0, 0);
         for (node, own) in self.nodes.iter().zip(self.kept()) {
-            forward = forward.max(kept + self.outputs(node, false, 0, batch));
+            forward = forward.max(kept + self.outputs(node, false, 0, batch).iter().sum::<usize>());
             kept += own * batch;
         }
         let step = [
@@ -339,11 +339,18 @@ impl BlockWork {
         let mut kept = of_nodes.iter().sum::<usize>() * batch;
         let mut largest = gradients[last] + entering + kept;
         for (node, of_node) in self.nodes.iter().zip(of_nodes).rev() {
-            for &(source, _) in node.sources.iter().filter(|(source, _)| self.learns(*source)) {
-                gradients[source] = self.gradient(source, batch);
+            let mut own = self.outputs(node, of_node > 0, PARTS.min(batch), batch);
+            // Outputs that were computed again are let go of branch by branch, the last one first, if they are of one tile.
+            let lets_go = self.values[node.output].shape.channels <= TILE;
+            for &(source, _) in node.sources.iter().rev() {
+                if self.learns(source) {
+                    gradients[source] = self.gradient(source, batch);
+                }
+                largest = largest.max(entering + gradients.iter().sum::<usize>() + own.iter().sum::<usize>() + kept);
+                if lets_go {
+                    own.pop();
+                }
             }
-            let own = self.outputs(node, of_node > 0, PARTS.min(batch), batch);
-            largest = largest.max(entering + gradients.iter().sum::<usize>() + own + kept);
             gradients[node.output] = 0;
             kept -= of_node * batch;
         }
@@ -398,11 +405,11 @@ impl BlockWork {
         layers.iter().zip(kept_layers(&layers)).map(bytes).collect()
     }
 
-    /// One tile of a spiking node's outputs before its neurons, and its weights with `parts` sums of their gradients; `kept`
-    /// says that outputs which are worth it are there already.
-    fn outputs(&self, node: &Node, kept: bool, parts: usize, batch: usize) -> usize {
+    /// For each branch of a spiking node one tile of its outputs before its neurons, and its weights with `parts` sums of
+    /// their gradients; `kept` says that outputs which are worth it are there already.
+    fn outputs(&self, node: &Node, kept: bool, parts: usize, batch: usize) -> Vec<usize> {
         if !node.spiking {
-            return 0;
+            return Vec::new();
         }
         let shape = self.values[node.output].shape;
         let width = padded(shape.channels.min(TILE));
@@ -418,7 +425,7 @@ impl BlockWork {
             let orders = if parts == 0 || kept { WEIGHT_ORDER } else { WEIGHT_ORDER + 1 };
             FLOAT * (tile + (parts * together + orders) * weights)
         };
-        node.sources.iter().map(one).sum()
+        node.sources.iter().map(one).collect()
     }
 }
 

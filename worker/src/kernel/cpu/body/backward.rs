@@ -110,18 +110,14 @@ impl Back<'_> {
         let (tape, batch) = (self.tape, self.tape.batch);
         let steps = tape.body.steps;
         let prepared = prepare(spiking, steps, batch, |source| &tape.values[source]);
-        for branch in &spiking.branches {
-            if self.learns[branch.source] && self.grads[branch.source].is_none() {
-                self.grads[branch.source] = Some(Grad::later(batch, steps, branch.conv.input));
-            }
-        }
         let norms = &tape.nodes[index].norms;
         // Where outputs of several tiles are there, a sample goes through them while its gradient is in the cache.
         let mut kept = Vec::new();
         let is_kept: Vec<bool> = (0..prepared.len()).map(|branch| tape.nodes[index].outputs.holds(branch)).collect();
         let of_kept = |kept: bool| {
             let is_kept = &is_kept;
-            prepared.iter().enumerate().filter(move |(branch, _)| is_kept[*branch] == kept)
+            // The last branch first: where it is a shortcut, its outputs go before the larger gradient of the other comes.
+            prepared.iter().enumerate().rev().filter(move |(branch, _)| is_kept[*branch] == kept)
         };
         let together = of_kept(true).map(|(_, own)| tiles_together(own.branch.conv.inputs())).min().unwrap_or(1);
         let tiles = spiking.output.channels.div_ceil(WORD);
@@ -150,6 +146,7 @@ impl Back<'_> {
             if kept.len() >= together || tile + 1 == tiles {
                 for (branch, own) in of_kept(true) {
                     self.branch(branch, own, &norms[branch], &kept);
+                    kept.iter_mut().for_each(|done: &mut TileDone| done.ys[branch] = Buffer::default());
                 }
                 kept.clear();
             }
@@ -176,7 +173,8 @@ impl Back<'_> {
             steps: tape.body.steps,
             tiles: tiles.collect(),
         };
-        let target = if self.learns[source] { self.grads[source].as_mut() } else { None };
+        let later = || Grad::later(tape.batch, tape.body.steps, own.branch.conv.input);
+        let target = self.learns[source].then(|| self.grads[source].get_or_insert_with(later));
         let flat = &mut self.out[weights];
         for (parts, done) in back.run(tape.batch, target).iter().zip(done) {
             own.geometry.add_weight_grad(parts, done.tile, flat);
