@@ -35,6 +35,9 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Seconds for which the fleet has work in the export stage of one run.
 const STAGE_SECONDS: f64 = 5.0;
 
+/// Multiples of it are spread evenly between whole numbers.
+const GOLDEN: f64 = 0.618_033_988_75;
+
 /// Looks at the coordinator's memory.
 const LOOKS: u32 = 10;
 
@@ -42,6 +45,9 @@ const LOOKS: u32 = 10;
 struct Seen {
     lease_ms: Vec<f64>,
     heartbeat_ms: Vec<f64>,
+    complete_ms: Vec<f64>,
+    /// Asks that got no task.
+    in_vain: u64,
     completions: u64,
     finished: u64,
     missed: u64,
@@ -106,24 +112,33 @@ impl Worker {
         Ok(self.calls.lease(LeaseRequest { worker: self.id, wait_ms: 20_000 }).await?.into_inner().grant)
     }
 
-    async fn complete(&mut self, task: &Task, lease_epoch: u64) -> Result<(), Failed> {
+    /// Reports; false when a backup attempt was faster.
+    async fn complete(&mut self, task: &Task, lease_epoch: u64) -> Result<bool, Failed> {
         let report = Report { task: task.id, lease_epoch, seconds: 1.0, result: Ok(fleet::output(task, 1)) };
         let request = CompleteRequest { worker: self.id, run: task.run.clone(), report_json: to_json(&report) };
-        self.calls.complete(request).await?;
-        Ok(())
+        match self.calls.complete(request).await {
+            Err(status) if status.code() != tonic::Code::Aborted => Err(status.into()),
+            answer => Ok(answer.is_ok()),
+        }
     }
 
-    /// Works until it is stopped; a task takes `work`.
+    /// Works until it is stopped; a task takes `work` on average, from half to one and a half of it: so workers that got a
+    /// task at the same time do not come back together forever.
     async fn go(mut self, first: Duration, work: Duration, stop: watch::Receiver<bool>, book: Book) -> Result<(), Failed> {
         tokio::time::sleep(first).await;
+        let mut turn = first.as_secs_f64();
         while !*stop.borrow() {
             let asked = Instant::now();
-            let Some(grant) = self.ask().await? else { continue };
+            let Some(grant) = self.ask().await? else {
+                note(&book, |seen| seen.in_vain += 1);
+                continue;
+            };
             let waited = ms(asked);
             let of = grant.task.clone();
             let (task, lease_epoch) = from_grant(grant)?;
             note(&book, |seen| seen.lease_ms.push(waited));
-            let done = Instant::now() + work;
+            turn = (turn + GOLDEN).fract();
+            let done = Instant::now() + work.mul_f64(0.5 + turn);
             while Instant::now() + HEARTBEAT < done {
                 tokio::time::sleep(HEARTBEAT).await;
                 let (run, progress_json) = (task.run.clone(), to_json(&bloctrain_shared::task::Progress::default()));
@@ -137,10 +152,12 @@ impl Worker {
                 });
             }
             tokio::time::sleep_until(done.into()).await;
-            self.complete(&task, lease_epoch).await?;
+            let reported = Instant::now();
+            let first = self.complete(&task, lease_epoch).await?;
             note(&book, |seen| {
-                seen.completions += 1;
-                seen.finished += u64::from(task.id.stage == Stage::Finish);
+                seen.complete_ms.push(ms(reported));
+                seen.completions += u64::from(first);
+                seen.finished += u64::from(first && task.id.stage == Stage::Finish);
             });
         }
         Ok(())
@@ -257,15 +274,16 @@ async fn load(workers: usize, rate: f64, seconds: f64, store: &str) -> Result<()
     let mut seen = std::mem::take(&mut *book.lock().unwrap_or_else(PoisonError::into_inner));
     stop.send_replace(true);
     for task in tasks {
-        if !matches!(task.await, Ok(Ok(()))) {
+        if let Err(error) = task.await.map_err(Failed::from).flatten() {
             seen.failed += 1;
+            eprintln!("a worker failed: {error}");
         }
     }
     let line = serde_json::json!({
         "workers": workers, "seconds": took, "completions_per_second": seen.completions as f64 / took, "leases": seen.lease_ms.len(),
         "lease_ms": {"p50": quantile(&mut seen.lease_ms, 0.5), "p99": quantile(&mut seen.lease_ms, 0.99), "max": quantile(&mut seen.lease_ms, 1.0)},
         "heartbeats": seen.heartbeat_ms.len(), "heartbeat_ms_p99": quantile(&mut seen.heartbeat_ms, 0.99),
-        "missed_leases": seen.missed, "failed_workers": seen.failed,
+        "complete_ms_p99": quantile(&mut seen.complete_ms, 0.99), "asks_in_vain": seen.in_vain, "missed_leases": seen.missed, "failed_workers": seen.failed,
         "coordinator_cores": (end.0 - begin.0) / took, "coordinator_mib": memory,
         "runs_completed": seen.finished - finished,
     });
