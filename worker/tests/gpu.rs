@@ -352,9 +352,9 @@ fn half_precision_stays_near() {
         return;
     }
     for mut case in cases().into_iter().take(22) {
-        let full = case.train::<Autodiff<Gpu>>(false, Autodiff::<Gpu>::body);
+        let full = case.train::<Autodiff<Gpu>>(None, Autodiff::<Gpu>::body);
         case.body.precision = HALF.0;
-        let half = case.train::<Autodiff<Gpu>>(false, Autodiff::<Gpu>::body);
+        let half = case.train::<Autodiff<Gpu>>(None, Autodiff::<Gpu>::body);
         let flipped = differing(&half.0, &full.0);
         assert!(flipped * 20 <= half.0.len(), "{}: {flipped} of {} spikes differ", case.name, half.0.len());
         assert!(error(&flat(&half.1), &flat(&full.1)) < 0.1, "{}: statistics", case.name);
@@ -424,7 +424,7 @@ fn a_step_takes_the_same_bits_every_time() {
         return;
     }
     for case in cases().iter().take(6) {
-        let run = || case.train::<Autodiff<Gpu>>(false, Autodiff::<Gpu>::body);
+        let run = || case.train::<Autodiff<Gpu>>(None, Autodiff::<Gpu>::body);
         let ((spikes, record, grads), (spikes2, record2, grads2)) = (run(), run());
         assert!(spikes == spikes2 && record == record2 && grads == grads2, "{}: other bits", case.name);
     }
