@@ -64,8 +64,8 @@ impl Seen {
 
 type Book = Arc<Mutex<Seen>>;
 
-fn note(book: &Book, what: impl FnOnce(&mut Seen)) {
-    what(&mut book.lock().unwrap_or_else(PoisonError::into_inner));
+fn note<R>(book: &Book, what: impl FnOnce(&mut Seen) -> R) -> R {
+    what(&mut book.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn ms(since: Instant) -> f64 {
@@ -153,11 +153,11 @@ impl Worker {
             }
             tokio::time::sleep_until(done.into()).await;
             let reported = Instant::now();
-            let first = self.complete(&task, lease_epoch).await?;
+            let committed = self.complete(&task, lease_epoch).await?;
             note(&book, |seen| {
                 seen.complete_ms.push(ms(reported));
-                seen.completions += u64::from(first);
-                seen.finished += u64::from(first && task.id.stage == Stage::Finish);
+                seen.completions += u64::from(committed);
+                seen.finished += u64::from(committed && task.id.stage == Stage::Finish);
             });
         }
         Ok(())
@@ -201,7 +201,7 @@ impl Runs {
     /// Submits a run for every one that is completed, until it is time.
     async fn keep_up(&mut self, book: &Book, is_time: impl Fn(u64) -> bool) -> Result<(), Failed> {
         loop {
-            let finished = book.lock().unwrap_or_else(PoisonError::into_inner).finished;
+            let finished = note(book, |seen| seen.finished);
             if is_time(finished) {
                 return Ok(());
             }
@@ -263,7 +263,7 @@ async fn load(workers: usize, rate: f64, seconds: f64, store: &str) -> Result<()
         .collect();
     runs.keep_up(&book, |finished| finished > u64::from(at_once / 2)).await?;
     let (begin, begun) = (usage(child.id()), Instant::now());
-    let finished = book.lock().unwrap_or_else(PoisonError::into_inner).begin_again();
+    let finished = note(&book, Seen::begin_again);
     let mut memory = vec![begin.1.round()];
     for look in 1..=LOOKS {
         let until = begun + Duration::from_secs_f64(seconds / f64::from(LOOKS) * f64::from(look));
@@ -271,7 +271,7 @@ async fn load(workers: usize, rate: f64, seconds: f64, store: &str) -> Result<()
         memory.push(usage(child.id()).1.round());
     }
     let (end, took) = (usage(child.id()), begun.elapsed().as_secs_f64());
-    let mut seen = std::mem::take(&mut *book.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut seen = note(&book, std::mem::take);
     stop.send_replace(true);
     for task in tasks {
         if let Err(error) = task.await.map_err(Failed::from).flatten() {
