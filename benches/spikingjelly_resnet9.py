@@ -9,14 +9,24 @@ subtraction and detached, atan surrogate), its optimiser (AdamW) and its learnin
   python3 benches/spikingjelly_resnet9.py --width 32 --steps 4 --batch 32
   python3 benches/spikingjelly_resnet9.py --width 32 --steps 4 --batch 32 --channels-last --data cifar10/ --train-steps 300
   python3 benches/spikingjelly_resnet9.py --width 32 --steps 4 --batch 1 --inference
+  python3 benches/spikingjelly_resnet9.py --device cuda --width 64 --batch 256 --channels-last --amp --compile
+
+On a GPU the batches are on the device before the clock runs, and the memory is the most that PyTorch had allocated.
 """
 
 import argparse
+import inspect
 import json
+import os
 import pathlib
 import resource
 import statistics
+import sys
 import time
+
+# Read by the peer when it is imported: which implementation its neurons take on a GPU.
+BACKEND = sys.argv[sys.argv.index("--backend") + 1] if "--backend" in sys.argv[:-1] else "auto"
+os.environ.setdefault("SJ_LIF_CUDA_IMPLEMENTATION", BACKEND)
 
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
@@ -36,6 +46,10 @@ def arguments():
     parser.add_argument("--data", type=pathlib.Path, help="folder with CIFAR-10's binary files; random images without it")
     parser.add_argument("--inference", action="store_true", help="time answers instead of training steps")
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
+    parser.add_argument("--compile", action="store_true", help="torch.compile")
+    parser.add_argument("--backend", default="auto", help="the peer's neurons on a GPU: auto, torch, triton; cupy before 2.0")
     parser.add_argument("--threads", type=int, default=0, help="threads of PyTorch; its default without it")
     return parser.parse_args()
 
@@ -58,8 +72,11 @@ class Spiking(nn.Module):
 
 
 def lif():
+    # Before 2.0 neurons take their backend as an argument.
+    chosen = {"backend": BACKEND} if "backend" in inspect.signature(neuron.LIFNode).parameters and BACKEND != "auto" else {}
     # Without decay of the input: u[t] = u[t-1] / 2 + x[t].
     return neuron.LIFNode(
+        **chosen,
         tau=2.0,
         decay_input=False,
         v_threshold=1.0,
@@ -132,15 +149,20 @@ def main():
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(1)
-    net = ResNet9(args.width)
+    net = ResNet9(args.width).to(args.device)
     functional.set_step_mode(net, "m")
     if args.channels_last:
         net = net.to(memory_format=torch.channels_last)
+    forward = torch.compile(net) if args.compile else net
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
-    source = batches(args)
+    source = ((images.to(args.device), labels.to(args.device)) for images, labels in batches(args))
+
+    def autocast():
+        return torch.autocast(args.device, torch.bfloat16, enabled=args.amp)
 
     def train(images, labels):
-        loss = nn.functional.cross_entropy(net(images, args.steps), labels)
+        with autocast():
+            loss = nn.functional.cross_entropy(forward(images, args.steps).float(), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -149,9 +171,12 @@ def main():
 
     @torch.inference_mode()
     def answer(images, _labels):
-        net(images, args.steps).softmax(1)
+        with autocast():
+            forward(images, args.steps).softmax(1)
         functional.reset_net(net)
 
+    on_gpu = args.device == "cuda"
+    synchronize = torch.cuda.synchronize if on_gpu else lambda: None
     next(source)  # What it reads belongs to no step.
     before = resident()
     for _ in range(args.train_steps):
@@ -162,10 +187,12 @@ def main():
     times = []
     for _ in range(WARM_UP + args.iters):
         images, labels = next(source)
+        synchronize()
         begun = time.perf_counter()
         call(images, labels)
+        synchronize()
         times.append(time.perf_counter() - begun)
-    peak = resident()
+    training_mib = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else resident() - before
     rates, hooks = firing_rates(net)
     with torch.no_grad():
         net(next(source)[0], args.steps)
@@ -177,14 +204,18 @@ def main():
                 "peer": "spikingjelly",
                 "torch": torch.__version__,
                 "inference": args.inference,
+                "device": torch.cuda.get_device_name() if on_gpu else args.device,
+                "backend": args.backend,
+                "amp": args.amp,
+                "compile": args.compile,
                 "channels_last": args.channels_last,
                 "width": args.width,
                 "steps": args.steps,
                 "batch": args.batch,
                 "train_steps": args.train_steps,
                 "images_per_s": args.batch / statistics.median(times[WARM_UP:]),
-                # What the process grew by: PyTorch has no count of its memory on the processor.
-                "training_mib": peak - before,
+                # On the processor what the process grew by: PyTorch has no count of its memory there.
+                "training_mib": training_mib,
                 "firing_rate": statistics.mean(rates),
                 "parameters": sum(parameter.numel() for parameter in net.parameters()),
             }

@@ -2,6 +2,8 @@
 
 mod bench;
 
+#[cfg(feature = "cuda")]
+pub(crate) use bench::BenchConvolutionArgs;
 pub(crate) use bench::{
     BenchArgs, BenchCacheArgs, BenchCommand, BenchInferenceArgs, BenchLayerArgs, BenchNetwork, BenchStepArgs,
 };

@@ -27,7 +27,9 @@ fn main() -> ExitCode {
         sigpipe::reset();
     }
     let quiet = !matches!(cli.command, Command::Coordinator(_) | Command::Worker(_));
-    let usual = if quiet { "warn,slatedb=error" } else { "info,slatedb=error" };
+    // What CubeCL warns of is said by whoever asked the device (`device::failure`).
+    let rest = "slatedb=error,cubecl_common=error,cubecl_runtime=error";
+    let usual = format!("{},{rest}", if quiet { "warn" } else { "info" });
     let filter = tracing_subscriber::EnvFilter::try_from_env("BLOCTRAIN_LOG").unwrap_or_else(|_| usual.into());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match cli.log_format {

@@ -19,6 +19,9 @@ pub(crate) enum BenchCommand {
     Step(BenchStepArgs),
     /// Time one spiking layer forward and backward, and the plain reference
     Layer(BenchLayerArgs),
+    /// Time the convolutions of a network on a GPU, by every algorithm
+    #[cfg(feature = "cuda")]
+    Convolution(BenchConvolutionArgs),
     /// Time answers of a network, with and without early exits
     Inference(BenchInferenceArgs),
     /// Time the spike cache beside the disk and zstd alone
@@ -158,6 +161,22 @@ pub(crate) struct BenchCacheArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[cfg(feature = "cuda")]
+#[derive(Debug, Args)]
+pub(crate) struct BenchConvolutionArgs {
+    #[command(flatten)]
+    pub(crate) network: BenchNetwork,
+    /// Samples in a batch
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) batch: u32,
+    /// Device: cuda:N
+    #[arg(long, default_value = "cuda:0")]
+    pub(crate) device: Device,
+    /// Timed calls
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) iters: u32,
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -1,6 +1,8 @@
 //! `bench`: parts of the program, timed.
 
 use super::model::test_data;
+#[cfg(feature = "cuda")]
+use crate::args::BenchConvolutionArgs;
 use crate::args::{BenchArgs, BenchCacheArgs, BenchCommand, BenchInferenceArgs, BenchLayerArgs, BenchNetwork, BenchStepArgs};
 use crate::failure::Failure;
 use crate::table::percent;
@@ -18,6 +20,8 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
     match args.command {
         BenchCommand::Step(args) => step(&args),
         BenchCommand::Layer(args) => layer(&args),
+        #[cfg(feature = "cuda")]
+        BenchCommand::Convolution(args) => convolution(&args),
         BenchCommand::Inference(args) => inference(&args),
         BenchCommand::Cache(args) => cache(&args),
     }
@@ -149,6 +153,23 @@ fn layer(args: &BenchLayerArgs) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// One JSON object a line, as they are found.
+#[cfg(feature = "cuda")]
+fn convolution(args: &BenchConvolutionArgs) -> Result<(), Failure> {
+    use bloctrain_worker::bench::convolution::{Figures, convolutions};
+    let (spec, images) = network(&args.network, true)?;
+    let device = args.device.resolve().map_err(Failure::usage)?;
+    let amount = (args.batch as usize, args.iters as usize);
+    let mut printed = Ok(());
+    let print = |found: Figures| {
+        if let Err(failure) = print_line(&found) {
+            printed = Err(failure);
+        }
+    };
+    convolutions(&spec, &images, device, amount, &clock(), print).map_err(anyhow::Error::msg)?;
+    printed
 }
 
 #[derive(Serialize)]

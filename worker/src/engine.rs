@@ -1,12 +1,13 @@
 //! The thread that computes: one executor on one device, fed with one task at a time.
 
-use crate::device::Device;
+use crate::device::{Device, failure};
 use crate::session::client::{Done, Engine, Job, failure_of_panic};
 use crate::session::control::Stop;
 use crate::snn::trainer::TrainingBackend;
 use crate::stage::io::Io;
 use crate::stage::prepared::Datasets;
 use crate::stage::{Executor, Stopwatch};
+use bloctrain_shared::task::Failure;
 use burn::backend::{Autodiff, Flex};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -39,6 +40,11 @@ fn spawn<B: TrainingBackend>(build: impl FnOnce() -> Executor<B> + Send + 'stati
             let begun = executor.seconds();
             let result = catch_unwind(AssertUnwindSafe(|| executor.run(&job.task, &job.control)));
             let result = result.unwrap_or_else(|panic| Err(Stop::Failed(failure_of_panic(panic.as_ref()))));
+            // What was computed on a device that failed meanwhile is not to be believed, whatever came of it.
+            let result = match failure::take() {
+                Some(message) => Err(Stop::Failed(Failure::Transient { message })),
+                None => result,
+            };
             let seconds = executor.seconds() - begun;
             if outbox.blocking_send(Done { result, seconds }).is_err() {
                 return;

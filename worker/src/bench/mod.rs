@@ -4,6 +4,8 @@
 //! measures one part and returns its figures; the clock is given by the caller.
 
 pub mod cache;
+#[cfg(feature = "cuda")]
+pub mod convolution;
 pub mod inference;
 pub mod layer;
 pub mod step;

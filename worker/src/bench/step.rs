@@ -4,7 +4,7 @@
 //! they do in training and not as they do at random initial weights.
 
 use super::{Clock, Images, MIB, SEED, WARM_UP, image_tensor, median};
-use crate::device::Device;
+use crate::device::{Device, failure};
 use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyInput, Mode};
 use crate::model::network::load_block;
@@ -63,7 +63,8 @@ pub fn step(
         #[cfg(feature = "cuda")]
         Device::Cuda(number) => {
             let device = burn::backend::cuda::CudaDevice::new(number);
-            blocks::<Autodiff<burn::backend::Cuda>>(spec, images, &device, options, clock).map(|(figures, _)| figures)
+            let blocks = || blocks::<Autodiff<burn::backend::Cuda>>(spec, images, &device, options, clock);
+            failure::guarded(blocks).map(|(figures, _)| figures)
         }
         #[cfg(feature = "wgpu")]
         Device::Wgpu => {
@@ -146,7 +147,8 @@ fn measure<B: TrainingBackend>(
 
 /// Waits until the device has done what was asked of it.
 fn finish<B: TrainingBackend>(device: &B::Device) -> Result<(), String> {
-    B::sync(device).map_err(|error| format!("the device failed: {error:?}"))
+    let synced = B::sync(device).map_err(|error| format!("the device failed: {error:?}"));
+    failure::take().map_or(synced, Err)
 }
 
 /// Input of a block: images, through the frozen blocks before it.

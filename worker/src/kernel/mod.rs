@@ -299,6 +299,11 @@ pub trait SpikingBackend: Backend {
         grad.matmul(weight)
     }
 
+    /// Sum of the squares of a vector, left where it is.
+    fn squared_norm(x: Tensor<Self, 1>) -> Tensor<Self, 1> {
+        (x.clone() * x).sum()
+    }
+
     /// Sum of the squares of a vector.
     fn sum_of_squares(x: Tensor<Self, 1>) -> f64 {
         to_host((x.clone() * x).sum()).first().copied().map_or(0.0, f64::from)
@@ -336,11 +341,11 @@ pub trait SpikingBackend: Backend {
     }
 }
 
-fn lift<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
+pub(crate) fn lift<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 
-fn lower<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+pub(crate) fn lower<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
     tensor.into_primitive().tensor()
 }
 

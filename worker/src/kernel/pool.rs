@@ -58,7 +58,7 @@ impl AdaptivePool {
     }
 
     /// Weights `[H * W, h * w]`.
-    fn matrix<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2> {
+    pub(crate) fn matrix<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2> {
         let parts = self.windows.len();
         let mut matrix = vec![0.0; self.input.area() * parts];
         for (part, positions) in self.windows.iter().enumerate() {

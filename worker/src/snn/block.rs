@@ -142,6 +142,11 @@ impl<B: SpikingBackend> BlockNet<B> {
         self.body.parameters
     }
 
+    /// The block's own layers.
+    pub fn layers(&self) -> &Body {
+        &self.body
+    }
+
     fn flat(&self) -> Tensor<B, 1> {
         Tensor::cat(self.store.params[..self.body_tensors].iter().map(|param| param.value.clone()).collect(), 0)
     }

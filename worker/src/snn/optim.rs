@@ -122,7 +122,7 @@ pub fn clip<B: SpikingBackend>(grads: Vec<Tensor<B, 1>>, limit: f64) -> Vec<Tens
         return grads;
     }
     if B::QUEUES {
-        let squares = grads.iter().map(|grad| (grad.clone() * grad.clone()).sum()).collect();
+        let squares = grads.iter().map(|grad| B::squared_norm(grad.clone())).collect();
         let norm = Tensor::cat(squares, 0).sum().sqrt();
         let above = norm.clone().is_finite().bool_and(norm.clone().greater_elem(limit));
         let factor = norm.recip().mul_scalar(limit).mask_fill(above.bool_not(), 1.0);
@@ -137,21 +137,20 @@ pub fn clip<B: SpikingBackend>(grads: Vec<Tensor<B, 1>>, limit: f64) -> Vec<Tens
 
 /// Applies one optimiser step to tracked parameters.
 pub fn apply<B: AutodiffBackend<InnerBackend: SpikingBackend>>(
-    params: &mut [Param<B>],
+    params: &mut Vec<Param<B>>,
     optimizer: &mut Optimizer<B::InnerBackend>,
     grads: Vec<Tensor<B::InnerBackend, 1>>,
     rate: f64,
 ) {
-    let values = params
-        .iter_mut()
-        .map(|param| {
-            // Taken out, not copied: the step may then work in place.
-            let empty = Tensor::zeros([0], &param.value.device());
-            (std::mem::replace(&mut param.value, empty).inner(), param.decay)
-        })
-        .collect();
+    // Values are taken out, not copied: the step may then work in place.
+    let (named, values): (Vec<_>, Vec<_>) = std::mem::take(params)
+        .into_iter()
+        .map(|Param { name, shape, value, decay }| ((name, shape, decay), (value.inner(), decay)))
+        .unzip();
     let new = optimizer.step(values, grads, rate);
-    for (param, value) in params.iter_mut().zip(new) {
-        param.value = Tensor::from_inner(value).require_grad();
-    }
+    *params = named
+        .into_iter()
+        .zip(new)
+        .map(|((name, shape, decay), value)| Param { name, shape, value: Tensor::from_inner(value).require_grad(), decay })
+        .collect();
 }

@@ -2,14 +2,16 @@
 
 #![expect(unsafe_code, reason = "launches without bounds checks; each says why its units stay inside their buffers")]
 
+use super::kernels::columns::{self, Window};
 use super::kernels::neuron::{self, Form, Slope};
 use super::kernels::norm::{self, Kind};
-use super::kernels::packed;
+use super::kernels::pool::{self, Windows};
 use super::kernels::{LANES, NORM, ROWS};
+use super::kernels::{packed, vector};
 use super::layout::{Rows, empty, empty_map};
 use super::packed::Packed;
-use crate::kernel::NeuronRule;
 use crate::kernel::plan::EPSILON;
+use crate::kernel::{NeuronRule, StepRule};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::spec::{Reset, Surrogate};
 use burn::tensor::DType;
@@ -374,4 +376,184 @@ pub(super) fn mean<R: CubeRuntime>(spikes: &Packed<R>) -> CubeTensor<R> {
         );
     }
     out
+}
+
+/// Columns `[F H' W', taps C]` of spikes.
+pub(super) fn columns_of_spikes<R: CubeRuntime>(spikes: &Packed<R>, window: Window, dtype: DType) -> CubeTensor<R> {
+    let (sites, channels) = (spikes.steps * spikes.batch * outputs(window), spikes.shape.channels);
+    let out = empty(&spikes.words, &[sites, window.taps() as usize * channels], dtype);
+    // SAFETY: units beyond the last site or channel do nothing, and what is read lies inside the map by `input_of`.
+    unsafe {
+        columns::of_spikes::launch_unchecked(
+            &out.client,
+            each(sites, channels),
+            dim(),
+            spikes.words.clone().into_tensor_arg(),
+            out.clone().into_tensor_arg(),
+            sites,
+            channels,
+            spikes.batch,
+            spikes.steps,
+            spikes.words_per_position,
+            window,
+            dtype.into(),
+        );
+    }
+    out
+}
+
+/// Columns `[F H' W', taps C]` of a map `[F, C, H, W]`.
+pub(super) fn columns_of_map<R: CubeRuntime>(x: CubeTensor<R>, window: Window) -> CubeTensor<R> {
+    let (frames, channels, dtype) = (x.meta.shape()[0], x.meta.shape()[1], x.dtype);
+    let sites = frames * outputs(window);
+    let out = empty(&x, &[sites, window.taps() as usize * channels], dtype);
+    let rows = Rows::of(x).over_time(1).into_tensor_arg();
+    // SAFETY: as for `columns_of_spikes`.
+    unsafe {
+        columns::of_map::launch_unchecked(
+            &out.client,
+            each(sites, channels),
+            dim(),
+            rows,
+            out.clone().into_tensor_arg(),
+            sites,
+            channels,
+            window,
+            dtype.into(),
+        );
+    }
+    out
+}
+
+/// The gradient `[F, C, H, W]` of a map from that of its columns.
+pub(super) fn fold<R: CubeRuntime>(columns: CubeTensor<R>, frames: usize, shape: ImageShape, window: Window) -> CubeTensor<R> {
+    let out = empty_map(&columns, frames, shape, columns.dtype);
+    let (sites, dtype) = (frames * shape.area(), columns.dtype);
+    // SAFETY: units beyond the last site or channel do nothing, and what is read lies below the outputs of the window.
+    unsafe {
+        columns::fold::launch_unchecked(
+            &out.client,
+            each(sites, shape.channels),
+            dim(),
+            columns.into_tensor_arg(),
+            Rows::of(out.clone()).over_time(1).into_tensor_arg(),
+            sites,
+            shape.channels,
+            window,
+            dtype.into(),
+        );
+    }
+    out
+}
+
+fn outputs(window: Window) -> usize {
+    (window.output[0] * window.output[1]) as usize
+}
+
+/// The gradient `[F, C, H, W]` of a map from that of its pooling.
+pub(super) fn unpool<R: CubeRuntime>(x: &CubeTensor<R>, grad: CubeTensor<R>, windows: Windows) -> CubeTensor<R> {
+    let (frames, channels) = (grad.meta.shape()[0], grad.meta.shape()[1]);
+    let shape = ImageShape::new(channels, windows.input[0] as usize, windows.input[1] as usize);
+    let out = empty_map(&grad, frames, shape, grad.dtype);
+    let (sites, dtypes) = (frames * shape.area(), [x.dtype.into(), grad.dtype.into()]);
+    let x = if windows.largest { Rows::of(x.clone()).over_time(1) } else { x.clone() };
+    // SAFETY: units beyond the last site or channel do nothing; of an average `x` is not read.
+    unsafe {
+        pool::unpool::launch_unchecked(
+            &out.client,
+            each(sites, channels),
+            dim(),
+            x.into_tensor_arg(),
+            Rows::of(grad).over_time(1).into_tensor_arg(),
+            Rows::of(out.clone()).over_time(1).into_tensor_arg(),
+            sites,
+            channels,
+            windows,
+            dtypes,
+        );
+    }
+    out
+}
+
+/// The sum of the values of a vector, or of their squares, `[1]`, in an order that follows from its length alone.
+pub(super) fn sum<R: CubeRuntime>(x: CubeTensor<R>, squares: bool) -> CubeTensor<R> {
+    let length = x.meta.shape()[0];
+    let parts = length.div_ceil(VECTOR * PER_PART).clamp(1, PARTS);
+    let out = empty(&x, &[parts], DType::F32);
+    // SAFETY: units beyond the last value add nothing, and each cube writes the sum of its own part.
+    unsafe {
+        vector::sum::launch_unchecked(
+            &out.client,
+            CubeCount::Static(parts as u32, 1, 1),
+            CubeDim::new_1d(VECTOR as u32),
+            x.into_tensor_arg(),
+            out.clone().into_tensor_arg(),
+            length,
+            squares,
+        );
+    }
+    if parts == 1 { out } else { sum(out, false) }
+}
+
+/// The sum `[M, N]` of matrices `[parts, M, N]` in f32, in their order.
+pub(super) fn sum_parts<R: CubeRuntime>(matrices: CubeTensor<R>) -> CubeTensor<R> {
+    let shape = matrices.meta.shape();
+    let (parts, rows, columns) = (shape[0], shape[1], shape[2]);
+    let out = empty(&matrices, &[rows, columns], DType::F32);
+    let length = rows * columns;
+    // SAFETY: units at or beyond `length` do nothing.
+    unsafe {
+        vector::sum_parts::launch_unchecked(
+            &out.client,
+            CubeCount::Static(length.div_ceil(VECTOR) as u32, 1, 1),
+            CubeDim::new_1d(VECTOR as u32),
+            matrices.into_tensor_arg(),
+            out.clone().into_tensor_arg(),
+            parts,
+            length,
+        );
+    }
+    out
+}
+
+/// Units of a cube of a vector.
+const VECTOR: usize = 256;
+
+/// New values and moments of a parameter by a step of an optimiser, `[parameter, first, second]`; for SGD `second` is `None`.
+pub(super) fn step<R: CubeRuntime>(
+    rule: &StepRule,
+    [parameter, grad, first]: [CubeTensor<R>; 3],
+    second: Option<CubeTensor<R>>,
+) -> ([CubeTensor<R>; 2], Option<CubeTensor<R>>) {
+    let length = parameter.meta.shape()[0];
+    let new = || empty(&grad, &[length], DType::F32);
+    let (new_parameter, new_first, new_second) = (new(), new(), second.as_ref().map(|_| new()));
+    let ([a, b], keep, rate, share, epsilon, adamw) = match *rule {
+        StepRule::Sgd { momentum, decay, rate } => ([momentum, decay], 1.0, rate, 1.0, 0.0, false),
+        StepRule::Adamw { betas, keep, rate, share, epsilon } => (betas, keep, rate, share, epsilon, true),
+    };
+    // SAFETY: units at or beyond `length` do nothing; SGD neither reads nor writes a second moment, and the first stands in.
+    unsafe {
+        vector::step::launch_unchecked(
+            &grad.client,
+            CubeCount::Static(length.div_ceil(VECTOR) as u32, 1, 1),
+            CubeDim::new_1d(VECTOR as u32),
+            parameter.into_tensor_arg(),
+            grad.clone().into_tensor_arg(),
+            first.clone().into_tensor_arg(),
+            second.unwrap_or(first).into_tensor_arg(),
+            new_parameter.clone().into_tensor_arg(),
+            new_first.clone().into_tensor_arg(),
+            new_second.clone().unwrap_or_else(|| new_first.clone()).into_tensor_arg(),
+            length,
+            a,
+            b,
+            keep,
+            rate,
+            share,
+            epsilon,
+            adamw,
+        );
+    }
+    ([new_parameter, new_first], new_second)
 }

@@ -1,11 +1,12 @@
 //! Bodies on GPUs (burn's CubeCL backends: CUDA, and wgpu for tests without one).
 //!
-//! Convolutions are burn's. What is between them is here, written in CubeCL: norm and neuron over all T steps in one kernel
+//! Convolutions are cubek's (`convolution`). What is between them is here, written in CubeCL: norm and neuron over all T steps in one kernel
 //! forward and one backward, statistics by channel, spikes packed one bit each. `kernels` holds them, `launch` starts
 //! them, `layout` says how tensors lie in memory, `packed` is what is kept between forward and backward, `body` puts a
 //! block together. Nothing in a training pass waits for the device, except where firing rates or operations are asked for.
 
 mod body;
+pub mod convolution;
 mod kernels;
 mod launch;
 mod layout;
@@ -13,7 +14,10 @@ mod packed;
 
 use super::plan::{Leak, Precision};
 use super::spikes::Spikes;
-use super::{BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, NeuronRule, SpikingBackend, lift, lower, memory};
+use super::{
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Moments, NeuronRule, SpikingBackend, StepRule, Stepped, lift, lower,
+    memory,
+};
 use bloctrain_shared::ImageShape;
 use body::Cube;
 pub use body::Tape;
@@ -21,11 +25,10 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use burn_cubecl::element::BoolElement;
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime, FloatElement, IntElement};
 use cubecl::client::ComputeClient;
-use cubecl::features::MmaConfig;
-use cubecl::ir::StorageType;
 use launch::{Driving, Layer};
 use layout::Rows;
 use packed::Packed;
@@ -33,10 +36,8 @@ use std::sync::Arc;
 
 /// Element of a body's convolutions on this device.
 fn element<R: CubeRuntime>(client: &ComputeClient<R>, precision: Precision) -> FloatDType {
-    let [bf16, f32] = [DType::BF16, DType::F32].map(StorageType::from);
-    let units = |config: &MmaConfig| config.a_type == bf16 && config.b_type == bf16 && config.cd_type == f32;
     match precision {
-        Precision::Auto if R::name(client) == "cuda" && client.features().matmul.cmma.iter().any(units) => FloatDType::BF16,
+        Precision::Auto if convolution::has_units(client, DType::BF16) => FloatDType::BF16,
         Precision::Auto | Precision::F32 => FloatDType::F32,
         Precision::F16 => FloatDType::F16,
     }
@@ -119,8 +120,35 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBac
         let x_grad = lift::<Self, 4>(x_grad).permute([0, 2, 3, 1]).reshape([steps, sites]);
         let parts = lift::<Self, 3>(sums);
         let [count, _, channels] = parts.dims();
-        let leak_grad = parts.slice([0..count, 1..2, 0..channels]).sum();
-        [lower(x_grad), lower(leak_grad)]
+        let leaks = parts.slice([0..count, 1..2, 0..channels]).reshape([count * channels]);
+        [lower(x_grad), launch::sum(into_contiguous(lower(leaks)), false)]
+    }
+
+    fn fully_connected(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        convolution::matmul(x, weight.transpose())
+    }
+
+    fn fully_connected_weight_grad(x: Tensor<Self, 2>, grad: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        convolution::matmul(grad.transpose(), x)
+    }
+
+    fn fully_connected_input_grad(grad: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        convolution::matmul(grad, weight)
+    }
+
+    fn squared_norm(x: Tensor<Self, 1>) -> Tensor<Self, 1> {
+        lift(launch::sum(into_contiguous(lower(x)), true))
+    }
+
+    fn optimize(rule: &StepRule, parameter: Tensor<Self, 1>, grad: Tensor<Self, 1>, moments: Moments<Self>) -> Stepped<Self> {
+        let Moments { first, second } = moments;
+        let second = match rule {
+            StepRule::Sgd { .. } => None,
+            StepRule::Adamw { .. } => Some(second.unwrap_or_else(|| grad.zeros_like())),
+        };
+        let in_order = |x| into_contiguous(lower(x));
+        let ([parameter, first], second) = launch::step(rule, [parameter, grad, first].map(in_order), second.map(in_order));
+        Stepped { parameter: lift(parameter), moments: Moments { first: lift(first), second: second.map(lift) } }
     }
 
     fn spikes_to_host(x: Tensor<Self, 4>, batch: usize) -> Spikes {

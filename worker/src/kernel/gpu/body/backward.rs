@@ -1,14 +1,15 @@
 //! Backward over the nodes, last to first.
 
+use super::super::convolution;
+use super::super::kernels::pool::Windows;
 use super::super::launch::{self, Driving, Layer};
 use super::super::{leak, observe};
-use super::{Cube, Dense, Network, Tape, Value, masked, options};
+use super::{Cube, Dense, Network, Tape, Value, masked};
 use crate::kernel::plan::{Branch, Leak, Node, Norm, Pool, Spiking};
 use crate::kernel::{lift, lower};
-use burn::tensor::module::conv_transpose2d;
-use burn::tensor::ops::ConvTransposeOptions;
-use burn::tensor::{DType, Shape, Tensor};
+use burn::tensor::Tensor;
 use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 /// Gradients of all parameters from the gradient of what left: spikes `[T * B, C, H, W]`, or averages `[B, C, h, w]`.
@@ -25,7 +26,7 @@ pub(in super::super) fn backward<R: CubeRuntime, B: Cube<R>>(
     let mut grads: Vec<Option<Dense<B>>> = (0..=body.nodes.len()).map(|_| None).collect();
     // An average over time hands every step the same share of its gradient.
     let (grad, constant) = match &tape.average {
-        Some(pool) => (pool.backward(grad).div_scalar(body.steps as f64), true),
+        Some(pool) => (convolution::unpool(pool, grad).div_scalar(body.steps as f64), true),
         None => (grad, false),
     };
     grads[body.output()] = Some(Dense { x: grad, constant });
@@ -54,14 +55,18 @@ impl<R: CubeRuntime, B: Cube<R>> Back<'_, R, B> {
         match &tape.body.nodes[index] {
             Node::Spiking(spiking) => self.spiking(index, spiking, grad),
             Node::AvgPool(pool) if self.learns[pool.source] => {
-                let (shape, frames) = (pool.input, grad.x.dims()[0]);
-                let before = Shape::from([frames, shape.channels, shape.height, shape.width]);
-                let before = B::float_empty(before, &grad.x.device(), grad.x.dtype().into());
-                let size = [pool.size; 2];
-                let grad = grad.map(|grad| lift(B::avg_pool2d_backward(before, lower(grad), size, size, [0; 2], false, false)));
+                let grad = grad.map(|grad| {
+                    let grad = lower(grad);
+                    lift(launch::unpool(&grad.clone(), grad, windows(pool, false)))
+                });
                 self.add(pool.source, grad);
             }
-            Node::MaxPool(pool) if self.learns[pool.source] => self.unpool_max(*pool, grad),
+            Node::MaxPool(pool) if self.learns[pool.source] => {
+                let grad = self.at_every_step(grad);
+                let before = lower(self.network.dense(pool.source, self.tape.dtype).x);
+                let x = lift(launch::unpool(&before, lower(grad.x), windows(pool, true)));
+                self.add(pool.source, Dense { x, constant: false });
+            }
             Node::Dropout { source, p, .. } if self.learns[*source] => {
                 let grad = match &tape.values[index + 1] {
                     Value::Derived(Some(mask)) => grad.map(|grad| masked(grad, mask, *p)),
@@ -71,15 +76,6 @@ impl<R: CubeRuntime, B: Cube<R>> Back<'_, R, B> {
             }
             _ => {}
         }
-    }
-
-    fn unpool_max(&mut self, pool: Pool, grad: Dense<B>) {
-        let grad = self.at_every_step(grad);
-        let size = [pool.size; 2];
-        let before = lower(self.network.dense(pool.source, grad.x.dtype().into()).x);
-        let pooled = B::max_pool2d_with_indices(before.clone(), size, size, [0; 2], [1; 2], false);
-        let found = B::max_pool2d_with_indices_backward(before, size, size, [0; 2], [1; 2], false, lower(grad.x), pooled.indices);
-        self.add(pool.source, Dense { x: lift(found.x_grad), constant: false });
     }
 
     /// A gradient that is the same at every step, written out for each.
@@ -139,30 +135,21 @@ impl<R: CubeRuntime, B: Cube<R>> Back<'_, R, B> {
         if let Leak::Learned(at) = spiking.leak {
             let leak: Tensor<B, 1> = lift(leak);
             let slope = leak.clone() * leak.neg().add_scalar(1.0);
-            self.found.push((at, row(2 * branches.len()).sum() * slope));
+            let sum: Tensor<B, 1> = lift(launch::sum(into_contiguous(lower(row(2 * branches.len()))), false));
+            self.found.push((at, sum * slope));
         }
     }
 
     /// Gradients of a convolution's weights and of what it reads.
     fn convolution(&mut self, branch: &Branch, grad: CubeTensor<R>) {
-        let conv = branch.conv;
-        let Dense { x, constant } = self.network.dense(branch.source, self.tape.dtype);
-        let weight = self.network.weight(branch);
-        let learns = self.learns[branch.source];
-        let (weight_grad, x_grad) = if conv.is_full() {
-            let (rows, dims) = (x.dims()[0], x.dims());
-            let x = x.reshape([rows, conv.input.len()]);
-            let grad = lift::<B, 4>(grad).reshape([rows, conv.outputs]);
-            let weight = weight.reshape([conv.outputs, conv.input.len()]);
-            let x_grad = learns.then(|| grad.clone().matmul(weight).reshape(dims));
-            (grad.transpose().matmul(x).reshape([conv.weights()]), x_grad)
-        } else {
-            let (x, weight) = (lower(x), lower(weight));
-            let x_grad = learns.then(|| input_grad::<R, B>(&x, &weight, &grad, branch));
-            let weight_grad: Tensor<B, 4> = lift(B::conv2d_weight_backward(x, weight, grad, options(branch)));
-            (weight_grad.reshape([conv.weights()]), x_grad)
-        };
-        self.found.push((branch.weight, weight_grad.cast(DType::F32)));
+        let (input, constant) = self.network.input(branch);
+        let x_grad = self.learns[branch.source].then(|| {
+            let weight = lower(self.network.weight(branch));
+            lift(convolution::input_grad(grad.clone(), weight, branch.conv))
+        });
+        let weight_grad: Tensor<B, 4> = lift(convolution::weight_grad(input, grad, branch.conv));
+        let weight_grad = weight_grad.reshape([branch.conv.weights()]);
+        self.found.push((branch.weight, weight_grad));
         if let Some(x) = x_grad {
             self.add(branch.source, Dense { x, constant });
         }
@@ -189,31 +176,10 @@ impl<R: CubeRuntime, B: Cube<R>> Back<'_, R, B> {
     }
 }
 
-/// Gradient of what a convolution reads.
-fn input_grad<R: CubeRuntime, B: Cube<R>>(
-    x: &CubeTensor<R>,
-    weight: &CubeTensor<R>,
-    grad: &CubeTensor<R>,
-    branch: &Branch,
-) -> Tensor<B, 4> {
-    let (conv, stride) = (branch.conv, branch.conv.stride);
-    if conv.kernel.iter().all(|&size| size >= stride) {
-        return lift(B::conv2d_x_backward(x.clone(), weight.clone(), grad.clone(), options(branch)));
-    }
-    // burn 0.21's direct transposed convolution leaves everything out where the kernel is smaller than the stride, so the
-    // kernel is filled up with zeros.
-    let size = conv.kernel.map(|size| size.max(stride));
-    let added = [0, 1].map(|axis| (0, size[axis] - conv.kernel[axis]));
-    let weight = lift::<B, 4>(weight.clone()).pad(added, 0.0);
-    let output = conv.output();
-    let wanted = [conv.input.height, conv.input.width];
-    let covered = [output.height, output.width];
-    let covered = [0, 1].map(|axis| (covered[axis] - 1) * stride + size[axis] - 2 * conv.padding[axis]);
-    let missing = [0, 1].map(|axis| wanted[axis].saturating_sub(covered[axis]));
-    let options = ConvTransposeOptions::new([stride; 2], conv.padding, missing, [1, 1], 1);
-    let found = conv_transpose2d(lift(grad.clone()), weight, None, options);
-    let [frames, channels, ..] = found.dims();
-    found.slice([0..frames, 0..channels, 0..wanted[0], 0..wanted[1]])
+fn windows(pool: &Pool, largest: bool) -> Windows {
+    let (input, size) = (pool.input, pool.size);
+    let sides = [input.height, input.width];
+    Windows { input: sides.map(|side| side as u32), output: sides.map(|side| (side / size) as u32), size: size as u32, largest }
 }
 
 /// The sum of two maps, added in the order in which they lie in memory.

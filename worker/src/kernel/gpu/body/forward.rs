@@ -1,5 +1,6 @@
 //! Forward over the nodes.
 
+use super::super::convolution;
 use super::super::kernels::norm::Kind;
 use super::super::launch::{self, Driving, Layer, Places};
 use super::super::layout::{Rows, empty};
@@ -57,8 +58,8 @@ pub(in super::super) fn forward<R: CubeRuntime, B: Cube<R>>(
     let output = call.body.output();
     let dense = || network.dense(output, FloatDType::F32).x;
     let emitted = match (call.average, &pass.values[output]) {
-        (Some(pool), Value::Spikes(spikes)) => Emitted::Average(pool.forward(lift(launch::mean(spikes)))),
-        (Some(pool), _) => Emitted::Average(pool.forward(mean_over_time(dense(), call.body.steps))),
+        (Some(pool), Value::Spikes(spikes)) => Emitted::Average(convolution::pool(pool, lift(launch::mean(spikes)))),
+        (Some(pool), _) => Emitted::Average(convolution::pool(pool, mean_over_time(dense(), call.body.steps))),
         (None, _) => Emitted::Tensor(dense()),
     };
     let Pass { values, record, .. } = pass;

@@ -4,8 +4,8 @@
 //! Poolings are worked out from their sources when they are read. The backward pass computes convolutions and membranes
 //! again, node by node from the last, so that dense values of one layer live at a time.
 //!
-//! Convolutions are burn's; in [`Precision::Half`] their inputs, weights and outputs are bf16, with sums in f32 on the
-//! matrix units. Norms, membranes and sums of gradients are f32 in any case.
+//! Convolutions are those of [`convolution`](super::convolution): on matrix units their inputs, weights and outputs are bf16,
+//! with sums in f32. Norms, membranes and sums of gradients are f32 in any case.
 
 mod backward;
 mod forward;
@@ -13,6 +13,7 @@ mod forward;
 pub(super) use backward::backward;
 pub(super) use forward::forward;
 
+use super::convolution::{self, Input};
 use super::launch::{self, Driving};
 use super::layout::Rows;
 use super::packed::Packed;
@@ -20,8 +21,7 @@ use crate::kernel::plan::{Body, Branch, Node, Pool};
 use crate::kernel::pool::AdaptivePool;
 use crate::kernel::{lift, lower};
 use burn::tensor::backend::Backend;
-use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::module::{avg_pool2d, max_pool2d};
 use burn::tensor::{DType, FloatDType, Tensor};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -139,33 +139,29 @@ impl<R: CubeRuntime, B: Cube<R>> Network<'_, R, B> {
         }
     }
 
-    /// The weights of a branch: `[O, C, kh, kw]`, or `[O, C H W, 1, 1]` where every output sees the whole input.
+    /// The weights of a branch, `[O, C, kh, kw]`.
     fn weight(&self, branch: &Branch) -> Tensor<B, 4> {
         let conv = branch.conv;
         let weight = self.param(branch.weight, conv.weights()).cast(self.dtype);
-        if conv.is_full() {
-            return weight.reshape([conv.outputs, conv.input.len(), 1, 1]);
-        }
         weight.reshape([conv.outputs, conv.input.channels, conv.kernel[0], conv.kernel[1]])
+    }
+
+    /// What the convolution of a branch reads, and whether it is the same at every step.
+    fn input(&self, branch: &Branch) -> (Input<R>, bool) {
+        match &self.values[branch.source] {
+            Value::Spikes(spikes) => (Input::Spikes(spikes.clone(), self.dtype.into()), false),
+            _ => {
+                let Dense { x, constant } = self.dense(branch.source, self.dtype);
+                (Input::Map(lower(x)), constant)
+            }
+        }
     }
 
     /// The convolution of a branch, without its norm.
     fn convolve(&self, branch: &Branch) -> Dense<B> {
-        let conv = branch.conv;
-        let weight = self.weight(branch);
-        self.dense(branch.source, self.dtype).map(|x| {
-            if !conv.is_full() {
-                return conv2d(x, weight, None, options(branch));
-            }
-            let rows = x.dims()[0];
-            let weight = weight.reshape([conv.outputs, conv.input.len()]);
-            x.reshape([rows, conv.input.len()]).matmul(weight.transpose()).reshape([rows, conv.outputs, 1, 1])
-        })
+        let (input, constant) = self.input(branch);
+        Dense { x: lift(convolution::forward(input, lower(self.weight(branch)), branch.conv)), constant }
     }
-}
-
-fn options(branch: &Branch) -> ConvOptions<2> {
-    ConvOptions::new([branch.conv.stride; 2], branch.conv.padding, [1, 1], 1)
 }
 
 fn average<B: Backend>(x: Tensor<B, 4>, pool: Pool) -> Tensor<B, 4> {

@@ -7,9 +7,12 @@
 #![allow(missing_docs, unreachable_pub, clippy::too_many_arguments, reason = "the launch modules are made by CubeCL's macro")]
 #![expect(clippy::collapsible_if, reason = "a condition of the compilation is not one of the device")]
 
+pub(super) mod columns;
 pub(super) mod neuron;
 pub(super) mod norm;
 pub(super) mod packed;
+pub(super) mod pool;
+pub(super) mod vector;
 
 use cubecl::prelude::*;
 

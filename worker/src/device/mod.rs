@@ -1,5 +1,11 @@
 //! Where a worker computes.
 
+#[cfg(feature = "cuda")]
+mod compiled;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+pub mod failure;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -28,6 +34,15 @@ pub enum DeviceError {
     NotBuilt {
         /// The feature that is missing.
         backend: &'static str,
+    },
+    /// In this build, but not to be used on this machine.
+    #[cfg(feature = "cuda")]
+    #[error("cuda:{number}: {why}")]
+    NotReady {
+        /// The device.
+        number: usize,
+        /// What is missing.
+        why: cuda::NotReady,
     },
 }
 
@@ -62,11 +77,17 @@ impl Device {
     /// The device that is used: `auto` is the processor, which every build has.
     ///
     /// # Errors
-    /// When this build does not have it.
+    /// When this build does not have it, or it cannot be used on this machine.
     pub fn resolve(self) -> Result<Self, DeviceError> {
         match self {
             Self::Auto => Ok(Self::Cpu),
-            Self::Cuda(_) if !cfg!(feature = "cuda") => Err(DeviceError::NotBuilt { backend: "cuda" }),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(number) => match cuda::ready(number) {
+                Ok(_) => Ok(self),
+                Err(why) => Err(DeviceError::NotReady { number, why }),
+            },
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda(_) => Err(DeviceError::NotBuilt { backend: "cuda" }),
             Self::Wgpu if !cfg!(feature = "wgpu") => Err(DeviceError::NotBuilt { backend: "wgpu" }),
             device => Ok(device),
         }
