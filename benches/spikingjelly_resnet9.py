@@ -77,6 +77,7 @@ def lif():
     # Without decay of the input: u[t] = u[t-1] / 2 + x[t].
     return neuron.LIFNode(
         **chosen,
+        step_mode="m",
         tau=2.0,
         decay_input=False,
         v_threshold=1.0,
