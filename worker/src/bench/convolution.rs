@@ -83,7 +83,7 @@ fn all<R: CubeRuntime>(
     found: &mut dyn FnMut(Figures),
 ) -> Result<(), String> {
     let wait = || {
-        let synced = Gpu::<R>::sync(device).map_err(|error| format!("the device failed: {error:?}"));
+        let synced = Gpu::<R>::sync(device).map_err(|error| failure::brief(&format!("the device failed: {error:?}")));
         failure::take().map_or(synced, Err)
     };
     for conv in distinct(body) {

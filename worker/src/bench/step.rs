@@ -147,7 +147,7 @@ fn measure<B: TrainingBackend>(
 
 /// Waits until the device has done what was asked of it.
 fn finish<B: TrainingBackend>(device: &B::Device) -> Result<(), String> {
-    let synced = B::sync(device).map_err(|error| format!("the device failed: {error:?}"));
+    let synced = B::sync(device).map_err(|error| failure::brief(&format!("the device failed: {error:?}")));
     failure::take().map_or(synced, Err)
 }
 

@@ -56,6 +56,11 @@ fn note(panic: &PanicHookInfo<'_>) {
     tracing::debug!(text, "the device's thread panicked");
 }
 
+/// The beginning of a message of CubeCL, which may hold the source of a kernel.
+pub fn brief(text: &str) -> String {
+    text.lines().filter(|line| !line.trim().is_empty()).take(12).collect::<Vec<_>>().join("\n")
+}
+
 /// The message for a panic of CubeCL.
 fn explained(text: &str) -> String {
     let refused = text.split_once("can't allocate buffer of size: ").map(|(_, rest)| rest);

@@ -96,8 +96,13 @@ impl Algorithm {
 /// Whether the device has matrix units for an element, with sums in f32.
 pub(super) fn has_units<R: CubeRuntime>(client: &ComputeClient<R>, element: DType) -> bool {
     let (element, sum) = (StorageType::from(element), StorageType::from(ElemType::Float(FloatKind::F32)));
-    let units = &client.features().matmul.cmma;
-    units.iter().any(|config| config.a_type == element && config.b_type == element && config.cd_type == sum)
+    let features = client.features();
+    // CubeCL 0.10 has bf16 on the matrix units of every card, but Turing's do not take it. Asynchronous copies came with
+    // bf16, in compute capability 8.0.
+    if element == StorageType::from(DType::BF16) && !features.copy_async {
+        return false;
+    }
+    features.matmul.cmma.iter().any(|config| config.a_type == element && config.b_type == element && config.cd_type == sum)
 }
 
 /// What a convolution reads.
