@@ -2,9 +2,11 @@
 
 mod fleet;
 
-use bloctrain_coordinator::run::record::{Durable, Record};
-use bloctrain_coordinator::store::{Log, SNAPSHOT_EVERY, StateError};
-use bloctrain_coordinator::table::{Change, Table};
+use bloctrain_coordinator::durable::table::{Change, Table};
+use bloctrain_coordinator::durable::{Log, SNAPSHOT_EVERY, StateError};
+use bloctrain_coordinator::run::durable::Durable;
+use bloctrain_coordinator::run::record::Record;
+use bloctrain_shared::stage::export;
 use bloctrain_shared::task::{CachedShard, Failure, Output, Split, Stage, TaskId};
 use bloctrain_shared::{Digest, key};
 use bytes::Bytes;
@@ -116,7 +118,7 @@ fn export(run: &str, part: u32) -> Record {
         shard: part,
         object: object(key::cache_data(Digest::of(&part.to_le_bytes()))),
     };
-    let output = Box::new(Output::Export { shard, uncompressed_bytes: 8, reused: false });
+    let output = Box::new(Output::Export(export::Output { shard, uncompressed_bytes: 8, reused: false }));
     Record::Committed { run: run.into(), task: TaskId { block: 1, stage: Stage::Export, part, replica: 0 }, seconds: 0.5, output }
 }
 

@@ -4,8 +4,9 @@
 mod common;
 mod fleet;
 
-use bloctrain_coordinator::run::record::{Durable, Record};
-use bloctrain_coordinator::store::{Log, SNAPSHOT_EVERY, StateError, read};
+use bloctrain_coordinator::durable::{Log, SNAPSHOT_EVERY, StateError, read};
+use bloctrain_coordinator::run::durable::Durable;
+use bloctrain_coordinator::run::record::Record;
 use bloctrain_shared::key;
 use bloctrain_shared::view::RunState;
 use bloctrain_store::testing::{Faults, FaultyStore, Misbehaviour};

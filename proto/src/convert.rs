@@ -91,12 +91,18 @@ pub fn from_grant(grant: v1::Grant) -> Result<(Task, u64), ConvertError> {
 mod tests {
     use super::*;
     use bloctrain_shared::label::LabelMap;
+    use bloctrain_shared::stage::validate;
     use bloctrain_shared::task::{Source, Work};
 
     #[test]
     fn a_grant_survives_the_wire() {
         let object = ObjectRef { key: "runs/r/spec.json".into(), digest: Digest::of(b"spec"), bytes: 4 };
-        let work = Work::Validate { shard: 2, classes: LabelMap::all(3), weights: object.clone(), source: Source::Images };
+        let work = Work::Validate(validate::Work {
+            shard: 2,
+            classes: LabelMap::all(3),
+            weights: object.clone(),
+            source: Source::Images,
+        });
         let id = TaskId { block: 2, stage: Stage::Validate, part: 2, replica: 3 };
         let task = Task { id, run: "r".into(), submission: object, work };
         assert_eq!(from_grant(to_grant(task.clone(), 9)), Ok((task.clone(), 9)));

@@ -17,7 +17,7 @@
 //! ```
 
 use crate::Digest;
-use crate::task::Split;
+use crate::split::Split;
 
 /// Version of the store's layout and formats. A store of a newer version is refused.
 pub const FORMAT_VERSION: u32 = 3;

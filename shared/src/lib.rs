@@ -1,7 +1,7 @@
 //! The nouns and the pure rules of `bloctrain`.
 //!
 //! One ladder of words runs through the whole project:
-//! [`RunSpec`] (asked) → [`Plan`](plan::Plan) (derived, pure) → stage (block × kind) →
+//! [`RunSpec`] (asked) → [`Plan`](plan::Plan) (derived, pure) → [stage](mod@stage) (block × kind) →
 //! [`Task`](task::Task) (a pure function of named inputs) → attempt (one worker, one lease) →
 //! [`Report`](task::Report) (what a worker claims) → commit (what the coordinator accepted).
 //!
@@ -18,6 +18,7 @@ pub mod key;
 pub mod label;
 pub mod memory;
 pub mod metric;
+pub mod object;
 pub mod order;
 pub mod plan;
 pub mod record;
@@ -26,6 +27,8 @@ pub mod schedule;
 pub mod seed;
 pub mod spec;
 pub mod spike;
+pub mod split;
+pub mod stage;
 pub mod summary;
 pub mod task;
 pub mod view;

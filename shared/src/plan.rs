@@ -2,7 +2,7 @@
 
 use crate::spec::RunSpec;
 use crate::spec::check::{CheckError, check_on, check_replicas};
-use crate::task::Split;
+use crate::split::Split;
 use crate::{Digest, ImageShape};
 use serde::{Deserialize, Serialize};
 

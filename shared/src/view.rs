@@ -1,8 +1,10 @@
 //! A run as people see it.
 
 use crate::label::LabelMap;
+use crate::stage::train::RoundMetrics;
+use crate::stage::{Stage, TaskId};
 use crate::summary::Summary;
-use crate::task::{Progress, RoundMetrics, Stage, TaskId};
+use crate::task::Progress;
 use serde::{Deserialize, Serialize};
 
 /// Where a run stands.

@@ -6,6 +6,7 @@ use bloctrain_proto::convert::{from_grant, to_json};
 use bloctrain_proto::v1::worker_service_client::WorkerServiceClient;
 use bloctrain_proto::v1::{CompleteRequest, LeaseRequest, LeaveRequest, RegisterRequest};
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
+use bloctrain_shared::stage::{detect, evaluate, export, train};
 use bloctrain_shared::task::{CachedShard, Checkpoint, ObjectRef, Output, Report, RoundMetrics, Task, Work};
 use bloctrain_shared::{Digest, key};
 use bloctrain_store::Artefacts;
@@ -49,26 +50,26 @@ async fn output(store: &Artefacts, task: &Task, lie: Lie) -> Output {
     let tensors: Bytes = tensors.encode().expect("encodes");
     let (run, block) = (task.run.as_str(), task.id.block);
     match &task.work {
-        Work::Train { .. } => {
+        Work::Train(_) => {
             let at = |part| key::checkpoint(run, block, part, Digest::of(b"a lie"));
             let weights = object(store, at(CheckpointPart::Weights), tensors.clone(), lie).await;
             let optimizer = object(store, at(CheckpointPart::Optimizer), tensors, Lie::Content).await;
             let metrics = RoundMetrics { epochs: 1, ..RoundMetrics::default() };
-            Output::Train { checkpoint: Checkpoint { weights, optimizer }, finished: false, metrics }
+            Output::Train(train::Output { checkpoint: Checkpoint { weights, optimizer }, finished: false, metrics })
         }
-        Work::Detect { .. } => {
+        Work::Detect(_) => {
             let detector = object(store, key::detector(run, block, Digest::of(b"a lie")), tensors, lie).await;
-            Output::Detect { detector: Some(detector) }
+            Output::Detect(detect::Output { detector: Some(detector) })
         }
-        Work::Export { split, view, shard, .. } => {
+        Work::Export(export::Work { split, view, shard, .. }) => {
             let object = object(store, key::cache_data(Digest::of(b"a lie")), tensors, lie).await;
             let shard = CachedShard { split: *split, view: *view, shard: *shard, object };
-            Output::Export { shard, uncompressed_bytes: 1, reused: false }
+            Output::Export(export::Output { shard, uncompressed_bytes: 1, reused: false })
         }
-        Work::Evaluate { split, shard, .. } => {
+        Work::Evaluate(evaluate::Work { split, shard, .. }) => {
             let records = Bytes::from_static(br#"{"ids": [], "labels": [], "blocks": []}"#);
             let key = key::records(run, *split, *shard, Digest::of(b"a lie"));
-            Output::Evaluate { records: object(store, key, records, lie).await }
+            Output::Evaluate(evaluate::Output { records: object(store, key, records, lie).await })
         }
         other => panic!("nobody lies about {other:?}"),
     }

@@ -1,48 +1,16 @@
 //! One block of a run: its rounds, its validation, its detector, its cached spikes.
 
-use super::replica::{Part, Replica};
+use super::round::{Part, Round};
 use bloctrain_shared::Digest;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::metric::Confusion;
-use bloctrain_shared::task::{CachedShard, Checkpoint, ObjectRef, RoundMetrics};
+use bloctrain_shared::stage::export;
+use bloctrain_shared::task::ObjectRef;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Checkpoints that are kept behind the last one, to fall back to.
 const KEPT: usize = 2;
-
-/// A committed round.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Round {
-    /// State after the round.
-    pub checkpoint: Checkpoint,
-    /// Its metrics.
-    pub metrics: RoundMetrics,
-    /// Whether its checkpoint is still stored.
-    pub kept: bool,
-    /// What each replica keeps; empty where there is only one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub replicas: Vec<Replica>,
-}
-
-impl Round {
-    /// Stored objects from which training goes on.
-    pub(super) fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
-        let optimizers = self.replicas.iter().map(|replica| &replica.optimizer);
-        [&self.checkpoint.weights, &self.checkpoint.optimizer].into_iter().chain(optimizers)
-    }
-}
-
-/// A committed shard of the spike cache.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Exported {
-    /// The shard.
-    pub shard: CachedShard,
-    /// Bytes of its packed spikes before compression.
-    pub uncompressed_bytes: u64,
-    /// Whether it was there before the run.
-    pub reused: bool,
-}
 
 /// The result of a detect stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,7 +43,7 @@ pub struct Block {
     pub detector: Option<Detected>,
     /// Cached shards by part of the export stage. They are stored in rows of their own.
     #[serde(default, skip_serializing)]
-    pub exports: BTreeMap<u32, Exported>,
+    pub exports: BTreeMap<u32, export::Output>,
 }
 
 impl Block {
@@ -137,36 +105,8 @@ impl Block {
         lost.is_some_and(|lost| self.weights().is_some_and(|weights| weights.digest != lost))
     }
 
-    pub(super) fn forget_results(&mut self) {
-        self.confusions.clear();
-        self.confusion = None;
-        self.hard = None;
-        self.detector = None;
-        self.exports.clear();
-    }
-
-    /// Opens whatever made the object of this key again, and says so; `None` when it is not of this block.
-    pub(super) fn lose(&mut self, key: &str) -> Option<String> {
-        let names = |round: &Round| round.kept && round.objects().any(|object| object.key == key);
-        if let Some(index) = self.rounds.iter().position(names) {
-            return Some(self.lose_round(index));
-        }
-        let of = |part: &Part| part.checkpoint.weights.key == key || part.checkpoint.optimizer.key == key;
-        if let Some(replica) = self.parts.iter().find(|(_, part)| of(part)).map(|(&replica, _)| replica) {
-            self.parts.retain(|_, part| !of(part));
-            return Some(format!("replica {replica} trains its part of the round again"));
-        }
-        if self.detector.as_ref().and_then(|detected| detected.object.as_ref()).is_some_and(|detector| detector.key == key) {
-            self.detector = None;
-            return Some("its detector is trained again".into());
-        }
-        // A report may have named the object of another part.
-        let before = self.exports.len();
-        self.exports.retain(|_, exported| exported.shard.object.key != key);
-        (self.exports.len() < before).then(|| "the cached shard is computed again".into())
-    }
-
-    fn lose_round(&mut self, index: usize) -> String {
+    /// Goes back to before a round that was lost, and says so.
+    pub(super) fn lose_round(&mut self, index: usize) -> String {
         if let Some(weights) = self.weights() {
             self.lost_weights = Some(weights.digest);
         }
@@ -180,5 +120,17 @@ impl Block {
             0 => "training starts again".into(),
             round => format!("training goes on from the checkpoint before, round {round}"),
         }
+    }
+
+    /// Stored objects of rounds and parts that training may still go on from.
+    pub fn resumable(&self) -> impl Iterator<Item = &ObjectRef> {
+        let kept = self.rounds.iter().filter(|round| round.kept).flat_map(Round::objects);
+        kept.chain(self.parts.values().flat_map(|part| [&part.checkpoint.weights, &part.checkpoint.optimizer]))
+    }
+
+    /// Those of some keys that no round and no part names: objects are named by their content, so two may share one.
+    pub(super) fn unnamed(&self, mut keys: Vec<String>) -> Vec<String> {
+        keys.retain(|key| self.resumable().all(|object| object.key != *key));
+        keys
     }
 }

@@ -1,34 +1,8 @@
-//! Data-parallel rounds: parts that replicas train beside each other, the merge of all of them, and who has what in memory.
+//! What the replicas of a block have trained of the present round, and where each goes on.
 
-use super::State;
-use super::block::{Block, Round};
-use super::open::{Open, task_id};
-use super::record::Run;
-use bloctrain_shared::rounds::{Rounds, batch_count};
-use bloctrain_shared::task::{Checkpoint, ObjectRef, RoundMetrics, Stage, Task, TaskId, Trained, Work};
-use serde::{Deserialize, Serialize};
-
-/// What a replica has trained since the last merge.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Part {
-    /// Its state.
-    pub checkpoint: Checkpoint,
-    /// Whether it made all steps of the round; not when it was handed back.
-    pub complete: bool,
-    /// Metrics of the steps that it made.
-    pub metrics: RoundMetrics,
-    /// Links of its chain that are committed.
-    pub links: u32,
-}
-
-/// What a replica keeps from one round to the next.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Replica {
-    /// Its optimiser state.
-    pub optimizer: ObjectRef,
-    /// Links of its chain that are committed.
-    pub links: u32,
-}
+use super::block::Block;
+use super::round::{Part, Replica, Round};
+use bloctrain_shared::stage::train::{Checkpoint, RoundMetrics};
 
 /// Place of a replica in a round's list.
 fn place(replica: u32) -> usize {
@@ -48,7 +22,7 @@ impl Block {
     }
 
     /// Where a replica goes on: where it was handed back, or from the merged parameters with its own optimiser state.
-    fn next_of(&self, replica: u32) -> Option<Checkpoint> {
+    pub(super) fn next_of(&self, replica: u32) -> Option<Checkpoint> {
         let merged = |(round, kept): (&Round, &Replica)| Checkpoint {
             weights: round.checkpoint.weights.clone(),
             optimizer: kept.optimizer.clone(),
@@ -80,102 +54,5 @@ impl Block {
         let kept =
             |part: Part| (Replica { optimizer: part.checkpoint.optimizer, links: part.links }, part.checkpoint.weights.key);
         parts.map(kept).unzip()
-    }
-
-    /// Stored objects of rounds and parts that training may still go on from.
-    pub fn resumable(&self) -> impl Iterator<Item = &ObjectRef> {
-        let kept = self.rounds.iter().filter(|round| round.kept).flat_map(Round::objects);
-        kept.chain(self.parts.values().flat_map(|part| [&part.checkpoint.weights, &part.checkpoint.optimizer]))
-    }
-
-    /// Those of some keys that no round and no part names: objects are named by their content, so two may share one.
-    pub(super) fn unnamed(&self, mut keys: Vec<String>) -> Vec<String> {
-        keys.retain(|key| self.resumable().all(|object| object.key != *key));
-        keys
-    }
-}
-
-impl Run {
-    fn replicas(&self) -> u32 {
-        self.submission.spec.train.replicas
-    }
-
-    /// Whether blocks are trained by more than one replica.
-    pub(super) fn is_replicated(&self) -> bool {
-        self.replicas() > 1
-    }
-
-    /// Parts of the present round of a block that are not complete, or their merge.
-    pub(super) fn open_round(&self, index: usize, tasks: &mut Open<'_>) {
-        let (block, number) = (&self.blocks[index], index + 1);
-        let round = u32::try_from(block.rounds.len()).unwrap_or(u32::MAX);
-        let is_open = |replica: &u32| !block.parts.get(replica).is_some_and(|part| part.complete);
-        let open: Vec<u32> = (1..=self.replicas()).filter(is_open).collect();
-        let id = |replica: u32| TaskId { replica, ..task_id(number, Stage::Train, block.links(replica)) };
-        let wanted: Vec<u32> = open.iter().copied().filter(|replica| tasks.wants(id(*replica))).collect();
-        let merge = task_id(number, Stage::Merge, round);
-        if wanted.is_empty() && !(open.is_empty() && tasks.wants(merge)) {
-            return;
-        }
-        let Some(source) = self.train_source(index) else { return };
-        for replica in wanted {
-            let (classes, from) = (block.classes.clone(), block.next_of(replica));
-            let work = Work::Train { round, replica, classes, from, source: source.clone() };
-            tasks.push(self.task(id(replica), work));
-        }
-        if !open.is_empty() {
-            return;
-        }
-        // A replica without a batch has nothing to say about the mean.
-        let trained = block.parts.values().filter(|part| part.metrics.samples > 0);
-        let replicas =
-            trained.map(|part| Trained { weights: part.checkpoint.weights.clone(), metrics: part.metrics.clone() }).collect();
-        let from = block.rounds.last().map(|round| round.checkpoint.clone());
-        if let Some(source) = self.merge_source(index) {
-            let work = Work::Merge { round, classes: block.classes.clone(), from, replicas, source };
-            tasks.push(self.task(merge, work));
-        }
-    }
-
-    /// Rounds of training of a block in all, as far as they are known.
-    pub(super) fn rounds_of(&self, index: usize) -> usize {
-        let (block, train) = (&self.blocks[index], &self.submission.spec.train);
-        let metrics =
-            block.rounds.last().map(|round| &round.metrics).or_else(|| block.parts.values().next().map(|part| &part.metrics));
-        let per_epoch = match metrics.map(|metrics| metrics.epoch_samples) {
-            Some(samples) if self.is_replicated() => Rounds::of(train, batch_count(samples, train.batch)).per_epoch(),
-            _ => 1,
-        };
-        if block.frozen.is_some() {
-            return block.rounds.len();
-        }
-        block.rounds.len().max(train.epochs as usize * per_epoch as usize)
-    }
-}
-
-impl State {
-    /// Notes who has a block, or a replica of it, in memory: a worker keeps one.
-    pub(super) fn trained(&mut self, run: &str, task: TaskId, worker: u64, committed: bool) {
-        let place = (run.to_owned(), task.block, task.replica);
-        if committed {
-            self.trainers.retain(|_, trainer| *trainer != worker);
-            self.trainers.insert(place, worker);
-        } else {
-            // Nobody waits for a worker that failed.
-            self.trainers.remove(&place);
-        }
-    }
-
-    /// The part of the replica that a worker has in memory, in place of another replica's part of the same round.
-    pub(super) fn in_memory(&self, worker: u64, task: Task) -> Task {
-        let is_own = |other: TaskId| {
-            let place = (task.run.clone(), other.block, other.replica);
-            other.stage == task.id.stage && other.block == task.id.block && self.trainers.get(&place) == Some(&worker)
-        };
-        let is_free = |run: &Run, other: TaskId| {
-            self.attempts.of_task(&task.run, other).next().is_none() && !self.is_for_others(worker, run, other)
-        };
-        let run = self.durable.runs.get(&task.run).filter(|_| task.id.replica > 0);
-        run.and_then(|run| run.open_task(|other| is_own(other) && is_free(run, other))).unwrap_or(task)
     }
 }

@@ -1,12 +1,14 @@
 //! A coordinator's state driven by made-up workers: what they would make follows from the task.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
-use bloctrain_coordinator::run::record::{Durable, Record};
-use bloctrain_coordinator::run::worker::Newcomer;
-use bloctrain_coordinator::run::{Effect, Event, State};
+use bloctrain_coordinator::run::durable::Durable;
+use bloctrain_coordinator::run::record::Record;
+use bloctrain_coordinator::schedule::worker::Newcomer;
+use bloctrain_coordinator::schedule::{Effect, Event, State};
 use bloctrain_shared::metric::Confusion;
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, DatasetInfo, Submission, shard_samples};
 use bloctrain_shared::spec::{DetectorPolicy, RunSpec};
+use bloctrain_shared::stage::{detect, evaluate, export, finish, merge, train, validate};
 use bloctrain_shared::task::{CachedShard, Checkpoint, Failure, ObjectRef, Output, Report, RoundMetrics, Task, Work};
 use bloctrain_shared::{Digest, ImageShape, key};
 
@@ -48,16 +50,16 @@ pub fn output(task: &Task, epochs: u32) -> Output {
     let place = format!("{place}-{}", task.id.replica);
     let checkpoint = || Checkpoint { weights: object(format!("{place}.w")), optimizer: object(format!("{place}.o")) };
     match &task.work {
-        Work::Train { replica: 1.., .. } => {
+        Work::Train(train::Work { replica: 1.., .. }) => {
             let metrics = RoundMetrics { samples: 9, epoch_samples: 9, ..RoundMetrics::default() };
-            Output::Replica { checkpoint: checkpoint(), complete: true, metrics }
+            Output::Replica(train::Part { checkpoint: checkpoint(), complete: true, metrics })
         }
-        Work::Train { round, .. } | Work::Merge { round, .. } => {
+        Work::Train(train::Work { round, .. }) | Work::Merge(merge::Work { round, .. }) => {
             let validation_accuracy = Some(if *round == 1 { 0.9 } else { 0.5 });
             let metrics = RoundMetrics { epochs: round + 1, validation_accuracy, ..RoundMetrics::default() };
-            Output::Train { checkpoint: checkpoint(), finished: round + 1 >= epochs, metrics }
+            Output::Train(train::Output { checkpoint: checkpoint(), finished: round + 1 >= epochs, metrics })
         }
-        Work::Validate { classes, shard, .. } => {
+        Work::Validate(validate::Work { classes, shard, .. }) => {
             let mut confusion = Confusion::new(classes.len());
             for (class, &global) in classes.globals().iter().enumerate() {
                 for sample in 0..shard_samples(VALIDATION, *shard) / CLASSES {
@@ -65,22 +67,22 @@ pub fn output(task: &Task, epochs: u32) -> Output {
                     confusion.add(class, if wrong { (class + 1) % classes.len() } else { class });
                 }
             }
-            Output::Validate { confusion }
+            Output::Validate(validate::Output { confusion })
         }
-        Work::Detect { .. } => Output::Detect { detector: Some(object(format!("{place}.d"))) },
-        Work::Export { split, view, shard, .. } => {
+        Work::Detect(_) => Output::Detect(detect::Output { detector: Some(object(format!("{place}.d"))) }),
+        Work::Export(export::Work { split, view, shard, .. }) => {
             let object = object(format!("{}/{}.arrow", key::CACHE, Digest::of(place.as_bytes())));
             let shard = CachedShard { split: *split, view: *view, shard: *shard, object };
-            Output::Export { shard, uncompressed_bytes: 8, reused: false }
+            Output::Export(export::Output { shard, uncompressed_bytes: 8, reused: false })
         }
-        Work::Evaluate { .. } => Output::Evaluate { records: object(format!("{place}.json")) },
-        Work::Finish { .. } => {
+        Work::Evaluate(_) => Output::Evaluate(evaluate::Output { records: object(format!("{place}.json")) }),
+        Work::Finish(_) => {
             let summary = serde_json::json!({
                 "run": task.run, "dataset": "d", "accuracy": {"test": 0.5, "validation": 0.5}, "blocks": [],
                 "inference": {"compute_efficiency": 1.0, "synops_per_sample": 0.0, "macs_per_sample": 0.0, "parameter_overhead": 1.0},
                 "cache": {"bytes": 0, "uncompressed_bytes": 0}, "wall_seconds": 0.0, "model": "", "report": ""
             });
-            Output::Finish { summary: Box::new(serde_json::from_value(summary).expect("a summary")) }
+            Output::Finish(finish::Output { summary: Box::new(serde_json::from_value(summary).expect("a summary")) })
         }
     }
 }
@@ -124,7 +126,11 @@ impl Fleet {
 
     /// Submits a run.
     pub fn submit(&mut self, seed: u64, patience: u32) -> String {
-        let submission = submission(seed, self.epochs, patience);
+        self.submit_as(submission(seed, self.epochs, patience))
+    }
+
+    /// Submits what is given.
+    pub fn submit_as(&mut self, submission: Submission) -> String {
         let run = submission.run_id();
         let object = object(key::spec(&run));
         self.apply(Event::Submitted { submission: Box::new(submission), object });

@@ -2,7 +2,7 @@
 //! parts around the real ones (the rules, the table, the task); nothing of it is in the product.
 
 use bloctrain_coordinator::run::record::Record;
-use bloctrain_coordinator::run::{Effect, Event, Rejected, State};
+use bloctrain_coordinator::schedule::{Effect, Event, Rejected, State};
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -1,6 +1,6 @@
 //! Events and results as short lines of the trace.
 
-use bloctrain_coordinator::run::{Effect, Event, Rejected};
+use bloctrain_coordinator::schedule::{Effect, Event, Rejected};
 use bloctrain_session::control::Stop;
 use bloctrain_shared::task::Output;
 

@@ -1,15 +1,15 @@
 //! The durable table under the coordinators' log: one writer, fencing, writes that are atomic and durable or never happen.
 //!
-//! What it promises is what `coordinator::table::Table` promises and SlateDB keeps (ADR 0014): a write lands whole, at one moment
+//! What it promises is what `coordinator::durable::table::Table` promises and SlateDB keeps (ADR 0014): a write lands whole, at one moment
 //! between its beginning and its answer, unless a later opening came before that moment; it may land although its answer is an
 //! error, and although its writer is dead.
 
 use crate::bug::Bug;
 use crate::process::Process;
 use crate::world::World;
-use bloctrain_coordinator::run::record::Durable;
-use bloctrain_coordinator::store::{Log, StateError};
-use bloctrain_coordinator::table::{Change, Table};
+use bloctrain_coordinator::durable::table::{Change, Table};
+use bloctrain_coordinator::durable::{Log, StateError};
+use bloctrain_coordinator::run::durable::Durable;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use rand::RngExt;

@@ -7,7 +7,7 @@ use crate::transport::Wire;
 use crate::work::Bench;
 use crate::world::{Running, STORE, World};
 use bloctrain_coordinator::access::Role;
-use bloctrain_coordinator::environment::{Environment, Rules};
+use bloctrain_coordinator::drive::environment::{Environment, Rules};
 use bloctrain_coordinator::fleet::{Seat, hold};
 use bloctrain_coordinator::{Gate, RunRpc, WorkerRpc};
 use bloctrain_proto::convert::to_json;
@@ -105,7 +105,7 @@ fn rules(world: World, name: String) -> Rules {
         }
         let before = state.clone();
         let result = crate::bug::apply(world.bug, state, now, event.clone());
-        if event != bloctrain_coordinator::run::Event::Tick {
+        if event != bloctrain_coordinator::schedule::Event::Tick {
             world.trace(|| crate::describe::event(&name, &event, &result));
         }
         world.oracle().applied(opening, now, &event, (&before, state), &result);

@@ -1,7 +1,7 @@
 //! Who may report: leases as the workers were told of them.
 
 use bloctrain_coordinator::run::record::Record;
-use bloctrain_coordinator::run::{Effect, Event};
+use bloctrain_coordinator::schedule::{Effect, Event};
 use bloctrain_shared::task::TaskId;
 use std::collections::BTreeMap;
 

@@ -5,10 +5,12 @@
 
 use crate::coverage::Coverage;
 use crate::lease::Leases;
-use bloctrain_coordinator::run::record::{Durable, Record, Run};
-use bloctrain_coordinator::run::{Effect, Event, Rejected, State};
+use bloctrain_coordinator::run::durable::{Durable, Run};
+use bloctrain_coordinator::run::record::Record;
+use bloctrain_coordinator::schedule::{Effect, Event, Rejected, State};
 use bloctrain_shared::Digest;
 use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::stage::train;
 use bloctrain_shared::task::{ObjectRef, Output, Report, Task, TaskId};
 use bloctrain_shared::view::RunState;
 use std::collections::{BTreeMap, BTreeSet};
@@ -202,7 +204,7 @@ impl Oracle {
             self.expect(same, || format!("R-6: the hard classes of block {} of {id} were decided twice", index + 1));
             self.expect(complete, || format!("R-6: those of block {} of {id} without a complete validation", index + 1));
         }
-        if let Output::Train { checkpoint, .. } = output
+        if let Output::Train(train::Output { checkpoint, .. }) = output
             && let Some(block) = (task.block as usize).checked_sub(1).and_then(|index| run.blocks.get(index))
         {
             let samples = crate::work::sizes(&run.submission, bloctrain_shared::task::Split::Train, &block.classes);

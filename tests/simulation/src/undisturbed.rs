@@ -3,9 +3,9 @@
 use crate::oracle;
 use crate::work::Bench;
 use crate::world::World;
-use bloctrain_coordinator::run::record::Durable;
-use bloctrain_coordinator::run::worker::Newcomer;
-use bloctrain_coordinator::run::{Effect, Event, State};
+use bloctrain_coordinator::run::durable::Durable;
+use bloctrain_coordinator::schedule::worker::Newcomer;
+use bloctrain_coordinator::schedule::{Effect, Event, State};
 use bloctrain_session::control::Control;
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Submission};
 use bloctrain_shared::task::Report;

@@ -16,6 +16,7 @@ use bloctrain_shared::metric::Confusion;
 use bloctrain_shared::order::{batches, epoch_order};
 use bloctrain_shared::plan::{SHARD_SAMPLES, Submission};
 use bloctrain_shared::rounds::{Rounds, batch_count};
+use bloctrain_shared::stage::{detect, evaluate, export, finish, merge, train, validate};
 use bloctrain_shared::summary::Summary;
 use bloctrain_shared::task::{
     CachedShard, Checkpoint, Failure, FrozenBlock, ObjectRef, Output, RoundMetrics, Source, Split, Task, Trained, Work,
@@ -83,51 +84,51 @@ impl Bench<'_> {
         let submission: Submission = serde_json::from_slice(&bytes).map_err(fatal)?;
         let block = task.id.block;
         match &task.work {
-            Work::Train { round, replica, classes, from, source } => {
+            Work::Train(train::Work { round, replica, classes, from, source }) => {
                 let round = Round { number: *round, replica: *replica, classes, from: from.as_ref(), source };
                 self.train(&submission, &task.run, block, &round, control).await
             }
-            Work::Merge { round, classes, from, replicas, source } => {
+            Work::Merge(merge::Work { round, classes, from, replicas, source }) => {
                 self.step(control).await?;
                 self.read_shards(source).await?;
                 let round = Round { number: *round, replica: 0, classes, from: from.as_ref(), source };
                 self.merge(&submission, &task.run, block, &round, replicas).await
             }
-            Work::Validate { shard, classes, weights, source } => {
+            Work::Validate(validate::Work { shard, classes, weights, source }) => {
                 self.step(control).await?;
                 self.read(source, &[weights]).await?;
-                Ok(Output::Validate { confusion: confusion(&submission, classes, weights, *shard) })
+                Ok(Output::Validate(validate::Output { confusion: confusion(&submission, classes, weights, *shard) }))
             }
-            Work::Detect { hard, weights, source, .. } => {
+            Work::Detect(detect::Work { hard, weights, source, .. }) => {
                 self.step(control).await?;
                 self.step(control).await?;
                 let made = self.read(source, &[weights]).await?;
                 let content = Digest::of_parts(&[b"detector", made.as_bytes(), Digest::of_json(hard).as_bytes()]);
                 let object = self.put(&key::detector(&task.run, block, content), content.to_string()).await?;
-                Ok(Output::Detect { detector: Some(object) })
+                Ok(Output::Detect(detect::Output { detector: Some(object) }))
             }
-            Work::Export { split, view, shard, hard, weights, source, .. } => {
+            Work::Export(export::Work { split, view, shard, hard, weights, source, .. }) => {
                 self.step(control).await?;
                 let made = self.read(source, &[weights]).await?;
                 let part = [split.name().as_bytes(), &view.to_le_bytes(), &shard.to_le_bytes()].concat();
                 let content = Digest::of_parts(&[b"spikes", made.as_bytes(), Digest::of_json(hard).as_bytes(), &part]);
                 let object = self.put(&key::cache_data(content), content.to_string()).await?;
                 let shard = CachedShard { split: *split, view: *view, shard: *shard, object };
-                Ok(Output::Export { shard, uncompressed_bytes: 8, reused: false })
+                Ok(Output::Export(export::Output { shard, uncompressed_bytes: 8, reused: false }))
             }
-            Work::Evaluate { split, shard, blocks } => {
+            Work::Evaluate(evaluate::Work { split, shard, blocks }) => {
                 self.step(control).await?;
                 let made = self.network(blocks, &[]).await?;
                 let content = Digest::of_parts(&[made.as_bytes(), split.name().as_bytes(), &shard.to_le_bytes()]);
                 let object = self.put(&key::records(&task.run, *split, *shard, content), content.to_string()).await?;
-                Ok(Output::Evaluate { records: object })
+                Ok(Output::Evaluate(evaluate::Output { records: object }))
             }
-            Work::Finish { blocks, validation, test, .. } => {
+            Work::Finish(finish::Work { blocks, validation, test, .. }) => {
                 self.step(control).await?;
                 let records: Vec<&ObjectRef> = validation.iter().chain(test).collect();
                 let made = self.network(blocks, &records).await?;
                 self.put(&key::model(&task.run, "model.json"), made.to_string()).await?;
-                Ok(Output::Finish { summary: Box::new(summary(&task.run, made)?) })
+                Ok(Output::Finish(finish::Output { summary: Box::new(summary(&task.run, made)?) }))
             }
         }
     }
@@ -190,9 +191,9 @@ impl Bench<'_> {
             self.world.oracle().trained(checkpoint.weights.digest, covered);
         }
         if replica > 0 {
-            return Ok(Output::Replica { checkpoint, complete: is_whole, metrics });
+            return Ok(Output::Replica(train::Part { checkpoint, complete: is_whole, metrics }));
         }
-        Ok(Output::Train { checkpoint, finished: epochs >= spec.train.epochs, metrics })
+        Ok(Output::Train(train::Output { checkpoint, finished: epochs >= spec.train.epochs, metrics }))
     }
 
     async fn merge(
@@ -231,7 +232,7 @@ impl Bench<'_> {
             let replicas: Vec<Digest> = replicas.iter().map(|replica| replica.weights.digest).collect();
             self.world.oracle().merged(checkpoint.weights.digest, from, &replicas);
         }
-        Ok(Output::Train { checkpoint, finished: epochs >= train.epochs, metrics })
+        Ok(Output::Train(train::Output { checkpoint, finished: epochs >= train.epochs, metrics }))
     }
 
     /// Steps and digest of a part of a checkpoint.

@@ -1,8 +1,9 @@
 //! What the real log on SlateDB costs on the virtual clock, and whether it repeats: the measurement behind ADR 0014. Run it with
 //! `cargo test --release -p bloctrain-simulation --test slatedb -- --ignored --nocapture`.
 
-use bloctrain_coordinator::run::record::{Durable, Record};
-use bloctrain_coordinator::store::Log;
+use bloctrain_coordinator::durable::Log;
+use bloctrain_coordinator::run::durable::Durable;
+use bloctrain_coordinator::run::record::Record;
 use bloctrain_store::{Artefacts, Place};
 use object_store::memory::InMemory;
 use std::sync::Arc;

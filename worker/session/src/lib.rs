@@ -208,11 +208,17 @@ mod tests {
     use bloctrain_shared::Digest;
     use bloctrain_shared::label::LabelMap;
     use bloctrain_shared::metric::Confusion;
+    use bloctrain_shared::stage::validate;
     use bloctrain_shared::task::{self, ObjectRef, Source, Stage};
 
     fn task() -> Box<Task> {
         let object = ObjectRef { key: "k".into(), digest: Digest::of(b""), bytes: 0 };
-        let work = task::Work::Validate { shard: 0, classes: LabelMap::all(2), weights: object.clone(), source: Source::Images };
+        let work = task::Work::Validate(validate::Work {
+            shard: 0,
+            classes: LabelMap::all(2),
+            weights: object.clone(),
+            source: Source::Images,
+        });
         Box::new(Task {
             id: TaskId { block: 1, stage: Stage::Validate, part: 0, replica: 0 },
             run: "r".into(),
@@ -233,7 +239,7 @@ mod tests {
     }
 
     fn finished() -> Event {
-        Event::Finished { result: Some(Ok(Output::Validate { confusion: Confusion::new(2) })), seconds: 1.0 }
+        Event::Finished { result: Some(Ok(Output::Validate(validate::Output { confusion: Confusion::new(2) }))), seconds: 1.0 }
     }
 
     #[test]

@@ -174,8 +174,40 @@ impl Spikes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bloctrain_shared::spike::pack;
     use proptest::prelude::*;
+
+    /// The definition of the packed form: one sample's spikes `[T, C, H, W]`, bit by bit.
+    fn pack(spikes: &[f32], dims: SpikeDims, out: &mut Vec<u8>) {
+        assert_eq!(spikes.len(), dims.sites(), "spikes do not have the stated dimensions");
+        let start = out.len();
+        out.resize(start + dims.packed_bytes(), 0);
+        let area = dims.height * dims.width;
+        let bytes = dims.channels.div_ceil(8);
+        for (step, packed) in out[start..].chunks_mut((area * bytes).max(1)).enumerate() {
+            for channel in 0..dims.channels {
+                let plane = &spikes[(step * dims.channels + channel) * area..][..area];
+                let (byte, bit) = (channel / 8, channel % 8);
+                for (position, &spike) in plane.iter().enumerate() {
+                    packed[position * bytes + byte] |= u8::from(spike != 0.0) << bit;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bits_by_hand() {
+        let dims = SpikeDims { steps: 1, channels: 10, height: 1, width: 2 };
+        let mut values = vec![0.0; dims.sites()];
+        values[0] = 1.0; // channel 0, x 0
+        values[9 * 2 + 1] = 1.0; // channel 9, x 1
+        let expected = [0b0000_0001, 0, 0, 0b0000_0010];
+        let spikes = Spikes::from_values(&values, 1, 1, ImageShape::new(10, 1, 2));
+        let (mut packed, mut defined) = (vec![7], Vec::new());
+        spikes.pack_sample(0, &mut packed);
+        pack(&values, dims, &mut defined);
+        assert_eq!((&packed[1..], defined.as_slice()), (expected.as_slice(), expected.as_slice()));
+        assert_eq!(Spikes::from_packed(&[&packed[1..]], dims).to_values(), values);
+    }
 
     proptest! {
         #[test]
@@ -193,6 +225,7 @@ mod tests {
                 pack(&own, dims, &mut expected);
                 spikes.pack_sample(sample, &mut packed);
                 prop_assert_eq!(&packed, &expected);
+                prop_assert_eq!(packed.len(), dims.packed_bytes());
                 samples.push(packed);
             }
             let samples: Vec<&[u8]> = samples.iter().map(Vec::as_slice).collect();

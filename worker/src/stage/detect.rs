@@ -9,10 +9,10 @@ use crate::snn::optim::{self, Optimizer};
 use crate::snn::param::to_host;
 use crate::snn::pass::Pass;
 use crate::snn::trainer::TrainingBackend;
-use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::schedule::learning_rate;
 use bloctrain_shared::spec::{DetectorPolicy, OptimizerKind, Schedule, TrainSpec};
-use bloctrain_shared::task::{ObjectRef, Output, Progress, Source, Split};
+use bloctrain_shared::stage::detect::{self, Work};
+use bloctrain_shared::task::{Output, Progress, Split};
 use bloctrain_shared::{Digest, key, seed};
 use bloctrain_store::safetensor::NamedTensors;
 use burn::tensor::{Tensor, TensorData};
@@ -33,15 +33,13 @@ struct Features {
 pub(super) fn run<B: TrainingBackend>(
     executor: &Executor<B>,
     context: &Context,
-    classes: &LabelMap,
-    hard: &LabelMap,
-    weights: &ObjectRef,
-    source: &Source,
+    work: &Work,
     control: &Control,
 ) -> Result<Output, Stop> {
+    let Work { classes, hard, weights, source } = work;
     let spec = &context.submission.spec;
     if spec.detector.policy != DetectorPolicy::Learned {
-        return Ok(Output::Detect { detector: None });
+        return Ok(Output::Detect(detect::Output { detector: None }));
     }
     let block = executor.frozen(context, classes.len(), weights)?;
     let new = DetectorNet::<B>::new(block.output(), spec.run.seed, context.block, &executor.device);
@@ -66,7 +64,7 @@ pub(super) fn run<B: TrainingBackend>(
     let tensors = NamedTensors { tensors: detector.store.export(), metadata: Default::default() };
     let bytes = tensors.encode().map_err(fatal)?;
     let object = executor.io.put(&key::detector(&context.run, context.block, Digest::of(&bytes)), bytes)?;
-    Ok(Output::Detect { detector: Some(object) })
+    Ok(Output::Detect(detect::Output { detector: Some(object) }))
 }
 
 /// Trains by AdamW with both kinds of samples weighing the same in sum.

@@ -7,18 +7,19 @@ use crate::model::network::{BlockParts, FullNet, LoadError};
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::Records;
-use bloctrain_shared::task::{Failure, FrozenBlock, ObjectRef, Output, Source, Split};
+use bloctrain_shared::stage::evaluate::{self, Work};
+use bloctrain_shared::task::{Failure, FrozenBlock, ObjectRef, Output, Source};
 use bloctrain_shared::{Digest, key};
 use bytes::Bytes;
 
 pub(super) fn run<B: TrainingBackend>(
     executor: &Executor<B>,
     context: &Context,
-    split: Split,
-    shard: u32,
-    blocks: &[FrozenBlock],
+    work: &Work,
     control: &Control,
 ) -> Result<Output, Stop> {
+    let Work { split, shard, blocks } = work;
+    let (split, shard) = (*split, *shard);
     let spec = &context.submission.spec;
     let parts = parts(executor, blocks)?;
     let net = FullNet::<B::InnerBackend>::new(spec, context.submission.dataset.shape, &parts, &executor.device);
@@ -36,7 +37,7 @@ pub(super) fn run<B: TrainingBackend>(
     }
     let bytes = Bytes::from(serde_json::to_vec(&records).map_err(fatal)?);
     let object = executor.io.put(&key::records(&context.run, split, shard, Digest::of(&bytes)), bytes)?;
-    Ok(Output::Evaluate { records: object })
+    Ok(Output::Evaluate(evaluate::Output { records: object }))
 }
 
 /// The object that does not fit.

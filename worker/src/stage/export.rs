@@ -9,49 +9,37 @@ use crate::kernel::Mode;
 use crate::snn::pass::Pass;
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::Digest;
-use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
 use bloctrain_shared::spike::SpikeDims;
-use bloctrain_shared::task::{CachedShard, ObjectRef, Output, Source, Split};
+use bloctrain_shared::stage::export::{self, Work};
+use bloctrain_shared::task::{CachedShard, Output, Source, Split};
 use bloctrain_store::cache::{self, CacheManifest, CacheMeta, SpikeShard};
 
-/// Which part of the stage.
-#[derive(Clone, Copy)]
-pub(super) struct Part {
-    pub(super) split: Split,
-    pub(super) view: u32,
-    pub(super) shard: u32,
-}
-
-#[expect(clippy::too_many_arguments, reason = "one parameter per named input of the task")]
 pub(super) fn run<B: TrainingBackend>(
     executor: &Executor<B>,
     context: &Context,
-    part: Part,
-    classes: &LabelMap,
-    hard: &LabelMap,
-    weights: &ObjectRef,
-    source: &Source,
+    work: &Work,
     control: &Control,
 ) -> Result<Output, Stop> {
+    let Work { classes, hard, weights, source, .. } = work;
     let net = executor.frozen(context, classes.len(), weights)?;
     let spec = &context.submission.spec;
-    let reader = Reader::new(&context.prepared, spec, &executor.io, part.split, classes, source);
-    let samples = context.prepared.samples(part.split);
-    let ids = context.prepared.shards_of(part.split, hard).get(part.shard as usize).cloned().unwrap_or_default();
-    let meta = meta(context, part, net.spike_dims(), weights, source);
+    let reader = Reader::new(&context.prepared, spec, &executor.io, work.split, classes, source);
+    let samples = context.prepared.samples(work.split);
+    let ids = context.prepared.shards_of(work.split, hard).get(work.shard as usize).cloned().unwrap_or_default();
+    let meta = meta(context, work, net.spike_dims());
     let store = executor.io.artefacts();
     let identity = meta.identity(&ids);
     let found = executor.io.block_on(cache::lookup(store, identity))?;
     if let Some(manifest) = found {
-        return Ok(output(part, manifest, true));
+        return Ok(output(work, manifest, true));
     }
     let is_hard = |position: &(usize, usize)| hard.contains(samples.label(reader.id(*position) as usize));
-    let positions: Vec<(usize, usize)> = reader.positions_of(part.shard).into_iter().filter(is_hard).collect();
+    let positions: Vec<(usize, usize)> = reader.positions_of(work.shard).into_iter().filter(is_hard).collect();
     let mut shard = SpikeShard { meta, ids, labels: Vec::with_capacity(positions.len()), packed: Vec::new() };
     for (number, chunk) in positions.chunks(EVAL_BATCH).enumerate() {
         passed(control, number * EVAL_BATCH, positions.len())?;
-        let batch = reader.batch::<B::InnerBackend>(chunk, part.view, &executor.device)?;
+        let batch = reader.batch::<B::InnerBackend>(chunk, work.view, &executor.device)?;
         let mut pass = Pass::new(net.steps(), chunk.len(), Mode::Eval);
         let spikes = net.body(batch.input, &mut pass).into_spikes(chunk.len());
         shard.labels.extend(batch.ids.iter().map(|&id| samples.label(id as usize)));
@@ -61,23 +49,23 @@ pub(super) fn run<B: TrainingBackend>(
         return Err(fatal("the samples of a shard do not match the data set").into());
     }
     let manifest = executor.io.block_on(cache::write(store, &shard))?;
-    Ok(output(part, manifest, false))
+    Ok(output(work, manifest, false))
 }
 
-fn output(part: Part, manifest: CacheManifest, reused: bool) -> Output {
-    let shard = CachedShard { split: part.split, view: part.view, shard: part.shard, object: manifest.object };
-    Output::Export { shard, uncompressed_bytes: manifest.uncompressed_bytes, reused }
+fn output(work: &Work, manifest: CacheManifest, reused: bool) -> Output {
+    let shard = CachedShard { split: work.split, view: work.view, shard: work.shard, object: manifest.object };
+    Output::Export(export::Output { shard, uncompressed_bytes: manifest.uncompressed_bytes, reused })
 }
 
 /// What determines the shard: the block, what comes into it, and how images are encoded.
-fn meta(context: &Context, part: Part, dims: SpikeDims, weights: &ObjectRef, source: &Source) -> CacheMeta {
+fn meta(context: &Context, work: &Work, dims: SpikeDims) -> CacheMeta {
     let spec = &context.submission.spec;
-    let mut inputs: Vec<Digest> = match source {
+    let mut inputs: Vec<Digest> = match &work.source {
         Source::Images => Vec::new(),
         Source::Cache(shards) => shards.iter().map(|shard| shard.object.digest).collect(),
     };
-    inputs.push(weights.digest);
-    let augment = if part.split == Split::Train { spec.data.augment.as_slice() } else { &[] };
+    inputs.push(work.weights.digest);
+    let augment = if work.split == Split::Train { spec.data.augment.as_slice() } else { &[] };
     CacheMeta {
         dims,
         blocks: inputs,
@@ -89,8 +77,8 @@ fn meta(context: &Context, part: Part, dims: SpikeDims, weights: &ObjectRef, sou
             Digest::of_json(&spec.neuron)
         ),
         seed: spec.run.seed,
-        split: part.split,
-        view: part.view,
+        split: work.split,
+        view: work.view,
         arithmetic: ARITHMETIC_VERSION,
         backend: context.submission.backend.clone(),
     }

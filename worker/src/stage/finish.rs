@@ -10,41 +10,32 @@ use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::exit::calibration::calibrate;
 use bloctrain_shared::exit::{Outcome, evaluate};
 use bloctrain_shared::record::Records;
-use bloctrain_shared::summary::{Accuracy, BlockSummary, CacheSize, Inference, Summary};
-use bloctrain_shared::task::{BlockProgress, Failure, FrozenBlock, ObjectRef, Output, Split};
+use bloctrain_shared::stage::finish::{self, BlockProgress, Work};
+use bloctrain_shared::summary::{Accuracy, BlockSummary, Inference, Summary};
+use bloctrain_shared::task::{Failure, FrozenBlock, ObjectRef, Output, Split};
 use bloctrain_shared::{Digest, key};
 use bloctrain_store::safetensor::NamedTensors;
 use bytes::Bytes;
 
-/// Inputs of the task.
-pub(super) struct Inputs<'a> {
-    pub(super) blocks: &'a [FrozenBlock],
-    pub(super) validation: &'a [ObjectRef],
-    pub(super) test: &'a [ObjectRef],
-    pub(super) progress: &'a [BlockProgress],
-    pub(super) cache: CacheSize,
-    pub(super) seconds: f64,
-}
-
-pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context, inputs: &Inputs<'_>) -> Result<Output, Stop> {
+pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context, work: &Work) -> Result<Output, Stop> {
     let spec = &context.submission.spec;
     let dataset = &context.submission.dataset;
     let classes = dataset.classes.len();
-    let of = |split: Split, objects: &[ObjectRef]| records(executor, context.prepared.shards(split), inputs.blocks, objects);
-    let (validation, test) = (of(Split::Validation, inputs.validation)?, of(Split::Test, inputs.test)?);
+    let of = |split: Split, objects: &[ObjectRef]| records(executor, context.prepared.shards(split), &work.blocks, objects);
+    let (validation, test) = (of(Split::Validation, &work.validation)?, of(Split::Test, &work.test)?);
     let calibration = calibrate(&validation, &spec.exit, classes);
     let on_validation = evaluate(&validation, &calibration.rule, classes);
     let on_test = evaluate(&test, &calibration.rule, classes);
     let curve = Curve::new(&calibration, &validation, &test, classes);
 
-    let parts = parts(executor, inputs.blocks)?;
+    let parts = parts(executor, &work.blocks)?;
     let mut tensors = NamedTensors::default();
     let mut parameters = 0;
     let mut blocks = Vec::new();
     for (index, part) in parts.into_iter().enumerate() {
         blocks.push(BlockManifest { classes: part.classes, hard: part.hard, detector: part.detector.is_some() });
         tensors.tensors.extend(package::prefixed(&format!("block{}", index + 1), part.weights));
-        parameters += inputs.progress[index].rounds.last().map_or(0, |round| round.parameters);
+        parameters += work.progress[index].rounds.last().map_or(0, |round| round.parameters);
         if let Some(detector) = part.detector {
             parameters += detector.tensors.iter().map(|tensor| tensor.values.len()).sum::<usize>();
             tensors.tensors.extend(package::prefixed(&format!("detector{}", index + 1), detector));
@@ -67,15 +58,15 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
         run: context.run.clone(),
         dataset: dataset.name.clone(),
         accuracy: Accuracy { test: on_test.accuracy, validation: on_validation.accuracy },
-        blocks: block_summaries(inputs, &on_test),
+        blocks: block_summaries(work, &on_test),
         inference: Inference {
             compute_efficiency: on_test.compute_efficiency(),
             synops_per_sample: on_test.compute.synops,
             macs_per_sample: on_test.compute.macs,
             parameter_overhead: parameters as f64 / end_to_end_parameters::<B>(executor, context)? as f64,
         },
-        cache: inputs.cache,
-        wall_seconds: inputs.seconds,
+        cache: work.cache,
+        wall_seconds: work.seconds,
         model: format!("{location}/{}", key::model(&context.run, "").trim_end_matches('/')),
         report: String::new(),
     };
@@ -86,7 +77,7 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
     put(package::CURVE, json(serde_json::to_vec_pretty(&curve))?)?;
     put(package::CURVE_PICTURE, Bytes::from(curve.to_svg().map_err(fatal)?))?;
     put(package::MANIFEST, json(serde_json::to_vec_pretty(&manifest))?)?;
-    Ok(Output::Finish { summary: Box::new(summary) })
+    Ok(Output::Finish(finish::Output { summary: Box::new(summary) }))
 }
 
 /// Records of every shard of a split, each about exactly the samples of its shard.
@@ -115,7 +106,7 @@ fn end_to_end_parameters<B: TrainingBackend>(executor: &Executor<B>, context: &C
     Ok(net.store.parameters())
 }
 
-fn block_summaries(inputs: &Inputs<'_>, test: &Outcome) -> Vec<BlockSummary> {
+fn block_summaries(work: &Work, test: &Outcome) -> Vec<BlockSummary> {
     let summary = |(index, (block, progress)): (usize, (&FrozenBlock, &BlockProgress))| {
         let last = progress.rounds.last().cloned().unwrap_or_default();
         let train_seconds: f64 = progress.rounds.iter().map(|round| round.seconds).sum();
@@ -136,5 +127,5 @@ fn block_summaries(inputs: &Inputs<'_>, test: &Outcome) -> Vec<BlockSummary> {
             parameters: last.parameters,
         }
     };
-    inputs.blocks.iter().zip(inputs.progress).enumerate().map(summary).collect()
+    work.blocks.iter().zip(&work.progress).enumerate().map(summary).collect()
 }

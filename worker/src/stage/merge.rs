@@ -6,31 +6,23 @@ use super::{Context, Control, Executor, Stop, passed};
 use crate::snn::block::{BlockConfig, BlockNet};
 use crate::snn::outer::{Mean, Outer};
 use crate::snn::trainer::TrainingBackend;
-use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::rounds::{Rounds, batch_count};
-use bloctrain_shared::task::{Checkpoint, Output, RoundMetrics, Source, Trained};
+use bloctrain_shared::stage::merge::Work;
+use bloctrain_shared::stage::train::{self, RoundMetrics};
+use bloctrain_shared::task::Output;
 use bloctrain_store::safetensor::{NamedTensor, NamedTensors};
 use std::collections::BTreeMap;
-
-/// Inputs of the task.
-pub(super) struct Inputs<'a> {
-    pub(super) round: u32,
-    pub(super) classes: &'a LabelMap,
-    pub(super) from: Option<&'a Checkpoint>,
-    pub(super) replicas: &'a [Trained],
-    pub(super) source: &'a Source,
-}
 
 pub(super) fn run<B: TrainingBackend>(
     executor: &Executor<B>,
     context: &Context,
-    inputs: &Inputs<'_>,
+    work: &Work,
     control: &Control,
 ) -> Result<Output, Stop> {
     let spec = &context.submission.spec;
-    let config = BlockConfig::new(spec, context.submission.dataset.shape, context.block, inputs.classes.len()).map_err(fatal)?;
+    let config = BlockConfig::new(spec, context.submission.dataset.shape, context.block, work.classes.len()).map_err(fatal)?;
     let mut net = BlockNet::<B::InnerBackend>::new(&config, &executor.device).map_err(fatal)?;
-    let velocity = match inputs.from {
+    let velocity = match &work.from {
         Some(from) => {
             let weights = executor.tensors(&from.weights)?;
             net.store.load(&weights).map_err(|error| lost(&from.weights, error.to_string()))?;
@@ -41,8 +33,8 @@ pub(super) fn run<B: TrainingBackend>(
     let trainable = net.store.params.len();
     let mut merged = net.store.export();
     let mut means: Vec<Mean> = merged.iter().map(|tensor| Mean::new(tensor.values.len())).collect();
-    for (number, replica) in inputs.replicas.iter().enumerate() {
-        passed(control, number, inputs.replicas.len())?;
+    for (number, replica) in work.replicas.iter().enumerate() {
+        passed(control, number, work.replicas.len())?;
         let ends = executor.tensors(&replica.weights)?;
         for (index, (start, mean)) in merged.iter().zip(&mut means).enumerate() {
             let end = fitting(&ends, &start.name, start).map_err(|problem| lost(&replica.weights, problem))?;
@@ -71,19 +63,19 @@ pub(super) fn run<B: TrainingBackend>(
         velocities.push(NamedTensor { name, shape: tensor.shape.clone(), values });
     }
     let weights = NamedTensors { tensors: merged, metadata: BTreeMap::new() };
-    let metadata = BTreeMap::from([("round".to_owned(), inputs.round.to_string())]);
+    let metadata = BTreeMap::from([("round".to_owned(), work.round.to_string())]);
     let checkpoint = save(executor, context, &weights, &NamedTensors { tensors: velocities, metadata })?;
 
-    let joined = RoundMetrics::joined(inputs.replicas.iter().map(|replica| &replica.metrics));
+    let joined = RoundMetrics::joined(work.replicas.iter().map(|replica| &replica.metrics));
     let rounds = Rounds::of(&spec.train, batch_count(joined.epoch_samples, spec.train.batch));
-    let epochs = rounds.epochs(inputs.round);
-    let validation_accuracy = if rounds.ends_epoch(inputs.round) {
-        validation_accuracy(executor, context, inputs.classes, &weights, inputs.source, control)?
+    let epochs = rounds.epochs(work.round);
+    let validation_accuracy = if rounds.ends_epoch(work.round) {
+        validation_accuracy(executor, context, &work.classes, &weights, &work.source, control)?
     } else {
         None
     };
     let metrics = RoundMetrics { epochs, validation_accuracy, ..joined };
-    Ok(Output::Train { checkpoint, finished: epochs >= spec.train.epochs, metrics })
+    Ok(Output::Train(train::Output { checkpoint, finished: epochs >= spec.train.epochs, metrics }))
 }
 
 /// The tensor of a name, if it has as many values as another.

@@ -12,6 +12,7 @@ pub mod io;
 mod merge;
 mod prefetch;
 pub mod prepared;
+mod round;
 mod train;
 mod validate;
 
@@ -73,29 +74,13 @@ impl<B: TrainingBackend> Executor<B> {
         let prepared = self.datasets.prepare(&submission, &self.io)?;
         let context = Context { submission, prepared, run: task.run.clone(), block: task.id.block };
         match &task.work {
-            Work::Train { round, replica, classes, from, source } => {
-                let inputs = train::Inputs { round: *round, replica: *replica, classes, from: from.as_ref(), source };
-                train::run(self, &context, &inputs, control)
-            }
-            Work::Merge { round, classes, from, replicas, source } => {
-                let inputs = merge::Inputs { round: *round, classes, from: from.as_ref(), replicas, source };
-                merge::run(self, &context, &inputs, control)
-            }
-            Work::Validate { shard, classes, weights, source } => {
-                validate::run(self, &context, *shard, classes, weights, source, control)
-            }
-            Work::Detect { classes, hard, weights, source } => {
-                detect::run(self, &context, classes, hard, weights, source, control)
-            }
-            Work::Export { split, view, shard, classes, hard, weights, source } => {
-                let part = export::Part { split: *split, view: *view, shard: *shard };
-                export::run(self, &context, part, classes, hard, weights, source, control)
-            }
-            Work::Evaluate { split, shard, blocks } => evaluate::run(self, &context, *split, *shard, blocks, control),
-            Work::Finish { blocks, validation, test, progress, cache, seconds } => {
-                let inputs = finish::Inputs { blocks, validation, test, progress, cache: *cache, seconds: *seconds };
-                finish::run(self, &context, &inputs)
-            }
+            Work::Train(work) => train::run(self, &context, work, control),
+            Work::Merge(work) => merge::run(self, &context, work, control),
+            Work::Validate(work) => validate::run(self, &context, work, control),
+            Work::Detect(work) => detect::run(self, &context, work, control),
+            Work::Export(work) => export::run(self, &context, work, control),
+            Work::Evaluate(work) => evaluate::run(self, &context, work, control),
+            Work::Finish(work) => finish::run(self, &context, work),
         }
     }
 

@@ -7,24 +7,19 @@
 
 use super::input::Reader;
 use super::io::fatal;
-use super::prefetch::{self, Ahead};
+use super::prefetch;
+use super::round::{Input, Round};
 use super::{Context, Control, Executor, Stop, validate};
 use crate::snn::block::BlockConfig;
-use crate::snn::trainer::{Batch, StepMetrics, Trainer, TrainingBackend};
-use bloctrain_shared::course::Course;
+use crate::snn::trainer::{Batch, Trainer, TrainingBackend};
+use bloctrain_shared::Digest;
 use bloctrain_shared::key::{self, CheckpointPart};
 use bloctrain_shared::label::LabelMap;
-use bloctrain_shared::order::{batches, epoch_order};
-use bloctrain_shared::schedule::learning_rate;
-use bloctrain_shared::task::{Checkpoint, Failure, ObjectRef, Output, Progress, RoundMetrics, Source, Split};
-use bloctrain_shared::{Digest, seed};
+use bloctrain_shared::stage::train::{self, Checkpoint, Part, Work};
+use bloctrain_shared::task::{Failure, ObjectRef, Output, Source, Split};
 use bloctrain_store::safetensor::NamedTensors;
 use bytes::Bytes;
-use rand::Rng;
 use std::collections::BTreeMap;
-
-/// Steps between measurements of the firing rate.
-const RATE_EVERY: u64 = 16;
 
 /// A block kept in memory between rounds.
 pub(super) struct Resident<B: TrainingBackend> {
@@ -35,84 +30,19 @@ pub(super) struct Resident<B: TrainingBackend> {
     trainer: Trainer<B>,
 }
 
-/// Inputs of the task.
-pub(super) struct Inputs<'a> {
-    pub(super) round: u32,
-    pub(super) replica: u32,
-    pub(super) classes: &'a LabelMap,
-    pub(super) from: Option<&'a Checkpoint>,
-    pub(super) source: &'a Source,
-}
-
-/// Sums over the steps of a round.
-#[derive(Default)]
-struct Sums {
-    loss: f64,
-    right: u64,
-    samples: u64,
-    rates: Vec<f64>,
-    peak: usize,
-    /// Seconds of waiting for input.
-    waited: f64,
-}
-
-impl Sums {
-    fn add(&mut self, step: &StepMetrics, waited: f64) {
-        self.waited = waited;
-        self.loss += step.loss_sum;
-        self.right += step.right;
-        self.samples += step.samples;
-        self.rates.extend(step.firing_rate);
-        self.peak = self.peak.max(step.working_bytes);
-    }
-
-    fn mean(&self, sum: f64) -> f64 {
-        sum / self.samples.max(1) as f64
-    }
-
-    fn firing_rate(&self) -> f64 {
-        self.rates.iter().sum::<f64>() / self.rates.len().max(1) as f64
-    }
-}
-
 pub(super) fn run<B: TrainingBackend>(
     executor: &mut Executor<B>,
     context: &Context,
-    inputs: &Inputs<'_>,
+    work: &Work,
     control: &Control,
 ) -> Result<Output, Stop> {
-    let Inputs { classes, source, .. } = *inputs;
-    let mut trainer = take_trainer(executor, context, classes, inputs.from)?;
-    let spec = &context.submission.spec;
-    let io = executor.io.clone();
+    let Work { classes, source, .. } = work;
+    let mut trainer = take_trainer(executor, context, classes, work.from.as_ref())?;
+    let (spec, io, device) = (&context.submission.spec, executor.io.clone(), executor.device.clone());
     let reader = Reader::new(&context.prepared, spec, &io, Split::Train, classes, source);
-    let sizes = reader.sizes();
-    let samples: usize = sizes.iter().sum();
-    if samples == 0 {
-        return Err(fatal(format!("block {} has no training samples", context.block)).into());
-    }
+    let round = Round::new(context, work, reader.sizes(), trainer.optimizer.steps())?;
     let views = if spec.data.augment.is_empty() { 1 } else { spec.data.views.max(1) };
-    let order = |epoch: u32| epoch_order(&sizes, spec.run.seed, context.block, epoch);
-    // The order differs between epochs, the sizes of their batches do not.
-    let batch_sizes: Vec<usize> = batches(&order(0), spec.train.batch).iter().map(|batch| batch.len()).collect();
-    let per_epoch = batch_sizes.len() as u64;
-    let course = Course::new(&spec.train, batch_sizes.len(), trainer.optimizer.steps(), inputs.round, inputs.replica);
-    let course = course.map_err(fatal)?;
-    let (first, planned) = (course.first, course.planned);
-    let total = per_epoch * u64::from(spec.train.epochs);
-    let micro = if spec.train.micro_batch == 0 { spec.train.batch } else { spec.train.micro_batch }.max(1);
-    let device = executor.device.clone();
-    let mut current: Option<(u32, Vec<(usize, usize)>)> = None;
-    let positions = (first..planned).flat_map(|step| {
-        let (epoch, number) = course.place(step);
-        let (_, order) = match current.take() {
-            Some(same) if same.0 == epoch => current.insert(same),
-            _ => current.insert((epoch, order(epoch))),
-        };
-        let batch = batches(order, spec.train.batch)[number];
-        batch.chunks(micro).map(|chunk| (epoch, chunk.to_vec())).collect::<Vec<_>>()
-    });
-    let micro_batches = positions.map(|(epoch, positions)| {
+    let micro_batches = round.positions().map(|(epoch, positions)| {
         // A cache holds some views and cycles them; images are augmented anew in every epoch.
         let view = if *source == Source::Images { epoch } else { epoch % views };
         let batch = reader.batch::<B>(&positions, view, &device)?;
@@ -120,86 +50,34 @@ pub(super) fn run<B: TrainingBackend>(
     });
     let stopwatch = executor.stopwatch.clone();
     let begun = executor.seconds();
-    let steps = |input: &mut Ahead<'_, Result<Batch<B>, Failure>>| -> Result<(Sums, u64), Stop> {
-        let mut sums = Sums::default();
-        for step in first..planned {
-            control.check()?;
-            // A round that is handed back ends after this step; the next one goes on there, so the weights come out the same.
-            let ends = step + 1 == planned || control.hands_back();
-            let (epoch, number) = course.place(step);
-            let size = batch_sizes[number];
-            let step_seed = seed::rng(spec.run.seed, "step", &[context.block.into(), course.batch(step)]).next_u64();
-            let rate = learning_rate(&spec.train, course.position(step), per_epoch);
-            let measure = step % RATE_EVERY == 0 || ends;
-            let (parts, mut taken) = (size.div_ceil(micro), 0);
-            let batches = input.by_ref().take(parts).inspect(|_| taken += 1);
-            let mut metrics = trainer.step(batches, size, rate, step_seed, measure)?;
-            if ends {
-                trainer.settle(&mut metrics);
-            }
-            if taken != parts {
-                return Err(fatal("the input of training ended early").into());
-            }
-            sums.add(&metrics, input.waited());
-            if !sums.loss.is_finite() {
-                let message = format!(
-                    "training of block {} diverged in epoch {}: the loss is not a number; lower train.learning_rate or set train.gradient_clip",
-                    context.block,
-                    epoch + 1
-                );
-                return Err(fatal(message).into());
-            }
-            let seconds = (stopwatch() - begun).max(1e-9);
-            control.set(Progress {
-                done: course.position(step) + 1,
-                total,
-                epoch,
-                epochs: spec.train.epochs,
-                loss: sums.mean(sums.loss),
-                accuracy: sums.mean(sums.right as f64),
-                images_per_second: sums.samples as f64 / seconds,
-                firing_rate: sums.firing_rate(),
-                waiting_fraction: sums.waited / seconds,
-            });
-            if ends {
-                return Ok((sums, step + 1));
-            }
-        }
-        Ok((sums, planned))
-    };
+    let steps = |input: &mut Input<'_, B>| round.train(&mut trainer, input, || stopwatch() - begun, control);
     let (sums, last) = prefetch::ahead(micro_batches, &stopwatch, steps).map_err(fatal)??;
     let seconds = executor.seconds() - begun;
-    let weights = NamedTensors { tensors: trainer.net.store.export(), metadata: BTreeMap::new() };
-    let moments = trainer.optimizer.export(&trainer.net.store.params);
-    let moments = NamedTensors { tensors: moments, metadata: BTreeMap::from([("step".to_owned(), last.to_string())]) };
+
+    let (weights, moments) = tensors(&trainer, last);
     let checkpoint = save(executor, context, &weights, &moments)?;
-    let metrics = RoundMetrics {
-        epochs: course.epochs(last),
-        epoch_samples: samples,
-        loss: sums.mean(sums.loss),
-        accuracy: sums.mean(sums.right as f64),
+    let (complete, finished) = (last == round.course.planned, round.course.epochs(last) >= spec.train.epochs);
+    let mut metrics = round.metrics(&trainer, &sums, last, seconds);
+    if complete && work.replica == 0 {
         // Only whole rounds are compared with each other, and of replicas what was merged.
-        validation_accuracy: if last == planned && inputs.replica == 0 {
-            validation_accuracy(executor, context, classes, &weights, source, control)?
-        } else {
-            None
-        },
-        firing_rate: sums.firing_rate(),
-        samples: sums.samples,
-        seconds,
-        waiting_seconds: sums.waited,
-        peak_memory_bytes: (sums.peak + trainer.state_bytes()) as u64,
-        parameters: trainer.net.store.parameters(),
-    };
-    let finished = course.epochs(last) >= spec.train.epochs;
+        metrics.validation_accuracy = validation_accuracy(executor, context, classes, &weights, source, control)?;
+    }
     if !finished {
         let (weights, optimizer) = (checkpoint.weights.digest, checkpoint.optimizer.digest);
         executor.resident = Some(Resident { run: context.run.clone(), block: context.block, weights, optimizer, trainer });
     }
-    Ok(match inputs.replica {
-        0 => Output::Train { checkpoint, finished, metrics },
-        _ => Output::Replica { checkpoint, complete: last == planned, metrics },
+    Ok(match work.replica {
+        0 => Output::Train(train::Output { checkpoint, finished, metrics }),
+        _ => Output::Replica(Part { checkpoint, complete, metrics }),
     })
+}
+
+/// Parameters, and the optimiser's state after its last step.
+fn tensors<B: TrainingBackend>(trainer: &Trainer<B>, last: u64) -> (NamedTensors, NamedTensors) {
+    let weights = NamedTensors { tensors: trainer.net.store.export(), metadata: BTreeMap::new() };
+    let moments = trainer.optimizer.export(&trainer.net.store.params);
+    let metadata = BTreeMap::from([("step".to_owned(), last.to_string())]);
+    (weights, NamedTensors { tensors: moments, metadata })
 }
 
 /// The block in the state of a checkpoint: from memory when it is there, else from the store, else from the seed.

@@ -10,19 +10,19 @@ use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::exit::top;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::metric::Confusion;
-use bloctrain_shared::task::{ObjectRef, Output, Source, Split};
+use bloctrain_shared::stage::validate::{self, Work};
+use bloctrain_shared::task::{Output, Source, Split};
 
 pub(super) fn run<B: TrainingBackend>(
     executor: &Executor<B>,
     context: &Context,
-    shard: u32,
-    classes: &LabelMap,
-    weights: &ObjectRef,
-    source: &Source,
+    work: &Work,
     control: &Control,
 ) -> Result<Output, Stop> {
+    let Work { shard, classes, weights, source } = work;
     let net = executor.frozen(context, classes.len(), weights)?;
-    Ok(Output::Validate { confusion: confusion(executor, context, &net, shard, classes, source, control)? })
+    let confusion = confusion(executor, context, &net, *shard, classes, source, control)?;
+    Ok(Output::Validate(validate::Output { confusion }))
 }
 
 /// Counts the block's answers to the samples of its classes in one validation shard.

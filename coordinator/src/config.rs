@@ -1,0 +1,25 @@
+//! How a coordinator behaves.
+
+/// How a coordinator behaves, whatever it coordinates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Milliseconds after the last heartbeat when a lease ends.
+    pub lease_ms: u64,
+    /// Milliseconds between heartbeats of a worker.
+    pub heartbeat_ms: u64,
+    /// Milliseconds after a take-over in which workers of the earlier coordinator come back with what they hold, before it is
+    /// given to others.
+    pub settle_ms: u64,
+}
+
+impl Config {
+    /// Everything in one process: frequent progress, nobody to wait for.
+    pub const fn in_process() -> Self {
+        Self { lease_ms: 10_000, heartbeat_ms: 500, settle_ms: 0 }
+    }
+
+    /// Many processes.
+    pub const fn fleet() -> Self {
+        Self { lease_ms: 10_000, heartbeat_ms: 2_000, settle_ms: 4_000 }
+    }
+}

@@ -1,0 +1,326 @@
+//! The one loop around the state machine: receive, apply, persist, perform, reply.
+//!
+//! Commands that wait are applied as a group, and their records persisted by one write (group commit, ADR 0015). Nothing is
+//! answered or performed before all records of its group are durable: any of it may rest on any of them.
+
+use super::counters::Counters;
+use super::environment::{Clock, Rules};
+use super::handle::{Answer, Command, DriverError, Handle, Reply};
+use super::journal::Journal;
+use crate::durable::{Log, StateError};
+use crate::run::record::Record;
+use crate::schedule::{Effect, Event, Rejected, State};
+use bloctrain_store::Artefacts;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// Pause between looks at leases.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Most commands of a group: a larger one would keep the first of it waiting.
+const GROUP: usize = 256;
+
+struct Waiting {
+    worker: u64,
+    until: Instant,
+    why: Option<String>,
+    reply: Reply<Answer>,
+}
+
+/// What the loop takes up next.
+enum Next {
+    Tick(Instant),
+    Command(Option<Command>),
+}
+
+/// What is done once every record before it is durable.
+enum Held {
+    /// Effects in order, and whom to tell.
+    Effects { at_ms: u64, effects: Vec<Effect>, reply: Option<Reply<Answer>> },
+    /// An answer that only has to be sent.
+    Say(Box<dyn FnOnce() + Send>),
+}
+
+struct Driver {
+    state: State,
+    rules: Rules,
+    log: Log,
+    artefacts: Artefacts,
+    clock: Clock,
+    waiting: Vec<Waiting>,
+    /// Records of the group, with the time of each.
+    records: Vec<(u64, Record)>,
+    /// What waits for them.
+    held: Vec<Held>,
+    changes: watch::Sender<u64>,
+    /// Whether something changed that may give a waiting worker a task.
+    changed: bool,
+    journal: Journal,
+    counters: Arc<Counters>,
+}
+
+/// Makes the loop; it ends when every handle is gone or the state cannot be kept.
+pub fn start(
+    state: State,
+    rules: Rules,
+    log: Log,
+    artefacts: Artefacts,
+    clock: Clock,
+    counters: Arc<Counters>,
+) -> (Handle, impl Future<Output = ()> + Send + 'static) {
+    let (commands, receiver) = mpsc::channel(1024);
+    let (changes, changed) = watch::channel(0);
+    let (stop, stopped) = watch::channel(None);
+    let journal = Journal::default();
+    let handle = Handle { commands, changes: changed, stopped, journal: journal.clone(), counters: Arc::clone(&counters) };
+    let (waiting, records, held, changed) = (Vec::new(), Vec::new(), Vec::new(), false);
+    let driver = Driver { state, rules, log, artefacts, clock, waiting, records, held, changes, changed, journal, counters };
+    let task = async move {
+        if let Err(error) = Box::pin(driver.run(receiver)).await {
+            tracing::error!(%error, "the coordinator stops");
+            stop.send_replace(Some(error.to_string()));
+        }
+    };
+    (handle, task)
+}
+
+impl Driver {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), StateError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut open = true;
+        while open {
+            let next = tokio::select! {
+                // Time first: however many commands wait, leases end.
+                biased;
+                now = tick.tick() => Next::Tick(now),
+                command = commands.recv() => Next::Command(command),
+            };
+            let begun = Instant::now();
+            match next {
+                Next::Tick(now) => {
+                    // A tick is never refused.
+                    self.apply(Event::Tick, None);
+                    self.expire(now);
+                    self.counters.look(&self.state, self.waiting.len());
+                    // A lease that nobody renewed, or a trainer that nobody heard of, may give others a task.
+                    self.changed = true;
+                }
+                Next::Command(command) => open = self.take_up(command, &mut commands),
+            }
+            if std::mem::take(&mut self.changed) {
+                self.serve_waiting();
+            }
+            let persisted = self.persist().await?;
+            self.perform_held();
+            Counters::time(&self.counters.busy_us, begun.elapsed().saturating_sub(persisted));
+        }
+        self.log.close().await
+    }
+
+    /// Applies a command and those that wait behind it; false when it is time to close.
+    fn take_up(&mut self, first: Option<Command>, commands: &mut mpsc::Receiver<Command>) -> bool {
+        let mut next = first;
+        for left in (0..GROUP).rev() {
+            match next.take() {
+                None | Some(Command::Close) => return false,
+                Some(command) => self.handle(command),
+            }
+            // Whether the channel is at its end, the next `recv` tells.
+            match (left > 0).then(|| commands.try_recv().ok()).flatten() {
+                Some(command) => next = Some(command),
+                None => return true,
+            }
+        }
+        true
+    }
+
+    /// Makes the records of the group durable; gives the time that it took. The error ends the driver, and nothing that waits
+    /// for them is performed.
+    async fn persist(&mut self) -> Result<Duration, StateError> {
+        let records = std::mem::take(&mut self.records);
+        if records.is_empty() {
+            return Ok(Duration::ZERO);
+        }
+        let (persisted, begun) = (records.len() as u64, Instant::now());
+        if self.log.append_all(records, &self.state.durable).await? {
+            self.state.durable.let_go();
+        }
+        self.counters.records_persisted.fetch_add(persisted, Ordering::Relaxed);
+        Counters::count(&self.counters.groups_persisted);
+        let took = begun.elapsed();
+        Counters::time(&self.counters.persist_us, took);
+        Ok(took)
+    }
+
+    /// Performs what waited for the records of the group.
+    fn perform_held(&mut self) {
+        for held in std::mem::take(&mut self.held) {
+            match held {
+                Held::Effects { at_ms, effects, reply } => self.perform(at_ms, effects, reply),
+                Held::Say(say) => say(),
+            }
+        }
+    }
+
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::Event(event, reply) => self.apply(*event, Some(reply)),
+            Command::Ask { worker, wait, reply } => {
+                let until = Instant::now() + wait;
+                self.waiting.retain(|waiting| waiting.worker != worker);
+                self.serve(Waiting { worker, until, why: None, reply });
+            }
+            Command::View { run, reply } => {
+                let view = self.state.view(&run);
+                self.say(reply, Ok(view));
+            }
+            Command::Views { reply } => {
+                let views = self.state.durable.runs.keys().filter_map(|run| self.state.view(run)).collect();
+                self.say(reply, Ok(views));
+            }
+            Command::Workers { reply } => {
+                let views = self.state.worker_views((self.clock)());
+                self.say(reply, Ok(views));
+            }
+            // Dealt with before.
+            Command::Close => {}
+        }
+    }
+
+    /// Answers once the group is durable.
+    fn say<T: Send + 'static>(&mut self, reply: Reply<T>, what: Result<T, DriverError>) {
+        self.held.push(Held::Say(Box::new(move || {
+            // A sender that went away does not want its answer.
+            let _ = reply.send(what);
+        })));
+    }
+
+    /// Applies an event; its effects and its answer wait for the group.
+    fn apply(&mut self, event: Event, reply: Option<Reply<Answer>>) {
+        let now = (self.clock)();
+        match self.transition(now, event) {
+            Ok(effects) => self.held.push(Held::Effects { at_ms: now, effects, reply }),
+            Err(rejected) => {
+                if let Some(reply) = reply {
+                    self.say(reply, Err(rejected.into()));
+                }
+            }
+        }
+    }
+
+    /// Applies an event and takes its records into the group; gives the other effects.
+    fn transition(&mut self, now: u64, event: Event) -> Result<Vec<Effect>, Rejected> {
+        let effects =
+            (self.rules)(&mut self.state, now, event).inspect_err(|_| Counters::count(&self.counters.events_rejected))?;
+        let mut others = Vec::with_capacity(effects.len());
+        for effect in effects {
+            self.changed |= matches!(effect, Effect::Changed { .. });
+            match effect {
+                Effect::Persist(record) => self.records.push((now, record)),
+                effect => others.push(effect),
+            }
+        }
+        Ok(others)
+    }
+
+    fn perform(&self, at_ms: u64, effects: Vec<Effect>, reply: Option<Reply<Answer>>) {
+        let mut answer = Answer::default();
+        for effect in effects {
+            match effect {
+                // Taken into the group.
+                Effect::Persist(_) => {}
+                Effect::Grant { lease_epoch, task, .. } => {
+                    answer.grant = Some((*task, lease_epoch));
+                    Counters::count(&self.counters.leases_granted);
+                }
+                Effect::Welcome { worker, adopted } => {
+                    (answer.worker, answer.adopted) = (Some(worker), adopted);
+                    Counters::count(&self.counters.workers_registered);
+                    adopted.iter().for_each(|_| Counters::count(&self.counters.leases_adopted));
+                }
+                Effect::Refuse { why, .. } => answer.why = Some(why),
+                Effect::HandBack { .. } => answer.hand_back = true,
+                Effect::Log(entry) => self.journal.write(at_ms, &entry),
+                Effect::Delete(keys) => self.delete(keys),
+                Effect::Changed { .. } | Effect::Progressed { .. } => self.changes.send_modify(|version| *version += 1),
+            }
+        }
+        if let Some(reply) = reply {
+            // A sender that went away does not want its answer.
+            let _ = reply.send(Ok(answer));
+        }
+    }
+
+    fn delete(&self, keys: Vec<String>) {
+        let artefacts = self.artefacts.clone();
+        tokio::spawn(async move {
+            for key in keys {
+                if let Err(error) = artefacts.delete(&key).await {
+                    tracing::warn!(key, %error, "an old checkpoint could not be removed");
+                }
+            }
+        });
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let (late, still): (Vec<Waiting>, Vec<Waiting>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.until <= now);
+        self.waiting = still;
+        for waiting in late {
+            self.say(waiting.reply, Ok(Answer { why: waiting.why, ..Answer::default() }));
+        }
+    }
+
+    /// Gives those who wait a task, in the order in which they asked. Where one got nothing, others of its kind only go on
+    /// waiting, so that a thousand idle workers cost no more than one.
+    fn serve_waiting(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return;
+        }
+        let (apart, mut in_vain) = (self.state.apart(), BTreeSet::new());
+        for waiting in waiting {
+            let kind = self.state.kind(&apart, waiting.worker).map(str::to_owned);
+            let is_vain = kind.as_ref().is_some_and(|kind| in_vain.contains(kind)) && !waiting.reply.is_closed();
+            let now = (self.clock)();
+            if is_vain && self.transition(now, Event::Waits { worker: waiting.worker }).is_ok() {
+                self.waiting.push(waiting);
+            } else if !self.serve(waiting) {
+                in_vain.extend(kind);
+            }
+        }
+    }
+
+    /// Gives a waiting worker a task, or lets it wait on; whether it is done with.
+    fn serve(&mut self, mut waiting: Waiting) -> bool {
+        if waiting.reply.is_closed() {
+            return true;
+        }
+        let now = (self.clock)();
+        let effects = match self.transition(now, Event::Asked { worker: waiting.worker }) {
+            Ok(effects) => effects,
+            Err(rejected) => {
+                self.say(waiting.reply, Err(rejected.into()));
+                return true;
+            }
+        };
+        let is_granted = effects.iter().any(|effect| matches!(effect, Effect::Grant { .. }));
+        let reply = if is_granted {
+            Some(waiting.reply)
+        } else {
+            waiting.why = effects.iter().find_map(|effect| match effect {
+                Effect::Refuse { why, .. } => Some(why.clone()),
+                _ => None,
+            });
+            self.waiting.push(waiting);
+            None
+        };
+        self.held.push(Held::Effects { at_ms: now, effects, reply });
+        is_granted
+    }
+}

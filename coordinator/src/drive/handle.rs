@@ -1,0 +1,134 @@
+//! The way to the loop for everybody else.
+
+use super::counters::Counters;
+use super::journal::Journal;
+use crate::schedule::{Event, Rejected};
+use bloctrain_shared::task::Task;
+use bloctrain_shared::view::{RunView, WorkerView};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// The event was refused.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// The coordinator stopped, and why.
+    #[error("{0}")]
+    Stopped(String),
+}
+
+/// What an event led to, as far as the sender wants to know.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// A new worker's id.
+    pub worker: Option<u64>,
+    /// Epoch of the lease on what a new worker holds.
+    pub adopted: Option<u64>,
+    /// A task and its lease epoch.
+    pub grant: Option<(Task, u64)>,
+    /// Why there is no task, when that is the worker's own matter.
+    pub why: Option<String>,
+    /// Whether the worker is to come to an end with its task.
+    pub hand_back: bool,
+}
+
+/// Where an answer goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, DriverError>>;
+
+/// What is asked of the loop.
+pub(super) enum Command {
+    Event(Box<Event>, Reply<Answer>),
+    Ask { worker: u64, wait: Duration, reply: Reply<Answer> },
+    View { run: String, reply: Reply<Option<RunView>> },
+    Views { reply: Reply<Vec<RunView>> },
+    Workers { reply: Reply<Vec<WorkerView>> },
+    Close,
+}
+
+/// Access to a running driver. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) changes: watch::Receiver<u64>,
+    pub(super) stopped: watch::Receiver<Option<String>>,
+    pub(super) journal: Journal,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Handle {
+    async fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, DriverError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || DriverError::Stopped(self.stopped.borrow().clone().unwrap_or_else(|| "the coordinator has stopped".into()));
+        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Applies an event.
+    ///
+    /// # Errors
+    /// When it is refused, or the coordinator has stopped.
+    pub async fn apply(&self, event: Event) -> Result<Answer, DriverError> {
+        self.send(|reply| Command::Event(Box::new(event), reply)).await
+    }
+
+    /// Asks for a task, waiting some time for one.
+    ///
+    /// # Errors
+    /// When the worker is not known, or the coordinator has stopped.
+    pub async fn ask(&self, worker: u64, wait: Duration) -> Result<Answer, DriverError> {
+        self.send(|reply| Command::Ask { worker, wait, reply }).await
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// When the coordinator has stopped.
+    pub async fn view(&self, run: &str) -> Result<Option<RunView>, DriverError> {
+        self.send(|reply| Command::View { run: run.to_owned(), reply }).await
+    }
+
+    /// All runs.
+    ///
+    /// # Errors
+    /// When the coordinator has stopped.
+    pub async fn views(&self) -> Result<Vec<RunView>, DriverError> {
+        self.send(|reply| Command::Views { reply }).await
+    }
+
+    /// The workers of the fleet.
+    ///
+    /// # Errors
+    /// When the coordinator has stopped.
+    pub async fn workers(&self) -> Result<Vec<WorkerView>, DriverError> {
+        self.send(|reply| Command::Workers { reply }).await
+    }
+
+    /// Ends the driver in order: what is pending is written, later calls are refused.
+    pub async fn close(&self) {
+        // It may have ended already.
+        let _ = self.commands.send(Command::Close).await;
+    }
+
+    /// The logs of all runs.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Counts since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// A counter that moves whenever some run changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// Why the coordinator stopped by itself, once it has.
+    pub fn stopped(&self) -> watch::Receiver<Option<String>> {
+        self.stopped.clone()
+    }
+}

@@ -1,0 +1,12 @@
+//! The loop around the decisions: it takes what comes in, applies it, makes it durable, performs the effects, and answers.
+//!
+//! [`driver`] is the loop, [`Handle`] the way to it, [`environment`] what it stands on.
+
+pub mod counters;
+pub mod driver;
+pub mod environment;
+mod handle;
+pub mod journal;
+
+pub use environment::Clock;
+pub use handle::{Answer, DriverError, Handle};

@@ -1,0 +1,99 @@
+//! The table in SlateDB, on a store.
+
+use super::error::StateError;
+use super::table::{Change, Table};
+use bloctrain_shared::key;
+use bloctrain_store::{Artefacts, Place};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use slatedb::config::{DbReaderOptions, GarbageCollectorDirectoryOptions, GarbageCollectorOptions, Settings};
+use slatedb::{Db, DbReader, DbReaderMode, WriteBatch};
+use std::time::Duration;
+
+/// Bytes of records that the database gathers in memory before it writes them out as a sorted table. They are durable
+/// before that, in its log.
+const GATHERED: usize = 4 << 20;
+
+/// Settings of the database for a kind of store.
+fn settings(place: Place) -> Settings {
+    // The driver has one write under way at a time, which gathers what comes meanwhile; so this only delays. An outage of
+    // object storage is outlasted, where on this machine a full disk should show soon.
+    let (flush_ms, max_retries) = match place {
+        Place::Folder | Place::Memory => (10, 30),
+        Place::Remote => (5, 900),
+    };
+    Settings {
+        flush_interval: Some(Duration::from_millis(flush_ms)),
+        object_store_max_retries: Some(max_retries),
+        l0_sst_size_bytes: GATHERED,
+        garbage_collector_options: garbage_collector(place),
+        ..Settings::default()
+    }
+}
+
+/// SlateDB removes its own old files. A folder has no conditional updates, which guard against a writer that was suspended
+/// for longer than the age of what is removed; a day stands in for them there.
+fn garbage_collector(place: Place) -> Option<GarbageCollectorOptions> {
+    let (min_age, guarded) = match place {
+        Place::Folder => (Duration::from_secs(24 * 3600), false),
+        Place::Memory | Place::Remote => (Duration::from_secs(3600), true),
+    };
+    let every = Duration::from_secs(600);
+    let files = GarbageCollectorDirectoryOptions { interval: Some(every), min_age, dry_run: false };
+    Some(GarbageCollectorOptions {
+        manifest_options: Some(files),
+        wal_options: Some(files),
+        wal_fence_options: None,
+        compacted_options: Some(files),
+        compactions_options: Some(files),
+        boundary_files_enabled: guarded,
+        ..GarbageCollectorOptions::default()
+    })
+}
+
+/// Opens the table for writing. Fences every earlier writer.
+pub(super) async fn open(artefacts: &Artefacts) -> Result<Db, StateError> {
+    // It is read once, when it is opened, so nothing is worth keeping in a cache.
+    let builder = Db::builder(key::STATE, artefacts.object_store()).with_db_cache_disabled();
+    let builder = builder.with_settings(settings(artefacts.place()));
+    Ok(Box::pin(builder.build()).await?)
+}
+
+/// Opens the table for reading, which disturbs nobody.
+pub(super) async fn reader(artefacts: &Artefacts) -> Result<DbReader, StateError> {
+    let options = DbReaderOptions::default();
+    Ok(Box::pin(DbReader::open(key::STATE, artefacts.object_store(), DbReaderMode::default(), options)).await?)
+}
+
+impl Table for Db {
+    fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StateError>> {
+        Box::pin(async move { Ok(self.get(key).await?) })
+    }
+
+    fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(Bytes, Bytes)>, StateError>> {
+        Box::pin(async move {
+            let mut found = Vec::new();
+            let mut entries = self.scan_prefix(prefix, ..).await?;
+            while let Some(entry) = entries.next().await? {
+                found.push((entry.key, entry.value));
+            }
+            Ok(found)
+        })
+    }
+
+    fn write(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StateError>> {
+        let mut batch = WriteBatch::new();
+        for change in changes {
+            match change {
+                // Owned, so that a large value is not copied.
+                Change::Put(key, value) => batch.put_bytes(key.into(), value.into_boxed_slice().into()),
+                Change::Delete(key) => batch.delete(key),
+            }
+        }
+        Box::pin(async move { Ok(self.write(batch).await?.await_durable().await?) })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(async move { Ok(self.close().await?) })
+    }
+}

@@ -1,0 +1,28 @@
+//! Opening what is in a store, or reading it.
+
+use crate::durable::{self, StateError};
+use bloctrain_shared::view::RunView;
+use bloctrain_store::{Artefacts, StoreError};
+
+/// A coordinator that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The state in it cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The services cannot be built.
+    #[error("the services cannot be built: {0}")]
+    Services(String),
+}
+
+/// Runs in a store, without disturbing a coordinator that may be at work on it.
+///
+/// # Errors
+/// When the store cannot be used or is of a newer version.
+pub async fn read_runs(artefacts: &Artefacts) -> Result<Vec<RunView>, OpenError> {
+    artefacts.check_format().await?;
+    Ok(Box::pin(durable::read(artefacts)).await?.views())
+}

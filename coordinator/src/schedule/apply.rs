@@ -1,0 +1,43 @@
+//! The one way in: an event at a time, and the effects that it has.
+
+use super::event::{Effect, Event, Rejected};
+use super::state::State;
+use crate::run::record::Record;
+
+impl State {
+    /// Applies an event at a time in milliseconds.
+    ///
+    /// # Errors
+    /// When the event is refused; the state is as it was.
+    pub fn apply(&mut self, now: u64, event: Event) -> Result<Vec<Effect>, Rejected> {
+        match event {
+            Event::Submitted { submission, object } => self.submitted(now, submission, object),
+            Event::Registered(newcomer) => self.registered(now, *newcomer),
+            Event::Asked { worker } => self.asked(now, worker),
+            Event::Waits { worker } => self.waits(now, worker),
+            Event::Heartbeat { .. } => self.heartbeat(now, event),
+            Event::Reported { worker, run, report } => self.reported(now, worker, run, *report),
+            Event::Left { worker } => self.left(worker),
+            Event::Tick => Ok(self.tick(now)),
+            Event::Cancelled { run } => self.cancelled(now, run),
+            Event::Paused { run } => self.paused(now, run),
+            Event::Resumed { run } => self.resumed(now, run),
+        }
+    }
+
+    /// Applies a record and lists the effects that go with it.
+    pub(super) fn record(&mut self, now: u64, run: &str, record: Record) -> Vec<Effect> {
+        let mut effects = self.persist(now, record);
+        effects.push(Effect::Changed { run: run.to_owned() });
+        effects.extend(self.share(now, run));
+        effects
+    }
+
+    pub(super) fn persist(&mut self, now: u64, record: Record) -> Vec<Effect> {
+        let mut unneeded = self.durable.replay(record.clone(), now);
+        // Another run may have taken over what this one does not need any more.
+        unneeded.retain(|key| !self.chains.is_named(key));
+        let delete = (!unneeded.is_empty()).then_some(Effect::Delete(unneeded));
+        [Effect::Persist(record)].into_iter().chain(delete).collect()
+    }
+}

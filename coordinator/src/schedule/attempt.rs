@@ -1,0 +1,107 @@
+//! Attempts begin, live and end.
+
+use super::event::{Effect, Entry, Event, Rejected};
+use super::lease::Attempt;
+use super::state::State;
+use super::worker::{Holding, Worker};
+use crate::run::record::Record;
+use bloctrain_shared::Digest;
+use bloctrain_shared::task::{Progress, TaskId};
+use bloctrain_shared::view::RunState;
+
+impl State {
+    pub(super) fn lease(&mut self, now: u64, run: &str, task: TaskId, worker: u64) -> u64 {
+        self.last_lease += 1;
+        let lease_epoch = self.last_lease;
+        let backup = self.attempts.of_task(run, task).next().is_some();
+        self.attempts.grant(Attempt {
+            run: run.to_owned(),
+            task,
+            worker,
+            lease_epoch,
+            begun_ms: now,
+            expires_ms: now + self.lease_ms,
+            backup,
+            progress: Progress::default(),
+        });
+        lease_epoch
+    }
+
+    /// Gives a worker of an earlier coordinator a lease on what it holds, when that is open, free and still the same work.
+    pub(super) fn adopt(&mut self, now: u64, id: u64, worker: &Worker, holding: &Holding) -> Option<Entry> {
+        let run = self.durable.runs.get(&holding.run).filter(|run| run.backend() == Some(worker.about.backend.as_str()))?;
+        let task = run.open_task(|task| task == holding.task)?;
+        let is_held = self.attempts.of_task(&holding.run, holding.task).next().is_some();
+        if is_held || Digest::of_json(&task.work) != holding.work {
+            return None;
+        }
+        let lease_epoch = self.lease(now, &holding.run, holding.task, id);
+        let (run, name) = (holding.run.clone(), worker.about.name.clone());
+        let text = "goes on after the coordinator changed".into();
+        Some(Entry { run, task: Some(holding.task), worker: Some(name), attempt: Some(lease_epoch), text })
+    }
+
+    pub(super) fn heartbeat(&mut self, now: u64, event: Event) -> Result<Vec<Effect>, Rejected> {
+        let Event::Heartbeat { worker, run, task, lease_epoch, progress } = event else { return Ok(Vec::new()) };
+        let lease_ms = self.lease_ms;
+        let known = self.workers.get_mut(&worker).ok_or(Rejected::UnknownWorker(worker))?;
+        let state = self.durable.runs.get(&run).map(|run| &run.state);
+        let (goes_on, paused) = (matches!(state, Some(RunState::Running | RunState::Paused)), state == Some(&RunState::Paused));
+        let attempt = self.attempts.held(worker, &run, task, lease_epoch).filter(|_| goes_on).ok_or(Rejected::Stale(task))?;
+        known.seen_ms = now;
+        attempt.expires_ms = now + lease_ms;
+        attempt.progress = progress;
+        let hand_back = paused.then_some(Effect::HandBack { worker });
+        Ok([Effect::Progressed { run }].into_iter().chain(hand_back).collect())
+    }
+
+    pub(super) fn left(&mut self, worker: u64) -> Result<Vec<Effect>, Rejected> {
+        if !self.workers.contains_key(&worker) {
+            return Err(Rejected::UnknownWorker(worker));
+        }
+        let effects = self.release(worker, "handed back");
+        self.workers.remove(&worker);
+        Ok(effects)
+    }
+
+    pub(super) fn tick(&mut self, now: u64) -> Vec<Effect> {
+        let late = self.attempts.end_where(|attempt| attempt.expires_ms <= now);
+        self.lost += late.len() as u64;
+        // Nobody waits for a worker that lost its lease.
+        self.trainers.retain(|_, trainer| !late.iter().any(|attempt| attempt.worker == *trainer));
+        let effects = late.iter().flat_map(|attempt| self.ended_early(attempt, "lost: the worker fell silent")).collect();
+        let silent = 3 * self.lease_ms;
+        self.workers.retain(|_, worker| worker.seen_ms + silent > now);
+        self.stragglers = self.find_stragglers(now);
+        effects
+    }
+
+    /// Ends the lease of a worker; its task is open again unless another attempt at it lives.
+    pub(super) fn release(&mut self, worker: u64, why: &str) -> Vec<Effect> {
+        let lease_epoch = self.attempts.of_worker(worker).map(|attempt| attempt.lease_epoch);
+        let ended = lease_epoch.and_then(|lease_epoch| self.attempts.end(lease_epoch));
+        ended.map(|attempt| self.ended_early(&attempt, why)).unwrap_or_default()
+    }
+
+    fn ended_early(&self, attempt: &Attempt, why: &str) -> Vec<Effect> {
+        vec![Effect::Log(self.line(attempt, why)), Effect::Changed { run: attempt.run.clone() }]
+    }
+
+    /// A line of the log about an attempt.
+    pub(super) fn line(&self, attempt: &Attempt, text: &str) -> Entry {
+        Entry {
+            run: attempt.run.clone(),
+            task: Some(attempt.task),
+            worker: self.name(attempt.worker),
+            attempt: Some(attempt.lease_epoch),
+            text: text.to_owned(),
+        }
+    }
+
+    /// Ends what else was attempted at a task that is committed now: whoever reports later is too late.
+    pub(super) fn end_others(&mut self, record: &Record) -> Vec<Effect> {
+        let Record::Committed { run, task, .. } = record else { return Vec::new() };
+        let others = self.attempts.end_task(run, *task);
+        others.iter().map(|attempt| Effect::Log(self.line(attempt, "dropped: another attempt was first"))).collect()
+    }
+}

@@ -1,0 +1,138 @@
+//! Chains: which runs would train the same blocks.
+//!
+//! A block's *chain* is everything that its training depends on: the spec without the fields that come later, the data set,
+//! the arithmetic, and the classes and frozen weights of all blocks before it. Runs of one chain and one backend would make
+//! the same weights. What is here is derived from what lasts.
+
+use crate::run::block::Block;
+use crate::run::durable::{Durable, Run};
+use bloctrain_shared::plan::Submission;
+use bloctrain_shared::view::RunState;
+use bloctrain_shared::{Digest, key};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What sharing has to know of one run.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Own {
+    /// Chains of its blocks, as far as all blocks before are frozen.
+    chains: Vec<Digest>,
+    /// Weights of its frozen blocks.
+    frozen: Vec<Option<String>>,
+    /// Objects of other runs that it names.
+    foreign: Vec<String>,
+    backend: Option<String>,
+    goes_on: bool,
+}
+
+/// The chains of all runs.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Chains {
+    /// By run: what does not change as long as it lives.
+    bases: BTreeMap<String, Digest>,
+    own: BTreeMap<String, Own>,
+    runs: BTreeMap<Digest, BTreeSet<String>>,
+    /// Runs that name an object of another run.
+    named: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// What the training of every block depends on.
+fn base(submission: &Submission) -> Digest {
+    let mut identity = submission.clone();
+    let spec = &mut identity.spec;
+    (spec.hard_classes, spec.detector, spec.exit) = Default::default();
+    (spec.run.name, spec.data.name, spec.data.dir) = Default::default();
+    spec.run.priority = 1;
+    identity.dataset.name.clear();
+    // The one that a run came to have is compared.
+    identity.backend.clear();
+    Digest::of_json(&identity)
+}
+
+fn chains(run: &Run, base: Digest) -> Vec<Digest> {
+    let mut before = Some(base);
+    let chain = |block: &Block| {
+        let classes = Digest::of_json(&block.classes);
+        let chain = Digest::of_parts(&[before?.as_bytes(), classes.as_bytes()]);
+        before = block.weights().map(|weights| Digest::of_parts(&[chain.as_bytes(), weights.digest.as_bytes()]));
+        Some(chain)
+    };
+    run.blocks.iter().map_while(chain).collect()
+}
+
+impl Own {
+    fn new(run: &Run, base: Digest) -> Self {
+        let prefix = format!("{}/", key::run(&run.plan.run));
+        let resumable = run.blocks.iter().flat_map(Block::resumable).map(|object| &object.key);
+        Self {
+            chains: chains(run, base),
+            frozen: run.blocks.iter().map(|block| block.weights().map(|weights| weights.key.clone())).collect(),
+            foreign: resumable.filter(|key| !key.starts_with(&prefix)).cloned().collect(),
+            backend: run.backend().map(str::to_owned),
+            goes_on: matches!(run.state, RunState::Running | RunState::Paused),
+        }
+    }
+}
+
+/// Takes a run out of some places.
+fn leave<K: Ord>(places: &mut BTreeMap<K, BTreeSet<String>>, left: &[K], run: &str) {
+    for place in left {
+        let is_empty = places.get_mut(place).is_some_and(|runs| {
+            runs.remove(run);
+            runs.is_empty()
+        });
+        if is_empty {
+            places.remove(place);
+        }
+    }
+}
+
+impl Chains {
+    /// Those of everything that lasts.
+    pub(super) fn new(durable: &Durable) -> Self {
+        let mut chains = Self::default();
+        for run in durable.runs.values() {
+            chains.note(run);
+        }
+        chains
+    }
+
+    /// Follows a run; whether anything here changed.
+    pub(super) fn note(&mut self, run: &Run) -> bool {
+        let id = &run.plan.run;
+        let base = *self.bases.entry(id.clone()).or_insert_with(|| base(&run.submission));
+        let own = Own::new(run, base);
+        if self.own.get(id) == Some(&own) {
+            return false;
+        }
+        if let Some(before) = self.own.remove(id) {
+            leave(&mut self.runs, &before.chains, id);
+            leave(&mut self.named, &before.foreign, id);
+        }
+        for chain in &own.chains {
+            self.runs.entry(*chain).or_default().insert(id.clone());
+        }
+        for key in &own.foreign {
+            self.named.entry(key.clone()).or_default().insert(id.clone());
+        }
+        self.own.insert(id.clone(), own);
+        true
+    }
+
+    /// Chains of a run's blocks, as far as they are known.
+    pub(super) fn of(&self, run: &str) -> &[Digest] {
+        self.own.get(run).map_or(&[], |own| &own.chains)
+    }
+
+    /// Runs of a chain.
+    pub(super) fn runs(&self, chain: Digest) -> impl Iterator<Item = &String> {
+        self.runs.get(&chain).into_iter().flatten()
+    }
+
+    /// Whether a run names this object of another one.
+    pub(super) fn is_named(&self, key: &str) -> bool {
+        self.named.contains_key(key)
+    }
+}
+
+/// Runs that train a chain for all others, as far as they were asked for.
+pub(super) type Leaders = BTreeMap<Digest, Option<String>>;

@@ -1,0 +1,196 @@
+//! What happens, what is to be done about it, and what is refused.
+
+use super::worker::Newcomer;
+use crate::run::record::Record;
+use bloctrain_shared::plan::{BACKENDS, Submission};
+use bloctrain_shared::task::{ObjectRef, Progress, Report, Task, TaskId};
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A run was submitted.
+    Submitted {
+        /// What was asked.
+        submission: Box<Submission>,
+        /// Where it is stored.
+        object: ObjectRef,
+    },
+    /// A worker made itself known.
+    Registered(Box<Newcomer>),
+    /// A worker asks for a task.
+    Asked {
+        /// The worker.
+        worker: u64,
+    },
+    /// A worker that asked in vain is still there.
+    Waits {
+        /// The worker.
+        worker: u64,
+    },
+    /// A worker is alive and works.
+    Heartbeat {
+        /// The worker.
+        worker: u64,
+        /// The run.
+        run: String,
+        /// The task.
+        task: TaskId,
+        /// Epoch of its lease.
+        lease_epoch: u64,
+        /// How far it is.
+        progress: Progress,
+    },
+    /// A worker reports.
+    Reported {
+        /// The worker.
+        worker: u64,
+        /// The run.
+        run: String,
+        /// What it claims.
+        report: Box<Report>,
+    },
+    /// A worker leaves.
+    Left {
+        /// The worker.
+        worker: u64,
+    },
+    /// Time passed.
+    Tick,
+    /// A person stops a run.
+    Cancelled {
+        /// The run.
+        run: String,
+    },
+    /// A person pauses a run.
+    Paused {
+        /// The run.
+        run: String,
+    },
+    /// A person goes on with a paused run.
+    Resumed {
+        /// The run.
+        run: String,
+    },
+}
+
+/// One line of a run's log.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Entry {
+    /// The run.
+    pub run: String,
+    /// The task, for lines about one.
+    pub task: Option<TaskId>,
+    /// Name of the worker.
+    pub worker: Option<String>,
+    /// Epoch of the lease: it names the attempt.
+    pub attempt: Option<u64>,
+    /// What happened.
+    pub text: String,
+}
+
+/// What to do about it, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Make a record durable before anything that follows.
+    Persist(Record),
+    /// Give a worker a task.
+    Grant {
+        /// The worker.
+        worker: u64,
+        /// Epoch of the lease.
+        lease_epoch: u64,
+        /// The task.
+        task: Box<Task>,
+    },
+    /// Tell a worker its id.
+    Welcome {
+        /// The worker.
+        worker: u64,
+        /// Epoch of the lease on what it holds; `None` when it is to drop that.
+        adopted: Option<u64>,
+    },
+    /// Tell a worker why there is nothing for it.
+    Refuse {
+        /// The worker.
+        worker: u64,
+        /// Why.
+        why: String,
+    },
+    /// Tell a worker to come to an end with its task.
+    HandBack {
+        /// The worker.
+        worker: u64,
+    },
+    /// Tell people.
+    Log(Entry),
+    /// Remove objects that nothing needs any more.
+    Delete(Vec<String>),
+    /// A run changed: watchers want to see it, and waiting workers may find a task.
+    Changed {
+        /// The run.
+        run: String,
+    },
+    /// An attempt got on: watchers want to see it.
+    Progressed {
+        /// The run.
+        run: String,
+    },
+}
+
+/// An event that was refused; nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// The worker is not known, or was thought lost.
+    #[error("worker {0} is not registered here")]
+    UnknownWorker(u64),
+    /// There is no such run.
+    #[error("there is no run {0}")]
+    UnknownRun(String),
+    /// The lease is not the sender's any more.
+    #[error("the lease of {0} has ended")]
+    Stale(TaskId),
+    /// The task was committed already.
+    #[error("{0} is committed already")]
+    Committed(TaskId),
+    /// The output does not belong to the task.
+    #[error("the report of {0} holds the output of another kind of task")]
+    WrongOutput(TaskId),
+    /// Another arithmetic version.
+    #[error(
+        "this worker computes by version {worker}, the coordinator by version {coordinator}; run the same bloctrain everywhere"
+    )]
+    Arithmetic {
+        /// The worker's.
+        worker: u32,
+        /// The coordinator's.
+        coordinator: u32,
+    },
+    /// A backend that there is not.
+    #[error("there is no backend `{0}`; a worker has one of {BACKENDS:?}")]
+    Backend(String),
+    /// A report that contradicts its task, or what is known of its run.
+    #[error("the report of {task} cannot be true: {problem}")]
+    Impossible {
+        /// The task.
+        task: TaskId,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A submission that cannot work.
+    #[error("{0}")]
+    BadSubmission(String),
+    /// An output that names an object outside its run.
+    #[error("the report of {task} names the object {key}, which is not the run's own")]
+    ForeignKey {
+        /// The task.
+        task: TaskId,
+        /// The key.
+        key: String,
+    },
+    /// A run that has ended cannot be paused or resumed.
+    #[error("run {0} has ended; submit it again to go on")]
+    Ended(String),
+    /// There is no room.
+    #[error("the coordinator has {0} already; that is its limit")]
+    Full(&'static str),
+}

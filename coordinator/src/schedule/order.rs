@@ -1,0 +1,66 @@
+//! What people ask for: runs begin, pause, go on, and end.
+
+use super::admission;
+use super::event::{Effect, Entry, Rejected};
+use super::state::State;
+use crate::run::record::Record;
+use bloctrain_shared::plan::Submission;
+use bloctrain_shared::task::ObjectRef;
+use bloctrain_shared::view::RunState;
+
+/// Most runs that one store may have.
+pub const MAX_RUNS: usize = 10_000;
+
+impl State {
+    pub(super) fn submitted(
+        &mut self,
+        now: u64,
+        submission: Box<Submission>,
+        object: ObjectRef,
+    ) -> Result<Vec<Effect>, Rejected> {
+        let plan = admission::plan(&submission)?;
+        if !self.durable.runs.contains_key(&plan.run) && self.durable.runs.len() >= MAX_RUNS {
+            return Err(Rejected::Full("as many runs as it keeps"));
+        }
+        let record = Record::Submitted { run: plan.run.clone(), submission, object };
+        let mut effects = self.record(now, &plan.run, record);
+        effects.push(Effect::Log(Entry { run: plan.run, text: "submitted".into(), ..Entry::default() }));
+        Ok(effects)
+    }
+
+    /// The state of a run, for an order about it.
+    fn order(&self, run: &str) -> Result<&RunState, Rejected> {
+        self.durable.runs.get(run).map(|run| &run.state).ok_or_else(|| Rejected::UnknownRun(run.to_owned()))
+    }
+
+    fn ordered(&mut self, now: u64, run: String, record: Record, text: &str) -> Vec<Effect> {
+        let mut effects = self.record(now, &run, record);
+        effects.push(Effect::Log(Entry { run, text: text.to_owned(), ..Entry::default() }));
+        effects
+    }
+
+    pub(super) fn cancelled(&mut self, now: u64, run: String) -> Result<Vec<Effect>, Rejected> {
+        if !matches!(self.order(&run)?, RunState::Running | RunState::Paused) {
+            return Ok(Vec::new());
+        }
+        self.attempts.end_run(&run);
+        self.paces.forget(&run);
+        Ok(self.ordered(now, run.clone(), Record::Cancelled { run }, "cancelled"))
+    }
+
+    pub(super) fn paused(&mut self, now: u64, run: String) -> Result<Vec<Effect>, Rejected> {
+        match self.order(&run)? {
+            RunState::Running => Ok(self.ordered(now, run.clone(), Record::Paused { run }, "paused")),
+            RunState::Paused => Ok(Vec::new()),
+            _ => Err(Rejected::Ended(run)),
+        }
+    }
+
+    pub(super) fn resumed(&mut self, now: u64, run: String) -> Result<Vec<Effect>, Rejected> {
+        match self.order(&run)? {
+            RunState::Paused => Ok(self.ordered(now, run.clone(), Record::Resumed { run }, "resumed")),
+            RunState::Running => Ok(Vec::new()),
+            _ => Err(Rejected::Ended(run)),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Everything that decisions rest on: the runs, the workers, and who is at what.
+
+use super::chain::Chains;
+use super::lease::Leases;
+use super::pace::Paces;
+use super::worker::Worker;
+use crate::run::durable::Durable;
+use std::collections::BTreeMap;
+
+/// All runs, workers and leases.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct State {
+    /// What lasts.
+    pub durable: Durable,
+    /// Workers by id.
+    pub workers: BTreeMap<u64, Worker>,
+    /// What workers are at.
+    pub attempts: Leases,
+    /// Worker that did the last training round of each run, block and replica: it still has that in memory.
+    pub(super) trainers: BTreeMap<(String, u32, u32), u64>,
+    /// How long tasks take.
+    pub(super) paces: Paces,
+    /// Leases on tasks that take too long, as of the last tick.
+    pub(super) stragglers: Vec<u64>,
+    /// Which runs train the same blocks.
+    pub(super) chains: Chains,
+    pub(super) last_worker: u64,
+    pub(super) last_lease: u64,
+    pub(super) lease_ms: u64,
+    /// Leases that ended by silence since this coordinator began.
+    pub(super) lost: u64,
+    /// Until when workers of an earlier coordinator may claim what they hold, before it is given to others.
+    pub(super) settle_until: u64,
+}
+
+impl State {
+    /// The state after a coordinator opened what an earlier one left.
+    pub fn new(durable: Durable, lease_ms: u64) -> Self {
+        // Neither leases nor workers of an earlier coordinator are mistaken for those of this one.
+        let first = durable.openings << 32;
+        let chains = Chains::new(&durable);
+        Self { durable, lease_ms, chains, last_lease: first, last_worker: first, ..Self::default() }
+    }
+
+    /// Hands out nothing before this time: workers of an earlier coordinator come back with what they hold.
+    pub fn settle(mut self, until_ms: u64) -> Self {
+        self.settle_until = until_ms;
+        self
+    }
+
+    /// Leases that ended by silence since this coordinator began.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Name of a worker.
+    pub(super) fn name(&self, worker: u64) -> Option<String> {
+        self.workers.get(&worker).map(|worker| worker.about.name.clone())
+    }
+}

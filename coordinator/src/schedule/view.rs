@@ -1,0 +1,42 @@
+//! Runs with their attempts, and workers, as people see them.
+
+use super::state::State;
+use super::worker::Worker;
+use bloctrain_shared::view::{AttemptView, RunState, RunView, WorkerView};
+
+impl State {
+    /// One run with its attempts.
+    pub fn view(&self, run: &str) -> Option<RunView> {
+        let known = self.durable.runs.get(run)?;
+        let mut view = known.view();
+        if known.state == RunState::Running {
+            view.refused = self.refused(known);
+        }
+        let own = self.attempts.of_run(run);
+        view.attempts = own
+            .map(|attempt| AttemptView {
+                task: attempt.task,
+                worker: self.name(attempt.worker).unwrap_or_default(),
+                backup: attempt.backup,
+                progress: attempt.progress.clone(),
+            })
+            .collect();
+        Some(view)
+    }
+
+    /// The workers of the fleet.
+    pub fn worker_views(&self, now: u64) -> Vec<WorkerView> {
+        let view = |(id, known): (&u64, &Worker)| WorkerView {
+            name: known.about.name.clone(),
+            backend: known.about.backend.clone(),
+            device: known.about.device.clone(),
+            version: known.about.version.clone(),
+            memory_bytes: known.about.memory_bytes,
+            silent_ms: now.saturating_sub(known.seen_ms),
+            task: self.attempts.of_worker(*id).map(|attempt| (attempt.run.clone(), attempt.task)),
+            completed: known.completed,
+            refused: self.refusals(*id),
+        };
+        self.workers.iter().map(view).collect()
+    }
+}

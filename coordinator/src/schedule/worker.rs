@@ -1,0 +1,81 @@
+//! Workers as the scheduler knows them.
+
+use crate::run::durable::Run;
+use bloctrain_shared::Digest;
+use bloctrain_shared::task::TaskId;
+use std::collections::BTreeMap;
+
+/// Failures one after another that set a worker aside.
+pub const ASIDE_AFTER: u32 = 3;
+
+/// A worker that makes itself known.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Newcomer {
+    /// Name for people.
+    pub name: String,
+    /// Its backend.
+    pub backend: String,
+    /// Its arithmetic version.
+    pub arithmetic: u32,
+    /// Version of its code.
+    pub version: String,
+    /// Its device.
+    pub device: String,
+    /// Memory of its machine.
+    pub memory_bytes: u64,
+    /// Its process.
+    pub instance: String,
+    /// What it still works on.
+    pub holding: Option<Holding>,
+}
+
+/// A task that a worker holds while it registers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Holding {
+    /// The run.
+    pub run: String,
+    /// The task.
+    pub task: TaskId,
+    /// Digest of what it does: the same place in the plan may have other inputs by now.
+    pub work: Digest,
+}
+
+/// A worker that is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Worker {
+    /// What it said of itself.
+    pub about: Newcomer,
+    /// When it was last heard of, milliseconds.
+    pub seen_ms: u64,
+    /// Tasks that it completed.
+    pub completed: u64,
+    /// Failures since its last completed task.
+    pub failures: u32,
+    /// Its last error.
+    pub last_failure: String,
+    /// Runs that it cannot take part in, with the reason.
+    pub unable: BTreeMap<String, String>,
+}
+
+impl Worker {
+    /// A worker that was just heard of.
+    pub fn new(about: Newcomer, now: u64) -> Self {
+        Self { about, seen_ms: now, completed: 0, failures: 0, last_failure: String::new(), unable: BTreeMap::new() }
+    }
+
+    pub(super) fn is_aside(&self) -> bool {
+        self.failures >= ASIDE_AFTER
+    }
+}
+
+/// Whether a worker may take part in a run, or why not.
+pub(super) fn fits(worker: &Worker, run: &Run) -> Result<(), String> {
+    let own = &worker.about.backend;
+    match run.backend() {
+        Some(wanted) if wanted != own => {
+            return Err(format!("it takes workers of backend {wanted}, so that its arithmetic is one; this worker has {own}"));
+        }
+        _ => {}
+    }
+    worker.unable.get(&run.plan.run).map_or(Ok(()), |why| Err(why.clone()))
+}

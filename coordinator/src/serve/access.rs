@@ -1,0 +1,155 @@
+//! Who may call: join tokens for workers, access tokens with a role for everybody else.
+//!
+//! Tokens are kept as digests and compared in constant time; they are never logged. A service without tokens is open.
+
+use super::peer::Peer;
+use crate::drive::counters::Counters;
+use bloctrain_proto::status::{Kind, status};
+use bloctrain_shared::Digest;
+use std::fmt;
+use std::sync::Arc;
+use subtle::{Choice, ConstantTimeEq};
+use tonic::service::Interceptor;
+use tonic::{Request, Status};
+
+/// What a caller of the run service may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Read.
+    Viewer,
+    /// Read, submit, pause, resume and cancel.
+    Operator,
+}
+
+/// The tokens that a coordinator accepts; several of a kind, so that one can replace another without a pause.
+#[derive(Clone, Default)]
+pub struct Access {
+    join: Vec<Digest>,
+    viewer: Vec<Digest>,
+    operator: Vec<Digest>,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Access(..)")
+    }
+}
+
+/// Shortest token that is accepted.
+pub const MIN_TOKEN: usize = 16;
+
+/// A token that is too short to be a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a token has fewer than {MIN_TOKEN} characters; make one with `openssl rand -hex 32`")]
+pub struct WeakToken;
+
+impl Access {
+    /// Accepts these tokens.
+    ///
+    /// # Errors
+    /// When one is too short.
+    pub fn new(join: &[String], viewer: &[String], operator: &[String]) -> Result<Self, WeakToken> {
+        let digests = |tokens: &[String]| {
+            let digest = |token: &String| (token.len() >= MIN_TOKEN).then(|| Digest::of(token.as_bytes())).ok_or(WeakToken);
+            tokens.iter().map(digest).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self { join: digests(join)?, viewer: digests(viewer)?, operator: digests(operator)? })
+    }
+
+    /// Whether both services ask for tokens.
+    pub fn is_protected(&self) -> bool {
+        !self.join.is_empty() && !self.operator.is_empty()
+    }
+
+    fn may_join(&self, token: Option<&str>) -> bool {
+        self.join.is_empty() || matches(&self.join, token)
+    }
+
+    fn role(&self, token: Option<&str>) -> Option<Role> {
+        let is_open = self.viewer.is_empty() && self.operator.is_empty();
+        let (operator, viewer) = (matches(&self.operator, token), matches(&self.viewer, token));
+        if is_open || operator {
+            return Some(Role::Operator);
+        }
+        viewer.then_some(Role::Viewer)
+    }
+}
+
+/// Compares with every known token, so that the time says nothing about which one came close.
+fn matches(known: &[Digest], token: Option<&str>) -> bool {
+    let Some(token) = token else { return false };
+    let given = Digest::of(token.as_bytes());
+    let equal = known.iter().fold(Choice::from(0), |any, known| any | known.as_bytes().ct_eq(given.as_bytes()));
+    equal.into()
+}
+
+/// Lets calls with the right token through.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    access: Arc<Access>,
+    counters: Arc<Counters>,
+    workers: bool,
+}
+
+impl Guard {
+    /// For the worker service.
+    pub(crate) fn workers(access: Arc<Access>, counters: Arc<Counters>) -> Self {
+        Self { access, counters, workers: true }
+    }
+
+    /// For everything else.
+    pub(crate) fn people(access: Arc<Access>, counters: Arc<Counters>) -> Self {
+        Self { access, counters, workers: false }
+    }
+}
+
+impl Interceptor for Guard {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let peer = Peer::of(request.extensions());
+        if peer.as_ref().is_some_and(|peer| peer.is_surplus) {
+            let why = "this coordinator has as many connections as it takes (--max-connections); try again on a new one";
+            return Err(status(Kind::Exhausted, why));
+        }
+        let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        let token = header.and_then(|value| value.strip_prefix("Bearer "));
+        let role = if self.workers { self.access.may_join(token).then_some(Role::Viewer) } else { self.access.role(token) };
+        let Some(role) = role else {
+            Counters::count(&self.counters.calls_unauthorised);
+            let given = if token.is_some() { "the token is not one of this coordinator's" } else { "a token is needed" };
+            let kind = if self.workers { "join token (BLOCTRAIN_JOIN_TOKEN)" } else { "access token (BLOCTRAIN_TOKEN)" };
+            return Err(status(Kind::Unauthenticated, format!("{given}: give a {kind}")));
+        };
+        if let Some(peer) = peer {
+            peer.let_in();
+        }
+        request.extensions_mut().insert(role);
+        Ok(request)
+    }
+}
+
+/// Refuses callers who may only read.
+pub(crate) fn operator<T>(request: &Request<T>) -> Result<(), Status> {
+    match request.extensions().get::<Role>() {
+        Some(Role::Operator) => Ok(()),
+        _ => Err(status(Kind::Forbidden, "this token may only read; an operator's is needed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_opens_its_own_door_only() {
+        let token = |kind: &str| vec![format!("{kind}-0123456789abcdef")];
+        let access = Access::new(&token("join"), &token("viewer"), &token("operator")).expect("long enough");
+        assert!(access.is_protected());
+        let role = |kind: &str| access.role(Some(&token(kind)[0]));
+        assert_eq!((role("viewer"), role("operator"), role("join")), (Some(Role::Viewer), Some(Role::Operator), None));
+        assert!(access.may_join(Some(&token("join")[0])));
+        assert!(!access.may_join(Some(&token("operator")[0])) && !access.may_join(None) && access.role(None).is_none());
+        assert!(Access::default().may_join(None) && Access::default().role(None) == Some(Role::Operator));
+        assert!(!format!("{access:?}").contains("join-"), "tokens are not shown");
+        assert!(Access::new(&["short".into()], &[], &[]).is_err());
+    }
+}

@@ -1,0 +1,242 @@
+//! A coordinator of a fleet: listens, stands by or takes over, publishes its address, and stops in order.
+//!
+//! The active coordinator writes its address with a counter into the store every second. One that stands by takes over when
+//! the counter has not moved for `SILENCE`: it opens the state, which fences the other, and publishes its own
+//! address. A coordinator that finds a newer one, or whose writes are fenced, stops.
+
+use super::access::Access;
+use super::activate::activate;
+use super::connection;
+use super::rpc::Gate;
+use super::server::{Tls, router, set_active};
+use crate::config::Config;
+use crate::drive::Clock;
+use crate::drive::counters::Counters;
+use crate::drive::environment::Environment;
+use crate::open::OpenError;
+use bloctrain_store::leader::{self, Leader};
+use bloctrain_store::{Artefacts, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tonic_health::server::HealthReporter;
+
+/// Pause between two counts of the active coordinator, and between two looks of one that stands by.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Looks without a change after which the active coordinator counts as gone.
+const SILENCE: u32 = 4;
+
+/// Longest time that open calls have to end when a coordinator stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Connections that a coordinator takes unless it is told otherwise.
+pub const CONNECTIONS: u32 = 10_000;
+
+/// How a coordinator appears to its fleet.
+pub struct Fleet {
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// Most connections at once; one of a worker, one of a command. Above, calls are refused.
+    pub connections: usize,
+    /// Addresses that it publishes.
+    pub addresses: Vec<String>,
+    /// Address of the store, for workers and submitters.
+    pub store: String,
+    /// Who may call.
+    pub access: Access,
+    /// Its certificates; plain text without.
+    pub tls: Option<Tls>,
+    /// Whether it waits for an active coordinator to go, instead of taking over at once.
+    pub standby: bool,
+}
+
+/// A coordinator that cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// It cannot start.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The listener or the certificates cannot be used.
+    #[error("the coordinator cannot serve: {0}")]
+    Serve(String),
+    /// Its state cannot be kept.
+    #[error("{0}")]
+    Stopped(String),
+    /// Another coordinator took over.
+    #[error("another coordinator has taken over this store; start this one with --standby to wait for its turn")]
+    Replaced,
+}
+
+fn serve_error(error: tonic::transport::Error) -> FleetError {
+    FleetError::Serve(causes(&error))
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// A coordinator apart from its listener: which addresses it publishes, and whether it waits for its turn.
+pub struct Seat {
+    addresses: Vec<String>,
+    store: String,
+    standby: bool,
+    health: Option<HealthReporter>,
+}
+
+impl Seat {
+    /// A seat that publishes addresses and the store's; with `standby` it waits for an active coordinator to go.
+    pub fn new(addresses: Vec<String>, store: String, standby: bool) -> Self {
+        Self { addresses, store, standby, health: None }
+    }
+
+    async fn says(&self, active: bool) {
+        if let Some(health) = &self.health {
+            set_active(health, active).await;
+        }
+    }
+}
+
+/// Serves until `stop` turns true.
+///
+/// # Errors
+/// When it cannot start, or another coordinator took over.
+pub async fn serve(
+    config: Config,
+    fleet: Fleet,
+    artefacts: Artefacts,
+    clock: Clock,
+    stop: watch::Receiver<bool>,
+) -> Result<(), FleetError> {
+    artefacts.check_format().await?;
+    let gate = Gate::default();
+    let counters = Arc::<Counters>::default();
+    let (router, health) = router(&gate, fleet.access, fleet.tls, &counters).await.map_err(serve_error)?;
+    let (close, closed) = watch::channel(false);
+    let incoming = Box::pin(connection::accept(fleet.listener, fleet.connections, Arc::clone(&counters)));
+    let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, asked(closed)));
+    let seat = Seat { health: Some(health), ..Seat::new(fleet.addresses, fleet.store, fleet.standby) };
+    let ended = Box::pin(hold(config, seat, &Environment::new(artefacts, clock), &gate, counters, stop)).await;
+    close.send_replace(true);
+    if timeout(DRAIN, server).await.is_err() {
+        tracing::debug!("some calls were still open");
+    }
+    ended
+}
+
+/// Waits for its turn, takes over, opens the gate, and leads until `stop` turns true. Dropping this future ends the driver.
+///
+/// # Errors
+/// When the state cannot be opened or kept, or another coordinator took over.
+pub async fn hold(
+    config: Config,
+    seat: Seat,
+    environment: &Environment,
+    gate: &Gate,
+    counters: Arc<Counters>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), FleetError> {
+    let artefacts = &environment.artefacts;
+    if seat.standby && !wait_for_turn(artefacts, &mut stop).await {
+        return Ok(());
+    }
+    let active = Box::pin(activate(config, environment, seat.store.clone(), counters)).await?;
+    let (handle, mut driver, opening) = (active.active.handle.clone(), Ends(active.driver), active.opening);
+    gate.open(active.active);
+    let mut own = Leader { opening, addresses: seat.addresses.clone(), beat: 0, released: false };
+    leader::publish(artefacts, &own).await?;
+    seat.says(true).await;
+    tracing::info!(address = own.addresses.join(" "), opening, "this coordinator is active");
+    let mut failed = handle.stopped();
+    let ended = tokio::select! {
+        biased;
+        () = asked(stop) => Ok(()),
+        _ = failed.wait_for(Option::is_some) => {
+            Err(FleetError::Stopped(handle.stopped().borrow().clone().unwrap_or_else(|| "the coordinator has stopped".into())))
+        }
+        error = lead(artefacts, &mut own) => Err(error),
+    };
+    seat.says(false).await;
+    handle.close().await;
+    // It may have ended with an error, which is known by now.
+    let _ = (&mut driver.0).await;
+    if ended.is_ok() {
+        own.released = true;
+        leader::publish(artefacts, &own).await?;
+    }
+    ended
+}
+
+/// A task that ends with whoever holds it.
+struct Ends(JoinHandle<()>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn asked(mut stop: watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until no other coordinator counts any more; false when this one is asked to stop instead.
+async fn wait_for_turn(artefacts: &Artefacts, stop: &mut watch::Receiver<bool>) -> bool {
+    let mut look = interval(BEAT);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut seen, mut silent) = (None, 0);
+    tracing::info!("this coordinator stands by");
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return false,
+            _ = look.tick() => {}
+        }
+        match leader::read(artefacts).await {
+            Ok(None) => return true,
+            Ok(Some(leader)) if leader.released => return true,
+            Ok(Some(leader)) if seen == Some((leader.opening, leader.beat)) => silent += 1,
+            Ok(Some(leader)) => (seen, silent) = (Some((leader.opening, leader.beat)), 0),
+            Err(error) => tracing::warn!(%error, "the store does not say who is active"),
+        }
+        if silent >= SILENCE {
+            tracing::warn!(opening = seen.map(|(opening, _)| opening), "the active coordinator is silent: taking over");
+            return true;
+        }
+    }
+}
+
+/// Counts in the store until a newer coordinator appears.
+async fn lead(artefacts: &Artefacts, own: &mut Leader) -> FleetError {
+    let mut beat = interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    if let Err(error) = leader::remove_older(artefacts, own.opening).await {
+        tracing::warn!(%error, "addresses of earlier coordinators could not be removed");
+    }
+    loop {
+        beat.tick().await;
+        match leader::read(artefacts).await {
+            Ok(Some(leader)) if leader.opening > own.opening => return FleetError::Replaced,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the store does not say who is active"),
+        }
+        own.beat += 1;
+        if let Err(error) = leader::publish(artefacts, own).await {
+            tracing::warn!(%error, "the address could not be published; another coordinator may take over");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Serving: who may call, over which connections, and who of several coordinators is active.
+//!
+//! [`App`] serves the process that it is in, [`fleet`] other machines. `rpc/` is the edge: it decodes, sends an event, awaits
+//! the reply, and decides nothing.
+
+pub mod access;
+mod activate;
+mod app;
+mod connection;
+pub mod fleet;
+mod peer;
+mod refusal;
+mod rpc;
+pub mod server;
+
+pub use app::App;
+pub use rpc::{Gate, RunRpc, WorkerRpc};
