@@ -10,8 +10,8 @@ pub mod inference;
 pub mod layer;
 pub mod step;
 
-use crate::data::augment;
-use crate::data::{DataError, Dataset, Split, SplitKind, embedded};
+use crate::data::level::Levels;
+use crate::data::{DataError, Dataset, Split, embedded};
 use bloctrain_shared::ImageShape;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -94,10 +94,10 @@ impl Images {
     /// `[batch, C, H, W]` and their labels.
     fn batch(&self, batch: usize, number: usize) -> (Vec<f32>, Vec<usize>) {
         let mut values = vec![0.0; batch * self.0.shape.len()];
-        let mut labels = Vec::with_capacity(batch);
+        let (levels, mut labels) = (Levels::of(&self.0), Vec::with_capacity(batch));
         for (row, image) in values.chunks_mut(self.0.shape.len()).enumerate() {
             let sample = (number * batch + row) % self.0.train.len();
-            augment::write_sample(&self.0, SplitKind::Train, sample, &[], SEED, 0, image);
+            levels.write(self.0.train.image(sample), image);
             labels.push(self.0.train.label(sample).into());
         }
         (values, labels)

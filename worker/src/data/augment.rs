@@ -1,6 +1,8 @@
-//! Images as the network sees them: normalised, and augmented by (seed, sample, view).
+//! Images as the network sees them: as values of their bytes, augmented by (seed, sample, view).
 
+use super::level::Levels;
 use super::{Dataset, SplitKind};
+use bloctrain_shared::ImageShape;
 use bloctrain_shared::seed;
 use bloctrain_shared::spec::Augment;
 use rand::RngExt;
@@ -28,12 +30,14 @@ impl Draws {
     }
 }
 
-/// Writes one normalised image, `(pixel / 255 - mean) / std`, channels first, into `out`.
+/// Writes the values of one image, channels first, into `out`.
 ///
-/// With augmentations the result depends on (seed, sample, view) alone. Cutout zeroes a square around a random centre,
-/// with a side of a quarter of the image's height.
+/// With augmentations the result depends on (seed, sample, view) alone. What a crop brings in is black; a cutout leaves the
+/// mean in a square around a random centre, with a side of a quarter of the image's height.
+#[expect(clippy::too_many_arguments, reason = "what is drawn is named by its coordinates")]
 pub fn write_sample(
     dataset: &Dataset,
+    levels: &Levels,
     split: SplitKind,
     sample: usize,
     augment: &[Augment],
@@ -41,45 +45,29 @@ pub fn write_sample(
     view: u32,
     out: &mut [f32],
 ) {
-    let image = dataset.split(split).image(sample);
-    normalise(image, dataset, out);
+    levels.write(dataset.split(split).image(sample), out);
     if augment.is_empty() {
         return;
     }
     let draws = Draws::new(dataset, seed, sample, view);
     let has = |kind: Augment| augment.contains(&kind);
     if has(Augment::Crop) {
-        shift(dataset, draws.shift, out);
+        shift(dataset.shape, levels, draws.shift, out);
     }
     if has(Augment::Flip) && draws.flip {
         out.chunks_mut(dataset.shape.width).for_each(<[f32]>::reverse);
     }
     if has(Augment::Cutout) {
-        cut(dataset, draws.square, out);
+        cut(dataset.shape, levels, draws.square, out);
     }
 }
 
-/// Normalises pixels with a data set's statistics.
-pub fn normalise(pixels: &[u8], dataset: &Dataset, out: &mut [f32]) {
-    normalise_with(pixels, &dataset.mean, &dataset.std, out);
-}
-
-/// Normalises pixels, channels first, with one mean and standard deviation per channel.
-pub fn normalise_with(pixels: &[u8], mean: &[f32], std: &[f32], out: &mut [f32]) {
-    let area = pixels.len() / mean.len().max(1);
-    for (index, (out, &pixel)) in out.iter_mut().zip(pixels).enumerate() {
-        let channel = index / area.max(1);
-        *out = (f32::from(pixel) / 255.0 - mean[channel]) / std[channel];
-    }
-}
-
-/// Moves the image by (dy, dx); what comes in from outside is a zero pixel.
-fn shift(dataset: &Dataset, (dy, dx): (i64, i64), out: &mut [f32]) {
-    let shape = dataset.shape;
+/// Moves the image by (dy, dx); what comes in from outside is black.
+fn shift(shape: ImageShape, levels: &Levels, (dy, dx): (i64, i64), out: &mut [f32]) {
     let source = out.to_vec();
     let (height, width) = (shape.height as i64, shape.width as i64);
     for channel in 0..shape.channels {
-        let black = -dataset.mean[channel] / dataset.std[channel];
+        let black = levels.black(channel);
         let start = channel * shape.area();
         for y in 0..height {
             for x in 0..width {
@@ -92,15 +80,14 @@ fn shift(dataset: &Dataset, (dy, dx): (i64, i64), out: &mut [f32]) {
     }
 }
 
-fn cut(dataset: &Dataset, (y, x): (usize, usize), out: &mut [f32]) {
-    let shape = dataset.shape;
+fn cut(shape: ImageShape, levels: &Levels, (y, x): (usize, usize), out: &mut [f32]) {
     let half = (shape.height / 8).max(1);
     let rows = y.saturating_sub(half)..(y + half).min(shape.height);
     let columns = x.saturating_sub(half)..(x + half).min(shape.width);
     for channel in 0..shape.channels {
         for row in rows.clone() {
             let start = channel * shape.area() + row * shape.width;
-            out[start + columns.start..start + columns.end].fill(0.0);
+            out[start + columns.start..start + columns.end].fill(levels.mean(channel));
         }
     }
 }
@@ -109,7 +96,6 @@ fn cut(dataset: &Dataset, (y, x): (usize, usize), out: &mut [f32]) {
 mod tests {
     use super::super::Split;
     use super::*;
-    use bloctrain_shared::ImageShape;
 
     fn dataset() -> Dataset {
         let shape = ImageShape::new(1, 16, 16);
@@ -119,7 +105,8 @@ mod tests {
 
     fn sample(augment: &[Augment], view: u32) -> Vec<f32> {
         let mut out = vec![0.0; 256];
-        write_sample(&dataset(), SplitKind::Train, 1, augment, 5, view, &mut out);
+        let dataset = dataset();
+        write_sample(&dataset, &Levels::of(&dataset), SplitKind::Train, 1, augment, 5, view, &mut out);
         out
     }
 

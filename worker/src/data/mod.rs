@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod fetch;
 pub mod folder;
 mod idx;
+pub mod level;
 pub mod registry;
 pub mod split;
 pub mod stored;

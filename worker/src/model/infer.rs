@@ -2,17 +2,13 @@
 
 use super::network::{BlockParts, FullNet};
 use super::package::{Manifest, Package};
-use crate::data::augment::normalise_with;
 use crate::data::folder::read_image;
 use crate::data::{DataError, Dataset, Split};
 use crate::kernel::BodyInput;
-use crate::kernel::spikes::Spikes;
-use crate::snn::encode::{CodeSeed, encode_batch};
+use crate::snn::encode::Encoder;
 use bloctrain_shared::exit::Answer;
 use bloctrain_shared::record::Records;
-use bloctrain_shared::spec::EncodingKind;
 use burn::backend::Flex;
-use burn::tensor::{Tensor, TensorData};
 use std::path::PathBuf;
 
 /// Samples in one forward pass. No answer depends on it.
@@ -22,6 +18,7 @@ const BATCH: usize = 64;
 pub struct Predictor<'a> {
     manifest: &'a Manifest,
     net: FullNet<Flex>,
+    encoder: Encoder,
 }
 
 /// A model that cannot answer.
@@ -51,7 +48,8 @@ impl<'a> Predictor<'a> {
         let parts: Vec<BlockParts> = manifest.blocks.iter().enumerate().map(part).collect();
         let net = FullNet::new(&manifest.spec, manifest.dataset.shape, &parts, &Default::default());
         let net = net.map_err(|error| InferError::Model(error.into()))?;
-        Ok(Self { manifest, net })
+        let encoder = Encoder::new(&manifest.spec, manifest.dataset.shape, &manifest.mean, &manifest.std);
+        Ok(Self { manifest, net, encoder })
     }
 
     /// What every block says about every test image.
@@ -100,22 +98,6 @@ impl<'a> Predictor<'a> {
     }
 
     fn input(&self, images: &[&[u8]], ids: &[u32]) -> BodyInput<Flex> {
-        let (shape, encoding) = (self.manifest.dataset.shape, &self.manifest.spec.encoding);
-        let device = Default::default();
-        let mut values = vec![0.0; images.len() * shape.len()];
-        for (out, pixels) in values.chunks_mut(shape.len()).zip(images) {
-            if encoding.kind == EncodingKind::Direct {
-                normalise_with(pixels, &self.manifest.mean, &self.manifest.std, out);
-            } else {
-                out.iter_mut().zip(*pixels).for_each(|(out, &pixel)| *out = f32::from(pixel) / 255.0);
-            }
-        }
-        if encoding.kind == EncodingKind::Direct {
-            let sizes = [images.len(), shape.channels, shape.height, shape.width];
-            return BodyInput::Image(Tensor::from_data(TensorData::new(values, sizes), &device));
-        }
-        let code = CodeSeed { seed: self.manifest.spec.run.seed, view: 0, domain: 1 };
-        let spikes = encode_batch(encoding.kind, &values, shape, ids, encoding.steps, code);
-        BodyInput::Spikes(Spikes::from_values(&spikes, images.len(), encoding.steps, shape))
+        self.encoder.input(self.encoder.images(images, ids), &Default::default())
     }
 }

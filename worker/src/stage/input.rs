@@ -5,17 +5,15 @@
 
 use super::io::{Io, fatal};
 use super::prepared::Prepared;
-use crate::data::augment;
+use crate::data::Dataset;
 use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyInput, SpikingBackend};
-use crate::snn::encode::{self, CodeSeed};
+use crate::snn::encode::Encoder;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
-use bloctrain_shared::spec::{EncodingKind, RunSpec};
+use bloctrain_shared::spec::RunSpec;
 use bloctrain_shared::task::{CachedShard, Failure, ObjectRef, Source, Split};
 use bloctrain_store::cache::SpikeShard;
-use burn::tensor::{Tensor, TensorData};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -29,6 +27,7 @@ pub(super) struct Reader<'a> {
     shards: Vec<Vec<u32>>,
     classes: LabelMap,
     cached: Option<BTreeMap<(u32, u32), ObjectRef>>,
+    encoder: Encoder,
 }
 
 /// One batch, ready for the block.
@@ -56,7 +55,9 @@ impl<'a> Reader<'a> {
             Source::Cache(shards) => Some(index_of(shards, split)),
         };
         let shards = prepared.shards_of(split, classes);
-        Self { prepared, spec, io, split, shards, classes: classes.clone(), cached }
+        let Dataset { shape, mean, std, .. } = &prepared.dataset;
+        let encoder = Encoder::new(spec, *shape, mean, std);
+        Self { prepared, spec, io, split, shards, classes: classes.clone(), cached, encoder }
     }
 
     /// Number of samples in each shard.
@@ -102,29 +103,9 @@ impl<'a> Reader<'a> {
     }
 
     fn image_input<B: SpikingBackend>(&self, ids: &[u32], view: u32, device: &B::Device) -> BodyInput<B> {
-        let (dataset, seed) = (&self.prepared.dataset, self.spec.run.seed);
-        let shape = dataset.shape;
-        let augment = if self.split == Split::Train { self.spec.data.augment.as_slice() } else { &[] };
-        let mut images = vec![0.0_f32; ids.len() * shape.len()];
-        images.par_chunks_mut(shape.len()).zip(ids).for_each(|(image, &id)| {
-            augment::write_sample(dataset, self.samples_kind(), id as usize, augment, seed, view, image);
-        });
-        let sizes = [ids.len(), shape.channels, shape.height, shape.width];
-        let steps = self.spec.encoding.steps;
-        match self.spec.encoding.kind {
-            EncodingKind::Direct => BodyInput::Image(Tensor::from_data(TensorData::new(images, sizes), device)),
-            kind => {
-                let intensity = |value: f32, channel: usize| value * dataset.std[channel] + dataset.mean[channel];
-                for image in images.chunks_mut(shape.len()) {
-                    for (channel, plane) in image.chunks_mut(shape.area()).enumerate() {
-                        plane.iter_mut().for_each(|value| *value = intensity(*value, channel).clamp(0.0, 1.0));
-                    }
-                }
-                let code = CodeSeed { seed, view, domain: u64::from(self.split == Split::Test) };
-                let spikes = encode::encode_batch(kind, &images, shape, ids, steps, code);
-                BodyInput::Spikes(Spikes::from_values(&spikes, ids.len(), steps, shape))
-            }
-        }
+        let augmented = (self.split == Split::Train).then_some(self.spec);
+        let values = self.encoder.samples(&self.prepared.dataset, self.samples_kind(), ids, augmented, view);
+        self.encoder.input(values, device)
     }
 
     fn samples_kind(&self) -> crate::data::SplitKind {
