@@ -1,14 +1,16 @@
 //! Early exit: when an input leaves, what is answered, and what it cost.
 //!
 //! Block k runs; the input exits there when its detector says easy (`P(hard) < tau_k`) and its classifier is confident
-//! (`>= gamma_k`), else it goes deeper. [`answer`] combines what the blocks that ran said; [`evaluate`] sums it up over
+//! (`>= gamma_k`), else it goes deeper. All rules of answering are in this file: [`judge`] says P(hard) where no detector
+//! does, [`answer`] combines what the blocks that ran said; [`evaluate`] sums it up over
 //! samples; [`calibrate`](calibration::calibrate) finds tau and gamma on validation data.
 
 pub mod calibration;
 
 use crate::compute::Operations;
+use crate::label::LabelMap;
 use crate::record::Records;
-use crate::spec::Combine;
+use crate::spec::{Combine, DetectorPolicy};
 use serde::{Deserialize, Serialize};
 
 /// The thresholds of one exit.
@@ -59,6 +61,22 @@ pub fn combine(rule: Combine, spread: &[Vec<f32>], hard: &[f32]) -> Vec<f32> {
     above.iter().zip(hard).rev().fold(deepest.clone(), |deeper, (own, &h)| {
         own.iter().zip(&deeper).map(|(&own, &deeper)| (1.0 - h) * own + h * deeper).collect()
     })
+}
+
+/// P(hard) by a policy that learns nothing, from a block's probabilities over its classes; 0 where no class is hard, as in
+/// the last block.
+pub fn judge(policy: DetectorPolicy, classes: &LabelMap, hard: &LabelMap, probabilities: &[f32]) -> f32 {
+    match policy {
+        _ if hard.is_empty() => 0.0,
+        DetectorPolicy::Top1 => {
+            let answer = classes.global(usize::from(top(probabilities).0));
+            f32::from(u8::from(answer.is_some_and(|class| hard.contains(class))))
+        }
+        DetectorPolicy::Entropy | DetectorPolicy::Learned => {
+            let entropy: f32 = probabilities.iter().filter(|&&p| p > 0.0).map(|&p| -p * p.ln()).sum();
+            entropy / (classes.len() as f32).ln().max(f32::MIN_POSITIVE)
+        }
+    }
 }
 
 /// Index and value of the largest probability; ties go to the smaller index.
@@ -154,7 +172,6 @@ pub fn evaluate(records: &Records, rule: &ExitRule, classes: usize) -> Outcome {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::label::LabelMap;
     use crate::record::BlockRecords;
 
     /// Two blocks, three classes, the second block knows classes 1 and 2.
@@ -186,6 +203,17 @@ pub(crate) mod tests {
         let three = combine(Combine::Mixture, &[vec![1.0, 0.0], vec![0.0, 1.0], vec![1.0, 0.0]], &[0.5, 0.5, 0.0]);
         assert_eq!(three, [0.75, 0.25], "0.5 * 1 + 0.5 * (0.5 * 0 + 0.5 * 1)");
         assert_eq!(combine(Combine::Last, &[vec![1.0, 0.0], vec![0.0, 1.0]], &[0.5, 0.0]), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn policies_that_learn_nothing_by_hand() {
+        let (classes, hard) = (LabelMap::new(vec![2, 5, 7, 9]), LabelMap::new(vec![5, 9]));
+        let judged = |policy, probabilities: &[f32]| judge(policy, &classes, &hard, probabilities);
+        assert_eq!(judged(DetectorPolicy::Top1, &[0.1, 0.6, 0.2, 0.1]), 1.0);
+        assert_eq!(judged(DetectorPolicy::Top1, &[0.6, 0.2, 0.1, 0.1]), 0.0);
+        assert!((judged(DetectorPolicy::Entropy, &[0.25; 4]) - 1.0).abs() < 1e-6);
+        assert!((judged(DetectorPolicy::Entropy, &[0.5, 0.5, 0.0, 0.0]) - 0.5).abs() < 1e-6);
+        assert_eq!(judge(DetectorPolicy::Entropy, &classes, &LabelMap::default(), &[0.25; 4]), 0.0, "the last block");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::snn::detector::DetectorNet;
 use crate::snn::frozen::{FrozenDetector, FrozenHead};
 use crate::snn::pass::Pass;
 use bloctrain_shared::ImageShape;
-use bloctrain_shared::exit::{Answer, ExitRule, conclude, top};
+use bloctrain_shared::exit::{Answer, ExitRule, conclude, judge, top};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::{BlockRecords, Records};
 use bloctrain_shared::spec::{DetectorPolicy, RunSpec};
@@ -164,7 +164,7 @@ impl<B: SpikingBackend> FullNet<B> {
             let (probabilities, synops) = block.head.probabilities(spikes, sample);
             let hard = match &block.detector {
                 Some(detector) => detector.probability(spikes, sample),
-                None => self.judge(block, &probabilities),
+                None => judge(self.policy, &block.classes, &block.hard, &probabilities),
             };
             Said { probabilities, hard, synops }
         };
@@ -188,21 +188,6 @@ impl<B: SpikingBackend> FullNet<B> {
             records.exit_synops.push(said.synops);
         }
         records
-    }
-
-    /// P(hard) by a policy that learns nothing; 0 for the last block.
-    fn judge(&self, block: &LoadedBlock<B>, probabilities: &[f32]) -> f32 {
-        match self.policy {
-            _ if block.hard.is_empty() => 0.0,
-            DetectorPolicy::Top1 => {
-                let answer = block.classes.global(usize::from(top(probabilities).0));
-                f32::from(u8::from(answer.is_some_and(|class| block.hard.contains(class))))
-            }
-            DetectorPolicy::Entropy | DetectorPolicy::Learned => {
-                let entropy: f32 = probabilities.iter().filter(|&&p| p > 0.0).map(|&p| -p * p.ln()).sum();
-                entropy / (block.classes.len() as f32).ln().max(f32::MIN_POSITIVE)
-            }
-        }
     }
 }
 
