@@ -30,6 +30,14 @@ fn wrong_specs() {
     refused(at, &set("network.preset=vgg16"), 2, &["block 5", "max-pool", "does not fit"]);
     refused(at, &set("neuron.reset=halve"), 2, &["`neuron.reset`", "subtract"]);
     refused(at, &set("train.replicas=2000"), 2, &["train.replicas", "1..=1024"]);
+    let unread = |command: &'static str| [command, "--set", "hard_classes.fraction=0.7"];
+    for command in ["train", "submit"] {
+        let said = ["`hard_classes.fraction` is set, but nothing reads it here", "`hard_classes.policy` `bottom-fraction`"];
+        refused(at, &unread(command), 2, &said);
+    }
+    refused(at, &set("train.momentum=0.9"), 2, &["`train.momentum`", "`train.optimizer` `sgd`"]);
+    std::fs::write(at.join("whole.toml"), "[run]\nend_to_end = true\n[exit]\ncombine = \"last\"").expect("written");
+    refused(at, &["train", "whole.toml"], 2, &["`exit.combine`", "not trained end to end"]);
     refused(at, &["train", "--set", "train.epochs"], 2, &["KEY=VALUE"]);
     let large = ["spec", "check", "--set", "train.batch=4096", "--memory", "400MiB"];
     refused(at, &large, 2, &["training block 1 takes about", "more than the 400.0 MiB", "set train.micro_batch="]);

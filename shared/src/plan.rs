@@ -1,7 +1,9 @@
 //! From what is asked to what will be done: pure, so any process derives the same plan.
 
-use crate::spec::RunSpec;
 use crate::spec::check::{CheckError, check_on, check_replicas};
+use crate::spec::field::Reach;
+use crate::spec::identity::Identity;
+use crate::spec::{EncodingKind, RunSpec};
 use crate::split::Split;
 use crate::{Digest, ImageShape};
 use serde::{Deserialize, Serialize};
@@ -50,13 +52,41 @@ pub struct Submission {
     pub backend: String,
 }
 
+/// What makes submissions the same.
+#[derive(Serialize)]
+struct Same<'a> {
+    spec: Identity,
+    dataset: &'a DatasetInfo,
+    arithmetic: u32,
+    backend: &'a str,
+}
+
 impl Submission {
-    /// The run's id: the same submission is the same run. The place of the data on disk is not part of it.
+    /// The run's id: the same submission is the same run, however its specification is written
+    /// ([`identity`](crate::spec::identity)). The place of the data on disk is not part of it.
     pub fn run_id(&self) -> String {
+        let Self { spec, dataset, arithmetic, backend } = self;
+        let same = Same { spec: spec.identity(Reach::Label), dataset, arithmetic: *arithmetic, backend };
+        format!("r{}", Digest::of_json(&same).short(12))
+    }
+
+    /// The id that the run has in stores of before there was a rule for each field: a digest of the whole specification,
+    /// defaults and all. None where its numbers were others: input in spikes was made from pixels that had been normalised
+    /// and back.
+    pub fn former_run_id(&self) -> Option<String> {
         let mut identity = self.clone();
-        identity.spec.data.dir = None;
-        identity.spec.data.name = None;
-        format!("r{}", Digest::of_json(&identity).short(12))
+        (identity.spec.data.dir, identity.spec.data.name) = Default::default();
+        let is_same = self.spec.encoding.kind == EncodingKind::Direct;
+        is_same.then(|| format!("r{}", Digest::of_json(&identity).short(12)))
+    }
+
+    /// Everything that the training of its first block depends on, and of the others apart from what the blocks before them
+    /// made: runs with the same one can share blocks. Backends are compared where a run came to have one.
+    pub fn chain(&self) -> Digest {
+        let Self { spec, dataset, arithmetic, backend: _ } = self;
+        let dataset = DatasetInfo { name: String::new(), ..dataset.clone() };
+        let spec = spec.identity(Reach::Training);
+        Digest::of_json(&Same { spec, dataset: &dataset, arithmetic: *arithmetic, backend: "" })
     }
 }
 
@@ -163,6 +193,8 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::seed;
+    use crate::spec::field::{EXAMPLES, Example, Field};
+    use crate::spec::{Override, parse};
     use rand::Rng;
 
     fn submission() -> Submission {
@@ -215,7 +247,110 @@ mod tests {
         assert_ne!(a.run_id(), b.run_id());
         let mut outer = b.clone();
         outer.spec.train.outer_momentum = 0.5;
-        assert_ne!(outer.run_id(), b.run_id());
+        assert_eq!(outer.run_id(), b.run_id(), "nothing reads it");
+        (outer.spec.train.replicas, a.spec) = (2, b.spec.clone());
+        a.spec.train.replicas = 2;
+        assert_ne!(outer.run_id(), a.run_id());
+    }
+
+    fn with(sets: &[&str]) -> Submission {
+        let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).expect("a pair")).collect();
+        Submission { spec: parse("", &sets).expect("valid"), ..submission() }
+    }
+
+    #[test]
+    fn every_field_written_at_its_default_is_the_same_run_and_another_value_another_run() {
+        for Example { path, context, default, other } in EXAMPLES {
+            let field = Field::of(path).expect("a field");
+            let given = |set: &str| with(&[context, &[set][..]].concat());
+            let base = with(context);
+            if let Some(default) = default {
+                let written = given(&format!("{path}={default}"));
+                assert_eq!(written.run_id(), base.run_id(), "{path}={default}");
+                assert_eq!(written.chain(), base.chain(), "{path}={default}");
+            }
+            let changed = given(&format!("{path}={other}"));
+            assert!(field.is_read(&changed.spec), "{path} counts in its example");
+            assert_ne!(changed.spec, base.spec, "{path}");
+            assert_eq!(changed.run_id() != base.run_id(), field.reach >= Reach::Label, "{path}={other}");
+            assert_eq!(changed.chain() != base.chain(), field.reach >= Reach::Training, "{path}={other}");
+            let spikes = |submission: &Submission| submission.spec.identity(Reach::Spikes);
+            assert_eq!(spikes(&changed) != spikes(&base), field.reach == Reach::Spikes, "{path}={other}");
+        }
+    }
+
+    #[test]
+    fn what_is_filled_in_may_be_written_out() {
+        let base = submission();
+        let same = |other: &Submission| assert_eq!(other.run_id(), base.run_id());
+        same(&with(&["train.micro_batch=64"]));
+        same(&with(&["network.preset=small", "network.width=16", "network.head={ pool = 4, hidden = [64] }"]));
+        let written = RunSpec::default().completed();
+        assert!(written.network.preset.is_none() && written.network.block.len() == 3);
+        same(&Submission { spec: written, ..submission() });
+        let replicas = with(&["train.replicas=2"]);
+        assert_eq!(with(&["train.replicas=2", "train.round_steps=8"]).run_id(), replicas.run_id());
+        assert_ne!(with(&["train.replicas=2", "train.round_steps=9"]).run_id(), replicas.run_id());
+        assert_ne!(with(&["train.micro_batch=32"]).run_id(), base.run_id());
+    }
+
+    #[test]
+    fn a_field_that_nothing_reads_makes_no_other_run() {
+        let alone = with(&["run.end_to_end=true"]);
+        let more = ["hard_classes.policy=all", "detector.policy=top1", "exit.combine=last", "network.classifier.pool=2"];
+        assert_eq!(with(&[&["run.end_to_end=true"], &more[..]].concat()).run_id(), alone.run_id());
+        assert_ne!(with(&more).run_id(), submission().run_id());
+    }
+
+    /// What ids, chains and keys of the cache were when this was written: a change here orphans what is stored. Renaming a
+    /// field or a variant in the code changes none, as the names in files are written beside them.
+    #[test]
+    fn ids_and_keys_are_what_they_were() {
+        let values: Vec<String> = EXAMPLES.iter().map(|example| format!("{}={}", example.path, example.other)).collect();
+        let context = |path: &str| EXAMPLES.iter().find(|example| example.path == path).map_or(&[][..], |found| found.context);
+        let choices = CHOICES.iter().flat_map(|(path, names)| names.iter().map(move |name| format!("{path}=\"{name}\"")));
+        let mut lines = vec![line("", &submission())];
+        for set in values.into_iter().chain(choices) {
+            let path = set.split('=').next().unwrap_or_default();
+            lines.push(line(&set, &with(&[context(path), &[set.as_str()]].concat())));
+        }
+        let found = lines.join("\n") + "\n";
+        let place = concat!(env!("CARGO_MANIFEST_DIR"), "/src/golden/keys.txt");
+        if std::env::var_os("BLOCTRAIN_RENEW").is_some() {
+            std::fs::write(place, &found).expect("written");
+        }
+        let known = std::fs::read_to_string(place).expect("text");
+        for (found, known) in found.lines().zip(known.lines()) {
+            assert_eq!(found, known);
+        }
+        assert_eq!(found.lines().count(), known.lines().count());
+    }
+
+    fn line(set: &str, submission: &Submission) -> String {
+        let (run, chain, spikes) = (submission.run_id(), submission.chain(), submission.spec.identity(Reach::Spikes));
+        format!("{set} | {run} | {} | {spikes}", chain.short(12))
+    }
+
+    /// Names of all choices, as they are in files.
+    const CHOICES: &[(&str, &[&str])] = &[
+        ("network.norm", &["batch", "td", "none"]),
+        ("neuron.model", &["lif", "if", "plif"]),
+        ("neuron.reset", &["subtract", "zero"]),
+        ("neuron.surrogate", &["atan", "fast-sigmoid", "triangle", "rectangle"]),
+        ("encoding.kind", &["direct", "poisson", "latency"]),
+        ("train.precision", &["auto", "f32"]),
+        ("train.optimizer", &["sgd", "adamw"]),
+        ("train.schedule", &["constant", "step", "cosine"]),
+        ("train.loss", &["ce", "tet"]),
+        ("hard_classes.policy", &["threshold", "bottom-k", "bottom-fraction", "all"]),
+        ("detector.policy", &["learned", "top1", "entropy"]),
+        ("exit.combine", &["last", "mixture"]),
+    ];
+
+    #[test]
+    fn the_former_id_is_what_the_program_before_gave() {
+        assert_eq!(submission().former_run_id().as_deref(), Some("ra63576ef2ebd"));
+        assert_eq!(with(&["encoding.kind=poisson"]).former_run_id(), None, "its numbers were others");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use bloctrain_shared::RunSpec;
 use bloctrain_shared::memory::{self, Machine, mebibytes};
 use bloctrain_shared::rounds::{Rounds, batch_count};
 use bloctrain_shared::spec::sweep::{self, Sweep};
+use bloctrain_shared::spec::written::Given;
 use bloctrain_shared::spec::{Override, TrainSpec, check, parse, preset};
 use bloctrain_worker::data::Dataset;
 use bloctrain_worker::stage::prepared::{self, Prepared};
@@ -22,7 +23,7 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
             let blocks = check::check_on(&spec, dataset.shape).map_err(Failure::usage)?;
             check::check_replicas(&spec.train, samples).map_err(Failure::usage)?;
             let (network, classes) = (spec.network.resolve().map_err(Failure::usage)?, dataset.classes.len());
-            print!("{}", toml::to_string(&spec)?);
+            print!("{}", spec.printed());
             for (block, estimate) in blocks.iter().zip(memory::estimate(&spec, &network, dataset.shape, classes, threads())) {
                 let (taken, micro_batch) = (mebibytes(estimate.bytes), estimate.micro_batch);
                 eprintln!(
@@ -113,8 +114,13 @@ pub(crate) fn asked(source: &SpecSource) -> Result<Asked, Failure> {
     if sweep::is_sweep(&text) {
         return Ok(Asked::Sweep(text, changes));
     }
-    let spec = parse(&text, &changes).map_err(Failure::usage)?;
+    let Given { spec, written } = parse::read(&text, &changes).map_err(Failure::usage)?;
     check::check(&spec).map_err(Failure::usage)?;
+    // The flag is for comparing: it takes the specification of a network that is trained block by block.
+    let mut in_blocks = spec.clone();
+    in_blocks.run.end_to_end &= !source.end_to_end;
+    let written = if source.end_to_end { written.without("run.end_to_end") } else { written };
+    written.check([&spec, &in_blocks]).map_err(Failure::usage)?;
     Ok(Asked::Run(Box::new(spec)))
 }
 

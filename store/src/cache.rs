@@ -39,7 +39,8 @@ pub struct CacheMeta {
     pub blocks: Vec<Digest>,
     /// Digest of the data set.
     pub dataset: Digest,
-    /// Encoding and augmentation, in words.
+    /// What the specification says about the spikes: the fields of
+    /// [`Reach::Spikes`](bloctrain_shared::spec::field::Reach::Spikes) that are not at their defaults, as JSON.
     pub encoding: String,
     /// Seed of augmentation and encoding.
     pub seed: u64,
@@ -266,13 +267,21 @@ pub async fn list(store: &Artefacts) -> Result<Vec<CacheManifest>, StoreError> {
 mod tests {
     use super::*;
 
+    /// A change here orphans what is cached.
+    #[test]
+    fn addresses_are_what_they_were() {
+        let identity = |split| CacheMeta { split, ..shard(1, 9).meta }.identity(&[1, 2]).short(16);
+        let known = ["386a4771974f98b0", "39ba635e85fce6df", "b5b65fd144781d03"];
+        assert_eq!([Split::Train, Split::Validation, Split::Test].map(identity), known);
+    }
+
     fn shard(samples: usize, channels: usize) -> SpikeShard {
         let dims = SpikeDims { steps: 2, channels, height: 3, width: 2 };
         let meta = CacheMeta {
             dims,
             blocks: vec![Digest::of(b"weights")],
             dataset: Digest::of(b"data"),
-            encoding: "direct".into(),
+            encoding: "{}".into(),
             seed: 7,
             split: Split::Train,
             view: 1,

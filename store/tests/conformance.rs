@@ -189,7 +189,7 @@ async fn a_cached_shard_survives(store: Artefacts) {
         dims,
         blocks: vec![Digest::of(b"weights")],
         dataset: Digest::of(b"data"),
-        encoding: "direct".into(),
+        encoding: "{}".into(),
         seed: 7,
         split: Split::Train,
         view: 0,

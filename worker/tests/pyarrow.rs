@@ -47,7 +47,7 @@ fn pyarrow_finds_the_spikes_that_the_block_emits() {
         dims,
         blocks: vec![digest],
         dataset: digest,
-        encoding: "direct".into(),
+        encoding: "{}".into(),
         seed: 1,
         split: Split::Train,
         view: 0,

@@ -75,6 +75,8 @@ impl Durable {
             return;
         }
         if let Ok(plan) = Plan::new(&submission) {
+            // The id that it was given: a later rule would make another one of the same submission.
+            let plan = Plan { run: id.to_owned(), ..plan };
             self.runs.insert(id.to_owned(), Run::new(submission, object, plan, now));
         }
     }

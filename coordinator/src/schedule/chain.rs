@@ -1,12 +1,12 @@
 //! Chains: which runs would train the same blocks.
 //!
-//! A block's *chain* is everything that its training depends on: the spec without the fields that come later, the data set,
-//! the arithmetic, and the classes and frozen weights of all blocks before it. Runs of one chain and one backend would make
-//! the same weights. What is here is derived from what lasts.
+//! A block's *chain* is everything that its training depends on: the fields of the spec that reach training
+//! ([`Submission::chain`](bloctrain_shared::plan::Submission::chain)), the data set, the arithmetic, and the classes and
+//! frozen weights of all blocks before it. Runs of one chain and one backend would make the same weights. What is
+//! here is derived from what lasts.
 
 use crate::run::block::Block;
 use crate::run::durable::{Durable, Run};
-use bloctrain_shared::plan::Submission;
 use bloctrain_shared::view::RunState;
 use bloctrain_shared::{Digest, key};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,19 +33,6 @@ pub(super) struct Chains {
     runs: BTreeMap<Digest, BTreeSet<String>>,
     /// Runs that name an object of another run.
     named: BTreeMap<String, BTreeSet<String>>,
-}
-
-/// What the training of every block depends on.
-fn base(submission: &Submission) -> Digest {
-    let mut identity = submission.clone();
-    let spec = &mut identity.spec;
-    (spec.hard_classes, spec.detector, spec.exit) = Default::default();
-    (spec.run.name, spec.data.name, spec.data.dir) = Default::default();
-    spec.run.priority = 1;
-    identity.dataset.name.clear();
-    // The one that a run came to have is compared.
-    identity.backend.clear();
-    Digest::of_json(&identity)
 }
 
 fn chains(run: &Run, base: Digest) -> Vec<Digest> {
@@ -99,7 +86,7 @@ impl Chains {
     /// Follows a run; whether anything here changed.
     pub(super) fn note(&mut self, run: &Run) -> bool {
         let id = &run.plan.run;
-        let base = *self.bases.entry(id.clone()).or_insert_with(|| base(&run.submission));
+        let base = *self.bases.entry(id.clone()).or_insert_with(|| run.submission.chain());
         let own = Own::new(run, base);
         if self.own.get(id) == Some(&own) {
             return false;

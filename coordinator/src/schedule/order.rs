@@ -18,7 +18,8 @@ impl State {
         submission: Box<Submission>,
         object: ObjectRef,
     ) -> Result<Vec<Effect>, Rejected> {
-        let plan = admission::plan(&submission)?;
+        let mut plan = admission::plan(&submission)?;
+        plan.run = self.durable.run_of(&submission);
         if !self.durable.runs.contains_key(&plan.run) && self.durable.runs.len() >= MAX_RUNS {
             return Err(Rejected::Full("as many runs as it keeps"));
         }

@@ -1,8 +1,8 @@
 //! Values that parse but cannot work.
 
+use super::field::FIELDS;
 use super::network::ResolveError;
-use super::train::MAX_REPLICAS;
-use super::{EncodingKind, HardClassPolicy, RunSpec, TrainSpec};
+use super::{EncodingKind, RunSpec, TrainSpec};
 use crate::geometry::{BlockGeometry, ImageShape, ShapeError, trace};
 use crate::rounds::batch_count;
 
@@ -10,7 +10,7 @@ use crate::rounds::batch_count;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CheckError {
     /// A value outside its range.
-    #[error("`{key}` is {value}; {expected}")]
+    #[error("`{key}` is {value}; it must {expected}")]
     Range {
         /// The key's dotted path.
         key: &'static str,
@@ -18,6 +18,14 @@ pub enum CheckError {
         value: String,
         /// What would be right.
         expected: &'static str,
+    },
+    /// A field that was written and that nothing reads.
+    #[error("`{key}` is set, but nothing reads it here: it counts {when}; leave it out, or change that")]
+    Unread {
+        /// The key's dotted path.
+        key: &'static str,
+        /// When it would count.
+        when: String,
     },
     /// The network does not resolve.
     #[error(transparent)]
@@ -46,127 +54,9 @@ pub enum CheckError {
 /// # Errors
 /// Names the first key that is out of range.
 pub fn check(spec: &RunSpec) -> Result<(), CheckError> {
-    let train = &spec.train;
-    let rules: [(&'static str, String, bool, &'static str); 26] = [
-        (
-            "data.validation_fraction",
-            spec.data.validation_fraction.to_string(),
-            spec.data.validation_fraction > 0.0 && spec.data.validation_fraction <= 0.5,
-            "it must lie in (0, 0.5]",
-        ),
-        ("data.views", spec.data.views.to_string(), (1..=1024).contains(&spec.data.views), "it must lie in 1..=1024"),
-        ("neuron.leak", spec.neuron.leak.to_string(), (0.0..=1.0).contains(&spec.neuron.leak), "it must lie in [0, 1]"),
-        (
-            "neuron.threshold",
-            spec.neuron.threshold.to_string(),
-            positive(f64::from(spec.neuron.threshold)),
-            "it must be a number above 0",
-        ),
-        (
-            "neuron.surrogate_width",
-            spec.neuron.surrogate_width.to_string(),
-            positive(f64::from(spec.neuron.surrogate_width)),
-            "it must be a number above 0",
-        ),
-        ("encoding.steps", spec.encoding.steps.to_string(), (1..=4096).contains(&spec.encoding.steps), "it must lie in 1..=4096"),
-        ("train.epochs", train.epochs.to_string(), train.epochs >= 1, "it must be at least 1"),
-        ("train.batch", train.batch.to_string(), train.batch >= 1, "it must be at least 1"),
-        (
-            "train.micro_batch",
-            train.micro_batch.to_string(),
-            train.micro_batch <= train.batch,
-            "it must be at most train.batch; 0 means train.batch",
-        ),
-        ("train.learning_rate", train.learning_rate.to_string(), positive(train.learning_rate), "it must be a number above 0"),
-        (
-            "train.warmup_epochs",
-            train.warmup_epochs.to_string(),
-            train.warmup_epochs <= train.epochs,
-            "it must be at most train.epochs",
-        ),
-        ("train.momentum", train.momentum.to_string(), (0.0..1.0).contains(&train.momentum), "it must lie in [0, 1)"),
-        (
-            "train.weight_decay",
-            train.weight_decay.to_string(),
-            not_negative(train.weight_decay),
-            "it must be a number of at least 0",
-        ),
-        (
-            "train.label_smoothing",
-            train.label_smoothing.to_string(),
-            (0.0..1.0).contains(&train.label_smoothing),
-            "it must lie in [0, 1)",
-        ),
-        (
-            "train.gradient_clip",
-            train.gradient_clip.to_string(),
-            not_negative(train.gradient_clip),
-            "it must be a number of at least 0; 0 switches clipping off",
-        ),
-        ("train.replicas", train.replicas.to_string(), (1..=MAX_REPLICAS).contains(&train.replicas), "it must lie in 1..=1024"),
-        (
-            "train.outer_learning_rate",
-            train.outer_learning_rate.to_string(),
-            positive(train.outer_learning_rate),
-            "it must be a number above 0",
-        ),
-        (
-            "train.outer_momentum",
-            train.outer_momentum.to_string(),
-            (0.0..1.0).contains(&train.outer_momentum),
-            "it must lie in [0, 1)",
-        ),
-        (
-            "hard_classes.threshold",
-            spec.hard_classes.threshold.to_string(),
-            (0.0..=1.0).contains(&spec.hard_classes.threshold),
-            "it must lie in [0, 1]",
-        ),
-        (
-            "hard_classes.k",
-            spec.hard_classes.k.to_string(),
-            spec.hard_classes.policy != HardClassPolicy::BottomK || spec.hard_classes.k >= 1,
-            "it must be at least 1",
-        ),
-        (
-            "hard_classes.fraction",
-            spec.hard_classes.fraction.to_string(),
-            spec.hard_classes.fraction > 0.0 && spec.hard_classes.fraction <= 1.0,
-            "it must lie in (0, 1]",
-        ),
-        ("detector.epochs", spec.detector.epochs.to_string(), spec.detector.epochs >= 1, "it must be at least 1"),
-        (
-            "exit.max_accuracy_drop",
-            spec.exit.max_accuracy_drop.to_string(),
-            (0.0..=1.0).contains(&spec.exit.max_accuracy_drop),
-            "it must lie in [0, 1]",
-        ),
-        (
-            "exit.compute_budget",
-            format!("{:?}", spec.exit.compute_budget),
-            spec.exit.compute_budget.is_none_or(positive),
-            "it must be a number above 0, as a fraction of the full network's compute",
-        ),
-        ("run.priority", spec.run.priority.to_string(), spec.run.priority >= 1, "it must be at least 1"),
-        (
-            "data.dir",
-            format!("{:?}", spec.data.dir),
-            spec.data.dir.is_none() || spec.data.name.is_none(),
-            "give either data.dir or data.name, not both",
-        ),
-    ];
-    if let Some((key, value, _, expected)) = rules.into_iter().find(|(_, _, holds, _)| !holds) {
-        return Err(CheckError::Range { key, value, expected });
-    }
-    Ok(())
-}
-
-fn positive(value: f64) -> bool {
-    value.is_finite() && value > 0.0
-}
-
-fn not_negative(value: f64) -> bool {
-    value.is_finite() && value >= 0.0
+    let Some(wrong) = FIELDS.iter().find(|field| !(field.range.holds)(spec)) else { return Ok(()) };
+    let value = spec.value(wrong.path).map_or_else(String::new, |value| value.to_string());
+    Err(CheckError::Range { key: wrong.path, value, expected: wrong.range.text })
 }
 
 /// Refuses more replicas than the first block has batches in an epoch.

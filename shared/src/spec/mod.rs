@@ -1,16 +1,21 @@
 //! What a user asks for: everything that changes a number in the result, and nothing else.
 //!
 //! A [`RunSpec`] is TOML; every field has a default, so an empty spec is a valid one. [`parse`](parse::parse) reads it
-//! with overrides, [`check`](check::check) refuses values that cannot work. How this process runs (device, threads,
-//! store address) is not part of it.
+//! with overrides, [`check`](check::check) refuses values that cannot work, [`written`] fields that nothing reads, and
+//! [`identity`] says which specs are the same. What holds for each field is in one table, [`field`]. How this process runs
+//! (device, threads, store address) is not part of it.
 
 pub mod check;
+pub mod field;
+pub mod identity;
 pub mod network;
 pub mod neuron;
 pub mod parse;
 pub mod preset;
+pub mod print;
 pub mod sweep;
 pub mod train;
+pub mod written;
 
 pub use network::{BlockSpec, HeadSpec, LayerSpec, NetworkSpec, Norm};
 pub use neuron::{EncodingKind, EncodingSpec, NeuronModel, NeuronSpec, Reset, Surrogate};
@@ -73,13 +78,15 @@ impl Default for DataSpec {
 
 /// An augmentation of a training image, drawn from (seed, sample, view).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Augment {
     /// Pad by four zero pixels, then cut out a window of the original size.
+    #[serde(rename = "crop")]
     Crop,
     /// Mirror left to right, with probability one half.
+    #[serde(rename = "flip")]
     Flip,
     /// Replace a square by the mean.
+    #[serde(rename = "cutout")]
     Cutout,
 }
 

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkSpec {
-    /// Name of a preset; excludes `block`.
+    /// Name of a preset; `small` where neither it nor `block` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
-    /// Channels of the preset's first layer.
+    /// Channels of the preset's first layer; the preset's own number where it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
     /// Normalisation between a convolution and its neurons.
@@ -18,7 +18,8 @@ pub struct NetworkSpec {
     /// Blocks written out, first to last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub block: Vec<BlockSpec>,
-    /// The network's own head, used by the last block and end to end; a preset has its own.
+    /// The network's own head, used by the last block and end to end. Without it a preset has its own, and blocks written
+    /// out have `classifier`. It is one value: what is not written of it is `pool = 4` and `hidden = []`, not the preset's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadSpec>,
     /// The local classifier of every block but the last.
@@ -33,13 +34,15 @@ impl Default for NetworkSpec {
 
 /// Normalisation between a convolution and its neurons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Norm {
     /// Batch normalisation with statistics over (T, B, H, W).
+    #[serde(rename = "batch")]
     Batch,
     /// The same, scaled by the neuron's threshold (tdBN, Zheng et al. 2021).
+    #[serde(rename = "td")]
     Td,
     /// None; convolutions get a bias instead.
+    #[serde(rename = "none")]
     None,
 }
 
@@ -53,9 +56,10 @@ pub struct BlockSpec {
 
 /// One layer. `conv`, `residual` and `linear` end in spiking neurons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "type", deny_unknown_fields)]
 pub enum LayerSpec {
     /// Convolution, normalisation, neurons; padding is `kernel / 2`.
+    #[serde(rename = "conv")]
     Conv {
         /// Output channels.
         channels: usize,
@@ -68,6 +72,7 @@ pub enum LayerSpec {
     },
     /// Two 3x3 convolutions with a 1x1 shortcut into the second one's neurons; the second convolution and the
     /// shortcut have the stride.
+    #[serde(rename = "residual")]
     Residual {
         /// Output channels.
         channels: usize,
@@ -76,21 +81,25 @@ pub enum LayerSpec {
         stride: usize,
     },
     /// Flatten, fully connected weights, neurons.
+    #[serde(rename = "linear")]
     Linear {
         /// Output features.
         features: usize,
     },
     /// Average over windows; its output is not binary.
+    #[serde(rename = "avg-pool")]
     AvgPool {
         /// Side and step of the window.
         size: usize,
     },
     /// Maximum over windows; keeps spikes binary.
+    #[serde(rename = "max-pool")]
     MaxPool {
         /// Side and step of the window.
         size: usize,
     },
     /// Zero inputs with probability `p` while training, with one mask for all time steps.
+    #[serde(rename = "dropout")]
     Dropout {
         /// Probability in [0, 1).
         p: f32,

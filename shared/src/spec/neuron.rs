@@ -38,37 +38,43 @@ impl Default for NeuronSpec {
 
 /// Dynamics of the membrane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum NeuronModel {
     /// Leaky integrate and fire: a fixed leak.
+    #[serde(rename = "lif")]
     Lif,
     /// Integrate and fire: leak 1.
+    #[serde(rename = "if")]
     If,
     /// Parametric leaky integrate and fire: one learned leak per layer, `leak = sigmoid(w)` (Fang et al. 2021).
+    #[serde(rename = "plif")]
     Plif,
 }
 
 /// What a spike does to the membrane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Reset {
     /// `u <- u - threshold`.
+    #[serde(rename = "subtract")]
     Subtract,
     /// `u <- 0`.
+    #[serde(rename = "zero")]
     Zero,
 }
 
 /// Derivative used in place of the step function's; `v = u - threshold`, `a` = `surrogate_width`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Surrogate {
     /// `a / 2 / (1 + (pi/2 a v)^2)` (SpikingJelly `ATan`).
+    #[serde(rename = "atan")]
     Atan,
     /// `1 / (a |v| + 1)^2` (Zenke and Ganguli 2018; snnTorch `fast_sigmoid`).
+    #[serde(rename = "fast-sigmoid")]
     FastSigmoid,
     /// `max(0, 1 - |v| / a) / a` (Bellec et al. 2018).
+    #[serde(rename = "triangle")]
     Triangle,
     /// `[|v| < a] / (2 a)` (Wu et al. 2018).
+    #[serde(rename = "rectangle")]
     Rectangle,
 }
 
@@ -90,12 +96,14 @@ impl Default for EncodingSpec {
 
 /// The code in which an image is presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum EncodingKind {
     /// The first layer sees the normalised image at every step.
+    #[serde(rename = "direct")]
     Direct,
     /// Each pixel spikes at each step with probability equal to its intensity.
+    #[serde(rename = "poisson")]
     Poisson,
     /// Each pixel spikes once, brighter ones earlier; a black pixel never.
+    #[serde(rename = "latency")]
     Latency,
 }

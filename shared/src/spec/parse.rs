@@ -1,6 +1,8 @@
 //! From TOML text and `--set` overrides to a [`RunSpec`], with errors that name the key.
 
 use super::RunSpec;
+use super::field::FIELDS;
+use super::written::{Given, Written};
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -65,16 +67,25 @@ impl Override {
 /// # Errors
 /// Names the key that is unknown (with the nearest known one) or has a wrong value.
 pub fn parse(text: &str, overrides: &[Override]) -> Result<RunSpec, ParseError> {
+    read(text, overrides).map(|given| given.spec)
+}
+
+/// The same, with what was written.
+///
+/// # Errors
+/// Names the key that is unknown (with the nearest known one) or has a wrong value.
+pub fn read(text: &str, overrides: &[Override]) -> Result<Given, ParseError> {
     let mut table: Table = toml::from_str(text).map_err(|error| ParseError::Syntax(error.to_string()))?;
     for change in overrides {
         set(&mut table, &change.path, change.value.clone())?;
     }
-    refuse_unknown(&table)?;
+    let written = written(&table)?;
     for (section, value) in &table {
         check_section(section, value)?;
     }
-    RunSpec::deserialize(Value::Table(table))
-        .map_err(|error| ParseError::Value { key: "spec".into(), problem: one_line(&error.to_string()) })
+    let spec = RunSpec::deserialize(Value::Table(table))
+        .map_err(|error| ParseError::Value { key: "spec".into(), problem: one_line(&error.to_string()) })?;
+    Ok(Given { spec, written })
 }
 
 fn set(table: &mut Table, path: &str, value: Value) -> Result<(), ParseError> {
@@ -88,28 +99,9 @@ fn set(table: &mut Table, path: &str, value: Value) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Every scalar field of the spec, as dotted paths. Fields that are absent at their default are listed by name.
-pub fn known_keys() -> Vec<String> {
-    let defaults = Value::try_from(RunSpec::default()).expect("the default spec is plain data");
-    let mut keys: Vec<String> = [
-        "data.name",
-        "data.dir",
-        "network.preset",
-        "network.width",
-        "network.block",
-        "network.head.pool",
-        "network.head.hidden",
-        "train.outer_learning_rate",
-        "train.outer_momentum",
-        "exit.compute_budget",
-        "run.name",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    collect("", &defaults, &mut keys);
-    keys.sort();
-    keys.dedup();
-    keys
+/// Every field of the spec, as dotted paths.
+pub fn known_keys() -> impl Iterator<Item = &'static str> {
+    FIELDS.iter().map(|field| field.path)
 }
 
 fn collect(prefix: &str, value: &Value, keys: &mut Vec<String>) {
@@ -123,30 +115,28 @@ fn collect(prefix: &str, value: &Value, keys: &mut Vec<String>) {
 }
 
 fn nearest(key: &str) -> Option<String> {
-    let known = known_keys();
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     // A key in the wrong section is as near as a misspelt one.
-    let score = |candidate: &String| {
+    let score = |candidate: &str| {
         let whole = strsim::normalized_damerau_levenshtein(candidate, key);
         let tail = 0.95 * strsim::normalized_damerau_levenshtein(&last(candidate), &last(key));
         whole.max(tail)
     };
-    known
-        .into_iter()
-        .map(|candidate| (score(&candidate), candidate))
+    known_keys()
+        .map(|candidate| (score(candidate), candidate))
         .filter(|(score, _)| *score > 0.5)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
+        .max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)))
+        .map(|(_, candidate)| candidate.to_owned())
 }
 
-fn refuse_unknown(table: &Table) -> Result<(), ParseError> {
-    let known = known_keys();
+/// The keys that a text has, all of which fields or sections have.
+fn written(table: &Table) -> Result<Written, ParseError> {
     let mut given = Vec::new();
     collect("", &Value::Table(table.clone()), &mut given);
-    let sections_exist = |key: &str| known.iter().any(|known| known == key || known.starts_with(&format!("{key}.")));
-    match given.into_iter().find(|key| !key.is_empty() && !sections_exist(key)) {
-        Some(key) => Err(ParseError::UnknownKey { nearest: nearest(&key), key }),
-        None => Ok(()),
+    let is_known = |key: &str| known_keys().any(|known| known == key || known.starts_with(&format!("{key}.")));
+    match given.iter().find(|key| !key.is_empty() && !is_known(key)) {
+        Some(key) => Err(ParseError::UnknownKey { nearest: nearest(key), key: key.clone() }),
+        None => Ok(Written::new(given)),
     }
 }
 

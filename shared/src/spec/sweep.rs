@@ -7,7 +7,9 @@
 //! "hard_classes.threshold" = [0.6, 0.7]
 //! ```
 
-use super::parse::{Override, ParseError, parse};
+use super::field::Reach;
+use super::parse::{Override, ParseError, read};
+use super::written::{Given, Written};
 use super::{RunSpec, check};
 use std::collections::BTreeMap;
 use toml::{Table, Value};
@@ -37,6 +39,9 @@ pub enum SweepError {
         /// Why.
         error: check::CheckError,
     },
+    /// A field that no point of the grid reads.
+    #[error("in all runs of the sweep {0}")]
+    Unread(check::CheckError),
     /// No field is swept.
     #[error("the section [sweep] names no field; give one such as \"train.learning_rate\" = [0.05, 0.1]")]
     Empty,
@@ -99,15 +104,18 @@ pub fn parse_sweep(text: &str, overrides: &[Override], fallback: &str, limit: us
         return Err(SweepError::TooMany { runs, limit });
     }
     let text = base.to_string();
-    let own = parse(&text, overrides)?.run.name;
+    let own = read(&text, overrides)?.spec.run.name;
     let name = name.or(own).unwrap_or_else(|| fallback.to_owned());
-    let mut points: Vec<Point> = Vec::new();
+    let (mut points, mut written): (Vec<Point>, _) = (Vec::new(), Written::default());
     for values in grid(&axes) {
-        let point = point(&text, overrides, &name, &axes, &values)?;
+        // All points write the same fields.
+        let point;
+        (point, written) = self::point(&text, overrides, &name, &axes, &values)?;
         if !points.iter().any(|known| same(&known.spec, &point.spec)) {
             points.push(point);
         }
     }
+    written.check(points.iter().map(|point| &point.spec)).map_err(SweepError::Unread)?;
     Ok(Sweep { name, points })
 }
 
@@ -148,11 +156,11 @@ fn point(
     sweep: &str,
     axes: &BTreeMap<String, Vec<Value>>,
     values: &[&Value],
-) -> Result<Point, SweepError> {
+) -> Result<(Point, Written), SweepError> {
     let set = |(path, value): (&String, &&Value)| Override { path: path.clone(), value: (*value).clone() };
     let changes: Vec<Override> = overrides.iter().cloned().chain(axes.keys().zip(values).map(set)).collect();
     let values: BTreeMap<String, String> = axes.keys().cloned().zip(values.iter().map(|value| value.to_string())).collect();
-    let mut spec = parse(text, &changes)?;
+    let Given { mut spec, written } = read(text, &changes)?;
     let short = |path: &str| {
         let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
         let alone = axes.keys().filter(|other| last(other) == last(path)).count() == 1;
@@ -162,17 +170,18 @@ fn point(
     let name = format!("{sweep}/{}", words.join(","));
     check::check(&spec).map_err(|error| SweepError::Point { name: name.clone(), error })?;
     spec.run.name = Some(name);
-    Ok(Point { values, spec })
+    Ok((Point { values, spec }, written))
 }
 
-/// Whether two specs ask for the same, whatever they are called.
+/// Whether two specs ask for the same, whatever they are called: fields that nothing reads make no difference.
 fn same(a: &RunSpec, b: &RunSpec) -> bool {
-    let nameless = |spec: &RunSpec| {
+    let asked = |spec: &RunSpec| {
         let mut spec = spec.clone();
         spec.run.name = None;
-        spec
+        // Where the data are stands for what they are.
+        (spec.identity(Reach::Label), spec.data.dir, spec.data.name)
     };
-    nameless(a) == nameless(b)
+    asked(a) == asked(b)
 }
 
 #[cfg(test)]
@@ -200,6 +209,20 @@ mod tests {
         assert_eq!((found.name.as_str(), found.points.len()), ("file", 2));
         let found = sweep("[run]\nname = \"own\"\n[sweep]\n\"data.augment\" = [[], [\"flip\"]]").expect("valid");
         assert_eq!(found.points[1].spec.run.name.as_deref(), Some("own/augment=[flip]"));
+    }
+
+    #[test]
+    fn a_field_that_one_run_reads_may_be_swept_and_runs_that_do_not_read_it_are_one() {
+        let text = "[sweep]\n\"hard_classes.policy\" = [\"all\", \"bottom-k\"]\n\"hard_classes.k\" = [3, 5]";
+        let found = sweep(text).expect("valid");
+        let names: Vec<&str> = found.points.iter().filter_map(|point| point.spec.run.name.as_deref()).collect();
+        assert_eq!(names, ["file/k=3,policy=all", "file/k=3,policy=bottom-k", "file/k=5,policy=bottom-k"]);
+        for text in ["[sweep]\n\"hard_classes.k\" = [3, 5]", "[hard_classes]\nk = 3\n[sweep]\n\"run.seed\" = [1, 2]"] {
+            let error = sweep(text).expect_err("no run reads it").to_string();
+            assert!(error.contains("in all runs of the sweep `hard_classes.k` is set, but nothing reads it"), "{error}");
+        }
+        let places = sweep("[sweep]\n\"data.dir\" = [\"a\", \"b\"]").expect("valid");
+        assert_eq!(places.points.len(), 2, "places may hold different data");
     }
 
     #[test]

@@ -89,43 +89,48 @@ impl Default for TrainSpec {
 
 /// Numbers in which convolutions are computed; everything else is f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// bf16 with sums in f32 on CUDA devices whose matrix units have it, else f32.
+    #[serde(rename = "auto")]
     Auto,
     /// f32.
+    #[serde(rename = "f32")]
     F32,
 }
 
 /// An optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum OptimizerKind {
     /// Stochastic gradient descent with momentum; weight decay is added to the gradient.
+    #[serde(rename = "sgd")]
     Sgd,
     /// Adam with decoupled weight decay (Loshchilov and Hutter 2019), betas 0.9 and 0.999.
+    #[serde(rename = "adamw")]
     Adamw,
 }
 
 /// Course of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Schedule {
     /// The peak rate throughout.
+    #[serde(rename = "constant")]
     Constant,
     /// A tenth after one half of the epochs, a hundredth after three quarters.
+    #[serde(rename = "step")]
     Step,
     /// Half a cosine wave down to zero.
+    #[serde(rename = "cosine")]
     Cosine,
 }
 
 /// A training loss on the classifier's logits over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// Cross-entropy of the time-averaged logits.
+    #[serde(rename = "ce")]
     Ce,
     /// Cross-entropy of each step's logits, averaged over steps (temporal efficient training, Deng et al. 2022).
+    #[serde(rename = "tet")]
     Tet,
 }
 
@@ -151,15 +156,18 @@ impl Default for HardClassSpec {
 
 /// Rule that decides the hard classes from class-wise validation accuracy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum HardClassPolicy {
     /// Accuracy below `threshold`.
+    #[serde(rename = "threshold")]
     Threshold,
     /// The `k` classes of lowest accuracy.
+    #[serde(rename = "bottom-k")]
     BottomK,
     /// The `fraction` of classes of lowest accuracy.
+    #[serde(rename = "bottom-fraction")]
     BottomFraction,
     /// Every class (BlocTrain-base: no conditioning).
+    #[serde(rename = "all")]
     All,
 }
 
@@ -181,13 +189,15 @@ impl Default for DetectorSpec {
 
 /// What estimates P(hard) for an input at a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum DetectorPolicy {
     /// A small network trained on the block's spikes.
+    #[serde(rename = "learned")]
     Learned,
     /// The classifier's probability mass on the hard classes, as 1 or 0 by its top class.
+    #[serde(rename = "top1")]
     Top1,
     /// The entropy of the classifier's answer over its maximum.
+    #[serde(rename = "entropy")]
     Entropy,
 }
 
@@ -212,10 +222,11 @@ impl Default for ExitSpec {
 
 /// Rule that combines the answers of the blocks that ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Combine {
     /// The deepest block that ran answers alone.
+    #[serde(rename = "last")]
     Last,
     /// `p = (1 - h) p_k + h p_(k+1)`, from the deepest block that ran upwards.
+    #[serde(rename = "mixture")]
     Mixture,
 }

@@ -116,7 +116,7 @@ fn export(net: &BlockNet<Flex>, images: &Images, shard: u32) -> SpikeShard {
         dims: net.spike_dims(),
         blocks: vec![Digest::of(b"benchmark")],
         dataset: Digest::of(b"benchmark"),
-        encoding: "direct".into(),
+        encoding: "{}".into(),
         seed: SEED,
         split: Split::Train,
         view: 0,

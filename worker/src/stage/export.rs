@@ -10,6 +10,7 @@ use crate::snn::pass::Pass;
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::Digest;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
+use bloctrain_shared::spec::field::Reach;
 use bloctrain_shared::spike::SpikeDims;
 use bloctrain_shared::stage::export::{self, Work};
 use bloctrain_shared::task::{CachedShard, Output, Source, Split};
@@ -57,7 +58,7 @@ fn output(work: &Work, manifest: CacheManifest, reused: bool) -> Output {
     Output::Export(export::Output { shard, uncompressed_bytes: manifest.uncompressed_bytes, reused })
 }
 
-/// What determines the shard: the block, what comes into it, and how images are encoded.
+/// What determines the shard: the block, what comes into it, and every field of the specification that reaches spikes.
 fn meta(context: &Context, work: &Work, dims: SpikeDims) -> CacheMeta {
     let spec = &context.submission.spec;
     let mut inputs: Vec<Digest> = match &work.source {
@@ -65,17 +66,11 @@ fn meta(context: &Context, work: &Work, dims: SpikeDims) -> CacheMeta {
         Source::Cache(shards) => shards.iter().map(|shard| shard.object.digest).collect(),
     };
     inputs.push(work.weights.digest);
-    let augment = if work.split == Split::Train { spec.data.augment.as_slice() } else { &[] };
     CacheMeta {
         dims,
         blocks: inputs,
         dataset: context.submission.dataset.digest,
-        encoding: format!(
-            "{:?} T={} augment={augment:?} neuron={}",
-            spec.encoding.kind,
-            spec.encoding.steps,
-            Digest::of_json(&spec.neuron)
-        ),
+        encoding: spec.identity(Reach::Spikes).to_string(),
         seed: spec.run.seed,
         split: work.split,
         view: work.view,

@@ -63,6 +63,13 @@ impl RunRpc {
     }
 }
 
+/// The id by the former rule, if the run is there under it.
+async fn former(handle: &Handle, submission: &Submission) -> Result<Option<String>, Status> {
+    let Some(id) = submission.former_run_id() else { return Ok(None) };
+    let view = handle.view(&id).await.map_err(|error| refused(&error))?;
+    Ok(view.map(|_| id))
+}
+
 #[tonic::async_trait]
 impl RunService for RunRpc {
     type WatchRunStream = Answers<WatchRunResponse>;
@@ -77,7 +84,8 @@ impl RunService for RunRpc {
         }
         let submission: Submission = from_json(&text).map_err(|error| malformed(&error))?;
         // What is refused leaves no object behind.
-        let run = admission::plan(&submission).map_err(|rejected| refused(&rejected.into()))?.run;
+        let new = admission::plan(&submission).map_err(|rejected| refused(&rejected.into()))?.run;
+        let run = former(&handle, &submission).await?.unwrap_or(new);
         let bytes = Bytes::from(to_json(&submission));
         let object = artefacts.put(&key::spec(&run), bytes).await.map_err(|error| status(Kind::Internal, error.to_string()))?;
         handle.apply(Event::Submitted { submission: Box::new(submission), object }).await.map_err(|error| refused(&error))?;

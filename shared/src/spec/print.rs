@@ -1,0 +1,108 @@
+//! A specification as people read it, with every field: those that nothing reads are comments that say when they would
+//! count, so that what is printed is a specification of the same run.
+
+use super::RunSpec;
+use super::field::{FIELDS, Field};
+use std::fmt::Write;
+use toml::{Table, Value};
+
+impl RunSpec {
+    /// The value of a field as TOML; none where it is not set.
+    pub fn value(&self, path: &str) -> Option<Value> {
+        at(&self.values(), path)
+    }
+
+    /// All fields as TOML.
+    pub fn printed(&self) -> String {
+        let values = self.values();
+        let (mut printed, mut layers, mut section) = (String::new(), String::new(), "");
+        // Where the section stands, even empty, it is another head than the preset's.
+        let is_open = |field: &&Field| field.path.starts_with("network.head.") && self.network.head.is_none();
+        for field in FIELDS.iter().filter(|field| !is_open(field)) {
+            let (own, name) = field.path.rsplit_once('.').unwrap_or(("", field.path));
+            if own != section {
+                printed.push_str(&std::mem::take(&mut layers));
+                let gap = if section.is_empty() { "" } else { "\n" };
+                let _ = writeln!(printed, "{gap}[{own}]");
+                section = own;
+            }
+            match at(&values, field.path) {
+                value if field.path == "network.block" => layers = blocks(value),
+                Some(value) => line(&mut printed, field, name, &value, self),
+                None => {
+                    let _ = writeln!(printed, "# {name} is not set");
+                }
+            }
+        }
+        printed.push_str(&layers);
+        printed
+    }
+
+    /// By way of text, which writes an f32 with its own digits.
+    fn values(&self) -> Table {
+        let mut values: Table = toml::to_string(self).ok().and_then(|text| toml::from_str(&text).ok()).unwrap_or_default();
+        if let Some(train) = values.get_mut("train").and_then(Value::as_table_mut) {
+            // These are left out at their defaults.
+            train.entry("outer_learning_rate").or_insert(self.train.outer_learning_rate.into());
+            train.entry("outer_momentum").or_insert(self.train.outer_momentum.into());
+        }
+        values
+    }
+}
+
+fn at(values: &Table, path: &str) -> Option<Value> {
+    let mut parts = path.split('.');
+    let first = values.get(parts.next()?)?;
+    parts.try_fold(first, |value, key| value.get(key)).cloned()
+}
+
+fn line(printed: &mut String, field: &Field, name: &str, value: &Value, spec: &RunSpec) {
+    let _ = match field.unmet(spec) {
+        None => writeln!(printed, "{name} = {value}"),
+        Some(_) => writeln!(printed, "# {name} = {value}  counts {}", field.when()),
+    };
+}
+
+/// Blocks written out, in sections of their own.
+fn blocks(value: Option<Value>) -> String {
+    let Some(Value::Array(blocks)) = value else { return String::new() };
+    let layers = |block: &Value| block.get("layers").and_then(Value::as_array).cloned().unwrap_or_default();
+    let block = |block: &Value| {
+        let layers: String = layers(block).iter().map(|layer| format!("    {layer},\n")).collect();
+        format!("\n[[network.block]]\nlayers = [\n{layers}]\n")
+    };
+    blocks.iter().map(block).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::field::EXAMPLES;
+    use super::super::parse::{Override, read};
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_a_spec_of_the_same_run() {
+        for example in EXAMPLES {
+            let set = format!("{}={}", example.path, example.other);
+            let sets = [example.context, &[set.as_str()]].concat();
+            let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).expect("a pair")).collect();
+            let given = read("", &sets).expect("valid");
+            let printed = given.spec.printed();
+            let again = read(&printed, &[]).unwrap_or_else(|error| panic!("{error} in {printed}"));
+            assert_eq!(again.check_read(), Ok(()), "{printed}");
+            assert_eq!(again.spec, given.spec, "{printed}");
+        }
+    }
+
+    #[test]
+    fn every_field_is_there_with_what_would_make_it_count() {
+        let printed = RunSpec::default().printed();
+        for name in
+            FIELDS.iter().filter(|field| !field.path.starts_with("network.head")).map(|field| field.path.rsplit('.').next())
+        {
+            assert!(printed.contains(name.expect("a name")) || name == Some("block"), "{name:?}");
+        }
+        assert!(printed.contains("\n# momentum = 0.9  counts with `train.optimizer` `sgd`\n"), "{printed}");
+        assert!(printed.contains("\nepochs = 15\n"), "{printed}");
+    }
+}

@@ -1,0 +1,141 @@
+//! What a user wrote, beside the specification that it became: a field that is written and that nothing reads is refused.
+
+use super::RunSpec;
+use super::check::CheckError;
+use super::field::{FIELDS, Field};
+use std::collections::BTreeSet;
+
+/// The fields that stood in a file or after `--set`, as dotted paths, even where the value is the default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Written(BTreeSet<String>);
+
+/// A specification as it was given.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Given {
+    /// With defaults filled in.
+    pub spec: RunSpec,
+    /// What stood there.
+    pub written: Written,
+}
+
+impl Written {
+    /// Fields by their paths.
+    pub fn new(paths: impl IntoIterator<Item = String>) -> Self {
+        Self(paths.into_iter().collect())
+    }
+
+    /// The same without what a command wrote by itself.
+    #[must_use]
+    pub fn without(mut self, path: &str) -> Self {
+        self.0.remove(path);
+        self
+    }
+
+    fn has(&self, field: &Field) -> bool {
+        let is_in = |path: &String| field.path.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        self.0.contains(field.path) || self.0.iter().any(is_in)
+    }
+
+    /// Refuses fields that none of these specifications reads: one, or all that a sweep makes of what was written.
+    ///
+    /// # Errors
+    /// Names the first such field, and what would make it count.
+    pub fn check<'a>(&self, specs: impl IntoIterator<Item = &'a RunSpec> + Clone) -> Result<(), CheckError> {
+        let is_read = |field: &Field| specs.clone().into_iter().any(|spec| field.is_read(spec));
+        let Some(field) = FIELDS.iter().find(|field| self.has(field) && !is_read(field)) else { return Ok(()) };
+        Err(CheckError::Unread { key: field.path, when: field.when() })
+    }
+}
+
+impl Given {
+    /// Refuses a written field that nothing reads.
+    ///
+    /// # Errors
+    /// Names the field, and what would make it count.
+    pub fn check_read(&self) -> Result<(), CheckError> {
+        self.written.check([&self.spec])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::{Override, read};
+    use super::*;
+
+    fn given(text: &str, sets: &[&str]) -> Given {
+        let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).expect("a pair")).collect();
+        read(text, &sets).expect("valid")
+    }
+
+    const ONE_BLOCK: &str = "[[network.block]]\nlayers = [{ type = \"conv\", channels = 4 }]\n";
+    const NO_CONVOLUTION: &str = "[[network.block]]\nlayers = [{ type = \"linear\", features = 4 }]\n";
+
+    /// What is written, where nothing reads it, and what else makes it count. Every field with a condition is here.
+    const CASES: &[(&str, &str, &[&str])] = &[
+        ("", "data.views=4", &["data.augment=[\"flip\"]"]),
+        ("", "network.preset=\"small\"", &[]),
+        ("", "network.width=8", &[]),
+        (NO_CONVOLUTION, "network.norm=\"td\"", &["network.block=[{ layers = [{ type = \"conv\", channels = 4 }] }]"]),
+        ("[run]\nend_to_end = true", "network.classifier.pool=2", &["run.end_to_end=false"]),
+        ("[run]\nend_to_end = true", "network.classifier.hidden=[8]", &["run.end_to_end=false"]),
+        ("", "neuron.leak=0.5", &["neuron.model=\"plif\"", "encoding.steps=1"]),
+        ("[encoding]\nsteps = 1", "neuron.reset=\"zero\"", &["encoding.steps=2"]),
+        ("[encoding]\nsteps = 1", "neuron.detach_reset=false", &["encoding.steps=2"]),
+        ("[train]\nepochs = 1", "train.schedule=\"cosine\"", &["train.warmup_epochs=0"]),
+        ("", "train.momentum=0.9", &["train.optimizer=\"sgd\""]),
+        ("", "train.outer_learning_rate=0.7", &["train.replicas=2"]),
+        ("", "train.outer_momentum=0.8", &["train.replicas=2"]),
+        (ONE_BLOCK, "hard_classes.policy=\"threshold\"", &["network.block=[]"]),
+        ("[hard_classes]\npolicy = \"all\"", "hard_classes.threshold=0.93", &["hard_classes.policy=\"threshold\""]),
+        ("", "hard_classes.k=5", &["hard_classes.policy=\"bottom-k\""]),
+        ("", "hard_classes.fraction=0.7", &["hard_classes.policy=\"bottom-fraction\""]),
+        (ONE_BLOCK, "detector.policy=\"top1\"", &["network.block=[]"]),
+        ("[detector]\npolicy = \"top1\"", "detector.epochs=8", &["detector.policy=\"learned\""]),
+        ("[run]\nend_to_end = true", "exit.combine=\"last\"", &["run.end_to_end=false"]),
+        ("[exit]\ncompute_budget = 0.5", "exit.max_accuracy_drop=0.0", &[]),
+        (ONE_BLOCK, "exit.compute_budget=0.5", &["network.block=[]"]),
+        (ONE_BLOCK, "run.end_to_end=false", &["network.block=[]"]),
+    ];
+
+    #[test]
+    fn what_nothing_reads_is_refused_by_name_and_says_what_would_make_it_count() {
+        for (text, set, cure) in CASES {
+            let path = set.split('=').next().expect("a path");
+            let unread = match path {
+                "network.preset" | "network.width" => given(ONE_BLOCK, &[set]),
+                "neuron.leak" => given(text, &[set, "neuron.model=\"if\""]),
+                _ => given(text, &[set]),
+            };
+            let error = unread.check_read().expect_err(set).to_string();
+            let first = Field::of(path).expect("a field").unmet(&unread.spec).expect("a condition").text;
+            assert!(error.contains(&format!("`{path}`")) && error.contains(first), "{error}");
+            let (text, cured) = match path {
+                "exit.max_accuracy_drop" => ("", given("", &[set])),
+                _ => (*text, given(text, &[&[*set], *cure].concat())),
+            };
+            assert_eq!(cured.check_read(), Ok(()), "{text} {set} {cure:?}");
+        }
+        let conditional = FIELDS.iter().filter(|field| !field.counts.is_empty());
+        let covered = |field: &Field| CASES.iter().any(|(_, set, _)| set.starts_with(&format!("{}=", field.path)));
+        let missing: Vec<&str> = conditional.filter(|field| !covered(field)).map(|field| field.path).collect();
+        assert!(missing.is_empty(), "no case for {missing:?}");
+    }
+
+    #[test]
+    fn written_means_written_even_as_a_table_or_at_the_default() {
+        assert_eq!(Written::default().check([&RunSpec::default()]), Ok(()), "defaults that nobody wrote");
+        let table = given("[run]\nend_to_end = true\n[network]\nclassifier = { pool = 4 }", &[]);
+        assert!(table.check_read().expect_err("unread").to_string().contains("network.classifier.pool"));
+        let whole = given("[run]\nend_to_end = true\n[hard_classes]\npolicy = \"all\"", &[]);
+        assert!(whole.check_read().expect_err("unread").to_string().contains("hard_classes.policy"));
+    }
+
+    #[test]
+    fn one_of_several_specs_is_enough() {
+        let written = Written::new(["hard_classes.k".to_owned()]);
+        let mut other = RunSpec::default();
+        assert!(written.check([&RunSpec::default(), &other]).is_err());
+        other.hard_classes.policy = crate::spec::HardClassPolicy::BottomK;
+        assert_eq!(written.check([&RunSpec::default(), &other]), Ok(()));
+    }
+}

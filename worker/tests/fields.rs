@@ -1,0 +1,109 @@
+//! Every field of the specification: what it reaches is in keys, and what nothing reads changes nothing.
+
+mod common;
+
+use bloctrain_shared::spec::RunSpec;
+use bloctrain_shared::spec::field::{EXAMPLES, Field, Reach};
+use bloctrain_shared::task::{ObjectRef, Output, Source, Split, Stage, TaskId, Work};
+use bloctrain_shared::{Digest, key};
+use bloctrain_store::cache;
+use bloctrain_store::safetensor::NamedTensors;
+use bloctrain_worker::snn::block::{BlockConfig, BlockNet};
+use burn::backend::Flex;
+use bytes::Bytes;
+use common::{Bench, SHAPE, dataset, spec};
+
+/// Weights of the first block of a specification, which have seen no training.
+fn untrained(spec: &RunSpec) -> Bytes {
+    let config = BlockConfig::new(spec, SHAPE, 1, 3).expect("resolves");
+    let net = BlockNet::<Flex>::new(&config, &Default::default()).expect("fits");
+    NamedTensors { tensors: net.store.export(), ..NamedTensors::default() }.encode().expect("encodes")
+}
+
+/// The key and the packed spikes of view 1 of the training shard under a specification; none where the weights are of
+/// another network.
+fn exported(spec: &RunSpec, weights: &Bytes) -> Option<(String, Vec<u8>)> {
+    let mut bench = Bench::new(spec, dataset());
+    let weights = bench.put(&key::detector("r", 1, Digest::of(weights)), weights.clone());
+    let (split, view, shard) = (Split::Train, 1, 0);
+    let (classes, hard) = (bench.classes.clone(), bench.classes.clone());
+    let work = Work::Export { split, view, shard, classes, hard, weights, source: Source::Images };
+    let id = TaskId { block: 1, stage: Stage::Export, part: 0, replica: 0 };
+    let Ok(Output::Export { shard, reused: false, .. }) = bench.run(id, work) else { return None };
+    let read = bench.runtime.block_on(cache::read(&bench.store, &shard.object)).expect("a shard");
+    Some((shard.object.key, read.packed))
+}
+
+/// For every field: the same spikes, or another key.
+#[test]
+fn a_field_that_changes_exported_spikes_changes_their_key() {
+    let mut told_apart = 0;
+    for example in EXAMPLES {
+        let field = Field::of(example.path).expect("a field");
+        // Every augmentation, so that what decides it shows.
+        let base = [example.context, &["data.augment=[\"crop\", \"flip\"]"][..]].concat();
+        let set = format!("{}={}", example.path, example.other);
+        let changed = spec(&[base.as_slice(), &[set.as_str()]].concat());
+        let base = spec(&base);
+        let weights = untrained(&base);
+        let before = exported(&base, &weights).expect("spikes");
+        assert!(before.1.iter().any(|&byte| byte != 0), "{set}: something fires");
+        let Some(after) = exported(&changed, &weights) else {
+            // Another network: its weights are others, and their digest is in the key.
+            assert!(untrained(&changed) != weights && field.reach >= Reach::Training, "{set}");
+            continue;
+        };
+        assert!(before.0 != after.0 || before.1 == after.1, "{set} gives other spikes under the same key");
+        // The samples held out are others; they are in the key.
+        if field.reach < Reach::Spikes && field.path != "data.validation_fraction" {
+            assert_eq!(before, after, "{set} makes cached spikes useless");
+        }
+        told_apart += usize::from(before.1 != after.1);
+    }
+    assert!(told_apart >= 6, "only {told_apart} fields changed the spikes: the test sees too little");
+}
+
+/// The weights that one round of the first block makes.
+fn trained(sets: &[&str]) -> (ObjectRef, Digest) {
+    let small = ["train.epochs=1", "train.warmup_epochs=0", "train.batch=32"];
+    let sets = [&small[..], sets].concat();
+    let mut bench = Bench::new(&spec(&sets), dataset());
+    let work = Work::Train { round: 0, replica: 0, classes: bench.classes.clone(), from: None, source: Source::Images };
+    match bench.run(TaskId { block: 1, stage: Stage::Train, part: 0, replica: 0 }, work) {
+        Ok(Output::Train { checkpoint, .. }) => (checkpoint.weights, bench.submission.chain()),
+        other => panic!("{sets:?}: {other:?}"),
+    }
+}
+
+/// Where no one reads a field, another value gives the same weights: ids and chains may leave it out.
+#[test]
+fn a_field_that_nothing_reads_changes_no_weights() {
+    const LINEAR: &str = "network.block=[{ layers = [{ type = \"linear\", features = 8 }] }]";
+    let cases: [(&[&str], &str); 14] = [
+        (&[], "data.views=2"),
+        (&["run.end_to_end=true", "data.augment=[\"flip\"]"], "data.views=2"),
+        (&[LINEAR], "network.norm=none"),
+        (&["run.end_to_end=true"], "network.classifier={ pool = 2, hidden = [8] }"),
+        (&[LINEAR, "network.head.pool=2"], "network.classifier={ pool = 3, hidden = [8] }"),
+        (&["neuron.model=if"], "neuron.leak=0.9"),
+        (&["encoding.steps=1"], "neuron.leak=0.9"),
+        (&["encoding.steps=1"], "neuron.reset=zero"),
+        (&["encoding.steps=1"], "neuron.detach_reset=false"),
+        (&["train.warmup_epochs=1"], "train.schedule=constant"),
+        (&[], "train.momentum=0.1"),
+        (&[], "train.outer_learning_rate=0.1"),
+        (&[], "train.outer_momentum=0.1"),
+        (&[LINEAR], "run.end_to_end=true"),
+    ];
+    for (context, set) in cases {
+        let (before, after) = (trained(context), trained(&[context, &[set]].concat()));
+        assert_eq!(before.0.digest, after.0.digest, "{set} under {context:?}");
+        assert_eq!(before.1, after.1, "{set} under {context:?}: another chain");
+    }
+    // What is read does change them.
+    for set in ["train.momentum=0.1", "train.schedule=constant", "neuron.leak=0.9", "network.norm=none"] {
+        let context = ["train.optimizer=sgd"];
+        let (before, after) = (trained(&context), trained(&[&context[..], &[set]].concat()));
+        assert!(before.0.digest != after.0.digest && before.1 != after.1, "{set}");
+    }
+}
