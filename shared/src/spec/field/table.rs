@@ -28,7 +28,7 @@ const PRESET: When = when("without `[[network.block]]`, whose layers say it them
 /// Rows of all fields.
 pub const FIELDS: &[Field] = &[
     field("data.name", "", ANY, ALWAYS, Place),
-    field("data.dir", "", range("not be given together with data.name", |s| one_place(s)), ALWAYS, Place),
+    field("data.dir", "", range("not be given together with data.name", one_place), ALWAYS, Place),
     field(
         "data.validation_fraction",
         "share of each class",
