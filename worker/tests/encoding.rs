@@ -7,6 +7,7 @@ use bloctrain_shared::key;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::Records;
 use bloctrain_shared::spec::Combine;
+use bloctrain_shared::stage::{evaluate, train};
 use bloctrain_shared::task::{FrozenBlock, Output, Source, Split, Stage, TaskId, Work};
 use bloctrain_store::safetensor::NamedTensors;
 use bloctrain_worker::data::{Dataset, Split as Samples};
@@ -41,9 +42,10 @@ fn files_are_answered_as_they_are_evaluated_under_every_encoding() {
         let classes = bench.classes.clone();
         let mut from = None;
         for round in 0..6 {
-            let work = Work::Train { round, replica: 0, classes: classes.clone(), from, source: Source::Images };
+            let work = train::Work { round, replica: 0, classes: classes.clone(), from, source: Source::Images };
+            let work = Work::Train(work);
             let trained = bench.run(TaskId { block: 1, stage: Stage::Train, part: round, replica: 0 }, work).expect("trains");
-            let Output::Train { checkpoint, .. } = trained else { panic!("{trained:?}") };
+            let Output::Train(train::Output { checkpoint, .. }) = trained else { panic!("{trained:?}") };
             from = Some(checkpoint);
         }
         let weights = from.expect("a round").weights;
@@ -52,9 +54,9 @@ fn files_are_answered_as_they_are_evaluated_under_every_encoding() {
         let hard = LabelMap::default();
         let block =
             FrozenBlock { block: 1, classes: classes.clone(), hard: hard.clone(), weights: weights.clone(), detector: None };
-        let work = Work::Evaluate { split: Split::Test, shard: 0, blocks: vec![block] };
+        let work = Work::Evaluate(evaluate::Work { split: Split::Test, shard: 0, blocks: vec![block] });
         let evaluated = bench.run(TaskId { block: 0, stage: Stage::Evaluate, part: 0, replica: 0 }, work).expect("evaluates");
-        let Output::Evaluate { records } = evaluated else { panic!("{evaluated:?}") };
+        let Output::Evaluate(evaluate::Output { records }) = evaluated else { panic!("{evaluated:?}") };
         let evaluated: Records = serde_json::from_slice(&bench.get(&records)).expect("records");
 
         // What the package says about the same data, and about the files.

@@ -4,6 +4,7 @@ mod common;
 
 use bloctrain_shared::spec::RunSpec;
 use bloctrain_shared::spec::field::{EXAMPLES, Field, Reach};
+use bloctrain_shared::stage::{export, train};
 use bloctrain_shared::task::{ObjectRef, Output, Source, Split, Stage, TaskId, Work};
 use bloctrain_shared::{Digest, key};
 use bloctrain_store::cache;
@@ -27,9 +28,9 @@ fn exported(spec: &RunSpec, weights: &Bytes) -> Option<(String, Vec<u8>)> {
     let weights = bench.put(&key::detector("r", 1, Digest::of(weights)), weights.clone());
     let (split, view, shard) = (Split::Train, 1, 0);
     let (classes, hard) = (bench.classes.clone(), bench.classes.clone());
-    let work = Work::Export { split, view, shard, classes, hard, weights, source: Source::Images };
+    let work = Work::Export(export::Work { split, view, shard, classes, hard, weights, source: Source::Images });
     let id = TaskId { block: 1, stage: Stage::Export, part: 0, replica: 0 };
-    let Ok(Output::Export { shard, reused: false, .. }) = bench.run(id, work) else { return None };
+    let Ok(Output::Export(export::Output { shard, reused: false, .. })) = bench.run(id, work) else { return None };
     let read = bench.runtime.block_on(cache::read(&bench.store, &shard.object)).expect("a shard");
     Some((shard.object.key, read.packed))
 }
@@ -68,9 +69,10 @@ fn trained(sets: &[&str]) -> (ObjectRef, Digest) {
     let small = ["train.epochs=1", "train.warmup_epochs=0", "train.batch=32"];
     let sets = [&small[..], sets].concat();
     let mut bench = Bench::new(&spec(&sets), dataset());
-    let work = Work::Train { round: 0, replica: 0, classes: bench.classes.clone(), from: None, source: Source::Images };
+    let classes = bench.classes.clone();
+    let work = Work::Train(train::Work { round: 0, replica: 0, classes, from: None, source: Source::Images });
     match bench.run(TaskId { block: 1, stage: Stage::Train, part: 0, replica: 0 }, work) {
-        Ok(Output::Train { checkpoint, .. }) => (checkpoint.weights, bench.submission.chain()),
+        Ok(Output::Train(train::Output { checkpoint, .. })) => (checkpoint.weights, bench.submission.chain()),
         other => panic!("{sets:?}: {other:?}"),
     }
 }

@@ -13,7 +13,7 @@ use bloctrain_shared::plan::ARITHMETIC_VERSION;
 use bloctrain_shared::spec::field::Reach;
 use bloctrain_shared::spike::SpikeDims;
 use bloctrain_shared::stage::export::{self, Work};
-use bloctrain_shared::task::{CachedShard, Output, Source, Split};
+use bloctrain_shared::task::{CachedShard, Output, Source};
 use bloctrain_store::cache::{self, CacheManifest, CacheMeta, SpikeShard};
 
 pub(super) fn run<B: TrainingBackend>(
