@@ -53,6 +53,15 @@ int cuDeviceGetName(char *name, int length, int device) {
 }
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { (void)device; *bytes = total(); return OK; }
 int cuMemGetInfo_v2(size_t *free, size_t *all) { *all = total(); *free = total() - taken() - used; return OK; }
+// Shared memory of a multiprocessor (CUDA C++ Programming Guide, technical specifications by compute capability).
+static int shared_memory(long capability) {
+  switch (capability) {
+    case 75: return 64 << 10;
+    case 80: case 87: return 164 << 10;
+    case 86: case 89: case 120: return 100 << 10;
+    default: return 228 << 10;
+  }
+}
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
   (void)device;
   long capability = setting("FAKE_CUDA_CAPABILITY", 90);
@@ -68,8 +77,8 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
     case 16: *value = 132; break;                      // multiprocessors
     case 75: *value = (int)(capability / 10); break;   // capability, major
     case 76: *value = (int)(capability % 10); break;   // capability, minor
-    case 81: *value = capability == 75 ? 65536 : capability == 80 ? 167936 : 233472; break;
-    case 97: *value = capability == 75 ? 65536 : capability == 80 ? 166912 : 232448; break;  // shared memory, opt in
+    case 81: *value = shared_memory(capability); break;
+    case 97: *value = capability == 75 ? 65536 : shared_memory(capability) - 1024; break;  // of a block, opt in
     case 115: *value = 1; break;                       // memory pools
     default: *value = 0;
   }

@@ -19,6 +19,7 @@ use burn_cubecl::cubecl::zspace::metadata::Metadata;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::ComputeClient;
+use cubecl::ir::features::Tma;
 use cubecl::ir::{ElemType, FloatKind, StorageType};
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::matmul::launch::{Strategy, launch_ref};
@@ -85,10 +86,14 @@ impl Algorithm {
 
     /// Those that are tried for a product, in this order: the first that takes the shape.
     fn of<R: CubeRuntime>(x: &CubeTensor<R>) -> &'static [Self] {
-        if x.dtype != DType::F32 && has_units(&x.client, x.dtype) {
+        // Where a kernel needs what the card has not, its launch succeeds all the same, and the next read fails: so what a
+        // card has is asked for here.
+        if x.dtype == DType::F32 || !has_units(&x.client, x.dtype) {
+            &[Self::Unit]
+        } else if x.client.features().tma.contains(Tma::Base) {
             &[Self::SpecializedTmaMma, Self::DoubleMma, Self::Mma, Self::Cmma, Self::Unit]
         } else {
-            &[Self::Unit]
+            &[Self::DoubleMma, Self::Mma, Self::Cmma, Self::Unit]
         }
     }
 }
