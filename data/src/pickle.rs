@@ -418,7 +418,7 @@ pub(super) mod tests {
         for wrong in [
             b"e.".as_slice(),
             b"]K\x01e.",
-            b"}K\x01K\x02(s.",
+            b"K\x01K\x02s.",
             b"t.",
             b"\x87.",
             b"h\x07.",
