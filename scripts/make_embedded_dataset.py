@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Chooses the embedded subset of Fashion-MNIST: class-balanced, the first images of each class in file order.
 
-  python3 scripts/make_embedded_dataset.py /usr/share/datasets/fashion-mnist worker/assets/fashion-mnist
+  python3 scripts/make_embedded_dataset.py /usr/share/datasets/fashion-mnist data/assets/fashion-mnist
 
 The first folder holds the four published IDX files (.gz); the second receives four IDX files of the same names.
 Training images come from the training files, test images from the test files. Standard library only.

@@ -59,7 +59,7 @@ fn wrong_specs() {
 fn wrong_data() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    refused(at, &["train", "--data", "nowhere"], 1, &["error: cannot read nowhere: there is no such folder\n"]);
+    refused(at, &["train", "--data", "nowhere"], 1, &["error: cannot read ", "nowhere: there is no such folder\n"]);
     std::fs::write(at.join("file"), b"").expect("written");
     refused(at, &["train", "--data", "file"], 1, &["it is a file"]);
     std::fs::create_dir(at.join("empty")).expect("made");

@@ -5,18 +5,17 @@ use crate::spec::{HardClassPolicy, HardClassSpec};
 
 /// The hard classes among a block's classes, by class-wise validation accuracy.
 ///
-/// A class without validation samples counts as accuracy 0. Ties go to the smaller label. The result is a subset of
-/// the given classes.
+/// A class without validation samples cannot be judged, and is not hard; but with the policy `all` all classes go on. Ties
+/// go to the smaller label. The result is a subset of the given classes.
 pub fn hard_classes(spec: &HardClassSpec, accuracy: &[(u16, Option<f64>)]) -> LabelMap {
-    let value = |entry: &(u16, Option<f64>)| entry.1.unwrap_or(0.0);
-    let mut ranked: Vec<&(u16, Option<f64>)> = accuracy.iter().collect();
-    ranked.sort_by(|a, b| value(a).total_cmp(&value(b)).then(a.0.cmp(&b.0)));
-    let lowest = |count: usize| ranked.iter().take(count).map(|entry| entry.0).collect();
+    let mut ranked: Vec<(u16, f64)> = accuracy.iter().filter_map(|&(class, accuracy)| Some((class, accuracy?))).collect();
+    ranked.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    let lowest = |count: usize| ranked.iter().take(count).map(|&(class, _)| class).collect();
     let hard = match spec.policy {
-        HardClassPolicy::Threshold => ranked.iter().filter(|entry| value(entry) < spec.threshold).map(|entry| entry.0).collect(),
+        HardClassPolicy::Threshold => lowest(ranked.iter().filter(|&&(_, accuracy)| accuracy < spec.threshold).count()),
         HardClassPolicy::BottomK => lowest(spec.k),
-        HardClassPolicy::BottomFraction => lowest((spec.fraction * accuracy.len() as f64).ceil() as usize),
-        HardClassPolicy::All => lowest(accuracy.len()),
+        HardClassPolicy::BottomFraction => lowest((spec.fraction * ranked.len() as f64).ceil() as usize),
+        HardClassPolicy::All => accuracy.iter().map(|&(class, _)| class).collect(),
     };
     LabelMap::new(hard)
 }
@@ -46,9 +45,13 @@ mod tests {
     }
 
     #[test]
-    fn a_class_without_samples_is_hard_and_one_class_is_not_enough() {
-        let hard = hard_classes(&HardClassSpec::default(), &[(0, None), (1, Some(1.0))]);
-        assert_eq!(hard.globals(), [0]);
-        assert!(!goes_on(&hard));
+    fn a_class_without_samples_is_not_hard_and_one_class_is_not_enough() {
+        let accuracy = [(0, None), (1, Some(0.2)), (2, Some(1.0)), (3, None)];
+        let hard = |policy| hard_classes(&HardClassSpec { policy, k: 3, ..HardClassSpec::default() }, &accuracy);
+        assert_eq!(hard(HardClassPolicy::Threshold).globals(), [1]);
+        assert_eq!(hard(HardClassPolicy::BottomK).globals(), [1, 2]);
+        assert_eq!(hard(HardClassPolicy::BottomFraction).globals(), [1], "half of the two that were judged");
+        assert_eq!(hard(HardClassPolicy::All).globals(), [0, 1, 2, 3]);
+        assert!(!goes_on(&hard(HardClassPolicy::Threshold)));
     }
 }

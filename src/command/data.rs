@@ -3,10 +3,19 @@
 use super::print_json;
 use crate::args::{DataArgs, DataCommand};
 use crate::failure::Failure;
-use bloctrain_worker::data::verify::FileStatus;
-use bloctrain_worker::data::{embedded, fetch, registry, verify};
+use bloctrain_data::verify::FileStatus;
+use bloctrain_data::{DataError, Dataset, Opened, embedded, fetch, registry, verify};
+use bloctrain_shared::RunSpec;
+use bloctrain_worker::stage::prepared;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
+
+/// The data set of a specification. What people should know about it goes to standard error.
+pub(super) fn open(spec: &RunSpec) -> Result<Dataset, DataError> {
+    let Opened { dataset, notes } = prepared::open(spec)?;
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    Ok(dataset)
+}
 
 pub(crate) fn run(args: DataArgs) -> Result<(), Failure> {
     match args.command {
@@ -35,6 +44,7 @@ pub(crate) fn run(args: DataArgs) -> Result<(), Failure> {
                 }
                 let (name, classes, train, test) = &found.content;
                 println!("{name}: {classes} classes, {train} training and {test} test images; sizes and labels are right");
+                found.notes.iter().for_each(|note| println!("note: {note}"));
             }
             if found.has_differences() {
                 let problem = "some files are not the published ones; fetch them with `bloctrain data get`";

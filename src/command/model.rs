@@ -1,16 +1,16 @@
 //! `eval`, `predict` and `curve`: commands on a trained model.
 
-use super::print_json;
+use super::{data, print_json};
 use crate::args::{CurveArgs, EvalArgs, PredictArgs};
 use crate::failure::Failure;
 use crate::table::percent;
 use anyhow::Context;
+use bloctrain_data::Dataset;
+use bloctrain_shared::ImageShape;
 use bloctrain_shared::exit::{Answer, evaluate};
-use bloctrain_worker::data::Dataset;
 use bloctrain_worker::model::curve::Curve;
 use bloctrain_worker::model::infer::Predictor;
 use bloctrain_worker::model::package::{CURVE, CURVE_PICTURE, Package, Place};
-use bloctrain_worker::stage::prepared;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -38,21 +38,40 @@ pub(super) fn test_data(package: &Package, folder: Option<&Path>) -> Result<Data
         spec.data.dir = Some(folder.to_string_lossy().into_owned());
         spec.data.name = None;
     }
-    let dataset: Dataset = prepared::open(&spec)?;
-    if dataset.shape != package.manifest.dataset.shape || dataset.classes != package.manifest.dataset.classes {
-        let problem = format!(
-            "the model was trained on {} images of {} classes, these data have {} images of {}",
-            package.manifest.dataset.shape,
-            package.manifest.dataset.classes.len(),
-            dataset.shape,
-            dataset.classes.len()
-        );
+    let known = &package.manifest.dataset;
+    let dataset = match data::open(&spec) {
+        Err(error) if folder.is_none() => {
+            let advice = format!("the model was trained on {}; if these are elsewhere now, give --data DIR", known.name);
+            return Err(anyhow::Error::from(error).context(advice).into());
+        }
+        opened => opened?,
+    };
+    if let Some(problem) = difference(known.shape, &known.classes, &dataset) {
         return Err(Failure::Failed(anyhow::anyhow!(problem)));
     }
     if dataset.digest != package.manifest.dataset.digest {
         eprintln!("note: these are not the data that the model was trained on ({})", package.manifest.dataset.name);
     }
     Ok(dataset)
+}
+
+/// Why a model of some images and classes cannot answer to data.
+fn difference(shape: ImageShape, classes: &[String], dataset: &Dataset) -> Option<String> {
+    if dataset.shape != shape {
+        let size = |shape: ImageShape| {
+            let colour = if shape.channels == 1 { "gray" } else { "colour" };
+            format!("{} x {} pixels in {colour}", shape.width, shape.height)
+        };
+        return Some(format!("the model takes images of {}, these data have {}", size(shape), size(dataset.shape)));
+    }
+    if dataset.classes.len() != classes.len() {
+        return Some(format!("the model tells {} classes apart, these data have {}", classes.len(), dataset.classes.len()));
+    }
+    let other = classes.iter().zip(&dataset.classes).position(|(own, other)| own != other)?;
+    let (own, other) = (&classes[other], &dataset.classes[other]);
+    Some(format!(
+        "class names differ: where the model has `{own}`, these data have `{other}`; rename the classes, or their order"
+    ))
 }
 
 #[derive(Serialize)]

@@ -1,16 +1,17 @@
 //! `spec check` and `spec presets`.
 
+use super::data;
 use crate::args::{SpecArgs, SpecCommand, SpecSource};
 use crate::failure::Failure;
 use anyhow::Context;
+use bloctrain_data::Dataset;
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::memory::{self, Machine, mebibytes};
 use bloctrain_shared::rounds::{Rounds, batch_count};
 use bloctrain_shared::spec::sweep::{self, Sweep};
 use bloctrain_shared::spec::written::Given;
 use bloctrain_shared::spec::{Override, TrainSpec, check, parse, preset};
-use bloctrain_worker::data::Dataset;
-use bloctrain_worker::stage::prepared::{self, Prepared};
+use bloctrain_worker::stage::prepared::Prepared;
 use bytesize::ByteSize;
 use std::path::Path;
 
@@ -18,7 +19,7 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
     match args.command {
         SpecCommand::Check(source) => {
             let spec = read(&source)?;
-            let prepared = Prepared::new(prepared::open(&spec)?, &spec);
+            let prepared = Prepared::new(data::open(&spec)?, &spec);
             let (dataset, samples) = (&prepared.dataset, prepared.info().train);
             let blocks = check::check_on(&spec, dataset.shape).map_err(Failure::usage)?;
             check::check_replicas(&spec.train, samples).map_err(Failure::usage)?;
@@ -91,13 +92,38 @@ fn given(source: &SpecSource) -> Result<(String, Vec<Override>), Failure> {
         None => String::new(),
     };
     let pair = |path: &str, value: toml::Value| Override { path: path.to_owned(), value };
-    let mut changes: Vec<Override> = source.preset.iter().map(|name| pair("network.preset", name.clone().into())).collect();
-    changes.extend(source.sets.iter().cloned());
+    let preset = source.preset.iter().map(|name| pair("network.preset", name.clone().into()));
+    let mut changes: Vec<Override> = preset.chain(source.sets.iter().cloned()).collect();
     changes.extend(source.data.iter().map(|folder| pair("data.dir", folder.to_string_lossy().into_owned().into())));
     if source.end_to_end {
         changes.push(pair("run.end_to_end", true.into()));
     }
-    Ok((text, changes))
+    for change in changes.iter_mut().filter(|change| change.path == "data.dir") {
+        if let toml::Value::String(folder) = &mut change.value {
+            *folder = place(folder, Path::new(""));
+        }
+    }
+    let own = folder_of(&text, source.spec.as_deref()).map(|folder| pair("data.dir", folder.into()));
+    Ok((text, own.into_iter().chain(changes).collect()))
+}
+
+/// A folder as it is meant: `~` is the user's home, and what is relative begins at `base`.
+fn place(folder: &str, base: &Path) -> String {
+    let at_home = folder.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let path = match (at_home, std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest.trim_start_matches('/')),
+        _ => base.join(folder),
+    };
+    std::path::absolute(&path).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+/// The folder that a spec file names, which is relative to the file; one on the command line is to where that runs.
+fn folder_of(text: &str, file: Option<&Path>) -> Option<String> {
+    let table: toml::Table = text.parse().ok()?;
+    let folder = table.get("data")?.get("dir")?.as_str()?;
+    // A pipe has no folder of its own.
+    let base = file.filter(|file| file.is_file()).and_then(Path::parent).unwrap_or(Path::new(""));
+    Some(place(folder, base))
 }
 
 /// What a command line asks for.

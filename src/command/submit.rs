@@ -2,10 +2,11 @@
 
 use super::connect::Runs;
 use super::spec::{self, Asked};
-use super::{order, print_json};
+use super::{data, order, print_json};
 use crate::args::SubmitArgs;
 use crate::failure::Failure;
 use crate::table;
+use bloctrain_data::{Dataset, embedded, stored};
 use bloctrain_proto::convert::to_json;
 use bloctrain_proto::v1::{GetFleetRequest, SubmitRequest};
 use bloctrain_shared::RunSpec;
@@ -13,8 +14,7 @@ use bloctrain_shared::plan::{ARITHMETIC_VERSION, Plan, Submission};
 use bloctrain_shared::spec::sweep::Sweep;
 use bloctrain_shared::view::RunState;
 use bloctrain_store::Artefacts;
-use bloctrain_worker::data::{Dataset, embedded, stored};
-use bloctrain_worker::stage::prepared::{self, Prepared};
+use bloctrain_worker::stage::prepared::Prepared;
 use serde_json::json;
 
 pub(crate) fn run(args: &SubmitArgs) -> Result<(), Failure> {
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &SubmitArgs) -> Result<(), Failure> {
 }
 
 fn submit_one(args: &SubmitArgs, spec: RunSpec) -> Result<(), Failure> {
-    let dataset = prepared::open(&spec)?;
+    let dataset = data::open(&spec)?;
     let submission = submission(args, spec, &dataset)?;
     let mut runs = Runs::new(&args.connect)?;
     super::block_on(Box::pin(async {
@@ -49,12 +49,12 @@ fn submit_sweep(args: &SubmitArgs, sweep: &Sweep) -> Result<(), Failure> {
     let mut datasets: Vec<(RunSpec, Dataset)> = Vec::new();
     let mut submissions = Vec::new();
     for point in &sweep.points {
-        let of = |spec: &RunSpec| (spec.data.dir.clone(), spec.data.name.clone());
+        let of = |spec: &RunSpec| (spec.data.dir.clone(), spec.data.name.clone(), spec.data.size);
         let known = datasets.iter().position(|(spec, _)| of(spec) == of(&point.spec));
         let index = match known {
             Some(index) => index,
             None => {
-                datasets.push((point.spec.clone(), prepared::open(&point.spec)?));
+                datasets.push((point.spec.clone(), data::open(&point.spec)?));
                 datasets.len() - 1
             }
         };

@@ -1,6 +1,6 @@
 //! `train`: a coordinator and its workers in this process, over the same channel and store that a fleet uses.
 
-use super::{clock, spec, stopwatch};
+use super::{clock, data, spec, stopwatch};
 use crate::args::TrainArgs;
 use crate::failure::Failure;
 use crate::progress::Display;
@@ -19,7 +19,7 @@ use bloctrain_worker::device::Device;
 use bloctrain_worker::engine;
 use bloctrain_worker::session::client::{self, About, Leaving, Tools};
 use bloctrain_worker::stage::io::Io;
-use bloctrain_worker::stage::prepared::{self, Datasets, Prepared};
+use bloctrain_worker::stage::prepared::{Datasets, Prepared};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ use tonic::transport::Channel;
 pub(crate) fn run(args: TrainArgs) -> Result<(), Failure> {
     let spec = spec::read(&args.source)?;
     let device = args.device.resolve().map_err(Failure::usage)?;
-    let prepared = Arc::new(Prepared::new(prepared::open(&spec)?, &spec));
+    let prepared = Arc::new(Prepared::new(data::open(&spec)?, &spec));
     let submission =
         Submission { spec, dataset: prepared.info(), arithmetic: ARITHMETIC_VERSION, backend: device.backend().to_owned() };
     Plan::new(&submission).map_err(Failure::usage)?;

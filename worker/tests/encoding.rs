@@ -2,6 +2,7 @@
 
 mod common;
 
+use bloctrain_data::{Dataset, Split as Samples};
 use bloctrain_shared::exit::{ExitRule, Gate, answer};
 use bloctrain_shared::key;
 use bloctrain_shared::label::LabelMap;
@@ -10,7 +11,6 @@ use bloctrain_shared::spec::Combine;
 use bloctrain_shared::stage::{evaluate, train};
 use bloctrain_shared::task::{FrozenBlock, Output, Source, Split, Stage, TaskId, Work};
 use bloctrain_store::safetensor::NamedTensors;
-use bloctrain_worker::data::{Dataset, Split as Samples};
 use bloctrain_worker::model::infer::Predictor;
 use bloctrain_worker::model::package::{BlockManifest, Manifest, Package, prefixed};
 use common::{Bench, SHAPE, dataset, spec};

@@ -61,6 +61,10 @@ pub struct DataSpec {
     /// Folder with the data set's standard files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<String>,
+    /// Scales every image so that its shorter side has so many pixels, and takes the square in its middle; in training,
+    /// evaluation and prediction alike. Without it all images have to be of one size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u32>,
     /// Fraction of the training data held out for validation, per class, in (0, 0.5].
     pub validation_fraction: f64,
     /// Augmentations of training images.
@@ -72,7 +76,7 @@ pub struct DataSpec {
 
 impl Default for DataSpec {
     fn default() -> Self {
-        Self { name: None, dir: None, validation_fraction: 0.1, augment: Vec::new(), views: 4 }
+        Self { name: None, dir: None, size: None, validation_fraction: 0.1, augment: Vec::new(), views: 4 }
     }
 }
 

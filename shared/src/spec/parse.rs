@@ -15,6 +15,9 @@ pub struct Override {
     pub value: Value,
 }
 
+/// Fields that hold lists; after `--set` one item does without brackets.
+const LISTS: [&str; 3] = ["data.augment", "network.head.hidden", "network.classifier.hidden"];
+
 /// A specification that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
@@ -54,10 +57,22 @@ impl Override {
             return Err(ParseError::Override(text.to_owned()));
         }
         let raw = raw.trim();
+        if raw.bytes().all(|byte| byte.is_ascii_digit()) && !raw.is_empty() && raw.parse::<i64>().is_err() {
+            let problem = format!("{raw} is too large; the largest integer is {}", i64::MAX);
+            return Err(ParseError::Value { key: path, problem });
+        }
         let value = toml::from_str::<Table>(&format!("v = {raw}"))
             .ok()
             .and_then(|mut table| table.remove("v"))
             .unwrap_or_else(|| Value::String(raw.to_owned()));
+        // `data.augment=flip,crop` is a list without brackets.
+        let value = match value {
+            Value::String(text) if LISTS.contains(&path.as_str()) => {
+                Value::Array(text.split(',').map(|item| Value::String(item.trim().to_owned())).collect())
+            }
+            Value::Integer(number) if LISTS.contains(&path.as_str()) => Value::Array(vec![Value::Integer(number)]),
+            value => value,
+        };
         Ok(Self { path, value })
     }
 }
@@ -114,7 +129,39 @@ fn collect(prefix: &str, value: &Value, keys: &mut Vec<String>) {
     }
 }
 
+/// Names that other programs have for fields.
+const KNOWN_ELSEWHERE: [(&str, &str); 24] = [
+    ("lr", "train.learning_rate"),
+    ("learning_rate", "train.learning_rate"),
+    ("wd", "train.weight_decay"),
+    ("bs", "train.batch"),
+    ("batch_size", "train.batch"),
+    ("epochs", "train.epochs"),
+    ("num_epochs", "train.epochs"),
+    ("n_epochs", "train.epochs"),
+    ("opt", "train.optimizer"),
+    ("grad_clip", "train.gradient_clip"),
+    ("amp", "train.precision"),
+    ("t", "encoding.steps"),
+    ("steps", "encoding.steps"),
+    ("timesteps", "encoding.steps"),
+    ("time_steps", "encoding.steps"),
+    ("num_steps", "encoding.steps"),
+    ("tau", "neuron.leak"),
+    ("beta", "neuron.leak"),
+    ("decay", "neuron.leak"),
+    ("v_threshold", "neuron.threshold"),
+    ("v_th", "neuron.threshold"),
+    ("alpha", "neuron.surrogate_width"),
+    ("arch", "network.preset"),
+    ("model", "network.preset"),
+];
+
 fn nearest(key: &str) -> Option<String> {
+    let tail = key.rsplit('.').next().unwrap_or_default().to_lowercase();
+    if let Some((_, field)) = KNOWN_ELSEWHERE.iter().find(|(name, _)| *name == tail) {
+        return Some((*field).to_owned());
+    }
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     // A key in the wrong section is as near as a misspelt one.
     let score = |candidate: &str| {
@@ -205,9 +252,33 @@ mod tests {
             ("train.lerning_rate=1", "train.learning_rate"),
             ("network.steps=2", "encoding.steps"),
             ("epochs=1", "train.epochs"),
+            ("train.lr=1", "train.learning_rate"),
+            ("lr=1", "train.learning_rate"),
+            ("encoding.T=8", "encoding.steps"),
+            ("train.bs=8", "train.batch"),
+            ("neuron.tau=2.0", "neuron.leak"),
+            ("neuron.v_threshold=1", "neuron.threshold"),
         ] {
             let error = with(&[typo]).expect_err("unknown").to_string();
             assert!(error.contains(meant), "{typo}: {error}");
+        }
+    }
+
+    #[test]
+    fn lists_of_one_do_without_brackets_and_large_seeds_are_named() {
+        let spec = with(&["data.augment=flip", "network.head.hidden=64", "network.head.pool=2"]).expect("valid");
+        assert_eq!(spec.data.augment, [Augment::Flip]);
+        assert_eq!(spec.network.head.map(|head| head.hidden), Some(vec![64]));
+        assert_eq!(with(&["data.augment=flip, crop"]).expect("valid").data.augment, [Augment::Flip, Augment::Crop]);
+        let error = with(&["run.seed=9223372036854775808"]).expect_err("too large").to_string();
+        assert!(error.contains("`run.seed`") && error.contains("9223372036854775807"), "{error}");
+        assert_eq!(with(&["run.seed=9223372036854775807"]).expect("the largest").run.seed, i64::MAX as u64);
+    }
+
+    #[test]
+    fn every_name_of_elsewhere_leads_to_a_field() {
+        for (name, field) in KNOWN_ELSEWHERE {
+            assert!(known_keys().any(|known| known == field), "{name}: {field}");
         }
     }
 

@@ -1,12 +1,12 @@
 //! Inference with and without early exits, for `bench inference`.
 
 use super::{Clock, Images, SEED, WARM_UP, image_tensor, step};
-use crate::data::Dataset;
 use crate::kernel::BodyInput;
 use crate::model::infer::Predictor;
 use crate::model::network::{BlockParts, FullNet};
 use crate::model::package::Package;
 use crate::snn::detector::DetectorNet;
+use bloctrain_data::Dataset;
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::exit::{ExitRule, Gate};
 use bloctrain_shared::label::LabelMap;

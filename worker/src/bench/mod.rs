@@ -11,7 +11,7 @@ pub mod layer;
 pub mod step;
 
 use crate::data::level::Levels;
-use crate::data::{DataError, Dataset, Split, embedded};
+use bloctrain_data::{DataError, Dataset, Options, Split, embedded};
 use bloctrain_shared::ImageShape;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -61,7 +61,8 @@ impl Images {
     /// # Errors
     /// When the folder cannot be read.
     pub fn open(folder: Option<&Path>) -> Result<Self, DataError> {
-        folder.map_or_else(embedded::load, Dataset::open).map(Self)
+        let open = |folder| bloctrain_data::open(folder, &Options::default()).map(|opened| opened.dataset);
+        folder.map_or_else(embedded::load, open).map(Self)
     }
 
     /// The embedded images made as large as CIFAR's, by zeros around them and one copy per channel: for networks that need

@@ -1,7 +1,7 @@
 //! Images as the network sees them: as values of their bytes, augmented by (seed, sample, view).
 
 use super::level::Levels;
-use super::{Dataset, SplitKind};
+use bloctrain_data::{Dataset, SplitKind};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::seed;
 use bloctrain_shared::spec::Augment;
@@ -94,8 +94,8 @@ fn cut(shape: ImageShape, levels: &Levels, (y, x): (usize, usize), out: &mut [f3
 
 #[cfg(test)]
 mod tests {
-    use super::super::Split;
     use super::*;
+    use bloctrain_data::Split;
 
     fn dataset() -> Dataset {
         let shape = ImageShape::new(1, 16, 16);

@@ -1,6 +1,6 @@
 //! What the bytes of an image stand for.
 
-use super::Dataset;
+use bloctrain_data::Dataset;
 
 /// The value of every grey level, by channel. Training, evaluation and prediction all look pixels up here.
 #[derive(Debug, Clone)]

@@ -2,10 +2,10 @@
 
 use super::network::{BlockParts, FullNet};
 use super::package::{Manifest, Package};
-use crate::data::folder::read_image;
-use crate::data::{DataError, Dataset, Split};
 use crate::kernel::BodyInput;
 use crate::snn::encode::Encoder;
+use bloctrain_data::picture::read_image;
+use bloctrain_data::{DataError, Dataset, Split};
 use bloctrain_shared::exit::Answer;
 use bloctrain_shared::record::Records;
 use burn::backend::Flex;
@@ -76,7 +76,7 @@ impl<'a> Predictor<'a> {
         let classes = self.manifest.dataset.classes.len();
         let mut answers = Vec::with_capacity(paths.len());
         for chunk in paths.chunks(BATCH) {
-            let read = |path: &PathBuf| read_image(path, self.manifest.dataset.shape);
+            let read = |path: &PathBuf| read_image(path, self.manifest.dataset.shape, self.manifest.spec.data.size);
             let images = chunk.iter().map(read).collect::<Result<Vec<_>, _>>()?;
             let pixels: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
             // A file is no sample of a data set: all of them have the random code of sample 0.

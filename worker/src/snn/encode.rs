@@ -5,9 +5,9 @@
 
 use crate::data::augment;
 use crate::data::level::Levels;
-use crate::data::{Dataset, SplitKind};
 use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyInput, SpikingBackend};
+use bloctrain_data::{Dataset, SplitKind};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::seed;
 use bloctrain_shared::spec::{EncodingKind, EncodingSpec, RunSpec};
@@ -112,7 +112,7 @@ impl Encoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Split;
+    use bloctrain_data::Split;
     use bloctrain_shared::spec::Augment;
 
     fn encoder(kind: EncodingKind, steps: usize, shape: ImageShape) -> (Encoder, RunSpec) {

@@ -5,10 +5,10 @@
 
 use super::io::{Io, fatal};
 use super::prepared::Prepared;
-use crate::data::Dataset;
 use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyInput, SpikingBackend};
 use crate::snn::encode::Encoder;
+use bloctrain_data::{Dataset, SplitKind};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
 use bloctrain_shared::spec::RunSpec;
@@ -108,10 +108,10 @@ impl<'a> Reader<'a> {
         self.encoder.input(values, device)
     }
 
-    fn samples_kind(&self) -> crate::data::SplitKind {
+    fn samples_kind(&self) -> SplitKind {
         match self.split {
-            Split::Train | Split::Validation => crate::data::SplitKind::Train,
-            Split::Test => crate::data::SplitKind::Test,
+            Split::Train | Split::Validation => SplitKind::Train,
+            Split::Test => SplitKind::Test,
         }
     }
 

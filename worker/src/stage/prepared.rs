@@ -1,8 +1,8 @@
 //! A data set made ready for a run: its validation split held out and everything cut into shards.
 
 use super::io::Io;
-use crate::data::{DataError, Dataset, Split as Samples, split};
-use crate::data::{embedded, stored};
+use bloctrain_data::{DataError, Dataset, Opened, Options, Split as Samples, split};
+use bloctrain_data::{embedded, stored};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::{DatasetInfo, SHARD_SAMPLES, Submission};
 use bloctrain_shared::spec::RunSpec;
@@ -77,10 +77,11 @@ impl Prepared {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn open(spec: &RunSpec) -> Result<Dataset, DataError> {
+pub fn open(spec: &RunSpec) -> Result<Opened, DataError> {
+    let options = Options { size: spec.data.size };
     match &spec.data.dir {
-        Some(folder) => Dataset::open(Path::new(folder)),
-        None => Dataset::by_name(spec.data.name.as_deref().unwrap_or(embedded::NAME)),
+        Some(folder) => bloctrain_data::open(Path::new(folder), &options),
+        None => bloctrain_data::by_name(spec.data.name.as_deref().unwrap_or(embedded::NAME), &options),
     }
 }
 
@@ -124,7 +125,7 @@ impl Datasets {
             fits(&data.info()).then_some(data)
         };
         let local = open(&submission.spec);
-        let data = match local.as_ref().ok().cloned().and_then(wanted) {
+        let data = match local.as_ref().ok().map(|opened| opened.dataset.clone()).and_then(wanted) {
             Some(data) => data,
             None => {
                 let stored = io.block_on(stored::download(info.digest, io.artefacts()))?.and_then(wanted);

@@ -2,13 +2,13 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+use bloctrain_data::{Dataset, Split};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Submission};
 use bloctrain_shared::spec::{Override, RunSpec, parse};
 use bloctrain_shared::task::{ObjectRef, Output, Task, TaskId, Work};
 use bloctrain_shared::{ImageShape, seed};
 use bloctrain_store::Artefacts;
-use bloctrain_worker::data::{Dataset, Split};
 use bloctrain_worker::session::control::{Control, Stop};
 use bloctrain_worker::stage::Executor;
 use bloctrain_worker::stage::io::Io;

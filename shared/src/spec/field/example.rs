@@ -29,6 +29,7 @@ const fn within(context: &'static [&'static str], path: &'static str, default: &
 pub const EXAMPLES: &[Example] = &[
     optional("data.name", "\"fashion-mnist-mini\""),
     optional("data.dir", "\"elsewhere\""),
+    optional("data.size", "32"),
     example("data.validation_fraction", "0.1", "0.2"),
     example("data.augment", "[]", "[\"flip\"]"),
     within(&["data.augment=[\"flip\"]"], "data.views", "4", "2"),

@@ -29,6 +29,14 @@ const PRESET: When = when("without `[[network.block]]`, whose layers say it them
 pub const FIELDS: &[Field] = &[
     field("data.name", "", ANY, ALWAYS, Place),
     field("data.dir", "", range("not be given together with data.name", one_place), ALWAYS, Place),
+    // The digest of the data set stands for the scaled images.
+    field(
+        "data.size",
+        "pixels",
+        range("lie in 1..=4096", |s| s.data.size.is_none_or(|size| (1..=4096).contains(&size))),
+        ALWAYS,
+        Place,
+    ),
     field(
         "data.validation_fraction",
         "share of each class",

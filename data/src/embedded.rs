@@ -9,10 +9,10 @@ use std::path::PathBuf;
 pub const NAME: &str = "fashion-mnist-mini";
 
 const FILES: [&[u8]; 4] = [
-    include_bytes!("../../assets/fashion-mnist/train-images-idx3-ubyte.gz"),
-    include_bytes!("../../assets/fashion-mnist/train-labels-idx1-ubyte.gz"),
-    include_bytes!("../../assets/fashion-mnist/t10k-images-idx3-ubyte.gz"),
-    include_bytes!("../../assets/fashion-mnist/t10k-labels-idx1-ubyte.gz"),
+    include_bytes!("../assets/fashion-mnist/train-images-idx3-ubyte.gz"),
+    include_bytes!("../assets/fashion-mnist/train-labels-idx1-ubyte.gz"),
+    include_bytes!("../assets/fashion-mnist/t10k-images-idx3-ubyte.gz"),
+    include_bytes!("../assets/fashion-mnist/t10k-labels-idx1-ubyte.gz"),
 ];
 
 /// Unpacks it.
@@ -27,7 +27,7 @@ pub fn load() -> Result<Dataset, DataError> {
         GzDecoder::new(packed).read_to_end(&mut bytes).map_err(|error| DataError::read(&path, error))?;
         contents.push((path, bytes));
     }
-    idx::dataset(NAME, &contents)
+    idx::dataset(NAME, None, &contents)
 }
 
 #[cfg(test)]

@@ -58,10 +58,10 @@ pub const PUBLISHED: [Published; 4] = [
         licence: "CC BY-SA 3.0",
         base: "https://ossci-datasets.s3.amazonaws.com/mnist/",
         files: &[
-            file("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-            file("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
-            file("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
-            file("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
+            packed("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873", MNIST_TRAIN_IMAGES),
+            packed("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
+            packed("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
+            packed("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"),
         ],
     },
     Published {
@@ -86,20 +86,24 @@ pub fn find(name: &str) -> Option<&'static Published> {
 /// MD5 of the unpacked Fashion-MNIST training images, by which the data set is recognised.
 const FASHION_TRAIN_IMAGES: &str = "f4a8712d7a061bf5bd6d2ca38dc4d50a";
 
+/// The same of MNIST.
+const MNIST_TRAIN_IMAGES: &str = "6bbc9ace898e44ae57da46a324031adb";
+
 const FASHION: [&str; 10] =
     ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"];
 
-/// Name of a data set in IDX files, recognised by its unpacked training images.
-pub(super) fn idx_name(train_images: &[u8]) -> &'static str {
-    if md5_of(train_images) == FASHION_TRAIN_IMAGES { "fashion-mnist" } else { "mnist" }
+/// Name of a published data set, by its unpacked training images.
+pub(super) fn idx_name(train_images: &[u8]) -> Option<&'static str> {
+    match md5_of(train_images).as_str() {
+        FASHION_TRAIN_IMAGES => Some("fashion-mnist"),
+        MNIST_TRAIN_IMAGES => Some("mnist"),
+        _ => None,
+    }
 }
 
-/// Class names of a data set in IDX files.
-pub(super) fn idx_classes(name: &str) -> Vec<String> {
-    if name.starts_with("fashion-mnist") {
-        return FASHION.map(str::to_owned).to_vec();
-    }
-    (0..10).map(|digit| digit.to_string()).collect()
+/// Class names of a published data set, where labels have other names than numbers.
+pub(super) fn idx_classes(name: &str) -> Option<Vec<String>> {
+    name.starts_with("fashion-mnist").then(|| FASHION.map(str::to_owned).to_vec())
 }
 
 /// MD5 of some bytes as hexadecimal digits. It guards against damage, not against an attacker.

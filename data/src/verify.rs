@@ -1,7 +1,7 @@
 //! Whether the files in a folder are the published ones.
 
 use super::registry::{PUBLISHED, PublishedFile, md5_of};
-use super::{DataError, Dataset};
+use super::{DataError, Opened, Options, open};
 use flate2::read::GzDecoder;
 use serde::Serialize;
 use std::io::Read;
@@ -37,6 +37,8 @@ pub struct Verification {
     pub files: Vec<(String, FileStatus)>,
     /// Name, classes, training and test samples of the data set that can be read.
     pub content: (String, usize, usize, usize),
+    /// What was left out, and what is odd about the classes.
+    pub notes: Vec<String>,
 }
 
 impl Verification {
@@ -63,9 +65,9 @@ pub fn verify(folder: &Path) -> Result<Verification, DataError> {
         let bytes = std::fs::read(&path).map_err(|error| DataError::read(&path, error))?;
         files.push((name.to_owned(), status(name, &bytes)));
     }
-    let dataset = Dataset::open(folder)?;
+    let Opened { dataset, notes } = open(folder, &Options::default())?;
     let content = (dataset.name.clone(), dataset.classes.len(), dataset.train.len(), dataset.test.len());
-    Ok(Verification { files, content })
+    Ok(Verification { files, content, notes })
 }
 
 fn status(name: &str, bytes: &[u8]) -> FileStatus {
@@ -88,7 +90,7 @@ fn status(name: &str, bytes: &[u8]) -> FileStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::registry::find;
+    use crate::registry::find;
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use std::io::Write;

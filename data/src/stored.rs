@@ -3,7 +3,7 @@
 //! Parts are safetensors files (`labels` u16 `[n]`, `images` u8 `[n, channels, height, width]`); the manifest that names them
 //! is written last, so where it exists, the data are complete. The key is the digest of the data set, checked after reading.
 
-use super::{Dataset, Split};
+use super::dataset::{Dataset, Split};
 use bloctrain_shared::task::ObjectRef;
 use bloctrain_shared::{Digest, ImageShape, key};
 use bloctrain_store::{Artefacts, StoreError};
