@@ -6,6 +6,11 @@ use bloctrain_shared::record::Records;
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
+/// Colours that people with any colour vision tell apart (Okabe and Ito 2008).
+const BLUE_LINE: RGBColor = RGBColor(0, 114, 178);
+const ORANGE_LINE: RGBColor = RGBColor(213, 94, 0);
+const GRID: RGBColor = RGBColor(220, 220, 220);
+
 /// The curve: every point was found on validation data; the test figures are for information.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
@@ -87,14 +92,17 @@ impl Curve {
             .x_label_area_size(40)
             .y_label_area_size(56)
             .build_cartesian_2d(x, y)?;
-        chart.configure_mesh().x_desc("mean compute per input, % of the full network").y_desc("accuracy, %").draw()?;
-        for (points, colour, name) in [(&validation, BLUE, "validation"), (&test, RED, "test")] {
-            let line = chart.draw_series(LineSeries::new(points.iter().copied(), colour).point_size(2))?;
-            line.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
+        let (x_desc, y_desc) = ("mean compute per input, % of the full network", "accuracy, %");
+        chart.configure_mesh().x_desc(x_desc).y_desc(y_desc).light_line_style(TRANSPARENT).bold_line_style(GRID).draw()?;
+        for (points, colour, name) in [(&validation, BLUE_LINE, "validation"), (&test, ORANGE_LINE, "test")] {
+            let line = chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(3))?;
+            line.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
         }
         let chosen = validation.get(self.chosen).into_iter().chain(test.get(self.chosen));
-        chart.draw_series(chosen.map(|&at| Circle::new(at, 6, BLACK)))?;
-        chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
+        let circles = chart.draw_series(chosen.map(|&at| Circle::new(at, 7, BLACK)))?;
+        circles.label("chosen").legend(|(x, y)| Circle::new((x + 8, y), 5, BLACK));
+        let labels = &mut chart.configure_series_labels();
+        labels.position(SeriesLabelPosition::LowerRight).background_style(WHITE).border_style(GRID).draw()?;
         root.present()?;
         drop(chart);
         drop(root);
