@@ -1,5 +1,6 @@
 //! Inference: the same bits alone, in a batch, and in a batch that others have left; and what training computes.
 
+use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::exit::{Answer, ExitRule, Gate, answer};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::Records;
@@ -7,7 +8,6 @@ use bloctrain_shared::spec::network::HeadSpec;
 use bloctrain_shared::spec::{Combine, LayerSpec, NeuronModel, Norm, RunSpec};
 use bloctrain_shared::{ImageShape, seed};
 use bloctrain_store::safetensor::NamedTensors;
-use bloctrain_worker::kernel::spikes::Spikes;
 use bloctrain_worker::kernel::{BodyInput, Emitted, Mode};
 use bloctrain_worker::model::network::{BlockParts, FullNet};
 use bloctrain_worker::snn::block::{BlockConfig, BlockNet};
@@ -42,14 +42,14 @@ fn network() -> FullNet<Flex> {
     let mut parts = Vec::new();
     for (index, own) in classes.iter().enumerate() {
         let config = BlockConfig::new(&spec, IMAGE, index as u32 + 1, own.len()).expect("resolves");
-        let mut net = BlockNet::<Flex>::new(&config, &Default::default()).expect("fits");
+        let mut net = BlockNet::<Flex>::new(&config, &Default::default());
         for _ in 0..40 {
             let mut pass = Pass::new(net.steps(), SAMPLES, Mode::Train { seed: 0 });
             net.body(entering.clone(), &mut pass);
             net.update_statistics(&pass);
         }
         entering = BodyInput::Spikes(net.body(entering, &mut Pass::new(net.steps(), SAMPLES, Mode::Eval)).into_spikes(SAMPLES));
-        let detector = DetectorNet::<Flex>::new(net.output(), 1, index as u32, &Default::default());
+        let detector = DetectorNet::<Flex>::new(net.detector(), 1, index as u32, &Default::default());
         let tensors = |tensors| NamedTensors { tensors, ..NamedTensors::default() };
         parts.push(BlockParts {
             classes: own.clone(),
@@ -111,12 +111,10 @@ fn frozen_agrees(head: HeadSpec, shape: ImageShape, rate: f32, plif: bool) {
         spec.neuron.model = NeuronModel::Plif;
     }
     spec.encoding.steps = steps;
-    spec.network.block = vec![bloctrain_shared::spec::BlockSpec {
-        layers: vec![LayerSpec::Conv { channels: shape.channels, kernel: 3, stride: 1 }],
-    }];
+    spec.network.block = vec![bloctrain_shared::spec::BlockSpec { layers: vec![LayerSpec::conv(shape.channels, 3, 1)] }];
     (spec.network.norm, spec.network.head) = (Norm::Batch, Some(head.clone()));
     let config = BlockConfig::new(&spec, shape, 1, 7).expect("resolves");
-    let net = BlockNet::<Flex>::new(&config, &Default::default()).expect("fits");
+    let net = BlockNet::<Flex>::new(&config, &Default::default());
     let mut rng = seed::rng(2, "spikes", &[]);
     let values: Vec<f32> = (0..steps * batch * shape.len()).map(|_| f32::from(u8::from(rng.random::<f32>() < rate))).collect();
     let spikes = Spikes::from_values(&values, batch, steps, shape);
@@ -133,7 +131,7 @@ fn frozen_agrees(head: HeadSpec, shape: ImageShape, rate: f32, plif: bool) {
         assert!(close, "{head:?} on {shape}: {found:?} is not {expected:?}");
         assert_eq!(synops, count.synops[sample], "{head:?}");
     }
-    let detector = DetectorNet::<Flex>::new(shape, 1, 1, &Default::default());
+    let detector = DetectorNet::<Flex>::new(net.detector(), 1, 1, &Default::default());
     let expected = to_host(sigmoid(detector.logits(detector.features(&emitted, steps), &mut pass)));
     assert_eq!(detector.freeze().macs(), pass.take_count().macs);
     for (sample, expected) in expected.into_iter().enumerate() {

@@ -90,7 +90,7 @@ pub fn preset(
     let tensors = |tensors| NamedTensors { tensors, ..NamedTensors::default() };
     let last = nets.len().saturating_sub(1);
     let part = |(index, net): (usize, &crate::snn::block::BlockNet<Flex>)| {
-        let detector = DetectorNet::<Flex>::new(net.output(), SEED, index as u32 + 1, &Default::default());
+        let detector = DetectorNet::<Flex>::new(net.detector(), SEED, index as u32 + 1, &Default::default());
         BlockParts {
             classes: all.clone(),
             hard: if index < last { all.clone() } else { LabelMap::default() },

@@ -5,13 +5,12 @@
 //! which calibration and figures need; [`FullNet::answers`] lets samples leave early and runs the next block on those
 //! that are left. No sample's numbers depend on the others of its batch (on backends that say so, which the CPU does).
 
-use crate::kernel::count::Count;
-use crate::kernel::spikes::Spikes;
-use crate::kernel::{BodyInput, Mode, SpikingBackend};
-use crate::snn::block::{BlockConfig, BlockNet, FrozenBody};
+use crate::kernel::{BodyInput, SpikingBackend};
+use crate::snn::block::{BlockConfig, BlockNet};
 use crate::snn::detector::DetectorNet;
 use crate::snn::frozen::{FrozenDetector, FrozenHead};
-use crate::snn::pass::Pass;
+use bloctrain_kernel::count::Count;
+use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::exit::{Answer, ExitRule, conclude, judge, top};
 use bloctrain_shared::label::LabelMap;
@@ -64,8 +63,7 @@ impl From<LoadError> for String {
 }
 
 struct LoadedBlock<B: SpikingBackend> {
-    net: BlockNet<B>,
-    body: FrozenBody<B>,
+    body: B::Frozen,
     head: FrozenHead,
     classes: LabelMap,
     hard: LabelMap,
@@ -97,11 +95,11 @@ impl<B: SpikingBackend> FullNet<B> {
         let mut blocks = Vec::with_capacity(parts.len());
         for (index, part) in parts.iter().enumerate() {
             let number = u32::try_from(index + 1).map_err(|error| LoadError::Network(error.to_string()))?;
-            let net = load_block(spec, image, number, part.classes.len(), &part.weights, device)?;
+            let net = load_block::<B>(spec, image, number, part.classes.len(), &part.weights, device)?;
             let detector =
                 part.detector.as_ref().map(|tensors| load_detector(&net, spec, number, tensors, device)).transpose()?;
             let (body, head) = (net.frozen_body(), net.frozen_head());
-            blocks.push(LoadedBlock { net, body, head, classes: part.classes.clone(), hard: part.hard.clone(), detector });
+            blocks.push(LoadedBlock { body, head, classes: part.classes.clone(), hard: part.hard.clone(), detector });
         }
         Ok(Self { blocks, policy: spec.detector.policy })
     }
@@ -121,9 +119,9 @@ impl<B: SpikingBackend> FullNet<B> {
         let batch = input.batch();
         let mut records = Records { ids: ids.to_vec(), labels: labels.to_vec(), blocks: Vec::with_capacity(self.blocks.len()) };
         for block in &self.blocks {
-            let mut pass = Pass::new(block.net.steps(), batch, Mode::Eval).with_count();
-            let spikes = block.net.body_on(&block.body, input, &mut pass).into_spikes(batch);
-            records.blocks.push(self.block_records(block, &spikes, pass.take_count()));
+            let (emitted, count) = B::run_frozen(&block.body, input, true);
+            let spikes = emitted.into_spikes(batch);
+            records.blocks.push(self.block_records(block, &spikes, count));
             input = BodyInput::Spikes(spikes);
         }
         records
@@ -136,8 +134,7 @@ impl<B: SpikingBackend> FullNet<B> {
         let mut heard: Vec<(Vec<Vec<f32>>, Vec<f32>)> = vec![Default::default(); batch];
         let mut left: Vec<usize> = (0..batch).collect();
         for (index, block) in self.blocks.iter().enumerate() {
-            let mut pass = Pass::new(block.net.steps(), left.len(), Mode::Eval);
-            let spikes = block.net.body_on(&block.body, input, &mut pass).into_spikes(left.len());
+            let spikes = B::run_frozen(&block.body, input, false).0.into_spikes(left.len());
             let gate = rule.gates.get(index).filter(|_| index + 1 < self.blocks.len());
             let mut rows = Vec::with_capacity(left.len());
             for (row, said) in self.listen(block, &spikes).into_iter().enumerate() {
@@ -204,7 +201,7 @@ pub fn load_block<B: SpikingBackend>(
     device: &B::Device,
 ) -> Result<BlockNet<B>, LoadError> {
     let config = BlockConfig::new(spec, image, number, classes).map_err(|error| LoadError::Network(error.to_string()))?;
-    let mut net = BlockNet::new(&config, device).map_err(|error| LoadError::Network(error.to_string()))?;
+    let mut net = BlockNet::new(&config, device);
     net.store.load(weights).map_err(|error| LoadError::Block { block: number, problem: error.to_string() })?;
     Ok(net)
 }
@@ -216,7 +213,7 @@ fn load_detector<B: SpikingBackend>(
     tensors: &NamedTensors,
     device: &B::Device,
 ) -> Result<FrozenDetector, LoadError> {
-    let mut detector = DetectorNet::<B>::new(net.output(), spec.run.seed, number, device);
+    let mut detector = DetectorNet::<B>::new(net.detector(), spec.run.seed, number, device);
     detector.store.load(tensors).map_err(|error| LoadError::Detector { block: number, problem: error.to_string() })?;
     Ok(detector.freeze())
 }

@@ -6,8 +6,8 @@
 use crate::data::augment;
 use crate::data::level::Levels;
 use crate::data::{Dataset, SplitKind};
-use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyInput, SpikingBackend};
+use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::seed;
 use bloctrain_shared::spec::{EncodingKind, EncodingSpec, RunSpec};

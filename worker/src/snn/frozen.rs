@@ -5,28 +5,28 @@
 //! blocked by their sizes: so a sample is answered with the same bits alone, in a batch, and in a batch that others have
 //! left. Weights lie by input, so a spike adds one row and a silent input costs nothing.
 
-use crate::kernel::NeuronRule;
-use crate::kernel::cpu::sample_averages;
-use crate::kernel::pool::AdaptivePool;
-use crate::kernel::spikes::Spikes;
+use bloctrain_kernel::cpu::sample_averages;
+use bloctrain_kernel::spikes::Spikes;
+use bloctrain_shared::graph::{AdaptivePool, Classifier, Dense, Detector, HiddenLayer};
+use bloctrain_shared::neuron::{Leak, NeuronRule};
 
 /// A fully connected layer.
 #[derive(Debug, Clone)]
-pub struct FrozenLinear {
+struct Linear {
     /// `[inputs, outputs]`.
     weights: Vec<f32>,
     bias: Vec<f32>,
 }
 
-impl FrozenLinear {
-    /// From weights `[outputs, inputs]` and bias `[outputs]`.
-    pub(super) fn new(weights: &[f32], bias: Vec<f32>) -> Self {
-        let (outputs, inputs) = (bias.len(), weights.len() / bias.len().max(1));
-        let mut by_input = vec![0.0; weights.len()];
-        for (output, row) in weights.chunks(inputs.max(1)).enumerate() {
+impl Linear {
+    /// From the values of a part's parameters.
+    fn new(dense: &Dense, values: &[Vec<f32>]) -> Self {
+        let (outputs, inputs) = (dense.outputs, dense.inputs);
+        let mut by_input = vec![0.0; inputs * outputs];
+        for (output, row) in values[dense.weight].chunks(inputs.max(1)).enumerate() {
             row.iter().enumerate().for_each(|(input, &weight)| by_input[input * outputs + output] = weight);
         }
-        Self { weights: by_input, bias }
+        Self { weights: by_input, bias: values[dense.bias].clone() }
     }
 
     fn inputs(&self) -> usize {
@@ -70,9 +70,29 @@ impl FrozenLinear {
 
 /// Neurons with a known leak.
 #[derive(Debug, Clone, Copy)]
-pub struct FrozenNeuron {
-    pub(super) rule: NeuronRule,
-    pub(super) leak: f32,
+struct Neuron {
+    rule: NeuronRule,
+    leak: f32,
+}
+
+impl Neuron {
+    fn new(rule: NeuronRule, leak: Leak, values: &[Vec<f32>]) -> Self {
+        let leak = match leak {
+            Leak::Fixed(leak) => leak,
+            Leak::Learned(logit) => sigmoid(values[logit][0]),
+        };
+        Self { rule, leak }
+    }
+}
+
+/// `1 / (1 + exp(-x))`, by an exponential that does not grow without bound.
+fn sigmoid(x: f32) -> f32 {
+    if x >= 0.0 {
+        1.0 / (1.0 + (-x).exp())
+    } else {
+        let power = x.exp();
+        power / (1.0 + power)
+    }
 }
 
 /// Features of one sample's average over time.
@@ -86,20 +106,32 @@ fn of_mean(pool: &AdaptivePool, spikes: &Spikes, sample: usize) -> Vec<f32> {
 fn of_step(pool: &AdaptivePool, spikes: &Spikes, sample: usize, step: usize) -> Vec<f32> {
     let mut map = vec![0.0; pool.input().len()];
     spikes.for_each_spike(sample, step, |site| map[site] = 1.0);
-    pool.map(map)
+    if pool.is_identity() {
+        return map;
+    }
+    let mean = |plane: &[f32], positions: &Vec<usize>| {
+        positions.iter().map(|&position| plane[position]).sum::<f32>() / positions.len() as f32
+    };
+    map.chunks(pool.input().area()).flat_map(|plane| pool.windows().iter().map(move |window| mean(plane, window))).collect()
 }
 
 /// A classifier; see [`Head`](super::head::Head).
 #[derive(Debug, Clone)]
 pub struct FrozenHead {
     pool: AdaptivePool,
-    hidden: Vec<(FrozenLinear, FrozenNeuron)>,
-    readout: FrozenLinear,
+    hidden: Vec<(Linear, Neuron)>,
+    readout: Linear,
 }
 
 impl FrozenHead {
-    pub(super) fn new(pool: &AdaptivePool, hidden: Vec<(FrozenLinear, FrozenNeuron)>, readout: FrozenLinear) -> Self {
-        Self { pool: pool.clone(), hidden, readout }
+    /// A classifier with the values of its parameters, one vector for each.
+    ///
+    /// # Panics
+    /// When these are not the classifier's.
+    pub fn new(graph: &Classifier, values: &[Vec<f32>]) -> Self {
+        let hidden = |layer: &HiddenLayer| (Linear::new(&layer.dense, values), Neuron::new(layer.rule, layer.leak, values));
+        let hidden = graph.hidden.iter().map(hidden).collect();
+        Self { pool: graph.pool.clone(), hidden, readout: Linear::new(&graph.readout, values) }
     }
 
     /// Probabilities over the classes for one sample, and the synaptic operations that they took.
@@ -150,13 +182,18 @@ impl FrozenHead {
 #[derive(Debug, Clone)]
 pub struct FrozenDetector {
     pool: AdaptivePool,
-    hidden: FrozenLinear,
-    readout: FrozenLinear,
+    hidden: Linear,
+    readout: Linear,
 }
 
 impl FrozenDetector {
-    pub(super) fn new(pool: &AdaptivePool, hidden: FrozenLinear, readout: FrozenLinear) -> Self {
-        Self { pool: pool.clone(), hidden, readout }
+    /// A detector with the values of its parameters, one vector for each.
+    ///
+    /// # Panics
+    /// When these are not the detector's.
+    pub fn new(graph: &Detector, values: &[Vec<f32>]) -> Self {
+        let [hidden, readout] = [&graph.hidden, &graph.readout].map(|dense| Linear::new(dense, values));
+        Self { pool: graph.pool.clone(), hidden, readout }
     }
 
     /// P(hard) of one sample.

@@ -42,8 +42,8 @@ pub(super) fn run<B: TrainingBackend>(
         return Ok(Output::Detect(detect::Output { detector: None }));
     }
     let block = executor.frozen(context, classes.len(), weights)?;
-    let new = DetectorNet::<B>::new(block.output(), spec.run.seed, context.block, &executor.device);
-    let pooling = DetectorNet::<B::InnerBackend>::new(block.output(), spec.run.seed, context.block, &executor.device);
+    let new = DetectorNet::<B>::new(block.detector(), spec.run.seed, context.block, &executor.device);
+    let pooling = DetectorNet::<B::InnerBackend>::new(block.detector(), spec.run.seed, context.block, &executor.device);
     let reader = Reader::new(&context.prepared, spec, &executor.io, Split::Train, classes, source);
     let sizes = reader.sizes();
     let positions: Vec<(usize, usize)> =
@@ -51,12 +51,12 @@ pub(super) fn run<B: TrainingBackend>(
     let thin = (positions.len() * pooling.width() * size_of::<f32>()).div_ceil(FEATURE_BYTES).max(1);
     let positions: Vec<(usize, usize)> = positions.into_iter().step_by(thin).collect();
     let samples = context.prepared.samples(Split::Train);
+    let body = block.frozen_body();
     let mut features = Features { width: pooling.width(), values: Vec::new(), hard: Vec::new() };
     for (number, chunk) in positions.chunks(EVAL_BATCH).enumerate() {
         super::passed(control, number * EVAL_BATCH, positions.len())?;
         let batch = reader.batch::<B::InnerBackend>(chunk, 0, &executor.device)?;
-        let mut pass = Pass::new(block.steps(), chunk.len(), Mode::Eval);
-        let spikes = block.body(batch.input, &mut pass);
+        let (spikes, _) = B::InnerBackend::run_frozen(&body, batch.input, false);
         features.values.extend(to_host(pooling.features(&spikes, block.steps())));
         features.hard.extend(batch.ids.iter().map(|&id| hard.contains(samples.label(id as usize))));
     }

@@ -5,10 +5,10 @@ use super::io::fatal;
 use super::{Context, Executor, Stop};
 use crate::model::curve::Curve;
 use crate::model::package::{self, BlockManifest, Manifest};
-use crate::snn::block::{BlockConfig, BlockNet};
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::exit::calibration::calibrate;
 use bloctrain_shared::exit::{Outcome, evaluate};
+use bloctrain_shared::graph::{Graph, Parameter};
 use bloctrain_shared::record::Records;
 use bloctrain_shared::stage::finish::{self, BlockProgress, Work};
 use bloctrain_shared::summary::{Accuracy, BlockSummary, Inference, Summary};
@@ -63,7 +63,7 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
             compute_efficiency: on_test.compute_efficiency(),
             synops_per_sample: on_test.compute.synops,
             macs_per_sample: on_test.compute.macs,
-            parameter_overhead: parameters as f64 / end_to_end_parameters::<B>(executor, context)? as f64,
+            parameter_overhead: parameters as f64 / end_to_end_parameters(context)? as f64,
         },
         cache: work.cache,
         wall_seconds: work.seconds,
@@ -97,13 +97,14 @@ fn records<B: TrainingBackend>(
     Ok(all)
 }
 
-fn end_to_end_parameters<B: TrainingBackend>(executor: &Executor<B>, context: &Context) -> Result<usize, Failure> {
+/// Parameters of the network that is trained as one block.
+fn end_to_end_parameters(context: &Context) -> Result<usize, Failure> {
     let mut spec = context.submission.spec.clone();
     spec.run.end_to_end = true;
     let dataset = &context.submission.dataset;
-    let config = BlockConfig::new(&spec, dataset.shape, 1, dataset.classes.len()).map_err(fatal)?;
-    let net = BlockNet::<B::InnerBackend>::new(&config, &executor.device).map_err(fatal)?;
-    Ok(net.store.parameters())
+    let graph = Graph::new(&spec, dataset.shape).map_err(fatal)?;
+    let head = graph.blocks[0].classifier(dataset.classes.len());
+    Ok(graph.blocks[0].body.parameters.iter().chain(&head.parameters).map(Parameter::len).sum())
 }
 
 fn block_summaries(work: &Work, test: &Outcome) -> Vec<BlockSummary> {

@@ -6,9 +6,9 @@
 use super::io::{Io, fatal};
 use super::prepared::Prepared;
 use crate::data::Dataset;
-use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyInput, SpikingBackend};
 use crate::snn::encode::Encoder;
+use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
 use bloctrain_shared::spec::RunSpec;

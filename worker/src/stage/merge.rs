@@ -21,7 +21,7 @@ pub(super) fn run<B: TrainingBackend>(
 ) -> Result<Output, Stop> {
     let spec = &context.submission.spec;
     let config = BlockConfig::new(spec, context.submission.dataset.shape, context.block, work.classes.len()).map_err(fatal)?;
-    let mut net = BlockNet::<B::InnerBackend>::new(&config, &executor.device).map_err(fatal)?;
+    let mut net = BlockNet::<B::InnerBackend>::new(&config, &executor.device);
     let velocity = match &work.from {
         Some(from) => {
             let weights = executor.tensors(&from.weights)?;

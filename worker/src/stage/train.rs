@@ -101,7 +101,7 @@ fn take_trainer<B: TrainingBackend>(
     }
     let spec = &context.submission.spec;
     let config = BlockConfig::new(spec, context.submission.dataset.shape, context.block, classes.len()).map_err(fatal)?;
-    let mut trainer = Trainer::new(&config, &spec.train, &executor.device).map_err(fatal)?;
+    let mut trainer = Trainer::new(&config, &spec.train, &executor.device);
     if let Some(from) = from {
         load_weights(executor, &mut trainer, &from.weights)?;
         let state = executor.tensors(&from.optimizer)?;
