@@ -8,7 +8,6 @@
 use super::{Clock, GIGA, SEED, fastest};
 use crate::kernel::{BodyCall, BodyInput, Mode, Precision, SpikingBackend, reference};
 use bloctrain_kernel::count::{Count, Counted};
-use bloctrain_kernel::cpu::Tape;
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Body, Branch, Conv, Node, Norm, Parameter, Pool, Running, Spiking};
 use bloctrain_shared::neuron::{Leak, NeuronRule, NeuronSpec};
@@ -205,6 +204,9 @@ impl Timed {
         drop((averages * grad.clone()).sum().backward());
     }
 }
+
+/// What a forward pass keeps.
+type Tape = <Flex as SpikingBackend>::Tape;
 
 /// A body with what its backward pass needs.
 struct Pass<'a> {

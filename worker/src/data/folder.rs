@@ -1,8 +1,8 @@
 //! A folder of class folders: `train/<class>/*.png` and `test/<class>/*.png` (or .jpg, .jpeg).
 
 use super::{DataError, Dataset, Split};
+use bloctrain_infer::{decode, is_gray, planes};
 use bloctrain_shared::ImageShape;
-use image::{ColorType, DynamicImage};
 use std::path::{Path, PathBuf};
 
 /// Reads class folders; `None` when there is no `train` folder.
@@ -30,7 +30,7 @@ pub(super) fn open(folder: &Path) -> Result<Option<Dataset>, DataError> {
     for (_, _, path) in &files {
         images.push(decode(path)?);
     }
-    let channels = if images.iter().all(|image| is_gray(image.color())) { 1 } else { 3 };
+    let channels = if images.iter().all(is_gray) { 1 } else { 3 };
     let first = &images[0];
     let shape = ImageShape::new(channels, first.height() as usize, first.width() as usize);
     let mut splits = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
@@ -76,40 +76,6 @@ fn list(split: &Path, classes: &[String]) -> Result<Vec<(u16, PathBuf)>, DataErr
         files.extend(own.into_iter().map(|path| (class as u16, path)));
     }
     Ok(files)
-}
-
-fn decode(path: &Path) -> Result<DynamicImage, DataError> {
-    let bytes = std::fs::read(path).map_err(|error| DataError::read(path, error))?;
-    image::load_from_memory(&bytes)
-        .map_err(|error| DataError::content(path, format!("it is not a readable PNG or JPEG image: {error}")))
-}
-
-fn is_gray(color: ColorType) -> bool {
-    matches!(color, ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16)
-}
-
-/// Pixels channels first, as one gray or three colour planes.
-fn planes(image: &DynamicImage, channels: usize) -> Vec<u8> {
-    if channels == 1 {
-        return image.to_luma8().into_raw();
-    }
-    let pixels = image.to_rgb8().into_raw();
-    (0..3).flat_map(|channel| pixels.iter().skip(channel).step_by(3).copied().collect::<Vec<u8>>()).collect()
-}
-
-/// Reads one image file as pixels of a shape, channels first; gray and colour are converted into each other.
-///
-/// # Errors
-/// When it cannot be read or has another size.
-pub fn read_image(path: &Path, shape: ImageShape) -> Result<Vec<u8>, DataError> {
-    let image = decode(path)?;
-    let (height, width) = (image.height() as usize, image.width() as usize);
-    if (height, width) != (shape.height, shape.width) {
-        let problem =
-            format!("the image is {width}x{height} pixels, the network takes {}x{}; resize it first", shape.width, shape.height);
-        return Err(DataError::content(path, problem));
-    }
-    Ok(planes(&image, shape.channels))
 }
 
 #[cfg(test)]

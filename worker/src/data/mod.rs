@@ -9,7 +9,6 @@ pub mod embedded;
 pub mod fetch;
 pub mod folder;
 mod idx;
-pub mod level;
 pub mod registry;
 pub mod split;
 pub mod stored;
@@ -53,6 +52,9 @@ pub enum DataError {
         /// What is wrong, and where in the file.
         problem: String,
     },
+    /// An image file cannot be used.
+    #[error(transparent)]
+    Image(#[from] bloctrain_infer::ImageError),
     /// A download failed.
     #[error("{what}: {problem}")]
     Fetch {

@@ -24,6 +24,7 @@ use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{AdaptivePool, Body};
 use bloctrain_shared::neuron::NeuronRule;
+use bloctrain_shared::spec;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive};
@@ -40,6 +41,15 @@ pub enum Precision {
     F32,
     /// f16, whose range is too small for gradients in general: for tests of the path in half precision.
     F16,
+}
+
+impl From<spec::Precision> for Precision {
+    fn from(asked: spec::Precision) -> Self {
+        match asked {
+            spec::Precision::Auto => Self::Auto,
+            spec::Precision::F32 => Self::F32,
+        }
+    }
 }
 
 /// One pass over a body.

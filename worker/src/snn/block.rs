@@ -1,6 +1,5 @@
 //! A block of a network with its classifier: the unit of training.
 
-use super::frozen::FrozenHead;
 use super::head::Head;
 use super::param::{Buffer, Store};
 use super::pass::Pass;
@@ -77,11 +76,7 @@ impl<B: SpikingBackend> BlockNet<B> {
         store.add(&graph.body.parameters);
         store.add_running(&graph.body.running);
         let head = Head::new(&mut store, graph.classifier(config.classes));
-        let precision = match config.precision {
-            Precision::Auto => kernel::Precision::Auto,
-            Precision::F32 => kernel::Precision::F32,
-        };
-        Self { store, graph, head, precision, queued: Vec::new() }
+        Self { store, graph, head, precision: config.precision.into(), queued: Vec::new() }
     }
 
     /// Time steps T.
@@ -153,11 +148,6 @@ impl<B: SpikingBackend> BlockNet<B> {
         let output = B::body(&call, self.flat(), input);
         pass.absorb(output.record);
         output.emitted
-    }
-
-    /// The classifier with its parameters as they are now, for inference.
-    pub fn frozen_head(&self) -> FrozenHead {
-        FrozenHead::new(self.head.graph(), &self.head.values(&self.store))
     }
 
     /// Logits of spikes; see [`Head::forward`].

@@ -1,7 +1,6 @@
 //! The hard class detector: a small network on a block's time-averaged spikes that says how likely an input is hard.
 
 use super::dense::fully_connected;
-use super::frozen::FrozenDetector;
 use super::param::Store;
 use super::pass::Pass;
 use crate::kernel::{Emitted, SpikingBackend};
@@ -42,11 +41,6 @@ impl<B: SpikingBackend> DetectorNet<B> {
         let hidden = relu(fully_connected((&self.store, 0), &self.graph.hidden, pass, features, false));
         let rows = hidden.dims()[0];
         fully_connected((&self.store, 0), &self.graph.readout, pass, hidden, false).reshape([rows])
-    }
-
-    /// The same with its parameters as they are now, for inference.
-    pub fn freeze(&self) -> FrozenDetector {
-        FrozenDetector::new(&self.graph, &self.store.values(0))
     }
 }
 

@@ -27,11 +27,6 @@ impl Head {
         &self.graph
     }
 
-    /// Values of its parameters as they are now.
-    pub fn values<B: SpikingBackend>(&self, store: &Store<B>) -> Vec<Vec<f32>> {
-        store.values(self.first)
-    }
-
     /// Logits `[R, B, outputs]` of a body's spikes.
     ///
     /// R is T where `per_step` asks for it. Otherwise R is 1: the readout is linear, so it is applied to the average

@@ -7,7 +7,6 @@ pub mod block;
 mod dense;
 pub mod detector;
 pub mod encode;
-pub mod frozen;
 pub mod head;
 pub mod loss;
 pub mod optim;

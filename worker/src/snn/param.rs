@@ -1,9 +1,9 @@
 //! Parameters and running statistics: flat tensors with a name, a shape, and a place in a checkpoint.
 
 pub use crate::kernel::to_host;
+use bloctrain_infer::{NamedTensor, NamedTensors};
 use bloctrain_shared::graph::{Initial, Parameter, Running};
 use bloctrain_shared::seed;
-use bloctrain_store::safetensor::{NamedTensor, NamedTensors};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use rand::RngExt;
@@ -44,7 +44,7 @@ pub struct Store<B: Backend> {
 
 /// Tensors that do not fit the network they are loaded into.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the parameters do not fit the network: {0}")]
+#[error("{0}")]
 pub struct LoadError(String);
 
 impl<B: Backend> Store<B> {
@@ -98,11 +98,6 @@ impl<B: Backend> Store<B> {
         param.value.clone().reshape(shape)
     }
 
-    /// Values of the parameters from an index on, on the host.
-    pub fn values(&self, first: usize) -> Vec<Vec<f32>> {
-        self.params[first..].iter().map(|param| to_host(param.value.clone())).collect()
-    }
-
     /// Number of trainable values.
     pub fn parameters(&self) -> usize {
         self.params.iter().map(|param| param.shape.iter().product::<usize>()).sum()
@@ -128,20 +123,13 @@ impl<B: Backend> Store<B> {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn load(&mut self, tensors: &NamedTensors) -> Result<(), LoadError> {
-        let find = |name: &str, shape: &[usize]| {
-            let found = tensors.get(name).ok_or_else(|| LoadError(format!("there is no `{name}`")))?;
-            if found.shape != shape {
-                return Err(LoadError(format!("`{name}` has shape {:?}, the network needs {shape:?}", found.shape)));
-            }
-            Ok(found.values.clone())
-        };
         for param in &mut self.params {
-            let values = find(&param.name, &param.shape)?;
+            let values = tensors.values(&param.name, &param.shape).map_err(LoadError)?;
             let length = values.len();
             param.value = Tensor::from_data(TensorData::new(values, [length]), &self.device);
         }
         for buffer in &mut self.buffers {
-            buffer.values = find(&buffer.name, &[buffer.values.len()])?;
+            buffer.values = tensors.values(&buffer.name, &[buffer.values.len()]).map_err(LoadError)?;
         }
         Ok(())
     }

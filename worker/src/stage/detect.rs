@@ -9,13 +9,14 @@ use crate::snn::optim::{self, Optimizer};
 use crate::snn::param::to_host;
 use crate::snn::pass::Pass;
 use crate::snn::trainer::TrainingBackend;
+use bloctrain_infer::NamedTensors;
 use bloctrain_shared::schedule::learning_rate;
 use bloctrain_shared::spec::{DetectorPolicy, OptimizerKind, Schedule, TrainSpec};
 use bloctrain_shared::stage::detect::{self, Work};
 use bloctrain_shared::task::{Output, Progress, Split};
 use bloctrain_shared::{Digest, key, seed};
-use bloctrain_store::safetensor::NamedTensors;
 use burn::tensor::{Tensor, TensorData};
+use bytes::Bytes;
 use rand::seq::SliceRandom;
 
 const BATCH: usize = 128;
@@ -62,7 +63,7 @@ pub(super) fn run<B: TrainingBackend>(
     }
     let detector = train(new, &features, spec.detector.epochs, (spec.run.seed, context.block), control)?;
     let tensors = NamedTensors { tensors: detector.store.export(), metadata: Default::default() };
-    let bytes = tensors.encode().map_err(fatal)?;
+    let bytes = Bytes::from(tensors.encode().map_err(fatal)?);
     let object = executor.io.put(&key::detector(&context.run, context.block, Digest::of(&bytes)), bytes)?;
     Ok(Output::Detect(detect::Output { detector: Some(object) }))
 }

@@ -4,8 +4,8 @@ use super::evaluate::parts;
 use super::io::fatal;
 use super::{Context, Executor, Stop};
 use crate::model::curve::Curve;
-use crate::model::package::{self, BlockManifest, Manifest};
 use crate::snn::trainer::TrainingBackend;
+use bloctrain_infer::{self as package, BlockManifest, Manifest, NamedTensors};
 use bloctrain_shared::exit::calibration::calibrate;
 use bloctrain_shared::exit::{Outcome, evaluate};
 use bloctrain_shared::graph::{Graph, Parameter};
@@ -14,7 +14,6 @@ use bloctrain_shared::stage::finish::{self, BlockProgress, Work};
 use bloctrain_shared::summary::{Accuracy, BlockSummary, Inference, Summary};
 use bloctrain_shared::task::{Failure, FrozenBlock, ObjectRef, Output, Split};
 use bloctrain_shared::{Digest, key};
-use bloctrain_store::safetensor::NamedTensors;
 use bytes::Bytes;
 
 pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context, work: &Work) -> Result<Output, Stop> {
@@ -41,7 +40,7 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
             tensors.tensors.extend(package::prefixed(&format!("detector{}", index + 1), detector));
         }
     }
-    let tensor_bytes = tensors.encode().map_err(fatal)?;
+    let tensor_bytes = Bytes::from(tensors.encode().map_err(fatal)?);
     let manifest = Manifest {
         format: key::FORMAT_VERSION,
         run: context.run.clone(),

@@ -1,9 +1,9 @@
-//! Classifiers and detectors of frozen blocks, at inference: on packed spikes, one sample after the other.
+//! Classifiers and detectors of frozen blocks: on packed spikes, one sample after the other.
 //!
-//! They compute what [`Head`](super::head::Head) and [`DetectorNet`](super::detector::DetectorNet) compute in training, up
-//! to rounding. But no number depends on which other samples are in a batch, as it does in matrix products that are
-//! blocked by their sizes: so a sample is answered with the same bits alone, in a batch, and in a batch that others have
-//! left. Weights lie by input, so a spike adds one row and a silent input costs nothing.
+//! They compute what the worker's classifiers and detectors compute in training, up to rounding. But no number depends on
+//! which other samples are in a batch, as it does in matrix products that are blocked by their sizes: so a sample is
+//! answered with the same bits alone, in a batch, and in a batch that others have left. Weights lie by input, so a spike
+//! adds one row and a silent input costs nothing.
 
 use bloctrain_kernel::cpu::sample_averages;
 use bloctrain_kernel::spikes::Spikes;
@@ -115,7 +115,7 @@ fn of_step(pool: &AdaptivePool, spikes: &Spikes, sample: usize, step: usize) -> 
     map.chunks(pool.input().area()).flat_map(|plane| pool.windows().iter().map(move |window| mean(plane, window))).collect()
 }
 
-/// A classifier; see [`Head`](super::head::Head).
+/// A classifier of a block.
 #[derive(Debug, Clone)]
 pub struct FrozenHead {
     pool: AdaptivePool,
@@ -178,7 +178,7 @@ impl FrozenHead {
     }
 }
 
-/// A detector; see [`DetectorNet`](super::detector::DetectorNet).
+/// A detector of a block.
 #[derive(Debug, Clone)]
 pub struct FrozenDetector {
     pool: AdaptivePool,

@@ -1,7 +1,5 @@
 //! What the bytes of an image stand for.
 
-use super::Dataset;
-
 /// The value of every grey level, by channel. Training, evaluation and prediction all look pixels up here.
 #[derive(Debug, Clone)]
 pub struct Levels {
@@ -19,11 +17,6 @@ impl Levels {
     pub fn normalised(mean: &[f32], std: &[f32]) -> Self {
         let channel = |(&mean, &std): (&f32, &f32)| Channel::new(0.0, |value| (value - mean) / std);
         Self { channels: mean.iter().zip(std).map(channel).collect() }
-    }
-
-    /// Normalised values of a data set.
-    pub fn of(dataset: &Dataset) -> Self {
-        Self::normalised(&dataset.mean, &dataset.std)
     }
 
     /// Intensities in [0, 1], `byte / 255`: black is 0 and white is 1, whatever the data set.

@@ -7,15 +7,15 @@
 //! curve.json, .svg    accuracy against compute
 //! ```
 
+use crate::network::LoadError;
+use crate::tensors::{NamedTensor, NamedTensors};
 use bloctrain_shared::exit::ExitRule;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::DatasetInfo;
 use bloctrain_shared::spec::RunSpec;
 use bloctrain_shared::{Digest, key};
-use bloctrain_store::safetensor::{NamedTensor, NamedTensors};
-use bloctrain_store::{Artefacts, RetryPolicy, StoreError};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::Path;
 
 /// File name of the manifest.
 pub const MANIFEST: &str = "model.json";
@@ -71,59 +71,6 @@ pub struct Package {
     pub tensors: NamedTensors,
 }
 
-/// Where a package is.
-#[derive(Debug, Clone)]
-pub enum Place {
-    /// A folder of this machine.
-    Folder(PathBuf),
-    /// A prefix of an object store.
-    Store(Artefacts),
-}
-
-impl Place {
-    /// The place of an address: a folder, or `s3://BUCKET/PREFIX/models/RUN` and the other addresses of stores.
-    ///
-    /// # Errors
-    /// When the address names no store, or the environment lacks something that it needs.
-    pub fn of(address: &str) -> Result<Self, StoreError> {
-        match address.split_once("://") {
-            None => Ok(Self::Folder(address.into())),
-            Some(("file", folder)) => Ok(Self::Folder(folder.into())),
-            Some(_) => {
-                let store = Artefacts::open(address)?;
-                // A wrong address should show within seconds.
-                let retry = RetryPolicy::default().first_contact();
-                Ok(Self::Store(store.with_retry(retry)))
-            }
-        }
-    }
-
-    /// A file of the package, as people may name it.
-    pub fn name(&self, file: &str) -> String {
-        match self {
-            Self::Folder(folder) => folder.join(file).display().to_string(),
-            Self::Store(store) => format!("{}/{file}", store.location().trim_end_matches('/')),
-        }
-    }
-
-    /// Reads a file of the package.
-    ///
-    /// # Errors
-    /// When it is not there or cannot be read.
-    pub fn read(&self, file: &str) -> Result<Vec<u8>, PackageError> {
-        let refuse = |problem: String| PackageError::Read { file: self.name(file), problem };
-        match self {
-            Self::Folder(folder) => std::fs::read(folder.join(file)).map_err(|error| refuse(error.to_string())),
-            Self::Store(store) => {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                let runtime = runtime.map_err(|error| refuse(error.to_string()))?;
-                let bytes = runtime.block_on(store.get_unverified(file));
-                bytes.map(|bytes| bytes.to_vec()).map_err(|error| refuse(error.to_string()))
-            }
-        }
-    }
-}
-
 /// A package that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
@@ -135,6 +82,9 @@ pub enum PackageError {
         /// Why.
         problem: String,
     },
+    /// Its parameters do not fit its manifest.
+    #[error("the model is inconsistent: {0}")]
+    Inconsistent(#[from] LoadError),
     /// A file has the wrong content.
     #[error("{file} is not a model of this version: {problem}")]
     Invalid {
@@ -146,14 +96,29 @@ pub enum PackageError {
 }
 
 impl Package {
-    /// Reads a package, verifying the parameters' digest.
+    /// Reads a package from a folder, verifying the parameters' digest.
     ///
     /// # Errors
     /// When a file is missing, damaged, or of a newer form.
-    pub fn load(place: &Place) -> Result<Self, PackageError> {
-        let invalid = |file: &str, problem: String| PackageError::Invalid { file: place.name(file), problem };
+    pub fn load(folder: &Path) -> Result<Self, PackageError> {
+        let name = |file: &str| folder.join(file).display().to_string();
+        Self::read(name, |file| {
+            let refuse = |error: std::io::Error| PackageError::Read { file: name(file), problem: error.to_string() };
+            std::fs::read(folder.join(file)).map_err(refuse)
+        })
+    }
+
+    /// Reads a package from wherever `read` finds its files, which people know as what `name` makes of them.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and whatever `read` answers.
+    pub fn read(
+        name: impl Fn(&str) -> String,
+        read: impl Fn(&str) -> Result<Vec<u8>, PackageError>,
+    ) -> Result<Self, PackageError> {
+        let invalid = |file: &str, problem: String| PackageError::Invalid { file: name(file), problem };
         let manifest: Manifest =
-            serde_json::from_slice(&place.read(MANIFEST)?).map_err(|error| invalid(MANIFEST, error.to_string()))?;
+            serde_json::from_slice(&read(MANIFEST)?).map_err(|error| invalid(MANIFEST, error.to_string()))?;
         if manifest.format > key::FORMAT_VERSION {
             let problem = format!(
                 "it has format {}, this program knows up to {}; use a newer bloctrain",
@@ -162,7 +127,7 @@ impl Package {
             );
             return Err(invalid(MANIFEST, problem));
         }
-        let bytes = place.read(TENSORS)?;
+        let bytes = read(TENSORS)?;
         if Digest::of(&bytes) != manifest.tensors {
             return Err(invalid(TENSORS, "its checksum differs from the one in model.json; the file is damaged".into()));
         }

@@ -1,6 +1,5 @@
 //! Named f32 tensors as safetensors bytes.
 
-use bytes::Bytes;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::{BTreeMap, HashMap};
 
@@ -27,7 +26,7 @@ pub struct NamedTensors {
 /// Bytes that are not safetensors of this project, or tensors that cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a usable safetensors file: {0}")]
-pub struct SafetensorError(String);
+pub struct TensorsError(String);
 
 impl NamedTensors {
     /// The tensor of a name.
@@ -35,33 +34,46 @@ impl NamedTensors {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
 
+    /// Values of a tensor that has to be there in a shape.
+    ///
+    /// # Errors
+    /// Says that it is not.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+        let found = self.get(name).ok_or_else(|| format!("the parameters do not fit the network: there is no `{name}`"))?;
+        if found.shape != shape {
+            let problem = format!("`{name}` has shape {:?}, the network needs {shape:?}", found.shape);
+            return Err(format!("the parameters do not fit the network: {problem}"));
+        }
+        Ok(found.values.clone())
+    }
+
     /// The bytes; equal tensors have equal bytes, in whatever order they come.
     ///
     /// # Errors
     /// When a shape does not fit its values.
-    pub fn encode(&self) -> Result<Bytes, SafetensorError> {
+    pub fn encode(&self) -> Result<Vec<u8>, TensorsError> {
         let mut views = BTreeMap::new();
         let bytes: Vec<Vec<u8>> =
             self.tensors.iter().map(|tensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
         for (tensor, bytes) in self.tensors.iter().zip(&bytes) {
             let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
-            views.insert(tensor.name.clone(), view.map_err(|error| SafetensorError(format!("{}: {error}", tensor.name)))?);
+            views.insert(tensor.name.clone(), view.map_err(|error| TensorsError(format!("{}: {error}", tensor.name)))?);
         }
         if views.len() != self.tensors.len() {
-            return Err(SafetensorError("two tensors have one name".into()));
+            return Err(TensorsError("two tensors have one name".into()));
         }
         // The metadata is one text, because the file's own map has no fixed order.
-        let metadata = serde_json::to_string(&self.metadata).map_err(|error| SafetensorError(error.to_string()))?;
+        let metadata = serde_json::to_string(&self.metadata).map_err(|error| TensorsError(error.to_string()))?;
         let metadata = HashMap::from([("bloctrain".to_owned(), metadata)]);
-        safetensors::serialize(views, Some(metadata)).map(Bytes::from).map_err(|error| SafetensorError(error.to_string()))
+        safetensors::serialize(views, Some(metadata)).map_err(|error| TensorsError(error.to_string()))
     }
 
     /// Reads bytes; tensors come sorted by name.
     ///
     /// # Errors
     /// When the bytes are cut, damaged, or hold anything but f32.
-    pub fn decode(bytes: &[u8]) -> Result<Self, SafetensorError> {
-        let wrong = |error: String| SafetensorError(error);
+    pub fn decode(bytes: &[u8]) -> Result<Self, TensorsError> {
+        let wrong = |error: String| TensorsError(error);
         let file = SafeTensors::deserialize(bytes).map_err(|error| wrong(error.to_string()))?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| wrong(error.to_string()))?;
         let text = header.metadata().as_ref().and_then(|metadata| metadata.get("bloctrain"));
@@ -108,7 +120,7 @@ mod tests {
             assert!(NamedTensors::decode(&bytes[..length]).is_err(), "cut at {length}");
         }
         for position in 0..bytes.len().min(200) {
-            let mut damaged = bytes.to_vec();
+            let mut damaged = bytes.clone();
             damaged[position] ^= 0x41;
             let _ = NamedTensors::decode(&damaged);
         }
