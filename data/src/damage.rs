@@ -2,7 +2,8 @@
 //!
 //! `BLOCTRAIN_DAMAGED=1000000 cargo test --release -p bloctrain-data damage` tries as many of each; without it, some thousand.
 
-use super::{cifar, idx, pickle, picture};
+use super::{cifar, idx, pickle};
+use bloctrain_infer::picture;
 use bloctrain_shared::seed;
 use image::ImageFormat;
 use rand::{Rng, RngExt};

@@ -1,6 +1,6 @@
 //! A data set in memory.
 
-use super::picture::scaled_planes;
+use bloctrain_infer::picture::scaled_planes;
 use bloctrain_shared::{Digest, ImageShape};
 
 /// Training or test images.

@@ -49,6 +49,9 @@ pub enum DataError {
         /// What is wrong, and where in the file.
         problem: String,
     },
+    /// A picture cannot be used.
+    #[error(transparent)]
+    Picture(#[from] bloctrain_infer::ImageError),
     /// Several files are wrong.
     #[error("{0}")]
     Several(Several),

@@ -2,7 +2,8 @@
 //!
 //! Hidden files and folders, and what systems leave behind, are no data. Files that are no pictures are counted, and said.
 
-use super::picture::{EXTENSIONS, FORMATS, Picture};
+use bloctrain_infer::ImageError;
+use bloctrain_infer::picture::{EXTENSIONS, FORMATS, Picture};
 use super::{DataError, Dataset, Opened, Options, Split};
 use bloctrain_shared::ImageShape;
 use rayon::prelude::*;
@@ -58,10 +59,10 @@ pub(super) fn open(folder: &Path, options: &Options) -> Result<Option<Opened>, D
 
 /// Reads all pictures; every one that is wrong is found before anything is said.
 fn read(sources: &[Source], size: Option<u32>) -> Result<(ImageShape, [Split; 2]), DataError> {
-    let read: Vec<Result<Picture, DataError>> = sources.par_iter().map(|source| Picture::read(&source.path, size)).collect();
+    let read: Vec<Result<Picture, ImageError>> = sources.par_iter().map(|source| Picture::read(&source.path, size)).collect();
     let (mut pictures, mut errors) = (Vec::with_capacity(read.len()), Vec::new());
     for picture in read {
-        picture.map_or_else(|error| errors.push(error), |picture| pictures.push(picture));
+        picture.map_or_else(|error| errors.push(error.into()), |picture| pictures.push(picture));
     }
     if let Some(error) = DataError::several(errors) {
         return Err(error);

@@ -17,7 +17,6 @@ mod known;
 mod label;
 mod notes;
 mod pickle;
-pub mod picture;
 pub mod registry;
 pub mod split;
 pub mod stored;

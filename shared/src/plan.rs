@@ -135,7 +135,7 @@ impl Plan {
     /// When the spec cannot work on this data set.
     pub fn new(submission: &Submission) -> Result<Self, CheckError> {
         let dataset = &submission.dataset;
-        let blocks = check_on(&submission.spec, dataset.shape)?.len();
+        let blocks = check_on(&submission.spec, dataset.shape)?.blocks.len();
         check_replicas(&submission.spec.train, dataset.train)?;
         let shards = |samples: usize| u32::try_from(samples.div_ceil(SHARD_SAMPLES)).unwrap_or(u32::MAX);
         Ok(Self {

@@ -29,10 +29,11 @@ struct Type {
 /// Types by their names, read from the sources.
 fn types() -> BTreeMap<String, Type> {
     let mut found = BTreeMap::new();
-    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/spec")).expect("the sources").flatten() {
-        if file.path().is_file() {
-            read(&std::fs::read_to_string(file.path()).expect("text"), &mut found);
-        }
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let inside = |folder: &str| std::fs::read_dir(sources.join(folder)).expect("the sources").flatten().map(|file| file.path());
+    let alone = ["neuron.rs", "norm.rs"].map(|file| sources.join(file));
+    for file in inside("spec").chain(inside("layer")).chain(alone).filter(|file| file.is_file()) {
+        read(&std::fs::read_to_string(file).expect("text"), &mut found);
     }
     found
 }
@@ -73,6 +74,10 @@ fn read(source: &str, found: &mut BTreeMap<String, Type>) {
                 (Some((name, kind)), None) => of.members.push(member(name, kind)),
                 (None, _) if text == "}," => of.members.extend(variant.take()),
                 (None, None) if text.ends_with(" {") => variant = Some(member(text.trim_end_matches(" {"), "")),
+                (None, None) if text.ends_with("),") => {
+                    let (name, kind) = text.trim_end_matches("),").split_once('(').expect("a variant with a type");
+                    of.members.push(member(name, kind));
+                }
                 (None, None) if text.ends_with(',') => of.members.push(member(text.trim_end_matches(','), "")),
                 _ => {}
             }
@@ -175,12 +180,13 @@ fn page(types: &BTreeMap<String, Type>) -> String {
     }
     page.push_str(LAYERS);
     for layer in &types["LayerSpec"].members {
-        for (number, member) in layer.members.iter().enumerate() {
-            let (name, about) = if number == 0 { (format!("`{}`", layer.name), cell(&layer.about)) } else { Default::default() };
+        let own = &types[&layer.of];
+        for (number, member) in own.members.iter().enumerate() {
+            let (name, about) = if number == 0 { (format!("`{}`", layer.name), cell(&own.about)) } else { Default::default() };
             let default = match member.default.as_str() {
                 "" => "has to be given".to_owned(),
-                "one" => "`1`".to_owned(),
-                "three" => "`3`".to_owned(),
+                "super::one" => "`1`".to_owned(),
+                "super::three" => "`3`".to_owned(),
                 other => panic!("what is `{other}`?"),
             };
             let row = [name, about, format!("`{}`", member.name), cell(&member.about), kind(types, &member.of), default];

@@ -11,7 +11,7 @@ use bloctrain_shared::spec::check;
 use bloctrain_shared::{ImageShape, RunSpec};
 use bloctrain_store::Artefacts;
 use bloctrain_worker::bench::{Images, cache, inference, layer, step};
-use bloctrain_worker::model::package::{Package, Place};
+use bloctrain_worker::model::place::Place;
 use bloctrain_worker::stage::io::Io;
 use serde::Serialize;
 use std::path::Path;
@@ -184,7 +184,7 @@ fn inference(args: &BenchInferenceArgs) -> Result<(), Failure> {
     let options = inference::Options { batch: args.batch as usize, iters: args.iters };
     let (asked, figures) = match &args.model {
         Some(model) => {
-            let package = Package::load(&Place::of(model)?)?;
+            let package = Place::of(model)?.package()?;
             let dataset = test_data(&package, args.network.data.as_deref())?;
             let spec = &package.manifest.spec;
             let (width, steps) = (spec.network.width, spec.encoding.steps);

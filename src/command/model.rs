@@ -6,19 +6,20 @@ use crate::failure::Failure;
 use crate::table::percent;
 use anyhow::Context;
 use bloctrain_data::Dataset;
+use bloctrain_infer::{CURVE, CURVE_PICTURE, Package, Predictor};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::exit::{Answer, evaluate};
 use bloctrain_worker::model::curve::Curve;
-use bloctrain_worker::model::infer::Predictor;
-use bloctrain_worker::model::package::{CURVE, CURVE_PICTURE, Package, Place};
+use bloctrain_worker::model::place::Place;
+use bloctrain_worker::model::test_records;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
-    let package = Package::load(&Place::of(&args.model)?)?;
+    let package = Place::of(&args.model)?.package()?;
     let dataset = test_data(&package, args.data.as_deref())?;
     let classes = dataset.classes.len();
-    let records = Predictor::new(&package)?.test_records(&dataset)?;
+    let records = test_records(&Predictor::new(&package)?, &dataset);
     let outcome = evaluate(&records, &package.manifest.exit, classes);
     if args.json {
         return print_json(&outcome);
@@ -83,9 +84,9 @@ struct Prediction {
 }
 
 pub(crate) fn predict(args: &PredictArgs) -> Result<(), Failure> {
-    let package = Package::load(&Place::of(&args.model)?)?;
+    let package = Place::of(&args.model)?.package()?;
     let classes = &package.manifest.dataset.classes;
-    let answers = Predictor::new(&package)?.answers(&args.files)?;
+    let answers = Predictor::new(&package)?.files(&args.files)?;
     let prediction = |(file, answer): (&PathBuf, Answer)| Prediction {
         file: file.clone(),
         class: classes.get(usize::from(answer.class)).cloned().unwrap_or_default(),

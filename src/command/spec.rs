@@ -5,8 +5,9 @@ use crate::args::{SpecArgs, SpecCommand, SpecSource};
 use crate::failure::Failure;
 use anyhow::Context;
 use bloctrain_data::Dataset;
+use bloctrain_kernel::cpu::memory::{self, Machine, mebibytes};
 use bloctrain_shared::RunSpec;
-use bloctrain_shared::memory::{self, Machine, mebibytes};
+use bloctrain_shared::graph::Graph;
 use bloctrain_shared::rounds::{Rounds, batch_count};
 use bloctrain_shared::spec::sweep::{self, Sweep};
 use bloctrain_shared::spec::written::Given;
@@ -21,15 +22,17 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
             let spec = read(&source)?;
             let prepared = Prepared::new(data::open(&spec)?, &spec);
             let (dataset, samples) = (&prepared.dataset, prepared.info().train);
-            let blocks = check::check_on(&spec, dataset.shape).map_err(Failure::usage)?;
+            let graph = check::check_on(&spec, dataset.shape).map_err(Failure::usage)?;
             check::check_replicas(&spec.train, samples).map_err(Failure::usage)?;
-            let (network, classes) = (spec.network.resolve().map_err(Failure::usage)?, dataset.classes.len());
             print!("{}", spec.printed());
-            for (block, estimate) in blocks.iter().zip(memory::estimate(&spec, &network, dataset.shape, classes, threads())) {
+            let estimates = memory::estimate(&spec, &graph, dataset.classes.len(), threads());
+            for (block, estimate) in graph.blocks.iter().zip(estimates) {
                 let (taken, micro_batch) = (mebibytes(estimate.bytes), estimate.micro_batch);
                 eprintln!(
                     "block {}: {} -> {}, training takes about {taken} with micro-batches of {micro_batch}",
-                    estimate.block, block.input, block.output
+                    estimate.block,
+                    block.input(),
+                    block.output()
                 );
             }
             explain_replicas(&spec.train, samples);
@@ -64,10 +67,10 @@ fn explain_replicas(train: &TrainSpec, samples: usize) {
 
 /// Refuses a network whose training on the processor takes more memory than it may, or than the machine has free.
 pub(crate) fn admit(spec: &RunSpec, dataset: &Dataset, allowed: Option<ByteSize>) -> Result<(), Failure> {
-    let network = spec.network.resolve().map_err(Failure::usage)?;
+    let graph = Graph::new(spec, dataset.shape).map_err(Failure::usage)?;
     let available = allowed.map_or_else(free_memory, |size| size.as_u64());
     let machine = Machine { threads: threads(), available };
-    memory::admit(spec, &network, dataset.shape, dataset.classes.len(), machine).map_err(Failure::usage)?;
+    memory::admit(spec, &graph, dataset.classes.len(), machine).map_err(Failure::usage)?;
     Ok(())
 }
 

@@ -1,9 +1,8 @@
 //! Artefacts of bloctrain in object storage.
 //!
-//! [`Artefacts`] reads and writes whole objects whose digest is checked on every read; [`safetensor`] is the form of
-//! parameters and optimiser state; [`cache`] is the spike cache: Arrow IPC files, addressed by what determines them;
-//! [`collect`] removes what nothing names. An object is complete or not there: writes are atomic, and a cached shard counts
-//! only once its manifest exists.
+//! [`Artefacts`] reads and writes whole objects whose digest is checked on every read; [`cache`] is the spike cache: Arrow IPC
+//! files, addressed by what determines them; [`collect`] removes what nothing names. An object is complete or not there:
+//! writes are atomic, and a cached shard counts only once its manifest exists.
 //!
 //! Below [`Artefacts`]: `location` (from an address to a store), `error` (what a failure means), `retry` (when to try again),
 //! `transfer` (large objects in parts), `format` (version marker and start-up probe), `disk` (a cache on this machine).
@@ -17,7 +16,6 @@ pub mod leader;
 mod location;
 mod object;
 mod retry;
-pub mod safetensor;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transfer;

@@ -2,6 +2,7 @@
 //! done again: the weights come out as if nobody had lied.
 
 use crate::process::{Fleet, Process};
+use bloctrain_infer::{NamedTensor, NamedTensors};
 use bloctrain_proto::convert::{from_grant, to_json};
 use bloctrain_proto::v1::worker_service_client::WorkerServiceClient;
 use bloctrain_proto::v1::{CompleteRequest, LeaseRequest, LeaveRequest, RegisterRequest};
@@ -10,7 +11,6 @@ use bloctrain_shared::stage::{detect, evaluate, export, train};
 use bloctrain_shared::task::{CachedShard, Checkpoint, ObjectRef, Output, Report, RoundMetrics, Task, Work};
 use bloctrain_shared::{Digest, key};
 use bloctrain_store::Artefacts;
-use bloctrain_store::safetensor::{NamedTensor, NamedTensors};
 use bytes::Bytes;
 use key::CheckpointPart;
 
@@ -47,7 +47,7 @@ async fn object(store: &Artefacts, key: String, content: Bytes, lie: Lie) -> Obj
 async fn output(store: &Artefacts, task: &Task, lie: Lie) -> Output {
     let tensor = NamedTensor { name: "nonsense".into(), shape: vec![1], values: vec![1.0] };
     let tensors = NamedTensors { tensors: vec![tensor], metadata: Default::default() };
-    let tensors: Bytes = tensors.encode().expect("encodes");
+    let tensors = Bytes::from(tensors.encode().expect("encodes"));
     let (run, block) = (task.run.as_str(), task.id.block);
     match &task.work {
         Work::Train(_) => {

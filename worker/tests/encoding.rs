@@ -2,7 +2,7 @@
 
 mod common;
 
-use bloctrain_data::{Dataset, Split as Samples};
+use bloctrain_infer::{BlockManifest, Manifest, NamedTensors, Package, Predictor, prefixed};
 use bloctrain_shared::exit::{ExitRule, Gate, answer};
 use bloctrain_shared::key;
 use bloctrain_shared::label::LabelMap;
@@ -10,9 +10,8 @@ use bloctrain_shared::record::Records;
 use bloctrain_shared::spec::Combine;
 use bloctrain_shared::stage::{evaluate, train};
 use bloctrain_shared::task::{FrozenBlock, Output, Source, Split, Stage, TaskId, Work};
-use bloctrain_store::safetensor::NamedTensors;
-use bloctrain_worker::model::infer::Predictor;
-use bloctrain_worker::model::package::{BlockManifest, Manifest, Package, prefixed};
+use bloctrain_data::{Dataset, Split as Samples};
+use bloctrain_worker::model::test_records;
 use common::{Bench, SHAPE, dataset, spec};
 
 /// A data set of one test image, which is the sample that a file passes for.
@@ -76,10 +75,10 @@ fn files_are_answered_as_they_are_evaluated_under_every_encoding() {
         };
         let package = Package { manifest, tensors: NamedTensors { tensors, ..NamedTensors::default() } };
         let predictor = Predictor::new(&package).expect("fits");
-        assert_eq!(predictor.test_records(&dataset).expect("records"), evaluated, "{kind}");
-        let answers = predictor.answers(&files).expect("answers");
+        assert_eq!(test_records(&predictor, &dataset), evaluated, "{kind}");
+        let answers = predictor.files(&files).expect("answers");
         for (sample, found) in answers.iter().enumerate() {
-            let records = predictor.test_records(&alone(&dataset, sample)).expect("records");
+            let records = test_records(&predictor, &alone(&dataset, sample));
             assert_eq!(*found, answer(&records, 0, &exit, 3), "{kind}, file {sample}");
         }
         assert!(answers.iter().any(|found| found.class != answers[0].class), "{kind}: one answer to all files shows nothing");

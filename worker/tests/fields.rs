@@ -2,13 +2,13 @@
 
 mod common;
 
+use bloctrain_infer::NamedTensors;
 use bloctrain_shared::spec::RunSpec;
 use bloctrain_shared::spec::field::{EXAMPLES, Field, Reach};
 use bloctrain_shared::stage::{export, train};
 use bloctrain_shared::task::{ObjectRef, Output, Source, Split, Stage, TaskId, Work};
 use bloctrain_shared::{Digest, key};
 use bloctrain_store::cache;
-use bloctrain_store::safetensor::NamedTensors;
 use bloctrain_worker::snn::block::{BlockConfig, BlockNet};
 use burn::backend::Flex;
 use bytes::Bytes;
@@ -17,8 +17,8 @@ use common::{Bench, SHAPE, dataset, spec};
 /// Weights of the first block of a specification, which have seen no training.
 fn untrained(spec: &RunSpec) -> Bytes {
     let config = BlockConfig::new(spec, SHAPE, 1, 3).expect("resolves");
-    let net = BlockNet::<Flex>::new(&config, &Default::default()).expect("fits");
-    NamedTensors { tensors: net.store.export(), ..NamedTensors::default() }.encode().expect("encodes")
+    let net = BlockNet::<Flex>::new(&config, &Default::default());
+    Bytes::from(NamedTensors { tensors: net.store.export(), ..NamedTensors::default() }.encode().expect("encodes"))
 }
 
 /// The key and the packed spikes of view 1 of the training shard under a specification; none where the weights are of

@@ -2,8 +2,8 @@
 //!
 //! The vectors are made by `scripts/make_golden_vectors.py`.
 
-use bloctrain_shared::spec::{NeuronModel, Reset, Surrogate};
-use bloctrain_worker::kernel::{self, NeuronRule, SpikingBackend, reference};
+use bloctrain_shared::neuron::{NeuronModel, NeuronRule, Reset, Surrogate};
+use bloctrain_worker::kernel::{self, SpikingBackend, reference};
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Tensor, TensorData};
 use serde::Deserialize;

@@ -6,18 +6,17 @@
 
 #![cfg(any(feature = "cuda", feature = "wgpu"))]
 
+use bloctrain_kernel::spikes::Spikes;
+use bloctrain_shared::graph::{AdaptivePool, Body, Content, Graph, Lowering, Node, Running};
+use bloctrain_shared::neuron::NeuronRule;
 use bloctrain_shared::spec::network::Network;
 use bloctrain_shared::spec::{BlockSpec, HeadSpec, LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, RunSpec, Surrogate};
 use bloctrain_shared::{ImageShape, seed};
-use bloctrain_worker::kernel::plan::{Body, Node, Precision};
-use bloctrain_worker::kernel::pool::AdaptivePool;
-use bloctrain_worker::kernel::spikes::Spikes;
 use bloctrain_worker::kernel::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Mode, Moments, NeuronRule, SpikingBackend, Statistic, StepRule, Stepped, neuron,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Mode, Moments, Precision, SpikingBackend, Statistic, StepRule, Stepped, neuron,
     reference,
 };
 use bloctrain_worker::snn::block::BlockConfig;
-use bloctrain_worker::snn::layer::Builder;
 use bloctrain_worker::snn::param::{Store, to_host};
 use bloctrain_worker::snn::trainer::{Batch, StepMetrics, Trainer, TrainingBackend};
 use burn::backend::{Autodiff, Flex};
@@ -129,6 +128,7 @@ fn neurons<B: TrainingBackend>(x: &[f32], weights: &[f32], shape: [usize; 2], ru
 struct Case {
     name: String,
     body: Body,
+    precision: Precision,
     params: Vec<f32>,
     input: Input,
     batch: usize,
@@ -160,11 +160,11 @@ impl Case {
     fn new(name: &str, layers: &[LayerSpec], [channels, height, width]: [usize; 3], kind: Kind) -> Self {
         let shape = ImageShape::new(channels, height, width);
         let mut rng = seed::rng(kind.seed, "case", &[]);
+        let mut lowering = Lowering::new(shape, kind.steps, kind.norm, &kind.neuron);
+        layers.iter().enumerate().for_each(|(index, layer)| layer.lower(index, &mut lowering));
+        let body = lowering.finish();
         let mut store = Store::<Flex>::new(&Default::default(), kind.seed, 0);
-        let mut builder = Builder::new(&mut store, shape, kind.steps, kind.norm, &kind.neuron);
-        layers.iter().enumerate().for_each(|(index, layer)| builder.layer(index, layer));
-        let (mut body, _) = builder.finish();
-        body.precision = Precision::F32;
+        store.add(&body.parameters);
         let mut params = Vec::new();
         for param in &store.params {
             let noise = if param.name.ends_with("weight") { 0.0 } else { 0.2 };
@@ -180,7 +180,7 @@ impl Case {
         };
         let sites = kind.steps * kind.batch * body.shape(body.output()).len();
         let grad = uniform(&mut rng, sites, -1.0..1.0);
-        Self { name: name.into(), body, params, input, batch: kind.batch, grad }
+        Self { name: name.into(), body, precision: Precision::F32, params, input, batch: kind.batch, grad }
     }
 
     fn input<B: Backend>(&self) -> BodyInput<B> {
@@ -198,7 +198,7 @@ impl Case {
     }
 
     fn call<'a>(&'a self, mode: Mode, average: Option<&'a AdaptivePool>) -> BodyCall<'a> {
-        BodyCall { body: &self.body, mode, running: &[], measure: true, count: true, average, kept: None }
+        BodyCall { body: &self.body, mode, running: &[], measure: true, count: true, average, precision: self.precision }
     }
 
     /// Spikes (or averages of them), record and gradients of `sum(grad * spikes)`.
@@ -218,11 +218,11 @@ impl Case {
     /// Spikes and record with running statistics.
     fn infer<B: SpikingBackend>(&self, run: Run<B>) -> (Spikes, BodyRecord) {
         let mut rng = seed::rng(9, "running", &[]);
-        let running = |&channels: &usize| Statistic {
+        let running = |&Running { channels, .. }: &Running| Statistic {
             mean: uniform(&mut rng, channels, -0.3..0.3),
             variance: uniform(&mut rng, channels, 0.2..1.5),
         };
-        let running: Vec<Statistic> = self.body.statistics.iter().map(running).collect();
+        let running: Vec<Statistic> = self.body.running.iter().map(running).collect();
         let call = BodyCall { running: &running, ..self.call(Mode::Eval, None) };
         let output = run(&call, tensor(&self.params, [self.params.len()]), self.input());
         (output.emitted.into_spikes(self.batch), output.record)
@@ -232,9 +232,9 @@ impl Case {
 type Run<B> = fn(&BodyCall<'_>, Tensor<B, 1>, BodyInput<B>) -> BodyOutput<B>;
 
 fn cases() -> Vec<Case> {
-    use LayerSpec::{AvgPool, Dropout, Linear, MaxPool};
-    let conv = |channels, kernel, stride| LayerSpec::Conv { channels, kernel, stride };
-    let residual = |channels, stride| LayerSpec::Residual { channels, stride };
+    let [avg_pool, max_pool, linear] = [LayerSpec::avg_pool, LayerSpec::max_pool, LayerSpec::linear];
+    let dropout = LayerSpec::dropout;
+    let (conv, residual) = (LayerSpec::conv, LayerSpec::residual);
     let image = |seed| Kind { rate: None, ..kind(seed) };
     let mut cases = vec![
         Case::new("one channel", &[conv(1, 1, 1)], [1, 1, 2], kind(1)),
@@ -242,21 +242,21 @@ fn cases() -> Vec<Case> {
         Case::new("wide", &[conv(70, 3, 1), conv(130, 3, 2)], [65, 5, 9], kind(3)),
         Case::new("stride 3", &[conv(4, 3, 3), conv(6, 1, 2)], [20, 11, 10], kind(4)),
         Case::new("residual", &[residual(17, 2), residual(9, 1)], [6, 8, 7], kind(5)),
-        Case::new("image", &[conv(8, 3, 1), AvgPool { size: 2 }, residual(12, 1)], [3, 9, 8], image(6)),
+        Case::new("image", &[conv(8, 3, 1), avg_pool(2), residual(12, 1)], [3, 9, 8], image(6)),
         Case::new("residual on an image", &[residual(8, 2)], [2, 6, 6], image(7)),
-        Case::new("pools", &[conv(5, 3, 1), AvgPool { size: 3 }, conv(6, 3, 1), MaxPool { size: 2 }], [4, 13, 12], kind(8)),
-        Case::new("pool of a pool", &[AvgPool { size: 2 }, MaxPool { size: 2 }, conv(5, 3, 1)], [4, 8, 9], kind(9)),
-        Case::new("pooled image", &[MaxPool { size: 2 }, AvgPool { size: 2 }, conv(5, 3, 1)], [4, 8, 9], image(10)),
-        Case::new("average at the end", &[conv(40, 3, 1), AvgPool { size: 2 }], [4, 8, 9], kind(11)),
+        Case::new("pools", &[conv(5, 3, 1), avg_pool(3), conv(6, 3, 1), max_pool(2)], [4, 13, 12], kind(8)),
+        Case::new("pool of a pool", &[avg_pool(2), max_pool(2), conv(5, 3, 1)], [4, 8, 9], kind(9)),
+        Case::new("pooled image", &[max_pool(2), avg_pool(2), conv(5, 3, 1)], [4, 8, 9], image(10)),
+        Case::new("average at the end", &[conv(40, 3, 1), avg_pool(2)], [4, 8, 9], kind(11)),
         Case::new(
             "dropout",
-            &[conv(6, 3, 1), Dropout { p: 0.4 }, conv(4, 3, 1), Dropout { p: 0.2 }, AvgPool { size: 2 }, conv(66, 3, 1)],
+            &[conv(6, 3, 1), dropout(0.4), conv(4, 3, 1), dropout(0.2), avg_pool(2), conv(66, 3, 1)],
             [3, 6, 6],
             kind(12),
         ),
-        Case::new("dropout of an image", &[Dropout { p: 0.3 }, conv(4, 3, 1), Dropout { p: 0.3 }], [3, 6, 6], image(13)),
-        Case::new("linear", &[conv(67, 3, 1), Linear { features: 21 }, Linear { features: 5 }], [2, 4, 3], kind(14)),
-        Case::new("linear on an image", &[Linear { features: 70 }, Linear { features: 33 }], [2, 4, 3], image(15)),
+        Case::new("dropout of an image", &[dropout(0.3), conv(4, 3, 1), dropout(0.3)], [3, 6, 6], image(13)),
+        Case::new("linear", &[conv(67, 3, 1), linear(21), linear(5)], [2, 4, 3], kind(14)),
+        Case::new("linear on an image", &[linear(70), linear(33)], [2, 4, 3], image(15)),
         Case::new("bias", &[conv(9, 3, 1), residual(5, 2)], [3, 6, 5], Kind { norm: Norm::None, ..kind(16) }),
         Case::new("tdBN", &[conv(9, 3, 1), residual(5, 2)], [3, 6, 5], Kind { norm: Norm::Td, ..kind(17) }),
         Case::new("one step", &[conv(9, 3, 1), residual(5, 2)], [3, 6, 5], Kind { steps: 1, ..kind(18) }),
@@ -376,7 +376,7 @@ fn half_precision_stays_near() {
     }
     for mut case in cases().into_iter().take(23) {
         let full = case.train::<Autodiff<Gpu>>(None, Autodiff::<Gpu>::body);
-        case.body.precision = HALF.0;
+        case.precision = HALF.0;
         let half = case.train::<Autodiff<Gpu>>(None, Autodiff::<Gpu>::body);
         let flipped = differing(&half.0, &full.0);
         assert!(flipped * 20 <= half.0.len(), "{}: {flipped} of {} spikes differ", case.name, half.0.len());
@@ -436,7 +436,7 @@ fn every_form_of_every_kernel_launches() {
             neurons::<Autodiff<Gpu>>(&x, &x, [steps, 64], NeuronRule::new(spec));
         }
     }
-    let layers = [LayerSpec::Conv { channels: 40, kernel: 3, stride: 1 }, LayerSpec::Residual { channels: 33, stride: 2 }];
+    let layers = [LayerSpec::conv(40, 3, 1), LayerSpec::residual(33, 2)];
     let by_steps = [1, 2, 4, 8, 16, 17, 33, 65].map(|steps| Case::new("steps", &layers, [3, 6, 6], Kind { steps, ..kind(1) }));
     // Products have many forms, by the sizes of matrices: in half precision, those of sizes that are met in practice.
     let all: Vec<Case> = cases().into_iter().chain(by_steps.clone()).collect();
@@ -448,7 +448,7 @@ fn every_form_of_every_kernel_launches() {
             continue;
         }
         for mut case in cases {
-            case.body.precision = precision;
+            case.precision = precision;
             for pool in [None, Some(case.pool(2))] {
                 case.train::<Autodiff<Gpu>>(pool.as_ref(), Autodiff::<Gpu>::body);
             }
@@ -457,25 +457,23 @@ fn every_form_of_every_kernel_launches() {
     }
 }
 
+/// The only block of a network on images, for 4 classes.
+fn config(network: &Network, steps: usize, image: ImageShape) -> BlockConfig {
+    let graph = Graph::lower(network, &NeuronSpec::default(), steps, image, Content::Fractions).expect("fits");
+    let graph = graph.blocks.into_iter().next().expect("one block");
+    BlockConfig { graph, index: 0, classes: 4, seed: 3, precision: bloctrain_shared::spec::Precision::F32 }
+}
+
 /// A block in training: loss, accuracy and running statistics, which arrive later than on the CPU.
 fn trained<B: TrainingBackend>(hidden: Vec<usize>) -> (StepMetrics, Vec<f32>) {
     let mut spec = RunSpec::default();
     spec.train.gradient_clip = 0.5;
     let image = ImageShape::new(1, 8, 8);
     let head = HeadSpec { pool: 0, hidden };
-    let layers = vec![LayerSpec::Residual { channels: 8, stride: 2 }, LayerSpec::Residual { channels: 5, stride: 2 }];
+    let layers = vec![LayerSpec::residual(8, 2), LayerSpec::residual(5, 2)];
     let network = Network { blocks: vec![BlockSpec { layers }], norm: Norm::Batch, classifier: head.clone(), head };
-    let config = BlockConfig {
-        network,
-        neuron: NeuronSpec::default(),
-        steps: 3,
-        image,
-        index: 0,
-        classes: 4,
-        seed: 3,
-        precision: bloctrain_shared::spec::Precision::F32,
-    };
-    let mut trainer = Trainer::<B>::new(&config, &spec.train, &Default::default()).expect("the network fits");
+    let config = config(&network, 3, image);
+    let mut trainer = Trainer::<B>::new(&config, &spec.train, &Default::default());
     let mut sum = StepMetrics::default();
     for step in 0..4_u64 {
         let values = uniform(&mut seed::rng(7, "images", &[step]), 6 * 64, -1.5..1.5);
@@ -523,13 +521,11 @@ fn a_block_learns_as_on_the_cpu() {
 fn learned<B: TrainingBackend>() -> Vec<f64> {
     let image = ImageShape::new(1, 12, 12);
     let head = HeadSpec { pool: 4, hidden: vec![] };
-    let conv = |channels, stride| LayerSpec::Conv { channels, kernel: 3, stride };
+    let conv = |channels, stride| LayerSpec::conv(channels, 3, stride);
     let blocks = vec![BlockSpec { layers: vec![conv(16, 2), conv(16, 1)] }];
     let network = Network { blocks, norm: Norm::Batch, classifier: head.clone(), head };
-    let precision = bloctrain_shared::spec::Precision::F32;
-    let neuron = NeuronSpec::default();
-    let config = BlockConfig { network, neuron, steps: 4, image, index: 0, classes: 4, seed: 3, precision };
-    let mut trainer = Trainer::<B>::new(&config, &RunSpec::default().train, &Default::default()).expect("the network fits");
+    let config = config(&network, 4, image);
+    let mut trainer = Trainer::<B>::new(&config, &RunSpec::default().train, &Default::default());
     let mut losses = Vec::new();
     for step in 0..12_u64 {
         let mut rng = seed::rng(7, "halves", &[step]);

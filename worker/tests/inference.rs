@@ -1,15 +1,14 @@
 //! Inference: the same bits alone, in a batch, and in a batch that others have left; and what training computes.
 
+use bloctrain_infer::{BlockParts, FrozenDetector, FrozenHead, Input, NamedTensors, Network, part_values};
+use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::exit::{Answer, ExitRule, Gate, answer};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::Records;
 use bloctrain_shared::spec::network::HeadSpec;
 use bloctrain_shared::spec::{Combine, LayerSpec, NeuronModel, Norm, RunSpec};
 use bloctrain_shared::{ImageShape, seed};
-use bloctrain_store::safetensor::NamedTensors;
-use bloctrain_worker::kernel::spikes::Spikes;
 use bloctrain_worker::kernel::{BodyInput, Emitted, Mode};
-use bloctrain_worker::model::network::{BlockParts, FullNet};
 use bloctrain_worker::snn::block::{BlockConfig, BlockNet};
 use bloctrain_worker::snn::detector::DetectorNet;
 use bloctrain_worker::snn::param::to_host;
@@ -33,8 +32,12 @@ fn input(values: &[f32]) -> BodyInput<Flex> {
     BodyInput::Image(Tensor::from_data(TensorData::new(values.to_vec(), sizes), &Default::default()))
 }
 
+fn given(values: &[f32]) -> Input {
+    Input::Images { samples: values.len() / IMAGE.len(), values: values.to_vec() }
+}
+
 /// Three blocks with random weights, whose norms have seen the images; the deeper ones know fewer classes.
-fn network() -> FullNet<Flex> {
+fn network() -> Network {
     let mut spec = RunSpec::default();
     (spec.network.preset, spec.network.width) = (Some("resnet9".into()), Some(6));
     let classes = [LabelMap::all(CLASSES), LabelMap::new(vec![1, 3, 4, 8, 9]), LabelMap::new(vec![3, 8, 9])];
@@ -42,14 +45,14 @@ fn network() -> FullNet<Flex> {
     let mut parts = Vec::new();
     for (index, own) in classes.iter().enumerate() {
         let config = BlockConfig::new(&spec, IMAGE, index as u32 + 1, own.len()).expect("resolves");
-        let mut net = BlockNet::<Flex>::new(&config, &Default::default()).expect("fits");
+        let mut net = BlockNet::<Flex>::new(&config, &Default::default());
         for _ in 0..40 {
             let mut pass = Pass::new(net.steps(), SAMPLES, Mode::Train { seed: 0 });
             net.body(entering.clone(), &mut pass);
             net.update_statistics(&pass);
         }
         entering = BodyInput::Spikes(net.body(entering, &mut Pass::new(net.steps(), SAMPLES, Mode::Eval)).into_spikes(SAMPLES));
-        let detector = DetectorNet::<Flex>::new(net.output(), 1, index as u32, &Default::default());
+        let detector = DetectorNet::<Flex>::new(net.detector(), 1, index as u32, &Default::default());
         let tensors = |tensors| NamedTensors { tensors, ..NamedTensors::default() };
         parts.push(BlockParts {
             classes: own.clone(),
@@ -58,7 +61,7 @@ fn network() -> FullNet<Flex> {
             detector: (index < 2).then(|| tensors(detector.store.export())),
         });
     }
-    FullNet::new(&spec, IMAGE, &parts, &Default::default()).expect("fits")
+    Network::new(&spec, IMAGE, &parts).expect("fits")
 }
 
 /// A rule under which a third of the samples leave at each exit.
@@ -76,10 +79,10 @@ fn rule(records: &Records) -> ExitRule {
 #[test]
 fn answers_do_not_depend_on_the_batch() {
     let (net, images) = (network(), images());
-    let records = net.records(input(&images), &[0; SAMPLES], &[0; SAMPLES]);
+    let records = net.records(given(&images), &[0; SAMPLES], &[0; SAMPLES]);
     let rule = rule(&records);
     let in_batches = |size: usize| -> Vec<Answer> {
-        images.chunks(size * IMAGE.len()).flat_map(|images| net.answers(input(images), &rule, CLASSES)).collect()
+        images.chunks(size * IMAGE.len()).flat_map(|images| net.answers(given(images), &rule, CLASSES)).collect()
     };
     let alone = in_batches(1);
     for block in 0..3 {
@@ -94,11 +97,11 @@ fn answers_do_not_depend_on_the_batch() {
 #[test]
 fn records_do_not_depend_on_the_batch() {
     let (net, images) = (network(), images());
-    let whole = net.records(input(&images), &[0; SAMPLES], &[0; SAMPLES]);
+    let whole = net.records(given(&images), &[0; SAMPLES], &[0; SAMPLES]);
     let mut joined = Records::default();
     for images in images.chunks(7 * IMAGE.len()) {
         let samples = images.len() / IMAGE.len();
-        joined.join(net.records(input(images), &vec![0; samples], &vec![0; samples])).expect("one network");
+        joined.join(net.records(given(images), &vec![0; samples], &vec![0; samples])).expect("one network");
     }
     assert_eq!(joined, whole);
 }
@@ -111,12 +114,10 @@ fn frozen_agrees(head: HeadSpec, shape: ImageShape, rate: f32, plif: bool) {
         spec.neuron.model = NeuronModel::Plif;
     }
     spec.encoding.steps = steps;
-    spec.network.block = vec![bloctrain_shared::spec::BlockSpec {
-        layers: vec![LayerSpec::Conv { channels: shape.channels, kernel: 3, stride: 1 }],
-    }];
+    spec.network.block = vec![bloctrain_shared::spec::BlockSpec { layers: vec![LayerSpec::conv(shape.channels, 3, 1)] }];
     (spec.network.norm, spec.network.head) = (Norm::Batch, Some(head.clone()));
     let config = BlockConfig::new(&spec, shape, 1, 7).expect("resolves");
-    let net = BlockNet::<Flex>::new(&config, &Default::default()).expect("fits");
+    let net = BlockNet::<Flex>::new(&config, &Default::default());
     let mut rng = seed::rng(2, "spikes", &[]);
     let values: Vec<f32> = (0..steps * batch * shape.len()).map(|_| f32::from(u8::from(rng.random::<f32>() < rate))).collect();
     let spikes = Spikes::from_values(&values, batch, steps, shape);
@@ -125,7 +126,10 @@ fn frozen_agrees(head: HeadSpec, shape: ImageShape, rate: f32, plif: bool) {
     let logits = net.classify(&emitted, &mut pass, false);
     let expected = to_host(softmax(logits.reshape([batch, 7]), 1));
     let count = pass.take_count();
-    let frozen = net.frozen_head();
+    let tensors = |tensors| NamedTensors { tensors, ..NamedTensors::default() };
+    let classifier = config.graph.classifier(7);
+    let values = part_values(&classifier.parameters, &tensors(net.store.export())).expect("its own");
+    let frozen = FrozenHead::new(&classifier, &values);
     assert_eq!(frozen.macs(steps), count.macs, "{head:?}");
     for (sample, expected) in expected.chunks(7).enumerate() {
         let (found, synops) = frozen.probabilities(&spikes, sample);
@@ -133,11 +137,13 @@ fn frozen_agrees(head: HeadSpec, shape: ImageShape, rate: f32, plif: bool) {
         assert!(close, "{head:?} on {shape}: {found:?} is not {expected:?}");
         assert_eq!(synops, count.synops[sample], "{head:?}");
     }
-    let detector = DetectorNet::<Flex>::new(shape, 1, 1, &Default::default());
+    let detector = DetectorNet::<Flex>::new(net.detector(), 1, 1, &Default::default());
     let expected = to_host(sigmoid(detector.logits(detector.features(&emitted, steps), &mut pass)));
-    assert_eq!(detector.freeze().macs(), pass.take_count().macs);
+    let values = part_values(&net.detector().parameters, &tensors(detector.store.export())).expect("its own");
+    let frozen = FrozenDetector::new(&net.detector(), &values);
+    assert_eq!(frozen.macs(), pass.take_count().macs);
     for (sample, expected) in expected.into_iter().enumerate() {
-        let found = detector.freeze().probability(&spikes, sample);
+        let found = frozen.probability(&spikes, sample);
         assert!((found - expected).abs() < 1e-5, "{found} is not {expected}");
     }
 }

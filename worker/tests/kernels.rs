@@ -1,13 +1,11 @@
 //! Bodies on the CPU against the plain reference: spikes, statistics, rates, counts and gradients, for every kind of
 //! layer, odd sizes, all surrogates and resets, and for any number of threads.
 
+use bloctrain_kernel::spikes::Spikes;
+use bloctrain_shared::graph::{AdaptivePool, Body, Lowering, Running};
 use bloctrain_shared::spec::{LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, Surrogate};
 use bloctrain_shared::{ImageShape, seed};
-use bloctrain_worker::kernel::plan::Body;
-use bloctrain_worker::kernel::pool::AdaptivePool;
-use bloctrain_worker::kernel::spikes::Spikes;
-use bloctrain_worker::kernel::{BodyCall, BodyInput, BodyRecord, Mode, SpikingBackend, Statistic, reference};
-use bloctrain_worker::snn::layer::Builder;
+use bloctrain_worker::kernel::{BodyCall, BodyInput, BodyRecord, Mode, Precision, SpikingBackend, Statistic, reference};
 use bloctrain_worker::snn::param::{Store, to_host};
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Tensor, TensorData};
@@ -33,10 +31,11 @@ enum Input {
 impl Case {
     fn new(name: &str, layers: &[LayerSpec], shape: ImageShape, kind: Kind) -> Self {
         let mut rng = seed::rng(kind.seed, "case", &[]);
+        let mut lowering = Lowering::new(shape, kind.steps, kind.norm, &kind.neuron);
+        layers.iter().enumerate().for_each(|(index, layer)| layer.lower(index, &mut lowering));
+        let body = lowering.finish();
         let mut store = Store::<Flex>::new(&Default::default(), kind.seed, 0);
-        let mut builder = Builder::new(&mut store, shape, kind.steps, kind.norm, &kind.neuron);
-        layers.iter().enumerate().for_each(|(index, layer)| builder.layer(index, layer));
-        let (body, _) = builder.finish();
+        store.add(&body.parameters);
         let mut params = Vec::new();
         for param in &store.params {
             let noise = if param.name.ends_with("weight") { 0.0 } else { 0.2 };
@@ -84,7 +83,7 @@ impl Case {
             measure: true,
             count: true,
             average,
-            kept: None,
+            precision: Precision::Auto,
         };
         let data = TensorData::new(self.params.clone(), [self.params.len()]);
         let params = Tensor::<Train, 1>::from_data(data, &Default::default()).require_grad();
@@ -107,11 +106,11 @@ impl Case {
     /// Spikes and record with running statistics.
     fn infer(&self, by_reference: bool) -> (Vec<f32>, BodyRecord) {
         let mut rng = seed::rng(9, "running", &[]);
-        let running = |&channels: &usize| Statistic {
+        let running = |&Running { channels, .. }: &Running| Statistic {
             mean: (0..channels).map(|_| rng.random_range(-0.3..0.3)).collect(),
             variance: (0..channels).map(|_| rng.random_range(0.2..1.5)).collect(),
         };
-        let running: Vec<Statistic> = self.body.statistics.iter().map(running).collect();
+        let running: Vec<Statistic> = self.body.running.iter().map(running).collect();
         let call = BodyCall {
             body: &self.body,
             mode: Mode::Eval,
@@ -119,7 +118,7 @@ impl Case {
             measure: true,
             count: true,
             average: None,
-            kept: None,
+            precision: Precision::Auto,
         };
         let params = Tensor::<Flex, 1>::from_data(TensorData::new(self.params.clone(), [self.params.len()]), &Default::default());
         let input = match self.input() {
@@ -147,15 +146,16 @@ fn kind(seed: u64) -> Kind {
 }
 
 fn conv(channels: usize, kernel: usize, stride: usize) -> LayerSpec {
-    LayerSpec::Conv { channels, kernel, stride }
+    LayerSpec::conv(channels, kernel, stride)
 }
 
 fn residual(channels: usize, stride: usize) -> LayerSpec {
-    LayerSpec::Residual { channels, stride }
+    LayerSpec::residual(channels, stride)
 }
 
 fn cases() -> Vec<Case> {
-    use LayerSpec::{AvgPool, Dropout, Linear, MaxPool};
+    let [avg_pool, max_pool, linear] = [LayerSpec::avg_pool, LayerSpec::max_pool, LayerSpec::linear];
+    let dropout = LayerSpec::dropout;
     let s = ImageShape::new;
     let mut cases = vec![
         Case::new("one channel", &[conv(1, 1, 1)], s(1, 1, 2), kind(1)),
@@ -164,30 +164,20 @@ fn cases() -> Vec<Case> {
         Case::new("stride 3", &[conv(4, 3, 3), conv(6, 1, 2)], s(20, 11, 10), kind(4)),
         Case::new("residual", &[residual(17, 2), residual(9, 1)], s(6, 8, 7), kind(5)),
         Case::new("tiles of two widths go back together", &[residual(90, 2)], s(20, 16, 15), kind(24)),
-        Case::new("image", &[conv(8, 3, 1), AvgPool { size: 2 }, residual(12, 1)], s(3, 9, 8), Kind { rate: None, ..kind(6) }),
+        Case::new("image", &[conv(8, 3, 1), avg_pool(2), residual(12, 1)], s(3, 9, 8), Kind { rate: None, ..kind(6) }),
         Case::new("residual on an image", &[residual(8, 2)], s(2, 6, 6), Kind { rate: None, ..kind(7) }),
-        Case::new("pools", &[conv(5, 3, 1), AvgPool { size: 3 }, conv(6, 3, 1), MaxPool { size: 2 }], s(4, 13, 12), kind(8)),
-        Case::new("pool of a pool", &[AvgPool { size: 2 }, MaxPool { size: 2 }, conv(5, 3, 1)], s(4, 8, 9), kind(9)),
-        Case::new(
-            "pooled image",
-            &[MaxPool { size: 2 }, AvgPool { size: 2 }, conv(5, 3, 1)],
-            s(4, 8, 9),
-            Kind { rate: None, ..kind(10) },
-        ),
+        Case::new("pools", &[conv(5, 3, 1), avg_pool(3), conv(6, 3, 1), max_pool(2)], s(4, 13, 12), kind(8)),
+        Case::new("pool of a pool", &[avg_pool(2), max_pool(2), conv(5, 3, 1)], s(4, 8, 9), kind(9)),
+        Case::new("pooled image", &[max_pool(2), avg_pool(2), conv(5, 3, 1)], s(4, 8, 9), Kind { rate: None, ..kind(10) }),
         Case::new(
             "dropout",
-            &[conv(6, 3, 1), Dropout { p: 0.4 }, conv(4, 3, 1), Dropout { p: 0.2 }, AvgPool { size: 2 }, conv(66, 3, 1)],
+            &[conv(6, 3, 1), dropout(0.4), conv(4, 3, 1), dropout(0.2), avg_pool(2), conv(66, 3, 1)],
             s(3, 6, 6),
             kind(11),
         ),
-        Case::new("dropout of an image", &[Dropout { p: 0.3 }, conv(4, 3, 1)], s(3, 6, 6), Kind { rate: None, ..kind(12) }),
-        Case::new("linear", &[conv(67, 3, 1), Linear { features: 21 }, Linear { features: 5 }], s(2, 4, 3), kind(13)),
-        Case::new(
-            "linear on an image",
-            &[Linear { features: 70 }, Linear { features: 33 }],
-            s(2, 4, 3),
-            Kind { rate: None, ..kind(14) },
-        ),
+        Case::new("dropout of an image", &[dropout(0.3), conv(4, 3, 1)], s(3, 6, 6), Kind { rate: None, ..kind(12) }),
+        Case::new("linear", &[conv(67, 3, 1), linear(21), linear(5)], s(2, 4, 3), kind(13)),
+        Case::new("linear on an image", &[linear(70), linear(33)], s(2, 4, 3), Kind { rate: None, ..kind(14) }),
         Case::new("bias", &[conv(9, 3, 1), residual(5, 2)], s(3, 6, 5), Kind { norm: Norm::None, ..kind(15) }),
         Case::new("tdBN", &[conv(9, 3, 1), residual(5, 2)], s(3, 6, 5), Kind { norm: Norm::Td, ..kind(16) }),
         Case::new("one step", &[conv(9, 3, 1), residual(5, 2)], s(3, 6, 5), Kind { steps: 1, ..kind(17) }),
@@ -198,7 +188,7 @@ fn cases() -> Vec<Case> {
         Case::new("all spikes", &[conv(9, 3, 1)], s(3, 6, 5), Kind { rate: Some(1.0), ..kind(21) }),
         Case::new(
             "large map",
-            &[conv(3, 3, 1), MaxPool { size: 2 }, conv(4, 3, 2)],
+            &[conv(3, 3, 1), max_pool(2), conv(4, 3, 2)],
             s(1, 40, 37),
             Kind { batch: 2, steps: 2, ..kind(22) },
         ),

@@ -1,11 +1,11 @@
 //! The estimate of a training step's memory against the measured one.
 
-use bloctrain_shared::geometry::trace;
-use bloctrain_shared::memory::estimate;
+use bloctrain_kernel::cpu::memory::estimate;
+use bloctrain_kernel::spikes::Spikes;
+use bloctrain_shared::graph::Graph;
 use bloctrain_shared::{ImageShape, RunSpec, seed};
 use bloctrain_worker::kernel::BodyInput;
 use bloctrain_worker::kernel::memory::CountingAllocator;
-use bloctrain_worker::kernel::spikes::Spikes;
 use bloctrain_worker::snn::block::BlockConfig;
 use bloctrain_worker::snn::trainer::{Batch, Trainer};
 use burn::backend::{Autodiff, Flex};
@@ -23,7 +23,7 @@ const SLACK: u64 = 3 << 19;
 /// Bytes of one block's largest step of three, its input among them.
 fn measured(spec: &RunSpec, image: ImageShape, block: u32, entering: ImageShape) -> u64 {
     let config = BlockConfig::new(spec, image, block, CLASSES).expect("resolves");
-    let mut trainer = Trainer::<Autodiff<Flex>>::new(&config, &spec.train, &Default::default()).expect("fits");
+    let mut trainer = Trainer::<Autodiff<Flex>>::new(&config, &spec.train, &Default::default());
     let batch = if spec.train.micro_batch == 0 { spec.train.batch } else { spec.train.micro_batch };
     let mut rng = seed::rng(1, "memory", &[block.into()]);
     let mut most = 0;
@@ -76,13 +76,11 @@ fn the_estimate_is_close_and_not_too_low() {
         (spec.encoding.steps, spec.run.end_to_end) = (steps, end_to_end);
         (spec.train.batch, spec.train.micro_batch) = (batch, micro_batch);
         let image = if preset == "small" { ImageShape::new(1, 28, 28) } else { ImageShape::new(3, 32, 32) };
-        let network = spec.network.resolve().expect("a preset");
-        let joined = if end_to_end { network.joined() } else { network.clone() };
-        let geometry = trace(&joined, image).expect("fits");
-        for (shapes, estimate) in geometry.iter().zip(estimate(&spec, &network, image, CLASSES, threads)) {
+        let graph = Graph::new(&spec, image).expect("fits");
+        for (block, estimate) in graph.blocks.iter().zip(estimate(&spec, &graph, CLASSES, threads)) {
             // A new pool: its threads have no scratch yet.
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-            let measured = pool.install(|| measured(&spec, image, estimate.block, shapes.input));
+            let measured = pool.install(|| measured(&spec, image, estimate.block, block.input()));
             let ratio = estimate.bytes as f64 / measured as f64;
             let line = format!(
                 "{threads} threads {preset} width {width} T {steps} batch {batch} micro-batch {micro_batch} end to end {end_to_end} block {}: {:.1} MiB measured, {:.1} estimated, ratio {ratio:.3}",

@@ -1,9 +1,10 @@
 //! Networks: gradients against a hand-written unrolled reference, counts and losses worked out by hand.
 
+use bloctrain_kernel::spikes::Spikes;
+use bloctrain_shared::graph::{Content, Graph};
 use bloctrain_shared::spec::network::Network;
 use bloctrain_shared::spec::{BlockSpec, HeadSpec, LayerSpec, Loss, NeuronSpec, Norm, Precision, RunSpec, TrainSpec};
 use bloctrain_shared::{ImageShape, seed};
-use bloctrain_worker::kernel::spikes::Spikes;
 use bloctrain_worker::kernel::{BodyInput, Mode};
 use bloctrain_worker::snn::block::{BlockConfig, BlockNet};
 use bloctrain_worker::snn::loss::loss;
@@ -17,7 +18,9 @@ use rand::RngExt;
 fn config(layers: Vec<LayerSpec>, image: ImageShape, norm: Norm, steps: usize, classes: usize) -> BlockConfig {
     let head = HeadSpec { pool: 0, hidden: vec![] };
     let network = Network { blocks: vec![BlockSpec { layers }], norm, classifier: head.clone(), head };
-    BlockConfig { network, neuron: NeuronSpec::default(), steps, image, index: 0, classes, seed: 3, precision: Precision::Auto }
+    let graph = Graph::lower(&network, &NeuronSpec::default(), steps, image, Content::Spikes).expect("fits");
+    let graph = graph.blocks.into_iter().next().expect("one block");
+    BlockConfig { graph, index: 0, classes, seed: 3, precision: Precision::Auto }
 }
 
 fn random(count: usize, label: &str) -> Vec<f32> {
@@ -29,9 +32,9 @@ fn random(count: usize, label: &str) -> Vec<f32> {
 #[test]
 fn bptt_of_two_layers_agrees_with_an_unrolled_reference() {
     let (steps, inputs, hidden, outputs, classes) = (5, 6, 7, 4, 3);
-    let layers = vec![LayerSpec::Linear { features: hidden }, LayerSpec::Linear { features: outputs }];
+    let layers = vec![LayerSpec::linear(hidden), LayerSpec::linear(outputs)];
     let config = config(layers, ImageShape::new(inputs, 1, 1), Norm::None, steps, classes);
-    let mut net = BlockNet::<Autodiff<Flex>>::new(&config, &Default::default()).expect("fits");
+    let mut net = BlockNet::<Autodiff<Flex>>::new(&config, &Default::default());
     optim::track(&mut net.store.params);
     let x: Vec<f32> = random(steps * inputs, "x").iter().map(|value| f32::from(u8::from(*value > 0.0))).collect();
     let label = 1;
@@ -108,9 +111,9 @@ fn bptt_of_two_layers_agrees_with_an_unrolled_reference() {
 /// One spike in the corner and one in the middle of a 3x3 map, 3x3 convolution to 2 channels, then a strided one.
 #[test]
 fn synaptic_operations_by_hand() {
-    let layers = vec![LayerSpec::Conv { channels: 2, kernel: 3, stride: 1 }];
+    let layers = vec![LayerSpec::conv(2, 3, 1)];
     let config = config(layers, ImageShape::new(1, 3, 3), Norm::Batch, 2, 5);
-    let net = BlockNet::<Flex>::new(&config, &Default::default()).expect("fits");
+    let net = BlockNet::<Flex>::new(&config, &Default::default());
     let mut x = vec![0.0_f32; 2 * 2 * 9]; // [T = 2, B = 2, 1, 3, 3]
     x[0] = 1.0; // step 0, sample 0, corner: reaches 4 positions
     x[18 + 4] = 1.0; // step 1, sample 0, middle: reaches 9
@@ -160,9 +163,9 @@ fn one_optimiser_step_by_hand() {
 
 #[test]
 fn dropout_has_one_mask_for_all_steps_and_none_at_inference() {
-    let layers = vec![LayerSpec::Dropout { p: 0.5 }, LayerSpec::Linear { features: 40 }];
+    let layers = vec![LayerSpec::dropout(0.5), LayerSpec::linear(40)];
     let config = config(layers, ImageShape::new(30, 1, 1), Norm::None, 3, 2);
-    let net = BlockNet::<Flex>::new(&config, &Default::default()).expect("fits");
+    let net = BlockNet::<Flex>::new(&config, &Default::default());
     let ones = || BodyInput::Spikes(Spikes::from_values(&[1.0; 90], 1, 3, ImageShape::new(30, 1, 1)));
     let run = |mode| net.body(ones(), &mut Pass::new(3, 1, mode)).into_spikes(1);
     assert_eq!(run(Mode::Train { seed: 4 }), run(Mode::Train { seed: 4 }));
@@ -179,7 +182,7 @@ fn every_preset_builds_and_blocks_emit_binary_spikes() {
         let mut input = None;
         for block in 1..=blocks {
             let config = BlockConfig::new(&spec, ImageShape::new(3, 32, 32), block, 10).expect("resolves");
-            let net = BlockNet::<Flex>::new(&config, &Default::default()).expect("fits");
+            let net = BlockNet::<Flex>::new(&config, &Default::default());
             let image = || {
                 BodyInput::Image(Tensor::from_data(
                     TensorData::new(random(2 * 3072, "image"), [2, 3, 32, 32]),

@@ -3,7 +3,8 @@
 use super::field::FIELDS;
 use super::network::ResolveError;
 use super::{EncodingKind, RunSpec, TrainSpec};
-use crate::geometry::{BlockGeometry, ImageShape, ShapeError, trace};
+use crate::ImageShape;
+use crate::graph::{Graph, GraphError, ShapeError};
 use crate::rounds::batch_count;
 
 /// A specification that cannot be run.
@@ -49,6 +50,15 @@ pub enum CheckError {
     },
 }
 
+impl From<GraphError> for CheckError {
+    fn from(error: GraphError) -> Self {
+        match error {
+            GraphError::Resolve(error) => Self::Resolve(error),
+            GraphError::Shape(error) => Self::Shape(error),
+        }
+    }
+}
+
 /// Refuses values outside their ranges, whatever the data.
 ///
 /// # Errors
@@ -71,15 +81,13 @@ pub fn check_replicas(train: &TrainSpec, samples: usize) -> Result<(), CheckErro
     Ok(())
 }
 
-/// The shapes of the spec's network on images of one shape, after [`check`].
+/// The spec's network on images of one shape, after [`check`].
 ///
 /// # Errors
 /// Names the key, the preset or the layer that cannot work.
-pub fn check_on(spec: &RunSpec, image: ImageShape) -> Result<Vec<BlockGeometry>, CheckError> {
+pub fn check_on(spec: &RunSpec, image: ImageShape) -> Result<Graph, CheckError> {
     check(spec)?;
-    let network = spec.network.resolve()?;
-    let network = if spec.run.end_to_end { network.joined() } else { network };
-    Ok(trace(&network, image)?)
+    Ok(Graph::new(spec, image)?)
 }
 
 /// Whether the first layer sees numbers rather than spikes.

@@ -7,8 +7,8 @@
 //! [`ARITHMETIC_VERSION`](crate::plan::ARITHMETIC_VERSION).
 
 use super::field::{FIELDS, Reach};
-use super::network::LayerSpec;
 use super::{BlockSpec, RunSpec};
+use crate::layer::LayerSpec;
 use crate::rounds::DEFAULT_STEPS;
 use serde::Serialize;
 use serde_json::{Map, Value};

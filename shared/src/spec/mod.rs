@@ -6,10 +6,10 @@
 //! (device, threads, store address) is not part of it.
 
 pub mod check;
+pub mod encoding;
 pub mod field;
 pub mod identity;
 pub mod network;
-pub mod neuron;
 pub mod parse;
 pub mod preset;
 pub mod print;
@@ -17,8 +17,11 @@ pub mod sweep;
 pub mod train;
 pub mod written;
 
-pub use network::{BlockSpec, HeadSpec, LayerSpec, NetworkSpec, Norm};
-pub use neuron::{EncodingKind, EncodingSpec, NeuronModel, NeuronSpec, Reset, Surrogate};
+pub use crate::layer::LayerSpec;
+pub use crate::neuron::{NeuronModel, NeuronSpec, Reset, Surrogate};
+pub use crate::norm::Norm;
+pub use encoding::{EncodingKind, EncodingSpec};
+pub use network::{BlockSpec, HeadSpec, NetworkSpec};
 pub use parse::{Override, parse};
 pub use train::{
     Combine, DetectorPolicy, DetectorSpec, ExitSpec, HardClassPolicy, HardClassSpec, Loss, OptimizerKind, Precision, Schedule,

@@ -1,6 +1,8 @@
 //! `[network]`: a preset or blocks written out, and their resolved form.
 
 use super::preset;
+use crate::layer::LayerSpec;
+use crate::norm::Norm;
 use serde::{Deserialize, Serialize};
 
 /// `[network]`: a preset with a width, or `[[network.block]]` with layers written out.
@@ -32,98 +34,12 @@ impl Default for NetworkSpec {
     }
 }
 
-/// Normalisation between a convolution and its neurons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Norm {
-    /// Batch normalisation with statistics over (T, B, H, W).
-    #[serde(rename = "batch")]
-    Batch,
-    /// The same, scaled by the neuron's threshold (tdBN, Zheng et al. 2021).
-    #[serde(rename = "td")]
-    Td,
-    /// None; convolutions get a bias instead.
-    #[serde(rename = "none")]
-    None,
-}
-
 /// One block: layers between two cuts. Its last layer must emit spikes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlockSpec {
     /// The layers, first to last.
     pub layers: Vec<LayerSpec>,
-}
-
-/// One layer. `conv`, `residual` and `linear` end in spiking neurons.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", deny_unknown_fields)]
-pub enum LayerSpec {
-    /// Convolution, normalisation, neurons; padding is `kernel / 2`.
-    #[serde(rename = "conv")]
-    Conv {
-        /// Output channels.
-        channels: usize,
-        /// Side of the square kernel, odd.
-        #[serde(default = "three")]
-        kernel: usize,
-        /// Step between output positions.
-        #[serde(default = "one")]
-        stride: usize,
-    },
-    /// Two 3x3 convolutions with a 1x1 shortcut into the second one's neurons; the second convolution and the
-    /// shortcut have the stride.
-    #[serde(rename = "residual")]
-    Residual {
-        /// Output channels.
-        channels: usize,
-        /// Step between output positions.
-        #[serde(default = "one")]
-        stride: usize,
-    },
-    /// Flatten, fully connected weights, neurons.
-    #[serde(rename = "linear")]
-    Linear {
-        /// Output features.
-        features: usize,
-    },
-    /// Average over windows; its output is not binary.
-    #[serde(rename = "avg-pool")]
-    AvgPool {
-        /// Side and step of the window.
-        size: usize,
-    },
-    /// Maximum over windows; keeps spikes binary.
-    #[serde(rename = "max-pool")]
-    MaxPool {
-        /// Side and step of the window.
-        size: usize,
-    },
-    /// Zero inputs with probability `p` while training, with one mask for all time steps.
-    #[serde(rename = "dropout")]
-    Dropout {
-        /// Probability in [0, 1).
-        p: f32,
-    },
-}
-
-fn one() -> usize {
-    1
-}
-
-fn three() -> usize {
-    3
-}
-
-impl LayerSpec {
-    /// Whether the layer's output consists of zeros and ones when its input does.
-    pub fn keeps_spikes(&self) -> bool {
-        !matches!(self, Self::AvgPool { .. } | Self::Dropout { .. })
-    }
-
-    /// Whether the layer ends in neurons.
-    pub fn has_neurons(&self) -> bool {
-        matches!(self, Self::Conv { .. } | Self::Residual { .. } | Self::Linear { .. })
-    }
 }
 
 /// A classifier on spikes: adaptive average pooling, spiking hidden layers, a linear readout averaged over time.

@@ -294,7 +294,7 @@ mod tests {
     fn layers_may_be_written_out() {
         let text = "[[network.block]]\nlayers = [{ type = \"conv\", channels = 8 }, { type = \"max-pool\", size = 2 }]";
         let spec = parse(text, &[]).expect("valid");
-        assert_eq!(spec.network.block[0].layers[0], LayerSpec::Conv { channels: 8, kernel: 3, stride: 1 });
+        assert_eq!(spec.network.block[0].layers[0], LayerSpec::conv(8, 3, 1));
         let error =
             parse("[[network.block]]\nlayers = [{ type = \"conf\", channels = 8 }]", &[]).expect_err("no such layer").to_string();
         assert!(error.contains("conf") && error.contains("network.block"), "{error}");

@@ -1,6 +1,7 @@
 //! Networks by name.
 
-use super::network::{BlockSpec, HeadSpec, LayerSpec};
+use super::network::{BlockSpec, HeadSpec};
+use crate::layer::LayerSpec;
 
 /// A named network with a width.
 #[derive(Debug, Clone, Copy)]
@@ -29,11 +30,11 @@ pub fn find(name: &str) -> Option<&'static Preset> {
 }
 
 fn conv(channels: usize) -> LayerSpec {
-    LayerSpec::Conv { channels, kernel: 3, stride: 1 }
+    LayerSpec::conv(channels, 3, 1)
 }
 
 fn residual(channels: usize, stride: usize) -> LayerSpec {
-    LayerSpec::Residual { channels, stride }
+    LayerSpec::residual(channels, stride)
 }
 
 fn block(layers: Vec<LayerSpec>) -> BlockSpec {
@@ -41,7 +42,7 @@ fn block(layers: Vec<LayerSpec>) -> BlockSpec {
 }
 
 fn small(w: usize) -> (Vec<BlockSpec>, HeadSpec) {
-    let strided = |channels| LayerSpec::Conv { channels, kernel: 3, stride: 2 };
+    let strided = |channels| LayerSpec::conv(channels, 3, 2);
     let blocks = vec![
         block(vec![strided(w), conv(w)]),
         block(vec![strided(2 * w), conv(2 * w)]),
@@ -52,7 +53,7 @@ fn small(w: usize) -> (Vec<BlockSpec>, HeadSpec) {
 
 fn resnet9(w: usize) -> (Vec<BlockSpec>, HeadSpec) {
     let blocks = vec![
-        block(vec![conv(w), LayerSpec::AvgPool { size: 2 }, residual(2 * w, 1)]),
+        block(vec![conv(w), LayerSpec::avg_pool(2), residual(2 * w, 1)]),
         block(vec![residual(4 * w, 2)]),
         block(vec![residual(8 * w, 2)]),
     ];
@@ -68,7 +69,7 @@ fn resnet11(w: usize) -> (Vec<BlockSpec>, HeadSpec) {
 fn vgg16(w: usize) -> (Vec<BlockSpec>, HeadSpec) {
     let stage = |channels: usize, convolutions: usize| {
         let mut layers = vec![conv(channels); convolutions];
-        layers.push(LayerSpec::MaxPool { size: 2 });
+        layers.push(LayerSpec::max_pool(2));
         block(layers)
     };
     let blocks = vec![stage(w, 2), stage(2 * w, 2), stage(4 * w, 3), stage(8 * w, 3), stage(8 * w, 3)];

@@ -3,10 +3,10 @@
 use super::{Clock, Images, median};
 use crate::device::{Device, failure};
 use crate::kernel::gpu::convolution::{self, Algorithm, Direction};
-use crate::kernel::plan::{Body, Conv, Node};
 use crate::kernel::{lift, lower, to_host};
 use crate::snn::block::{BlockConfig, BlockNet};
 use bloctrain_shared::RunSpec;
+use bloctrain_shared::graph::{Body, Conv, Node};
 use burn::backend::Flex;
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Distribution, Tensor};
@@ -44,7 +44,7 @@ pub fn convolutions(
     mut found: impl FnMut(Figures),
 ) -> Result<(), String> {
     let config = BlockConfig::new(spec, images.shape(), 1, images.classes()).map_err(|error| error.to_string())?;
-    let net = BlockNet::<Flex>::new(&config, &Default::default()).map_err(|error| error.to_string())?;
+    let net = BlockNet::<Flex>::new(&config, &Default::default());
     match device {
         Device::Cuda(number) => {
             let device = burn::backend::cuda::CudaDevice::new(number);

@@ -1,18 +1,14 @@
 //! Inference with and without early exits, for `bench inference`.
 
-use super::{Clock, Images, SEED, WARM_UP, image_tensor, step};
-use crate::kernel::BodyInput;
-use crate::model::infer::Predictor;
-use crate::model::network::{BlockParts, FullNet};
-use crate::model::package::Package;
-use crate::snn::detector::DetectorNet;
+use super::{Clock, Images, SEED, WARM_UP, step};
 use bloctrain_data::Dataset;
+use crate::snn::detector::DetectorNet;
+use bloctrain_infer::{BlockParts, Input, NamedTensors, Network, Package, Predictor};
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::exit::{ExitRule, Gate};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::Records;
 use bloctrain_shared::spec::Combine;
-use bloctrain_store::safetensor::NamedTensors;
 use burn::backend::Flex;
 use serde::Serialize;
 
@@ -67,9 +63,9 @@ pub struct Figures {
 
 /// A network with batches to answer.
 struct Workload {
-    net: FullNet<Flex>,
+    net: Network,
     classes: usize,
-    inputs: Vec<BodyInput<Flex>>,
+    inputs: Vec<Input>,
 }
 
 /// Times a network that was trained for some steps, with random detectors: without exits, and with thresholds under which
@@ -90,7 +86,7 @@ pub fn preset(
     let tensors = |tensors| NamedTensors { tensors, ..NamedTensors::default() };
     let last = nets.len().saturating_sub(1);
     let part = |(index, net): (usize, &crate::snn::block::BlockNet<Flex>)| {
-        let detector = DetectorNet::<Flex>::new(net.output(), SEED, index as u32 + 1, &Default::default());
+        let detector = DetectorNet::<Flex>::new(net.detector(), SEED, index as u32 + 1, &Default::default());
         BlockParts {
             classes: all.clone(),
             hard: if index < last { all.clone() } else { LabelMap::default() },
@@ -99,10 +95,9 @@ pub fn preset(
         }
     };
     let parts: Vec<BlockParts> = nets.iter().enumerate().map(part).collect();
-    let net = FullNet::new(spec, images.shape(), &parts, &Default::default())?;
-    let input =
-        |number| BodyInput::Image(image_tensor(images.batch(options.batch, number).0, images.shape(), &Default::default()));
-    let inputs: Vec<BodyInput<Flex>> = (0..IMAGES.div_ceil(options.batch)).map(input).collect();
+    let net = Network::new(spec, images.shape(), &parts)?;
+    let input = |number| Input::Images { samples: options.batch, values: images.batch(options.batch, number).0 };
+    let inputs: Vec<Input> = (0..IMAGES.div_ceil(options.batch)).map(input).collect();
     let work = Workload { net, classes: images.classes(), inputs };
     let mut figures = vec![work.time(Exits::None, &work.rule(vec![SHUT; last]), options.iters, clock)];
     if last > 0 {
@@ -119,8 +114,12 @@ pub fn preset(
 pub fn model(package: &Package, dataset: &Dataset, options: Options, clock: Clock<'_>) -> Result<Vec<Figures>, String> {
     let predictor = Predictor::new(package).map_err(|error| error.to_string())?;
     let ids: Vec<u32> = (0..u32::try_from(dataset.test.len()).unwrap_or(u32::MAX)).collect();
+    let test = |ids: &[u32]| {
+        let images: Vec<&[u8]> = ids.iter().map(|&id| dataset.test.image(id as usize)).collect();
+        predictor.input(&images, ids)
+    };
     let whole = ids.chunks_exact(options.batch.min(ids.len()).max(1));
-    let inputs = whole.take(IMAGES.div_ceil(options.batch)).map(|ids| predictor.test_input(dataset, ids)).collect();
+    let inputs = whole.take(IMAGES.div_ceil(options.batch)).map(test).collect();
     let rule = package.manifest.exit.clone();
     let work = Workload { net: predictor.into_network(), classes: package.manifest.dataset.classes.len(), inputs };
     let shut = ExitRule { gates: vec![SHUT; rule.gates.len()], ..rule.clone() };
@@ -136,7 +135,7 @@ impl Workload {
     fn gates(&self, share: f64) -> Result<Vec<Gate>, String> {
         let mut records = Records::default();
         for input in &self.inputs {
-            let samples = input.batch();
+            let samples = input.samples();
             let part = self.net.records(input.clone(), &vec![0; samples], &vec![0; samples]);
             records.join(part).map_err(|error| error.to_string())?;
         }

@@ -6,13 +6,11 @@
 //! Every time is that of the fastest pass, since differences of medians are noise on a machine that does other things.
 
 use super::{Clock, GIGA, SEED, fastest};
-use crate::kernel::count::{Count, Counted};
-use crate::kernel::cpu::Tape;
-use crate::kernel::plan::{Body, Branch, Conv, Leak, Node, Norm, Pool, Precision, Spiking};
-use crate::kernel::pool::AdaptivePool;
-use crate::kernel::spikes::Spikes;
-use crate::kernel::{BodyCall, BodyInput, Mode, NeuronRule, SpikingBackend, reference};
-use bloctrain_shared::spec::NeuronSpec;
+use crate::kernel::{BodyCall, BodyInput, Mode, Precision, SpikingBackend, reference};
+use bloctrain_kernel::count::{Count, Counted};
+use bloctrain_kernel::spikes::Spikes;
+use bloctrain_shared::graph::{AdaptivePool, Body, Branch, Conv, Node, Norm, Parameter, Pool, Running, Spiking};
+use bloctrain_shared::neuron::{Leak, NeuronRule, NeuronSpec};
 use bloctrain_shared::{ImageShape, seed};
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Tensor, TensorData};
@@ -140,38 +138,38 @@ struct Timed {
 impl Timed {
     fn new(layers: Vec<Layer>, steps: usize, input: ImageShape) -> Self {
         let rule = NeuronRule::new(&NeuronSpec::default());
-        let mut body = Body { steps, input, nodes: Vec::new(), parameters: 0, statistics: Vec::new(), precision: Precision::F32 };
+        let mut body = Body::new(input, steps);
         let mut params = Vec::new();
         for (source, layer) in layers.into_iter().enumerate() {
-            let (weight, outputs) = (params.len(), layer.conv.outputs);
+            let (name, outputs) = (format!("layer{source}"), layer.conv.outputs);
+            let weight = body.add(Parameter::weight(name.clone(), vec![outputs, layer.conv.inputs()]));
             params.extend(layer.weights);
-            let at = params.len();
+            let mut vector = |value: f32| {
+                params.extend(vec![value; outputs]);
+                body.add(Parameter::vector(name.clone(), outputs, value))
+            };
             let norm = if layer.normalised {
-                params.extend(vec![1.0; outputs]);
-                params.extend(vec![0.0; outputs]);
-                body.statistics.push(outputs);
-                Norm::Batch { gamma: at, beta: at + outputs, statistic: body.statistics.len() - 1 }
+                let (gamma, beta) = (vector(1.0), vector(0.0));
+                let statistic = body.running.len();
+                body.running.push(Running { name, channels: outputs });
+                Norm::Batch { gamma, beta, statistic }
             } else {
-                params.extend(vec![0.0; outputs]);
-                Norm::Bias(at)
+                Norm::Bias(vector(0.0))
             };
             let branches = vec![Branch { source, conv: layer.conv, weight, norm }];
             let output = layer.conv.output();
             body.nodes.push(Node::Spiking(Spiking { branches, rule, leak: Leak::Fixed(layer.leak), output }));
         }
-        body.parameters = params.len();
         let pool = AdaptivePool::new(body.shape(body.output()), 0);
         Self { body, params, pool }
     }
 
     /// A body whose backward pass ends where it begins: pooling over single positions, which learns nothing.
     fn beginning(steps: usize, input: ImageShape) -> Self {
-        let nodes = vec![Node::AvgPool(Pool { source: 0, size: 1, input })];
-        Self {
-            body: Body { steps, input, nodes, parameters: 1, statistics: Vec::new(), precision: Precision::F32 },
-            params: vec![0.0],
-            pool: AdaptivePool::new(input, 0),
-        }
+        let mut body = Body::new(input, steps);
+        body.nodes.push(Node::AvgPool(Pool { source: 0, size: 1, input }));
+        body.add(Parameter::vector("nothing".into(), 1, 0.0));
+        Self { body, params: vec![0.0], pool: AdaptivePool::new(input, 0) }
     }
 
     fn call(&self) -> BodyCall<'_> {
@@ -182,7 +180,7 @@ impl Timed {
             measure: true,
             count: false,
             average: Some(&self.pool),
-            kept: None,
+            precision: Precision::F32,
         }
     }
 
@@ -206,6 +204,9 @@ impl Timed {
         drop((averages * grad.clone()).sum().backward());
     }
 }
+
+/// What a forward pass keeps.
+type Tape = <Flex as SpikingBackend>::Tape;
 
 /// A body with what its backward pass needs.
 struct Pass<'a> {

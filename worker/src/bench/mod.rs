@@ -10,8 +10,8 @@ pub mod inference;
 pub mod layer;
 pub mod step;
 
-use crate::data::level::Levels;
 use bloctrain_data::{DataError, Dataset, Options, Split, embedded};
+use bloctrain_infer::Levels;
 use bloctrain_shared::ImageShape;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -95,7 +95,7 @@ impl Images {
     /// `[batch, C, H, W]` and their labels.
     fn batch(&self, batch: usize, number: usize) -> (Vec<f32>, Vec<usize>) {
         let mut values = vec![0.0; batch * self.0.shape.len()];
-        let (levels, mut labels) = (Levels::of(&self.0), Vec::with_capacity(batch));
+        let (levels, mut labels) = (Levels::normalised(&self.0.mean, &self.0.std), Vec::with_capacity(batch));
         for (row, image) in values.chunks_mut(self.0.shape.len()).enumerate() {
             let sample = (number * batch + row) % self.0.train.len();
             levels.write(self.0.train.image(sample), image);

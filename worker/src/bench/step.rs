@@ -5,14 +5,15 @@
 
 use super::{Clock, Images, MIB, SEED, WARM_UP, image_tensor, median};
 use crate::device::{Device, failure};
-use crate::kernel::spikes::Spikes;
 use crate::kernel::{BodyInput, Mode};
 use crate::model::network::load_block;
 use crate::snn::block::{BlockConfig, BlockNet};
 use crate::snn::pass::Pass;
 use crate::snn::trainer::{Batch, StepMetrics, Trainer, TrainingBackend};
+use bloctrain_infer::NamedTensors;
+use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::RunSpec;
-use bloctrain_store::safetensor::NamedTensors;
+use bloctrain_shared::graph::Graph;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::backend::AutodiffBackend;
 use serde::Serialize;
@@ -92,12 +93,13 @@ fn blocks<B: TrainingBackend>(
     clock: Clock<'_>,
 ) -> Result<Blocks<B>, String> {
     let config = |block: u32| BlockConfig::new(spec, images.shape(), block, images.classes()).map_err(|error| error.to_string());
-    let blocks = u32::try_from(config(1)?.network.blocks.len()).map_err(|error| error.to_string())?;
+    let blocks = Graph::new(spec, images.shape()).map_err(|error| error.to_string())?.blocks.len();
+    let blocks = u32::try_from(blocks).map_err(|error| error.to_string())?;
     let mut source = Source::<B> { images, device: device.clone(), frozen: Vec::new() };
     let mut figures = Vec::new();
     for block in 1..=blocks {
         let config = config(block)?;
-        let mut trainer = Trainer::<B>::new(&config, &spec.train, device).map_err(|error| error.to_string())?;
+        let mut trainer = Trainer::<B>::new(&config, &spec.train, device);
         figures.push(measure(block, &mut trainer, &source, options, clock)?);
         let weights = NamedTensors { tensors: trainer.net.store.export(), ..NamedTensors::default() };
         source.frozen.push(load_block(spec, images.shape(), block, images.classes(), &weights, device)?);

@@ -1,7 +1,7 @@
 //! Images as the network sees them: as values of their bytes, augmented by (seed, sample, view).
 
-use super::level::Levels;
 use bloctrain_data::{Dataset, SplitKind};
+use bloctrain_infer::Levels;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::seed;
 use bloctrain_shared::spec::Augment;
@@ -106,7 +106,7 @@ mod tests {
     fn sample(augment: &[Augment], view: u32) -> Vec<f32> {
         let mut out = vec![0.0; 256];
         let dataset = dataset();
-        write_sample(&dataset, &Levels::of(&dataset), SplitKind::Train, 1, augment, 5, view, &mut out);
+        write_sample(&dataset, &Levels::normalised(&dataset.mean, &dataset.std), SplitKind::Train, 1, augment, 5, view, &mut out);
         out
     }
 

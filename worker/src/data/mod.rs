@@ -1,4 +1,3 @@
-//! From a data set's bytes to what is trained on: values and augmentation.
+//! From a data set to what is trained on: augmentation.
 
 pub mod augment;
-pub mod level;

@@ -1,7 +1,9 @@
 //! The operations under burn's autodiff: forward by the inner backend, backward by its own gradients.
 
-use super::spikes::Spikes;
-use super::{BodyCall, BodyInput, BodyOutput, Emitted, NeuronRule, SpikingBackend, lift, lower, reference};
+use super::{BodyCall, BodyInput, BodyOutput, Count, Emitted, Precision, SpikingBackend, Statistic, lift, lower, reference};
+use bloctrain_kernel::spikes::Spikes;
+use bloctrain_shared::graph::{AdaptivePool, Body};
+use bloctrain_shared::neuron::NeuronRule;
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -67,8 +69,18 @@ impl<B: SpikingBackend> Backward<B, 2> for LinearOp {
     }
 }
 
+impl<B: SpikingBackend, C: CheckpointStrategy> BodyInput<Autodiff<B, C>> {
+    fn inner(self) -> BodyInput<B> {
+        match self {
+            Self::Image(image) => BodyInput::Image(image.inner()),
+            Self::Spikes(spikes) => BodyInput::Spikes(spikes),
+        }
+    }
+}
+
 impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C> {
     type Tape = B::Tape;
+    type Frozen = B::Frozen;
 
     const QUEUES: bool = B::QUEUES;
 
@@ -76,18 +88,32 @@ impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C>
         if !B::FUSED {
             return reference::body(call, params, input);
         }
-        let input = match input {
-            BodyInput::Image(image) => BodyInput::Image(image.inner()),
-            BodyInput::Spikes(spikes) => BodyInput::Spikes(spikes),
-        };
         let params = lower(params);
-        let (spikes, record, tape) = B::body_tracked(call, lift(params.primitive.clone()), input);
+        let (spikes, record, tape) = B::body_tracked(call, lift(params.primitive.clone()), input.inner());
         let spikes = match BodyOp.prepare::<C>([params.node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish((tape, params.primitive), lower(spikes)),
             OpsKind::UnTracked(prepared) => prepared.finish(lower(spikes)),
         };
         let emitted = if call.average.is_some() { Emitted::Average(lift(spikes)) } else { Emitted::Tensor(lift(spikes)) };
         BodyOutput { emitted, record }
+    }
+
+    fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, precision: Precision) -> B::Frozen {
+        B::freeze(body, params.inner(), running, precision)
+    }
+
+    fn run_frozen(frozen: &B::Frozen, input: BodyInput<Self>, count: bool) -> (Emitted<Self>, Count) {
+        let (emitted, count) = B::run_frozen(frozen, input.inner(), count);
+        let emitted = match emitted {
+            Emitted::Tensor(x) => Emitted::Tensor(Tensor::from_inner(x)),
+            Emitted::Spikes(spikes) => Emitted::Spikes(spikes),
+            Emitted::Average(x) => Emitted::Average(Tensor::from_inner(x)),
+        };
+        (emitted, count)
+    }
+
+    fn average(spikes: &Spikes, pool: &AdaptivePool, device: &Self::Device) -> Tensor<Self, 4> {
+        Tensor::from_inner(B::average(spikes, pool, device))
     }
 
     fn spikes_to_host(x: Tensor<Self, 4>, batch: usize) -> Spikes {

@@ -1,55 +1,55 @@
 //! What computes the layers of a block, one implementation per backend.
 //!
-//! The layers of a block are a [`plan::Body`]. [`SpikingBackend::body`] runs one over all T steps of a batch, and is one
-//! operation for burn's autodiff ([`autodiff`]). [`mod@reference`] has it in plain tensor operations, by which the others
-//! are measured; [`cpu`] has its own for the Flex backend: sparse, bit-packed, without f32 between layers; `gpu` has its own
-//! for CubeCL's (features `cuda` and `wgpu`). Nothing above this folder knows which one runs. Results do not depend on the
+//! The layers of a block are a [`Body`] of the network's graph. [`SpikingBackend::body`] runs one over all T steps of a
+//! batch, and is one operation for burn's autodiff ([`autodiff`]). [`mod@reference`] has it in plain tensor operations, by
+//! which the others are measured; `cpu` hands it to the crate of CPU kernels, for the Flex backend; `gpu` has its own for
+//! CubeCL's (features `cuda` and `wgpu`). Nothing above this folder knows which one runs. Results do not depend on the
 //! number of threads.
 
 pub mod autodiff;
-pub mod count;
-pub mod cpu;
+mod cpu;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub mod gpu;
 pub mod later;
 pub mod memory;
-pub mod plan;
 pub mod pool;
 pub mod reference;
-pub mod spikes;
 
-use bloctrain_shared::spec::{NeuronSpec, Reset, Surrogate};
-use bloctrain_shared::{ImageShape, seed};
+pub use bloctrain_kernel::call::{Mode, Statistic};
+pub use bloctrain_kernel::step::StepRule;
+
+use bloctrain_kernel::call::{Call, Record};
+use bloctrain_kernel::count::Count;
+use bloctrain_kernel::spikes::Spikes;
+use bloctrain_shared::ImageShape;
+use bloctrain_shared::graph::{AdaptivePool, Body};
+use bloctrain_shared::neuron::NeuronRule;
+use bloctrain_shared::spec;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive};
-use count::Count;
 use later::Later;
-use plan::Body;
-use pool::AdaptivePool;
-use rand::RngExt;
-use spikes::Spikes;
 use std::sync::Arc;
 
-/// How a pass treats norms and dropout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Batch statistics, dropout masks from this seed.
-    Train {
-        /// Seed of the step's dropout masks.
-        seed: u64,
-    },
-    /// Running statistics, no dropout.
-    Eval,
+/// Numbers in which a GPU computes convolutions: their inputs, weights and outputs. Sums, norms and membranes are f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// bf16 on CUDA devices whose matrix units have it, else f32.
+    #[default]
+    Auto,
+    /// f32.
+    F32,
+    /// f16, whose range is too small for gradients in general: for tests of the path in half precision.
+    F16,
 }
 
-/// Mean and variance by channel.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Statistic {
-    /// Mean.
-    pub mean: Vec<f32>,
-    /// Variance: of the running statistics, or unbiased of a batch.
-    pub variance: Vec<f32>,
+impl From<spec::Precision> for Precision {
+    fn from(asked: spec::Precision) -> Self {
+        match asked {
+            spec::Precision::Auto => Self::Auto,
+            spec::Precision::F32 => Self::F32,
+        }
+    }
 }
 
 /// One pass over a body.
@@ -67,8 +67,8 @@ pub struct BodyCall<'a> {
     pub count: bool,
     /// The pooling whose averages over windows and time are all that is wanted of the spikes, in [`Mode::Train`].
     pub average: Option<&'a AdaptivePool>,
-    /// What calls with the same parameters share, for those who make many.
-    pub kept: Option<&'a cpu::Kept>,
+    /// Numbers in which a GPU computes convolutions.
+    pub precision: Precision,
 }
 
 /// What enters a body.
@@ -90,6 +90,12 @@ impl<B: Backend> BodyInput<B> {
     }
 }
 
+impl<B: Backend> From<Spikes> for BodyInput<B> {
+    fn from(spikes: Spikes) -> Self {
+        Self::Spikes(spikes)
+    }
+}
+
 /// What a pass saw on its way.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BodyRecord {
@@ -101,6 +107,13 @@ pub struct BodyRecord {
     pub rates: Vec<f64>,
     /// Operations, where they were wanted.
     pub count: Count,
+}
+
+impl From<Record> for BodyRecord {
+    fn from(record: Record) -> Self {
+        let Record { statistics, rates, count } = record;
+        Self { statistics, queued: None, rates, count }
+    }
 }
 
 /// Spikes that leave a body, in the form in which the backend has them.
@@ -131,12 +144,8 @@ impl<B: SpikingBackend> Emitted<B> {
     /// where it had one.
     pub fn average(&self, pool: &AdaptivePool, steps: usize, device: &B::Device) -> Tensor<B, 4> {
         match self {
-            Self::Tensor(tensor) => pool.forward(mean_over_time(tensor.clone(), steps)),
-            Self::Spikes(spikes) => {
-                let ImageShape { channels, height, width } = pool.output();
-                let averages = TensorData::new(cpu::averages(spikes, pool), [spikes.batch(), channels, height, width]);
-                Tensor::from_data(averages, device)
-            }
+            Self::Tensor(tensor) => pool::forward(pool, mean_over_time(tensor.clone(), steps)),
+            Self::Spikes(spikes) => B::average(spikes, pool, device),
             Self::Average(average) => average.clone(),
         }
     }
@@ -163,73 +172,6 @@ pub struct BodyOutput<B: Backend> {
     pub record: BodyRecord,
 }
 
-/// What a neuron does with its membrane, apart from the leak.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct NeuronRule {
-    /// Membrane value at which the neuron fires.
-    pub threshold: f32,
-    /// What a spike does to the membrane.
-    pub reset: Reset,
-    /// Whether the gradient ignores the reset.
-    pub detach_reset: bool,
-    /// Derivative used in place of the step function's.
-    pub surrogate: Surrogate,
-    /// Its shape parameter.
-    pub width: f32,
-}
-
-impl NeuronRule {
-    /// The rule of a specification.
-    pub fn new(spec: &NeuronSpec) -> Self {
-        Self {
-            threshold: spec.threshold,
-            reset: spec.reset,
-            detach_reset: spec.detach_reset,
-            surrogate: spec.surrogate,
-            width: spec.surrogate_width,
-        }
-    }
-
-    /// One step of one neuron: whether it fires, and its membrane after that.
-    pub fn fire(&self, membrane: &mut f32, leak: f32, drive: f32) -> bool {
-        let before = *membrane * leak + drive;
-        let fires = before >= self.threshold;
-        *membrane = match (fires, self.reset) {
-            (false, _) => before,
-            (true, Reset::Subtract) => before - self.threshold,
-            (true, Reset::Zero) => 0.0,
-        };
-        fires
-    }
-}
-
-/// One step of an optimiser, with everything that depends on the step's number worked out.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum StepRule {
-    /// `g += decay p`, `v = momentum v + g`, `p -= rate v` (PyTorch's form).
-    Sgd {
-        /// Share of the velocity that stays.
-        momentum: f32,
-        /// Weight decay.
-        decay: f32,
-        /// Learning rate.
-        rate: f32,
-    },
-    /// `p *= keep`, `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, `p -= rate m / (sqrt(v share) + epsilon)`.
-    Adamw {
-        /// Decay rates of both moments.
-        betas: [f32; 2],
-        /// `1 - rate * decay`.
-        keep: f32,
-        /// Learning rate over the first moment's share, `1 - b1^step`.
-        rate: f32,
-        /// The inverse of the second moment's share, `1 / (1 - b2^step)`.
-        share: f32,
-        /// Added to the root.
-        epsilon: f32,
-    },
-}
-
 /// Moments of one parameter: velocity or first moment, and the second moment of AdamW.
 #[derive(Debug, Clone)]
 pub struct Moments<B: Backend> {
@@ -248,10 +190,14 @@ pub struct Stepped<B: Backend> {
     pub moments: Moments<B>,
 }
 
-/// A backend that runs bodies. Every method has a default in plain tensor operations.
+/// A backend that runs bodies. Methods have defaults in plain tensor operations, but for those about frozen bodies, which
+/// [`reference::FrozenBody`] serves.
 pub trait SpikingBackend: Backend {
     /// What its own operation for bodies keeps between forward and backward.
     type Tape: std::fmt::Debug + Send + Sync + 'static;
+
+    /// A body whose parameters do not change any more, with what calls share.
+    type Frozen: std::fmt::Debug + Send + Sync + 'static;
 
     /// Whether bodies have their own operation with its own backward pass.
     const FUSED: bool = false;
@@ -278,6 +224,12 @@ pub trait SpikingBackend: Backend {
     fn body_grad(_tape: &Self::Tape, _params: Tensor<Self, 1>, _grad: Tensor<Self, 4>) -> Tensor<Self, 1> {
         unreachable!("this backend has no operation of its own for bodies")
     }
+
+    /// Keeps a body at inference, with its flat parameters and the running statistics of its norms.
+    fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, precision: Precision) -> Self::Frozen;
+
+    /// Runs a frozen body, and counts operations where they are wanted.
+    fn run_frozen(frozen: &Self::Frozen, input: BodyInput<Self>, count: bool) -> (Emitted<Self>, Count);
 
     /// One step of an optimiser on one parameter.
     fn optimize(rule: &StepRule, parameter: Tensor<Self, 1>, grad: Tensor<Self, 1>, moments: Moments<Self>) -> Stepped<Self> {
@@ -318,6 +270,11 @@ pub trait SpikingBackend: Backend {
     /// Bits on the host as values `[T * B, C, H, W]`.
     fn spikes_from_host(spikes: &Spikes, device: &Self::Device) -> Tensor<Self, 4> {
         spikes_tensor(spikes, device)
+    }
+
+    /// Averages of bits on the host over time and the windows of a pooling, `[B, C, h, w]`.
+    fn average(spikes: &Spikes, pool: &AdaptivePool, device: &Self::Device) -> Tensor<Self, 4> {
+        pool::forward(pool, mean_over_time(Self::spikes_from_host(spikes, device), spikes.steps()))
     }
 
     /// Bytes of the device's memory that are in use, where it has its own.
@@ -369,12 +326,6 @@ fn mean_over_time<B: Backend>(x: Tensor<B, 4>, steps: usize) -> Tensor<B, 4> {
     let [frames, channels, height, width] = x.dims();
     let batch = frames / steps;
     x.reshape([steps, batch * channels * height * width]).mean_dim(0).reshape([batch, channels, height, width])
-}
-
-/// Which of some sites a dropout keeps: each with probability `1 - p`, drawn in order.
-fn dropout_mask(seed: u64, index: u64, p: f32, sites: usize) -> Vec<bool> {
-    let mut rng = seed::rng(seed, "dropout", &[index]);
-    (0..sites).map(|_| rng.random::<f32>() >= p).collect()
 }
 
 /// [`SpikingBackend::neuron`] on tensors.

@@ -1,19 +1,13 @@
 //! A block of a network with its classifier: the unit of training.
 
-use super::frozen::FrozenHead;
 use super::head::Head;
-use super::layer::{Builder, Running};
-use super::param::Store;
+use super::param::{Buffer, Store};
 use super::pass::Pass;
-use crate::kernel::cpu::Kept;
 use crate::kernel::later::Later;
-use crate::kernel::plan::{self, Body};
-use crate::kernel::pool::AdaptivePool;
-use crate::kernel::{BodyCall, BodyInput, Emitted, Mode, SpikingBackend, Statistic};
+use crate::kernel::{self, BodyCall, BodyInput, Emitted, Mode, SpikingBackend, Statistic};
 use bloctrain_shared::ImageShape;
-use bloctrain_shared::geometry::{ShapeError, trace};
-use bloctrain_shared::spec::network::Network;
-use bloctrain_shared::spec::{NeuronSpec, Precision, RunSpec};
+use bloctrain_shared::graph::{AdaptivePool, BlockGraph, Body, Detector, Graph, GraphError, Running, ShapeError};
+use bloctrain_shared::spec::{Precision, RunSpec};
 use bloctrain_shared::spike::SpikeDims;
 use burn::tensor::Tensor;
 
@@ -29,17 +23,11 @@ pub struct BlockOutput<B: SpikingBackend> {
     pub logits: Tensor<B, 3>,
 }
 
-/// Which block of which network.
+/// A block in the making.
 #[derive(Debug, Clone)]
 pub struct BlockConfig {
-    /// The network, joined into one block for end-to-end training.
-    pub network: Network,
-    /// Its neurons.
-    pub neuron: NeuronSpec,
-    /// Time steps.
-    pub steps: usize,
-    /// Shape of the images.
-    pub image: ImageShape,
+    /// The block of the network's graph.
+    pub graph: BlockGraph,
     /// Index of the block, from 0.
     pub index: usize,
     /// Number of classes that it tells apart.
@@ -54,33 +42,18 @@ impl BlockConfig {
     /// Block `number` (from 1) of a run's network, with `classes` classes.
     ///
     /// # Errors
-    /// When the spec's network does not resolve.
-    pub fn new(
-        spec: &RunSpec,
-        image: ImageShape,
-        number: u32,
-        classes: usize,
-    ) -> Result<Self, bloctrain_shared::spec::network::ResolveError> {
-        let network = spec.network.resolve()?;
-        let network = if spec.run.end_to_end { network.joined() } else { network };
-        Ok(Self {
-            network,
-            neuron: spec.neuron.clone(),
-            steps: spec.encoding.steps,
-            image,
-            index: (number as usize).saturating_sub(1),
-            classes,
-            seed: spec.run.seed,
-            precision: spec.train.precision,
-        })
+    /// When the spec's network does not resolve, names the layer that does not fit its input, or says that there is no such
+    /// block.
+    pub fn new(spec: &RunSpec, image: ImageShape, number: u32, classes: usize) -> Result<Self, GraphError> {
+        let mut blocks = Graph::new(spec, image)?.blocks;
+        let index = (number as usize).saturating_sub(1);
+        if index >= blocks.len() {
+            let problem = "the network has no such block".into();
+            return Err(ShapeError { block: number as usize, layer: "block".into(), problem }.into());
+        }
+        let (seed, precision) = (spec.run.seed, spec.train.precision);
+        Ok(Self { graph: blocks.swap_remove(index), index, classes, seed, precision })
     }
-}
-
-/// Parameters of a block's own layers that do not change any more, with what calls share.
-#[derive(Debug)]
-pub struct FrozenBody<B: SpikingBackend> {
-    flat: Tensor<B, 1>,
-    kept: Kept,
 }
 
 /// A block with its classifier.
@@ -88,42 +61,27 @@ pub struct FrozenBody<B: SpikingBackend> {
 pub struct BlockNet<B: SpikingBackend> {
     /// Parameters and running statistics.
     pub store: Store<B>,
-    body: Body,
-    running: Vec<Running>,
-    /// Number of tensors that belong to the body; they come first.
-    body_tensors: usize,
+    graph: BlockGraph,
     head: Head,
+    precision: kernel::Precision,
     /// Batch statistics that the device may still be working on, oldest first.
     queued: Vec<Later>,
 }
 
 impl<B: SpikingBackend> BlockNet<B> {
     /// A block with its initial values, which depend on the seed alone.
-    ///
-    /// # Errors
-    /// Names the layer that does not fit its input.
-    pub fn new(config: &BlockConfig, device: &B::Device) -> Result<Self, ShapeError> {
-        let geometry = trace(&config.network, config.image)?;
-        let missing =
-            || ShapeError { block: config.index + 1, layer: "block".into(), problem: "the network has no such block".into() };
-        let block = config.network.blocks.get(config.index).ok_or_else(missing)?;
-        let geometry = geometry.get(config.index).ok_or_else(missing)?;
+    pub fn new(config: &BlockConfig, device: &B::Device) -> Self {
+        let graph = config.graph.clone();
         let mut store = Store::new(device, config.seed, config.index as u64);
-        let mut builder = Builder::new(&mut store, geometry.input, config.steps, config.network.norm, &config.neuron);
-        block.layers.iter().enumerate().for_each(|(index, layer)| builder.layer(index, layer));
-        let (mut body, running) = builder.finish();
-        body.precision = match config.precision {
-            Precision::Auto => plan::Precision::Auto,
-            Precision::F32 => plan::Precision::F32,
-        };
-        let body_tensors = store.params.len();
-        let head = Head::new(&mut store, config.network.head_of(config.index), geometry.output, config.classes, &config.neuron);
-        Ok(Self { store, body, running, body_tensors, head, queued: Vec::new() })
+        store.add(&graph.body.parameters);
+        store.add_running(&graph.body.running);
+        let head = Head::new(&mut store, graph.classifier(config.classes));
+        Self { store, graph, head, precision: config.precision.into(), queued: Vec::new() }
     }
 
     /// Time steps T.
     pub fn steps(&self) -> usize {
-        self.body.steps
+        self.graph.body.steps
     }
 
     /// Sizes of the spikes that leave the block.
@@ -134,72 +92,62 @@ impl<B: SpikingBackend> BlockNet<B> {
 
     /// Shape of the maps that leave the block.
     pub fn output(&self) -> ImageShape {
-        self.body.shape(self.body.output())
+        self.graph.output()
     }
 
     /// Trainable values of the block's own layers, without the classifier.
     pub fn body_parameters(&self) -> usize {
-        self.body.parameters
+        self.graph.body.length()
     }
 
     /// The block's own layers.
     pub fn layers(&self) -> &Body {
-        &self.body
+        &self.graph.body
+    }
+
+    /// What a detector on the block computes.
+    pub fn detector(&self) -> Detector {
+        self.graph.detector()
     }
 
     fn flat(&self) -> Tensor<B, 1> {
-        Tensor::cat(self.store.params[..self.body_tensors].iter().map(|param| param.value.clone()).collect(), 0)
+        // The body's parameters come first.
+        let own = &self.store.params[..self.graph.body.parameters.len()];
+        Tensor::cat(own.iter().map(|param| param.value.clone()).collect(), 0)
     }
 
-    /// Parameters of the block's own layers as they are now, for [`Self::body_on`].
-    pub fn frozen_body(&self) -> FrozenBody<B> {
-        FrozenBody { flat: self.flat(), kept: Kept::default() }
+    /// Running statistics of every norm.
+    fn running(&self) -> Vec<Statistic> {
+        let (pairs, _) = self.store.buffers.as_chunks::<2>();
+        let one = |[mean, variance]: &[Buffer; 2]| Statistic { mean: mean.values.clone(), variance: variance.values.clone() };
+        pairs.iter().map(one).collect()
+    }
+
+    /// The block's own layers with their parameters as they are now, for inference.
+    pub fn frozen_body(&self) -> B::Frozen {
+        B::freeze(&self.graph.body, self.flat(), self.running(), self.precision)
     }
 
     /// Spikes of the block's own layers.
     pub fn body(&self, input: BodyInput<B>, pass: &mut Pass) -> Emitted<B> {
-        self.emit(self.flat(), None, input, pass, None)
-    }
-
-    /// The same for whoever runs the block often and keeps its parameters.
-    pub fn body_on(&self, frozen: &FrozenBody<B>, input: BodyInput<B>, pass: &mut Pass) -> Emitted<B> {
-        self.emit(frozen.flat.clone(), Some(&frozen.kept), input, pass, None)
+        self.emit(input, pass, None)
     }
 
     /// Spikes of the block's own layers; in training only the averages of a pooling, where there is one.
-    fn emit(
-        &self,
-        params: Tensor<B, 1>,
-        kept: Option<&Kept>,
-        input: BodyInput<B>,
-        pass: &mut Pass,
-        average: Option<&AdaptivePool>,
-    ) -> Emitted<B> {
-        let values = |id: super::param::BufferId| self.store.buffers[id.0].values.clone();
-        let running: Vec<Statistic> = match pass.mode {
-            Mode::Eval => {
-                let one = |at: &Running| Statistic { mean: values(at.mean), variance: values(at.variance) };
-                self.running.iter().map(one).collect()
-            }
-            Mode::Train { .. } => Vec::new(),
-        };
+    fn emit(&self, input: BodyInput<B>, pass: &mut Pass, average: Option<&AdaptivePool>) -> Emitted<B> {
+        let running = if pass.mode.trains() { Vec::new() } else { self.running() };
         let call = BodyCall {
-            body: &self.body,
+            body: &self.graph.body,
             mode: pass.mode,
             running: &running,
             measure: pass.rates.is_some(),
             count: pass.count.is_some(),
             average,
-            kept,
+            precision: self.precision,
         };
-        let output = B::body(&call, params, input);
+        let output = B::body(&call, self.flat(), input);
         pass.absorb(output.record);
         output.emitted
-    }
-
-    /// The classifier with its parameters as they are now, for inference.
-    pub fn frozen_head(&self) -> FrozenHead {
-        self.head.freeze(&self.store)
     }
 
     /// Logits of spikes; see [`Head::forward`].
@@ -209,8 +157,8 @@ impl<B: SpikingBackend> BlockNet<B> {
 
     /// The whole block.
     pub fn forward(&self, input: BodyInput<B>, pass: &mut Pass, per_step: bool) -> BlockOutput<B> {
-        let average = self.head.sees_averages(per_step).filter(|_| pass.mode != Mode::Eval);
-        let spikes = self.emit(self.flat(), None, input, pass, average);
+        let average = self.head.graph().sees_averages(per_step).filter(|_| pass.mode != Mode::Eval);
+        let spikes = self.emit(input, pass, average);
         let logits = self.classify(&spikes, pass, per_step);
         BlockOutput { spikes, logits }
     }
@@ -232,8 +180,8 @@ impl<B: SpikingBackend> BlockNet<B> {
                 next = rest;
                 own.to_vec()
             };
-            let one = |&channels: &usize| Statistic { mean: take(channels), variance: take(channels) };
-            let statistics: Vec<Statistic> = self.body.statistics.iter().map(one).collect();
+            let one = |norm: &Running| Statistic { mean: take(norm.channels), variance: take(norm.channels) };
+            let statistics: Vec<Statistic> = self.graph.body.running.iter().map(one).collect();
             self.blend(&statistics);
         }
     }
@@ -242,9 +190,10 @@ impl<B: SpikingBackend> BlockNet<B> {
         let blend = |running: &mut Vec<f32>, new: &[f32]| {
             running.iter_mut().zip(new).for_each(|(running, new)| *running += MOMENTUM * (new - *running));
         };
-        for (at, new) in self.running.iter().zip(statistics) {
-            blend(&mut self.store.buffers[at.mean.0].values, &new.mean);
-            blend(&mut self.store.buffers[at.variance.0].values, &new.variance);
+        let (pairs, _) = self.store.buffers.as_chunks_mut::<2>();
+        for ([mean, variance], new) in pairs.iter_mut().zip(statistics) {
+            blend(&mut mean.values, &new.mean);
+            blend(&mut variance.values, &new.variance);
         }
     }
 }

@@ -1,63 +1,46 @@
 //! The hard class detector: a small network on a block's time-averaged spikes that says how likely an input is hard.
 
-use super::frozen::FrozenDetector;
-use super::layer::LinearUnit;
+use super::dense::fully_connected;
 use super::param::Store;
 use super::pass::Pass;
-use crate::kernel::pool::AdaptivePool;
 use crate::kernel::{Emitted, SpikingBackend};
-use bloctrain_shared::ImageShape;
+use bloctrain_shared::graph::Detector;
 use burn::tensor::activation::{log_sigmoid, relu};
 use burn::tensor::{Tensor, TensorData};
-
-/// Side of the pooled map that the detector sees.
-const SIDE: usize = 4;
-
-/// Hidden units.
-const HIDDEN: usize = 64;
 
 /// A detector.
 #[derive(Debug, Clone)]
 pub struct DetectorNet<B: SpikingBackend> {
     /// Its parameters.
     pub store: Store<B>,
-    pool: AdaptivePool,
-    hidden: LinearUnit,
-    readout: LinearUnit,
+    graph: Detector,
 }
 
 impl<B: SpikingBackend> DetectorNet<B> {
-    /// A detector on maps of one shape.
-    pub fn new(input: ImageShape, seed: u64, block: u32, device: &B::Device) -> Self {
+    /// The detector of a block, with first values that depend on the seed and the block's number.
+    pub fn new(graph: Detector, seed: u64, block: u32, device: &B::Device) -> Self {
         let mut store = Store::new(device, seed, 1000 + u64::from(block));
-        let pool = AdaptivePool::new(input, SIDE);
-        let hidden = LinearUnit::new(&mut store, "hidden", pool.features(), HIDDEN);
-        let readout = LinearUnit::new(&mut store, "readout", HIDDEN, 1);
-        Self { store, pool, hidden, readout }
+        store.add(&graph.parameters);
+        Self { store, graph }
     }
 
     /// Features `[B, F]` of spikes: averages over time and over windows of the map.
     pub fn features(&self, spikes: &Emitted<B>, steps: usize) -> Tensor<B, 2> {
-        let averages = spikes.average(&self.pool, steps, self.store.device());
+        let averages = spikes.average(&self.graph.pool, steps, self.store.device());
         let batch = averages.dims()[0];
         averages.reshape([batch, self.width()])
     }
 
     /// Number of features.
     pub fn width(&self) -> usize {
-        self.pool.features()
+        self.graph.pool.features()
     }
 
     /// Logits `[B]` of "hard".
     pub fn logits(&self, features: Tensor<B, 2>, pass: &mut Pass) -> Tensor<B, 1> {
-        let hidden = relu(self.hidden.forward(&self.store, pass, features, false));
+        let hidden = relu(fully_connected((&self.store, 0), &self.graph.hidden, pass, features, false));
         let rows = hidden.dims()[0];
-        self.readout.forward(&self.store, pass, hidden, false).reshape([rows])
-    }
-
-    /// The same with its parameters as they are now, for inference.
-    pub fn freeze(&self) -> FrozenDetector {
-        FrozenDetector::new(&self.pool, self.hidden.freeze(&self.store), self.readout.freeze(&self.store))
+        fully_connected((&self.store, 0), &self.graph.readout, pass, hidden, false).reshape([rows])
     }
 }
 

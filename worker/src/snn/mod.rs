@@ -4,11 +4,10 @@
 //! convolutions and norms, and a neuron sees `[T, B * C * H * W]`. All randomness comes from the run's seed, on the host.
 
 pub mod block;
+mod dense;
 pub mod detector;
 pub mod encode;
-pub mod frozen;
 pub mod head;
-pub mod layer;
 pub mod loss;
 pub mod optim;
 pub mod outer;

@@ -2,8 +2,8 @@
 
 use super::param::{Param, to_host};
 use crate::kernel::{Moments, SpikingBackend, StepRule};
+use bloctrain_infer::{NamedTensor, NamedTensors};
 use bloctrain_shared::spec::{OptimizerKind, TrainSpec};
-use bloctrain_store::safetensor::{NamedTensor, NamedTensors};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 

@@ -1,8 +1,9 @@
 //! Parameters and running statistics: flat tensors with a name, a shape, and a place in a checkpoint.
 
 pub use crate::kernel::to_host;
+use bloctrain_infer::{NamedTensor, NamedTensors};
+use bloctrain_shared::graph::{Initial, Parameter, Running};
 use bloctrain_shared::seed;
-use bloctrain_store::safetensor::{NamedTensor, NamedTensors};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use rand::RngExt;
@@ -43,16 +44,8 @@ pub struct Store<B: Backend> {
 
 /// Tensors that do not fit the network they are loaded into.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the parameters do not fit the network: {0}")]
+#[error("{0}")]
 pub struct LoadError(String);
-
-/// Handle of a parameter in its [`Store`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ParamId(usize);
-
-/// Handle of a running statistic in its [`Store`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BufferId(pub(crate) usize);
 
 impl<B: Backend> Store<B> {
     /// An empty store whose initial values derive from (seed, part).
@@ -65,49 +58,44 @@ impl<B: Backend> Store<B> {
         &self.device
     }
 
-    fn add(&mut self, name: String, shape: &[usize], values: Vec<f32>, decay: bool) -> ParamId {
-        let value = Tensor::from_data(TensorData::new(values, [shape.iter().product::<usize>()]), &self.device);
-        self.params.push(Param { name, shape: shape.to_vec(), value, decay });
-        ParamId(self.params.len() - 1)
+    /// Adds parameters with their first values, and says at which index they begin.
+    pub fn add(&mut self, parameters: &[Parameter]) -> usize {
+        let first = self.params.len();
+        for Parameter { name, shape, initial, decay } in parameters {
+            let length = shape.iter().product();
+            let values: Vec<f32> = match *initial {
+                Initial::HeUniform => {
+                    let fan_in: usize = shape.iter().skip(1).product();
+                    let bound = (6.0 / fan_in.max(1) as f32).sqrt();
+                    let mut rng = seed::rng(self.seed, "init", &[self.part, self.params.len() as u64]);
+                    (0..length).map(|_| rng.random_range(-bound..bound)).collect()
+                }
+                Initial::Constant(value) => vec![value; length],
+            };
+            let value = Tensor::from_data(TensorData::new(values, [length]), &self.device);
+            self.params.push(Param { name: name.clone(), shape: shape.clone(), value, decay: *decay });
+        }
+        first
     }
 
-    /// Weights drawn uniformly from `±sqrt(6 / fan_in)` (He et al. 2015), subject to decay.
-    pub fn weight(&mut self, name: String, shape: &[usize]) -> ParamId {
-        let fan_in: usize = shape[1..].iter().product();
-        let bound = (6.0 / fan_in.max(1) as f32).sqrt();
-        let mut rng = seed::rng(self.seed, "init", &[self.part, self.params.len() as u64]);
-        let values = (0..shape.iter().product()).map(|_| rng.random_range(-bound..bound)).collect();
-        self.add(name, shape, values, true)
-    }
-
-    /// A vector of one value, exempt from decay.
-    pub fn vector(&mut self, name: String, length: usize, value: f32) -> ParamId {
-        self.add(name, &[length], vec![value; length], false)
-    }
-
-    /// A running statistic of one value.
-    pub fn buffer(&mut self, name: String, length: usize, value: f32) -> BufferId {
-        self.buffers.push(Buffer { name, values: vec![value; length] });
-        BufferId(self.buffers.len() - 1)
+    /// Adds the running statistics of norms: of each a mean, and behind it a variance.
+    pub fn add_running(&mut self, running: &[Running]) {
+        for norm in running {
+            self.buffers.push(Buffer { name: norm.mean(), values: vec![0.0; norm.channels] });
+            self.buffers.push(Buffer { name: norm.variance(), values: vec![1.0; norm.channels] });
+        }
     }
 
     /// A parameter as a flat tensor.
-    pub fn flat(&self, id: ParamId) -> Tensor<B, 1> {
-        self.params[id.0].value.clone()
+    pub fn flat(&self, index: usize) -> Tensor<B, 1> {
+        self.params[index].value.clone()
     }
 
     /// A parameter in its shape.
-    pub fn get<const D: usize>(&self, id: ParamId) -> Tensor<B, D> {
-        let param = &self.params[id.0];
+    pub fn get<const D: usize>(&self, index: usize) -> Tensor<B, D> {
+        let param = &self.params[index];
         let shape: [usize; D] = std::array::from_fn(|axis| param.shape[axis]);
         param.value.clone().reshape(shape)
-    }
-
-    /// A running statistic as a tensor.
-    pub fn statistic(&self, id: BufferId) -> Tensor<B, 1> {
-        let values = self.buffers[id.0].values.clone();
-        let length = values.len();
-        Tensor::from_data(TensorData::new(values, [length]), &self.device)
     }
 
     /// Number of trainable values.
@@ -135,20 +123,13 @@ impl<B: Backend> Store<B> {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn load(&mut self, tensors: &NamedTensors) -> Result<(), LoadError> {
-        let find = |name: &str, shape: &[usize]| {
-            let found = tensors.get(name).ok_or_else(|| LoadError(format!("there is no `{name}`")))?;
-            if found.shape != shape {
-                return Err(LoadError(format!("`{name}` has shape {:?}, the network needs {shape:?}", found.shape)));
-            }
-            Ok(found.values.clone())
-        };
         for param in &mut self.params {
-            let values = find(&param.name, &param.shape)?;
+            let values = tensors.values(&param.name, &param.shape).map_err(LoadError)?;
             let length = values.len();
             param.value = Tensor::from_data(TensorData::new(values, [length]), &self.device);
         }
         for buffer in &mut self.buffers {
-            buffer.values = find(&buffer.name, &[buffer.values.len()])?;
+            buffer.values = tensors.values(&buffer.name, &[buffer.values.len()]).map_err(LoadError)?;
         }
         Ok(())
     }

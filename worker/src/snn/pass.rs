@@ -1,9 +1,9 @@
 //! One forward pass: what every part of a block needs to know about it, and what it leaves behind.
 
 use super::param::to_host;
-use crate::kernel::count::Count;
 use crate::kernel::later::Later;
 use crate::kernel::{BodyRecord, Mode, Statistic};
+use bloctrain_kernel::count::Count;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 

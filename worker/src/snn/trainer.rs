@@ -6,7 +6,6 @@ use super::optim::{self, Optimizer};
 use super::pass::Pass;
 use crate::kernel::later::Later;
 use crate::kernel::{BodyInput, Mode, SpikingBackend, memory};
-use bloctrain_shared::geometry::ShapeError;
 use bloctrain_shared::spec::{Loss, TrainSpec};
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
@@ -66,17 +65,14 @@ struct Queued {
 
 impl<B: TrainingBackend> Trainer<B> {
     /// A block with its initial values.
-    ///
-    /// # Errors
-    /// Names the layer that does not fit its input.
-    pub fn new(config: &BlockConfig, spec: &TrainSpec, device: &B::Device) -> Result<Self, ShapeError> {
-        let mut net = BlockNet::new(config, device)?;
+    pub fn new(config: &BlockConfig, spec: &TrainSpec, device: &B::Device) -> Self {
+        let mut net = BlockNet::new(config, device);
         optim::track(&mut net.store.params);
         let lengths: Vec<usize> = net.store.params.iter().map(|param| param.value.dims()[0]).collect();
         let optimizer = Optimizer::new(spec, &lengths, device);
         let copies = if spec.optimizer == bloctrain_shared::spec::OptimizerKind::Adamw { 3 } else { 2 };
         let state_bytes = copies * size_of::<f32>() * net.store.parameters();
-        Ok(Self { net, optimizer, spec: spec.clone(), state_bytes, queued: Vec::new() })
+        Self { net, optimizer, spec: spec.clone(), state_bytes, queued: Vec::new() }
     }
 
     /// Bytes of parameters and optimiser state, which live through every step.

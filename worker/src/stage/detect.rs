@@ -9,13 +9,14 @@ use crate::snn::optim::{self, Optimizer};
 use crate::snn::param::to_host;
 use crate::snn::pass::Pass;
 use crate::snn::trainer::TrainingBackend;
+use bloctrain_infer::NamedTensors;
 use bloctrain_shared::schedule::learning_rate;
 use bloctrain_shared::spec::{DetectorPolicy, OptimizerKind, Schedule, TrainSpec};
 use bloctrain_shared::stage::detect::{self, Work};
 use bloctrain_shared::task::{Output, Progress, Split};
 use bloctrain_shared::{Digest, key, seed};
-use bloctrain_store::safetensor::NamedTensors;
 use burn::tensor::{Tensor, TensorData};
+use bytes::Bytes;
 use rand::seq::SliceRandom;
 
 const BATCH: usize = 128;
@@ -42,8 +43,8 @@ pub(super) fn run<B: TrainingBackend>(
         return Ok(Output::Detect(detect::Output { detector: None }));
     }
     let block = executor.frozen(context, classes.len(), weights)?;
-    let new = DetectorNet::<B>::new(block.output(), spec.run.seed, context.block, &executor.device);
-    let pooling = DetectorNet::<B::InnerBackend>::new(block.output(), spec.run.seed, context.block, &executor.device);
+    let new = DetectorNet::<B>::new(block.detector(), spec.run.seed, context.block, &executor.device);
+    let pooling = DetectorNet::<B::InnerBackend>::new(block.detector(), spec.run.seed, context.block, &executor.device);
     let reader = Reader::new(&context.prepared, spec, &executor.io, Split::Train, classes, source);
     let sizes = reader.sizes();
     let positions: Vec<(usize, usize)> =
@@ -51,18 +52,18 @@ pub(super) fn run<B: TrainingBackend>(
     let thin = (positions.len() * pooling.width() * size_of::<f32>()).div_ceil(FEATURE_BYTES).max(1);
     let positions: Vec<(usize, usize)> = positions.into_iter().step_by(thin).collect();
     let samples = context.prepared.samples(Split::Train);
+    let body = block.frozen_body();
     let mut features = Features { width: pooling.width(), values: Vec::new(), hard: Vec::new() };
     for (number, chunk) in positions.chunks(EVAL_BATCH).enumerate() {
         super::passed(control, number * EVAL_BATCH, positions.len())?;
         let batch = reader.batch::<B::InnerBackend>(chunk, 0, &executor.device)?;
-        let mut pass = Pass::new(block.steps(), chunk.len(), Mode::Eval);
-        let spikes = block.body(batch.input, &mut pass);
+        let (spikes, _) = B::InnerBackend::run_frozen(&body, batch.input, false);
         features.values.extend(to_host(pooling.features(&spikes, block.steps())));
         features.hard.extend(batch.ids.iter().map(|&id| hard.contains(samples.label(id as usize))));
     }
     let detector = train(new, &features, spec.detector.epochs, (spec.run.seed, context.block), control)?;
     let tensors = NamedTensors { tensors: detector.store.export(), metadata: Default::default() };
-    let bytes = tensors.encode().map_err(fatal)?;
+    let bytes = Bytes::from(tensors.encode().map_err(fatal)?);
     let object = executor.io.put(&key::detector(&context.run, context.block, Digest::of(&bytes)), bytes)?;
     Ok(Output::Detect(detect::Output { detector: Some(object) }))
 }

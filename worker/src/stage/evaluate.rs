@@ -3,8 +3,9 @@
 use super::input::Reader;
 use super::io::fatal;
 use super::{Context, Control, EVAL_BATCH, Executor, Stop, misfit, passed};
-use crate::model::network::{BlockParts, FullNet, LoadError};
+use crate::model::network::load_network;
 use crate::snn::trainer::TrainingBackend;
+use bloctrain_infer::{BlockParts, LoadError};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::Records;
 use bloctrain_shared::stage::evaluate::{self, Work};
@@ -22,7 +23,7 @@ pub(super) fn run<B: TrainingBackend>(
     let (split, shard) = (*split, *shard);
     let spec = &context.submission.spec;
     let parts = parts(executor, blocks)?;
-    let net = FullNet::<B::InnerBackend>::new(spec, context.submission.dataset.shape, &parts, &executor.device);
+    let net = load_network::<B::InnerBackend>(spec, context.submission.dataset.shape, &parts, &executor.device);
     let net = net.map_err(|error| misfit(&error, |error| object_of(blocks, error)))?;
     let all = LabelMap::all(context.submission.dataset.classes.len());
     let reader = Reader::new(&context.prepared, spec, &executor.io, split, &all, &Source::Images);

@@ -5,8 +5,7 @@
 use super::input::Reader;
 use super::io::fatal;
 use super::{Context, Control, EVAL_BATCH, Executor, Stop, passed};
-use crate::kernel::Mode;
-use crate::snn::pass::Pass;
+use crate::kernel::SpikingBackend;
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::Digest;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
@@ -37,12 +36,12 @@ pub(super) fn run<B: TrainingBackend>(
     }
     let is_hard = |position: &(usize, usize)| hard.contains(samples.label(reader.id(*position) as usize));
     let positions: Vec<(usize, usize)> = reader.positions_of(work.shard).into_iter().filter(is_hard).collect();
+    let body = net.frozen_body();
     let mut shard = SpikeShard { meta, ids, labels: Vec::with_capacity(positions.len()), packed: Vec::new() };
     for (number, chunk) in positions.chunks(EVAL_BATCH).enumerate() {
         passed(control, number * EVAL_BATCH, positions.len())?;
         let batch = reader.batch::<B::InnerBackend>(chunk, work.view, &executor.device)?;
-        let mut pass = Pass::new(net.steps(), chunk.len(), Mode::Eval);
-        let spikes = net.body(batch.input, &mut pass).into_spikes(chunk.len());
+        let spikes = B::InnerBackend::run_frozen(&body, batch.input, false).0.into_spikes(chunk.len());
         shard.labels.extend(batch.ids.iter().map(|&id| samples.label(id as usize)));
         (0..chunk.len()).for_each(|sample| spikes.pack_sample(sample, &mut shard.packed));
     }

@@ -4,17 +4,16 @@ use super::evaluate::parts;
 use super::io::fatal;
 use super::{Context, Executor, Stop};
 use crate::model::curve::Curve;
-use crate::model::package::{self, BlockManifest, Manifest};
-use crate::snn::block::{BlockConfig, BlockNet};
 use crate::snn::trainer::TrainingBackend;
+use bloctrain_infer::{self as package, BlockManifest, Manifest, NamedTensors};
 use bloctrain_shared::exit::calibration::calibrate;
 use bloctrain_shared::exit::{Outcome, evaluate};
+use bloctrain_shared::graph::{Graph, Parameter};
 use bloctrain_shared::record::Records;
 use bloctrain_shared::stage::finish::{self, BlockProgress, Work};
 use bloctrain_shared::summary::{Accuracy, BlockSummary, Inference, Summary};
 use bloctrain_shared::task::{Failure, FrozenBlock, ObjectRef, Output, Split};
 use bloctrain_shared::{Digest, key};
-use bloctrain_store::safetensor::NamedTensors;
 use bytes::Bytes;
 
 pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context, work: &Work) -> Result<Output, Stop> {
@@ -41,7 +40,7 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
             tensors.tensors.extend(package::prefixed(&format!("detector{}", index + 1), detector));
         }
     }
-    let tensor_bytes = tensors.encode().map_err(fatal)?;
+    let tensor_bytes = Bytes::from(tensors.encode().map_err(fatal)?);
     let manifest = Manifest {
         format: key::FORMAT_VERSION,
         run: context.run.clone(),
@@ -63,7 +62,7 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
             compute_efficiency: on_test.compute_efficiency(),
             synops_per_sample: on_test.compute.synops,
             macs_per_sample: on_test.compute.macs,
-            parameter_overhead: parameters as f64 / end_to_end_parameters::<B>(executor, context)? as f64,
+            parameter_overhead: parameters as f64 / end_to_end_parameters(context)? as f64,
         },
         cache: work.cache,
         wall_seconds: work.seconds,
@@ -97,13 +96,14 @@ fn records<B: TrainingBackend>(
     Ok(all)
 }
 
-fn end_to_end_parameters<B: TrainingBackend>(executor: &Executor<B>, context: &Context) -> Result<usize, Failure> {
+/// Parameters of the network that is trained as one block.
+fn end_to_end_parameters(context: &Context) -> Result<usize, Failure> {
     let mut spec = context.submission.spec.clone();
     spec.run.end_to_end = true;
     let dataset = &context.submission.dataset;
-    let config = BlockConfig::new(&spec, dataset.shape, 1, dataset.classes.len()).map_err(fatal)?;
-    let net = BlockNet::<B::InnerBackend>::new(&config, &executor.device).map_err(fatal)?;
-    Ok(net.store.parameters())
+    let graph = Graph::new(&spec, dataset.shape).map_err(fatal)?;
+    let head = graph.blocks[0].classifier(dataset.classes.len());
+    Ok(graph.blocks[0].body.parameters.iter().chain(&head.parameters).map(Parameter::len).sum())
 }
 
 fn block_summaries(work: &Work, test: &Outcome) -> Vec<BlockSummary> {

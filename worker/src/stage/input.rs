@@ -5,10 +5,11 @@
 
 use super::io::{Io, fatal};
 use super::prepared::Prepared;
-use crate::kernel::spikes::Spikes;
-use crate::kernel::{BodyInput, SpikingBackend};
-use crate::snn::encode::Encoder;
 use bloctrain_data::{Dataset, SplitKind};
+use crate::kernel::{BodyInput, SpikingBackend};
+use crate::snn::encode::{body_input, samples};
+use bloctrain_infer::Encoder;
+use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
 use bloctrain_shared::spec::RunSpec;
@@ -103,9 +104,10 @@ impl<'a> Reader<'a> {
     }
 
     fn image_input<B: SpikingBackend>(&self, ids: &[u32], view: u32, device: &B::Device) -> BodyInput<B> {
-        let augmented = (self.split == Split::Train).then_some(self.spec);
-        let values = self.encoder.samples(&self.prepared.dataset, self.samples_kind(), ids, augmented, view);
-        self.encoder.input(values, device)
+        let dataset = &self.prepared.dataset;
+        let of = (dataset, self.samples_kind());
+        let values = samples((&self.encoder, self.spec), of, ids, self.split == Split::Train, view);
+        body_input(self.encoder.input(values), dataset.shape, device)
     }
 
     fn samples_kind(&self) -> SplitKind {

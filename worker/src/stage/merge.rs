@@ -6,11 +6,11 @@ use super::{Context, Control, Executor, Stop, passed};
 use crate::snn::block::{BlockConfig, BlockNet};
 use crate::snn::outer::{Mean, Outer};
 use crate::snn::trainer::TrainingBackend;
+use bloctrain_infer::{NamedTensor, NamedTensors};
 use bloctrain_shared::rounds::{Rounds, batch_count};
 use bloctrain_shared::stage::merge::Work;
 use bloctrain_shared::stage::train::{self, RoundMetrics};
 use bloctrain_shared::task::Output;
-use bloctrain_store::safetensor::{NamedTensor, NamedTensors};
 use std::collections::BTreeMap;
 
 pub(super) fn run<B: TrainingBackend>(
@@ -21,7 +21,7 @@ pub(super) fn run<B: TrainingBackend>(
 ) -> Result<Output, Stop> {
     let spec = &context.submission.spec;
     let config = BlockConfig::new(spec, context.submission.dataset.shape, context.block, work.classes.len()).map_err(fatal)?;
-    let mut net = BlockNet::<B::InnerBackend>::new(&config, &executor.device).map_err(fatal)?;
+    let mut net = BlockNet::<B::InnerBackend>::new(&config, &executor.device);
     let velocity = match &work.from {
         Some(from) => {
             let weights = executor.tensors(&from.weights)?;

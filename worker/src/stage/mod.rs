@@ -16,13 +16,13 @@ mod round;
 mod train;
 mod validate;
 
-use crate::model::network::{LoadError, load_block};
+use crate::model::network::load_block;
 use crate::snn::block::BlockNet;
 use crate::snn::trainer::TrainingBackend;
+use bloctrain_infer::{LoadError, NamedTensors};
 use bloctrain_session::control::{Control, Stop};
 use bloctrain_shared::plan::Submission;
 use bloctrain_shared::task::{Failure, ObjectRef, Output, Progress, Task, Work};
-use bloctrain_store::safetensor::NamedTensors;
 use io::{Io, fatal};
 use prepared::{Datasets, Prepared};
 use std::sync::Arc;

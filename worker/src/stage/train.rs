@@ -12,12 +12,12 @@ use super::round::{Input, Round};
 use super::{Context, Control, Executor, Stop, validate};
 use crate::snn::block::BlockConfig;
 use crate::snn::trainer::{Batch, Trainer, TrainingBackend};
+use bloctrain_infer::NamedTensors;
 use bloctrain_shared::Digest;
 use bloctrain_shared::key::{self, CheckpointPart};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::stage::train::{self, Checkpoint, Part, Work};
 use bloctrain_shared::task::{Failure, ObjectRef, Output, Source, Split};
-use bloctrain_store::safetensor::NamedTensors;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -101,7 +101,7 @@ fn take_trainer<B: TrainingBackend>(
     }
     let spec = &context.submission.spec;
     let config = BlockConfig::new(spec, context.submission.dataset.shape, context.block, classes.len()).map_err(fatal)?;
-    let mut trainer = Trainer::new(&config, &spec.train, &executor.device).map_err(fatal)?;
+    let mut trainer = Trainer::new(&config, &spec.train, &executor.device);
     if let Some(from) = from {
         load_weights(executor, &mut trainer, &from.weights)?;
         let state = executor.tensors(&from.optimizer)?;
@@ -131,7 +131,7 @@ pub(super) fn save<B: TrainingBackend>(
     optimizer: &NamedTensors,
 ) -> Result<Checkpoint, Failure> {
     let put = |part: CheckpointPart, tensors: &NamedTensors| {
-        let bytes: Bytes = tensors.encode().map_err(fatal)?;
+        let bytes = Bytes::from(tensors.encode().map_err(fatal)?);
         executor.io.put(&key::checkpoint(&context.run, context.block, part, Digest::of(&bytes)), bytes)
     };
     Ok(Checkpoint { weights: put(CheckpointPart::Weights, weights)?, optimizer: put(CheckpointPart::Optimizer, optimizer)? })

@@ -2,7 +2,7 @@
 
 use super::input::Reader;
 use super::{Context, Control, EVAL_BATCH, Executor, Stop, passed};
-use crate::kernel::Mode;
+use crate::kernel::{Mode, SpikingBackend};
 use crate::snn::block::BlockNet;
 use crate::snn::param::to_host;
 use crate::snn::pass::Pass;
@@ -37,12 +37,14 @@ pub(super) fn confusion<B: TrainingBackend>(
 ) -> Result<Confusion, Stop> {
     let reader = Reader::new(&context.prepared, &context.submission.spec, &executor.io, Split::Validation, classes, source);
     let positions = reader.positions_of(shard);
+    let body = net.frozen_body();
     let mut confusion = Confusion::new(classes.len());
     for (number, chunk) in positions.chunks(EVAL_BATCH).enumerate() {
         passed(control, number * EVAL_BATCH, positions.len())?;
         let batch = reader.batch::<B::InnerBackend>(chunk, 0, &executor.device)?;
+        let (spikes, _) = B::InnerBackend::run_frozen(&body, batch.input, false);
         let mut pass = Pass::new(net.steps(), chunk.len(), Mode::Eval);
-        let logits = net.forward(batch.input, &mut pass, false).logits;
+        let logits = net.classify(&spikes, &mut pass, false);
         let answers = to_host(logits.mean_dim(0).reshape([chunk.len(), classes.len()]));
         for (row, &truth) in answers.chunks(classes.len()).zip(&batch.labels) {
             confusion.add(truth, usize::from(top(row).0));

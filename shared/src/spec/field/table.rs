@@ -230,11 +230,7 @@ fn several_blocks(spec: &RunSpec) -> bool {
 }
 
 fn convolves(spec: &RunSpec) -> bool {
-    let is_normalised = |layer: &LayerSpec| match layer {
-        LayerSpec::Conv { .. } | LayerSpec::Residual { .. } => true,
-        LayerSpec::Linear { .. } | LayerSpec::AvgPool { .. } | LayerSpec::MaxPool { .. } | LayerSpec::Dropout { .. } => false,
-    };
-    spec.network.block.is_empty() || spec.network.block.iter().flat_map(|block| &block.layers).any(is_normalised)
+    spec.network.block.is_empty() || spec.network.block.iter().flat_map(|block| &block.layers).any(LayerSpec::is_normalised)
 }
 
 fn one_place(spec: &RunSpec) -> bool {
@@ -259,11 +255,7 @@ mod tests {
         for preset in PRESETS {
             let (blocks, _) = (preset.build)(preset.width);
             let layers = blocks.iter().flat_map(|block| &block.layers);
-            assert!(
-                blocks.len() > 1 && layers.into_iter().any(|layer| matches!(layer, LayerSpec::Conv { .. })),
-                "{}",
-                preset.name
-            );
+            assert!(blocks.len() > 1 && layers.into_iter().any(|layer| matches!(layer, LayerSpec::Conv(_))), "{}", preset.name);
         }
     }
 

@@ -4,15 +4,15 @@
 //! measuring tries some hundred kernels for a network, and each takes NVRTC a second. bf16 and f16 go to matrix units where
 //! the device has them, with sums in f32; f32 stays f32, without the rounding of tf32.
 
-use super::body::Cube;
+use super::Cube;
 use super::kernels::columns::Window;
 use super::launch;
 use super::layout::{Rows, empty};
 use super::packed::Packed;
-use crate::kernel::plan::Conv;
-use crate::kernel::pool::AdaptivePool;
+use crate::kernel::pool;
 use crate::kernel::{lift, lower};
 use bloctrain_shared::ImageShape;
+use bloctrain_shared::graph::{AdaptivePool, Conv};
 use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::zspace::metadata::Metadata;
@@ -286,7 +286,7 @@ pub(super) fn pool<R: CubeRuntime, B: Cube<R>>(pool: &AdaptivePool, x: Tensor<B,
         return x;
     }
     let ([frames, channels, ..], ImageShape { height, width, .. }) = (x.dims(), pool.output());
-    let matrix = pool.matrix(&x.device());
+    let matrix = pool::matrix(pool, &x.device());
     matmul(x.reshape([frames * channels, pool.input().area()]), matrix).reshape([frames, channels, height, width])
 }
 
@@ -296,7 +296,7 @@ pub(super) fn unpool<R: CubeRuntime, B: Cube<R>>(pool: &AdaptivePool, grad: Tens
         return grad;
     }
     let ([frames, channels, ..], ImageShape { height, width, .. }) = (grad.dims(), pool.input());
-    let matrix = pool.matrix(&grad.device()).transpose();
+    let matrix = pool::matrix(pool, &grad.device()).transpose();
     matmul(grad.reshape([frames * channels, pool.output().area()]), matrix).reshape([frames, channels, height, width])
 }
 

@@ -12,16 +12,17 @@ mod launch;
 mod layout;
 mod packed;
 
-use super::plan::{Leak, Precision};
-use super::spikes::Spikes;
 use super::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Moments, NeuronRule, SpikingBackend, StepRule, Stepped, lift, lower,
-    memory,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Count, Emitted, Moments, Precision, SpikingBackend, Statistic, StepRule,
+    Stepped, lift, lower, memory, reference,
 };
+use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
-use body::Cube;
+use bloctrain_shared::graph::Body;
+use bloctrain_shared::neuron::{Leak, NeuronRule};
 pub use body::Tape;
 use burn::tensor::activation::sigmoid;
+use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use burn_cubecl::element::BoolElement;
@@ -33,6 +34,11 @@ use launch::{Driving, Layer};
 use layout::Rows;
 use packed::Packed;
 use std::sync::Arc;
+
+/// A backend whose float tensors are CubeCL's on runtime `R`.
+trait Cube<R: CubeRuntime>: Backend<Device = R::Device, FloatTensorPrimitive = CubeTensor<R>> {}
+
+impl<R: CubeRuntime, B: Backend<Device = R::Device, FloatTensorPrimitive = CubeTensor<R>>> Cube<R> for B {}
 
 /// Element of a body's convolutions on this device.
 fn element<R: CubeRuntime>(client: &ComputeClient<R>, precision: Precision) -> FloatDType {
@@ -66,12 +72,13 @@ fn matrix(sites: usize) -> ImageShape {
 
 impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBackend for CubeBackend<R, F, I, BT> {
     type Tape = Tape<R>;
+    type Frozen = reference::FrozenBody<Self>;
 
     const FUSED: bool = true;
     const QUEUES: bool = true;
 
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
-        let dtype = element(&R::client(&params.device()), call.body.precision);
+        let dtype = element(&R::client(&params.device()), call.precision);
         let found = body::forward(call, params, input, dtype);
         BodyOutput { emitted: found.emitted, record: found.record }
     }
@@ -81,7 +88,7 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBac
         params: Tensor<Self, 1>,
         input: BodyInput<Self>,
     ) -> (Tensor<Self, 4>, BodyRecord, Arc<Tape<R>>) {
-        let dtype = element(&R::client(&params.device()), call.body.precision);
+        let dtype = element(&R::client(&params.device()), call.precision);
         let found = body::forward(call, params, input, dtype);
         let emitted = match found.emitted {
             Emitted::Tensor(x) | Emitted::Average(x) => x,
@@ -92,6 +99,14 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBac
 
     fn body_grad(tape: &Tape<R>, params: Tensor<Self, 1>, grad: Tensor<Self, 4>) -> Tensor<Self, 1> {
         body::backward(tape, params, grad)
+    }
+
+    fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, precision: Precision) -> Self::Frozen {
+        reference::FrozenBody::new(body, params, running, precision)
+    }
+
+    fn run_frozen(frozen: &Self::Frozen, input: BodyInput<Self>, count: bool) -> (Emitted<Self>, Count) {
+        frozen.run(input, count)
     }
 
     fn neuron(x: FloatTensor<Self>, leak: FloatTensor<Self>, rule: NeuronRule) -> FloatTensor<Self> {

@@ -1,7 +1,7 @@
 //! Spikes on the device, one bit each.
 
 use super::layout::empty;
-use crate::kernel::spikes::Spikes;
+use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
 use burn::tensor::{Bytes, DType, Shape};
 use burn_cubecl::CubeRuntime;

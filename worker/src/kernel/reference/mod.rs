@@ -3,62 +3,45 @@
 //! The T steps are folded into the batch for convolutions and norms: tensors are `[T * B, C, H, W]`, step-major, and a
 //! neuron sees `[T, B * C * H * W]`. Only the neuron has its own backward pass, which keeps nothing but its input.
 
+mod frozen;
 mod neuron;
 mod optimize;
 
+pub use frozen::FrozenBody;
 pub use neuron::{membranes, neuron, neuron_grad};
 pub use optimize::optimize;
 
-use super::count::{Count, Counted};
-use super::plan::{Body, Branch, EPSILON, Leak, Node, Norm, Spiking};
 use super::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Mode, SpikingBackend, Statistic, dropout_mask, mean_over_time, to_host,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Mode, SpikingBackend, Statistic, mean_over_time, pool, to_host,
 };
+use bloctrain_kernel::call::dropout_mask;
+use bloctrain_kernel::count::{Count, Counted};
+use bloctrain_shared::graph::{Body, Branch, Content, EPSILON, Node, Norm, Spiking};
+use bloctrain_shared::neuron::Leak;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, TensorData};
 
-/// What flows between nodes.
-#[derive(Debug, Clone)]
-enum Flow<B: SpikingBackend> {
-    /// The same values at every step, `[B, C, H, W]`.
-    Constant(Tensor<B, 4>),
-    /// Values that change over time, `[T * B, C, H, W]`.
-    Changing {
-        x: Tensor<B, 4>,
-        /// Whether they are zeros and ones.
-        binary: bool,
-    },
-}
-
-impl<B: SpikingBackend> Flow<B> {
-    fn map(&self, keeps_binary: bool, change: impl Fn(Tensor<B, 4>) -> Tensor<B, 4>) -> Self {
-        match self {
-            Self::Constant(x) => Self::Constant(change(x.clone())),
-            Self::Changing { x, binary } => Self::Changing { x: change(x.clone()), binary: *binary && keeps_binary },
-        }
-    }
-}
-
 /// See [`SpikingBackend::body`].
 pub fn body<B: SpikingBackend>(call: &BodyCall<'_>, params: Tensor<B, 1>, input: BodyInput<B>) -> BodyOutput<B> {
     let (batch, device) = (input.batch(), params.device());
-    let start = match input {
-        BodyInput::Image(x) => Flow::Constant(x),
-        BodyInput::Spikes(spikes) => Flow::Changing { x: B::spikes_from_host(&spikes, &device), binary: true },
+    let (start, enters) = match input {
+        BodyInput::Image(x) => (x, Content::Fractions),
+        BodyInput::Spikes(spikes) => (B::spikes_from_host(&spikes, &device), Content::Spikes),
     };
     let record = BodyRecord { count: Count::new(batch), ..BodyRecord::default() };
-    let mut pass = Pass { call, params, batch, record };
+    let contents = call.body.contents(enters, call.mode.trains());
+    let mut pass = Pass { call, params, batch, contents, record };
     let mut values = vec![start];
     for node in &call.body.nodes {
         let value = pass.node(node, &values);
         values.push(value);
     }
     match values.pop() {
-        Some(Flow::Changing { x, .. } | Flow::Constant(x)) => {
+        Some(x) => {
             let emitted = match call.average {
-                Some(pool) => Emitted::Average(pool.forward(mean_over_time(x, call.body.steps))),
+                Some(windows) => Emitted::Average(pool::forward(windows, mean_over_time(x, call.body.steps))),
                 None => Emitted::Tensor(x),
             };
             BodyOutput { emitted, record: pass.record }
@@ -71,6 +54,8 @@ struct Pass<'a, B: SpikingBackend> {
     call: &'a BodyCall<'a>,
     params: Tensor<B, 1>,
     batch: usize,
+    /// What the numbers of each value are.
+    contents: Vec<Content>,
     record: BodyRecord,
 }
 
@@ -83,33 +68,28 @@ impl<B: SpikingBackend> Pass<'_, B> {
         self.params.clone().slice(at..at + length)
     }
 
-    fn node(&mut self, node: &Node, values: &[Flow<B>]) -> Flow<B> {
+    /// A value is `[B, C, H, W]` where it is the same at every step, else `[T * B, C, H, W]`.
+    fn node(&mut self, node: &Node, values: &[Tensor<B, 4>]) -> Tensor<B, 4> {
         match node {
             Node::Spiking(spiking) => self.spiking(spiking, values),
-            Node::AvgPool(pool) => {
-                values[pool.source].map(false, |x| avg_pool2d(x, [pool.size; 2], [pool.size; 2], [0, 0], false, false))
-            }
-            Node::MaxPool(pool) => {
-                values[pool.source].map(true, |x| max_pool2d(x, [pool.size; 2], [pool.size; 2], [0, 0], [1, 1], false))
-            }
+            Node::AvgPool(pool) => avg_pool2d(values[pool.source].clone(), [pool.size; 2], [pool.size; 2], [0, 0], false, false),
+            Node::MaxPool(pool) => max_pool2d(values[pool.source].clone(), [pool.size; 2], [pool.size; 2], [0, 0], [1, 1], false),
             Node::Dropout { source, p, index, shape } => match self.call.mode {
                 Mode::Train { seed } if *p > 0.0 => {
                     let sites = self.batch * shape.len();
                     let keep = 1.0 / (1.0 - p);
                     let mask = dropout_mask(seed, *index, *p, sites).into_iter().map(|kept| if kept { keep } else { 0.0 });
-                    let mask: Vec<f32> = mask.collect();
-                    values[*source].map(false, |x| {
-                        let dims = x.dims();
-                        let mask: Tensor<B, 2> = Tensor::from_data(TensorData::new(mask.clone(), [1, sites]), &x.device());
-                        (x.reshape([dims[0] / self.batch.max(1), sites]) * mask).reshape(dims)
-                    })
+                    let x = values[*source].clone();
+                    let dims = x.dims();
+                    let mask: Tensor<B, 2> = Tensor::from_data(TensorData::new(mask.collect(), [1, sites]), &x.device());
+                    (x.reshape([dims[0] / self.batch.max(1), sites]) * mask).reshape(dims)
                 }
                 _ => values[*source].clone(),
             },
         }
     }
 
-    fn spiking(&mut self, spiking: &Spiking, values: &[Flow<B>]) -> Flow<B> {
+    fn spiking(&mut self, spiking: &Spiking, values: &[Tensor<B, 4>]) -> Tensor<B, 4> {
         let drives: Vec<Tensor<B, 4>> =
             spiking.branches.iter().map(|branch| self.branch(branch, &values[branch.source])).collect();
         let drive = drives.into_iter().reduce(|sum, drive| sum + drive).expect("a spiking layer has at least one branch");
@@ -124,14 +104,13 @@ impl<B: SpikingBackend> Pass<'_, B> {
         if self.call.measure {
             self.record.rates.extend(to_host(spikes.clone().detach().mean()).into_iter().map(f64::from));
         }
-        Flow::Changing { x: spikes.reshape(dims), binary: true }
+        spikes.reshape(dims)
     }
 
     /// Normalised convolution of a value, `[T * B, O, H', W']`; a constant one is computed once.
-    fn branch(&mut self, branch: &Branch, input: &Flow<B>) -> Tensor<B, 4> {
-        self.count(branch, input);
+    fn branch(&mut self, branch: &Branch, x: &Tensor<B, 4>) -> Tensor<B, 4> {
+        self.count(branch, x);
         let conv = branch.conv;
-        let (Flow::Constant(x) | Flow::Changing { x, .. }) = input;
         let [rows, channels, ..] = x.dims();
         let weight = self.param(branch.weight, conv.weights());
         let y = if conv.is_full() {
@@ -142,7 +121,7 @@ impl<B: SpikingBackend> Pass<'_, B> {
             conv2d(x.clone(), weight, None, ConvOptions::new([conv.stride; 2], conv.padding, [1, 1], 1))
         };
         let y = self.normalise(branch, y);
-        if matches!(input, Flow::Changing { .. }) {
+        if !self.contents[branch.source].is_constant() {
             return y;
         }
         let [batch, channels, height, width] = y.dims();
@@ -151,15 +130,15 @@ impl<B: SpikingBackend> Pass<'_, B> {
         repeated.reshape([steps * batch, channels, height, width])
     }
 
-    fn count(&mut self, branch: &Branch, input: &Flow<B>) {
+    fn count(&mut self, branch: &Branch, x: &Tensor<B, 4>) {
         if !self.call.count {
             return;
         }
         let steps = self.body().steps;
-        match input {
-            Flow::Constant(_) => self.record.count.add(branch.conv, steps, Counted::Image),
-            Flow::Changing { binary: false, .. } => self.record.count.add(branch.conv, steps, Counted::Fractions),
-            Flow::Changing { x, binary: true } => {
+        match self.contents[branch.source] {
+            Content::Fractions => self.record.count.add(branch.conv, steps, Counted::Image),
+            Content::Counts { .. } => self.record.count.add(branch.conv, steps, Counted::Fractions),
+            Content::Spikes => {
                 let spikes = B::spikes_to_host(x.clone().detach(), self.batch);
                 self.record.count.add(branch.conv, steps, Counted::Spikes(&spikes));
             }

@@ -1,7 +1,7 @@
 //! The multi-step neuron in plain tensor operations, forward and backward.
 
-use super::super::{NeuronRule, lift, lower};
-use bloctrain_shared::spec::{Reset, Surrogate};
+use super::super::{lift, lower};
+use bloctrain_shared::neuron::{NeuronRule, Reset, Surrogate};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;

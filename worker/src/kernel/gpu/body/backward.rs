@@ -5,8 +5,9 @@ use super::super::kernels::pool::Windows;
 use super::super::launch::{self, Driving, Layer};
 use super::super::{leak, observe};
 use super::{Cube, Dense, Network, Tape, Value, masked};
-use crate::kernel::plan::{Branch, Leak, Node, Norm, Pool, Spiking};
 use crate::kernel::{lift, lower};
+use bloctrain_shared::graph::{Branch, Node, Norm, Pool, Spiking};
+use bloctrain_shared::neuron::Leak;
 use burn::tensor::Tensor;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
@@ -74,7 +75,8 @@ impl<R: CubeRuntime, B: Cube<R>> Back<'_, R, B> {
                 };
                 self.add(*source, grad);
             }
-            _ => {}
+            // What no neuron made learns nothing.
+            Node::AvgPool(_) | Node::MaxPool(_) | Node::Dropout { .. } => {}
         }
     }
 
@@ -160,7 +162,7 @@ impl<R: CubeRuntime, B: Cube<R>> Back<'_, R, B> {
         self.found.sort_by_key(|(at, _)| *at);
         let device = params.device();
         let mut pieces = Vec::with_capacity(self.found.len());
-        let mut next = 0;
+        let (length, mut next) = (self.tape.body.length(), 0);
         let zeros = |count: usize| Tensor::<B, 1>::zeros([count], &device);
         for (at, piece) in self.found {
             if at > next {
@@ -169,8 +171,8 @@ impl<R: CubeRuntime, B: Cube<R>> Back<'_, R, B> {
             next = at + piece.dims()[0];
             pieces.push(piece);
         }
-        if next < self.tape.body.parameters {
-            pieces.push(zeros(self.tape.body.parameters - next));
+        if next < length {
+            pieces.push(zeros(length - next));
         }
         Tensor::cat(pieces, 0)
     }

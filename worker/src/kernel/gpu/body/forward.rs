@@ -7,11 +7,12 @@ use super::super::layout::{Rows, empty};
 use super::super::packed::Packed;
 use super::super::{leak, observe};
 use super::{Cube, Network, Tape, Value};
-use crate::kernel::count::{Count, Counted};
 use crate::kernel::later::Later;
-use crate::kernel::plan::{Branch, Node, Norm, Spiking};
-use crate::kernel::spikes::Spikes;
-use crate::kernel::{BodyCall, BodyInput, BodyRecord, Emitted, Mode, dropout_mask, lift, lower, mean_over_time};
+use crate::kernel::{BodyCall, BodyInput, BodyRecord, Emitted, Mode, lift, lower, mean_over_time};
+use bloctrain_kernel::call::dropout_mask;
+use bloctrain_kernel::count::{Count, Counted};
+use bloctrain_kernel::spikes::Spikes;
+use bloctrain_shared::graph::{Branch, Content, Node, Norm, Running, Spiking};
 use burn::tensor::{Bytes, DType, FloatDType, Shape, Tensor};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -31,6 +32,8 @@ struct Pass<'a, R: CubeRuntime, B: Cube<R>> {
     /// Means and variances of all norms one after another.
     statistics: CubeTensor<R>,
     values: Vec<Value<R>>,
+    /// What the numbers of each value are.
+    contents: Vec<Content>,
     record: BodyRecord,
 }
 
@@ -42,16 +45,17 @@ pub(in super::super) fn forward<R: CubeRuntime, B: Cube<R>>(
     dtype: FloatDType,
 ) -> Outcome<R, B> {
     let (batch, device) = (input.batch(), params.device());
-    let start = match input {
-        BodyInput::Image(x) => Value::Image(lower(x)),
-        BodyInput::Spikes(spikes) => Value::Spikes(Packed::upload(&spikes, &device)),
+    let (start, enters) = match input {
+        BodyInput::Image(x) => (Value::Image(lower(x)), Content::Fractions),
+        BodyInput::Spikes(spikes) => (Value::Spikes(Packed::upload(&spikes, &device)), Content::Spikes),
     };
+    let contents = call.body.contents(enters, call.mode.trains());
     let near = lower(params.clone());
     let record = BodyRecord { count: Count::new(batch), ..BodyRecord::default() };
     let statistics = statistics(call, &near);
-    let mut pass = Pass { call, params, batch, dtype, statistics, values: vec![start], record };
+    let mut pass = Pass { call, params, batch, dtype, statistics, values: vec![start], contents, record };
     let norms = call.body.nodes.iter().map(|node| pass.node(node)).collect();
-    if matches!(call.mode, Mode::Train { .. }) && !call.body.statistics.is_empty() {
+    if matches!(call.mode, Mode::Train { .. }) && !call.body.running.is_empty() {
         pass.record.queued = Some(Later::new(lift::<B, 1>(pass.statistics.clone())));
     }
     let network = pass.network();
@@ -68,11 +72,16 @@ pub(in super::super) fn forward<R: CubeRuntime, B: Cube<R>>(
     Outcome { emitted, record, tape }
 }
 
+/// Channels of some norms.
+fn channels(running: &[Running]) -> usize {
+    running.iter().map(|running| running.channels).sum()
+}
+
 /// Room for the statistics of a training pass, or the running ones.
 fn statistics<R: CubeRuntime>(call: &BodyCall<'_>, near: &CubeTensor<R>) -> CubeTensor<R> {
     let values: Vec<f32> =
         call.running.iter().flat_map(|statistic| statistic.mean.iter().chain(&statistic.variance).copied()).collect();
-    let length = 2 * call.body.statistics.iter().sum::<usize>();
+    let length = 2 * channels(&call.body.running);
     if call.mode != Mode::Eval || values.is_empty() {
         return empty(near, &[length.max(1)], DType::F32);
     }
@@ -142,7 +151,7 @@ impl<R: CubeRuntime, B: Cube<R>> Pass<'_, R, B> {
             Norm::Bias(at) => (Kind::Bias, Places { gamma: at, beta: at, statistic: 0, branch: index }),
             Norm::Batch { gamma, beta, statistic } => {
                 let kind = if self.call.mode == Mode::Eval { Kind::Given } else { Kind::Batch };
-                let at = 2 * self.call.body.statistics[..statistic].iter().sum::<usize>();
+                let at = 2 * channels(&self.call.body.running[..statistic]);
                 (kind, Places { gamma, beta, statistic: at, branch: index })
             }
         };
@@ -154,20 +163,26 @@ impl<R: CubeRuntime, B: Cube<R>> Pass<'_, R, B> {
             return;
         }
         let steps = self.call.body.steps;
-        let network = self.network();
-        let spikes = match &self.values[branch.source] {
-            Value::Spikes(spikes) => Some(spikes.download()),
-            _ if network.is_binary(branch.source) => {
-                let rows = Rows::of(lower(network.dense(branch.source, FloatDType::F32).x));
-                Some(launch::pack(&rows, self.batch, steps, branch.conv.input).download())
+        let spikes;
+        let counted = match self.contents[branch.source] {
+            Content::Fractions => Counted::Image,
+            Content::Counts { .. } => Counted::Fractions,
+            Content::Spikes => {
+                spikes = self.download(branch);
+                Counted::Spikes(&spikes)
             }
-            _ => None,
-        };
-        let counted = match &spikes {
-            Some(spikes) => Counted::Spikes(spikes),
-            None if network.is_constant(branch.source) => Counted::Image,
-            None => Counted::Fractions,
         };
         self.record.count.add(branch.conv, steps, counted);
+    }
+
+    /// The spikes that a branch reads.
+    fn download(&self, branch: &Branch) -> Spikes {
+        match &self.values[branch.source] {
+            Value::Spikes(spikes) => spikes.download(),
+            Value::Image(_) | Value::Derived(_) => {
+                let rows = Rows::of(lower(self.network().dense(branch.source, FloatDType::F32).x));
+                launch::pack(&rows, self.batch, self.call.body.steps, branch.conv.input).download()
+            }
+        }
     }
 }

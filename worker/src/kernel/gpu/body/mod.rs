@@ -13,23 +13,18 @@ mod forward;
 pub(super) use backward::backward;
 pub(super) use forward::forward;
 
+use super::Cube;
 use super::convolution::{self, Input};
 use super::launch::{self, Driving};
 use super::layout::Rows;
 use super::packed::Packed;
-use crate::kernel::plan::{Body, Branch, Node, Pool};
-use crate::kernel::pool::AdaptivePool;
 use crate::kernel::{lift, lower};
+use bloctrain_shared::graph::{AdaptivePool, Body, Branch, Node, Pool};
 use burn::tensor::backend::Backend;
 use burn::tensor::module::{avg_pool2d, max_pool2d};
 use burn::tensor::{DType, FloatDType, Tensor};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
-
-/// A backend whose float tensors are CubeCL's on runtime `R`.
-pub(super) trait Cube<R: CubeRuntime>: Backend<Device = R::Device, FloatTensorPrimitive = CubeTensor<R>> {}
-
-impl<R: CubeRuntime, B: Backend<Device = R::Device, FloatTensorPrimitive = CubeTensor<R>>> Cube<R> for B {}
 
 /// What the backward pass needs.
 #[derive(Debug)]
@@ -95,28 +90,6 @@ impl<R: CubeRuntime, B: Cube<R>> Network<'_, R, B> {
     /// The node that makes a value.
     fn maker(&self, value: usize) -> &Node {
         &self.body.nodes[value - 1]
-    }
-
-    /// Whether a value is zeros and ones.
-    fn is_binary(&self, value: usize) -> bool {
-        match &self.values[value] {
-            Value::Image(_) => false,
-            Value::Spikes(_) => true,
-            Value::Derived(mask) => match self.maker(value) {
-                Node::MaxPool(pool) => self.is_binary(pool.source),
-                Node::Dropout { source, .. } => mask.is_none() && self.is_binary(*source),
-                _ => false,
-            },
-        }
-    }
-
-    /// Whether a value is the same at every step.
-    fn is_constant(&self, value: usize) -> bool {
-        match &self.values[value] {
-            Value::Image(_) => true,
-            Value::Spikes(_) => false,
-            Value::Derived(_) => self.maker(value).sources().into_iter().all(|source| self.is_constant(source)),
-        }
     }
 
     /// A value in full.

@@ -1,0 +1,258 @@
+//! One spiking layer as both directions see it: its branches with their geometry, and its norms with their numbers.
+
+use super::super::buffer::{Buffer, with_scratch};
+use super::super::dense::{self, Operands};
+use super::super::fire::{self, Drive, Tile};
+use super::super::geometry::Geometry;
+use super::super::group::Target;
+use super::super::keep::worth_keeping;
+use super::super::simd::PAD;
+use super::super::sparse::{self, Planes};
+use super::super::value::{Value, tile_width};
+use super::super::{map, winograd};
+use super::way::{Density, Way};
+use crate::spikes::WORD;
+use bloctrain_shared::graph::{Branch, EPSILON, Spiking};
+use bloctrain_shared::neuron::Leak;
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+/// A norm with its numbers: `scale * y + shift`, by padded output channel.
+#[derive(Debug, Clone)]
+pub(super) struct Normal {
+    pub(super) mean: Vec<f32>,
+    pub(super) inverse: Vec<f32>,
+    pub(super) scale: Vec<f32>,
+    pub(super) shift: Vec<f32>,
+}
+
+impl Normal {
+    pub(super) fn zeros(channels: usize) -> Self {
+        let padded = channels.next_multiple_of(PAD);
+        let zeros = || vec![0.0; padded];
+        Self { mean: zeros(), inverse: zeros(), scale: zeros(), shift: zeros() }
+    }
+
+    /// Takes in the statistics of one channel.
+    pub(super) fn set(&mut self, channel: usize, (mean, variance): (f32, f32), (gamma, beta): (f32, f32)) {
+        let inverse = 1.0 / (variance + EPSILON).sqrt();
+        self.mean[channel] = mean;
+        self.inverse[channel] = inverse;
+        self.scale[channel] = gamma * inverse;
+        self.shift[channel] = beta - mean * gamma * inverse;
+    }
+}
+
+/// Padded channels of an output tile.
+pub(super) fn lanes(channels: usize, tile: usize) -> Range<usize> {
+    tile * WORD..tile * WORD + tile_width(channels, tile)
+}
+
+fn leak(spiking: &Spiking, params: &[f32]) -> f32 {
+    match spiking.leak {
+        Leak::Fixed(leak) => leak,
+        Leak::Learned(at) => 1.0 / (1.0 + (-params[at]).exp()),
+    }
+}
+
+/// Weights of one output tile, in the orders that the kernels want.
+#[derive(Debug)]
+pub(super) struct Weights {
+    /// `[taps, rows, width]`.
+    pub(super) rows: Buffer,
+    /// The same at Winograd's places, made by [`Prepared::ready`].
+    places: OnceLock<Buffer>,
+}
+
+pub(super) struct Prepared {
+    pub(super) branch: Branch,
+    pub(super) geometry: Geometry,
+    pub(super) constant: bool,
+    /// How many spikes each sample has; empty for images.
+    densities: Vec<Density>,
+}
+
+pub(super) fn prepare<'a>(spiking: &Spiking, steps: usize, batch: usize, value: impl Fn(usize) -> &'a Value) -> Vec<Prepared> {
+    let one = |branch: &Branch| {
+        let value = value(branch.source);
+        let constant = matches!(value, Value::Image(_));
+        let geometry = Geometry::new(branch.conv, steps, constant);
+        let densities = match value {
+            Value::Image(_) => Vec::new(),
+            Value::Counts(counts) => (0..batch).into_par_iter().map(|sample| Density::new(&geometry, counts, sample)).collect(),
+        };
+        Prepared { branch: *branch, geometry, constant, densities }
+    };
+    spiking.branches.iter().map(one).collect()
+}
+
+impl Prepared {
+    /// Values of one sample's outputs in a tile.
+    pub(super) fn sample_len(&self, width: usize) -> usize {
+        self.geometry.frames * self.geometry.output_area() * width
+    }
+
+    /// Outputs of one sample, into zeros.
+    pub(super) fn convolve(&self, value: &Value, sample: usize, weights: &Weights, width: usize, y: &mut [f32]) {
+        let geometry = &self.geometry;
+        match (value, self.densities.get(sample).map(|density| density.way(geometry))) {
+            (Value::Image(image), _) => with_scratch(geometry.map_area() * geometry.rows, |map| {
+                map::of_image(geometry, image.sample(sample), map);
+                let operands = Operands { map, distance: geometry.rows, weights: &weights.rows, rows: geometry.rows, width };
+                dense::product(std::slice::from_ref(&geometry.reach), operands, Target { values: y, start: 0, distance: width });
+            }),
+            (Value::Counts(counts), None | Some(Way::Lists)) => {
+                let planes: Vec<(&[u64], f32)> = counts.sample(sample).collect();
+                sparse::forward(geometry, &planes, &weights.rows, width, y);
+            }
+            (Value::Counts(counts), Some(way)) => {
+                let planes: Vec<(&[u64], f32)> = counts.sample(sample).collect();
+                self.convolve_densely(&planes, way == Way::Places, weights, width, y);
+            }
+        }
+    }
+
+    fn convolve_densely(&self, planes: &Planes<'_>, by_places: bool, weights: &Weights, width: usize, y: &mut [f32]) {
+        let geometry = &self.geometry;
+        let distance = map::distance(geometry);
+        let (at_once, map_len) = (geometry.frames_at_once(), geometry.map_area() * distance);
+        let frame_len = geometry.output_area() * width;
+        let shape = winograd::Shape { frames: at_once, size: geometry.output, distance, inputs: geometry.rows, outputs: width };
+        let scratch = if by_places { winograd::scratch(&shape) } else { 0 };
+        with_scratch(at_once * map_len + scratch, |all| {
+            for (index, y) in y.chunks_mut(at_once * frame_len).enumerate() {
+                let frames = y.len() / frame_len;
+                let (maps, scratch) = all.split_at_mut(frames * map_len);
+                map::of_spikes(geometry, planes, index * at_once..index * at_once + frames, maps);
+                if by_places {
+                    let target = Target { values: y, start: 0, distance: width };
+                    let places = weights.places.get().expect("made ready before the samples were looked at");
+                    winograd::add(&winograd::Shape { frames, ..shape }, maps, places, target, scratch);
+                    continue;
+                }
+                for (map, y) in maps.chunks(map_len).zip(y.chunks_mut(frame_len)) {
+                    let operands = Operands { map, distance, weights: &weights.rows, rows: geometry.rows, width };
+                    let target = Target { values: y, start: 0, distance: width };
+                    dense::product(std::slice::from_ref(&geometry.reach), operands, target);
+                }
+            }
+        });
+    }
+
+    /// Whether outputs are kept for the backward pass where their layer keeps any.
+    pub(super) fn is_worth_keeping(&self) -> bool {
+        !self.constant && worth_keeping(self.branch.conv.inputs())
+    }
+
+    /// The way of a sample's weight gradient.
+    pub(super) fn way_back(&self, sample: usize) -> Way {
+        self.densities.get(sample).map_or(Way::Product, |density| density.way_back(&self.geometry))
+    }
+
+    /// Makes what the samples of this call need of a tile's weights. Not under a lock: it is done in parallel, and a
+    /// thread that waits may take on another sample that needs the same.
+    pub(super) fn ready(&self, weights: &Weights) {
+        let by_places = |density: &Density| density.way(&self.geometry) == Way::Places;
+        if weights.places.get().is_none() && self.densities.iter().any(by_places) {
+            // Someone else may have been faster, with the same values.
+            let _ = weights.places.set(self.geometry.at_places(&weights.rows, &self.geometry.reach));
+        }
+    }
+
+    /// Weights of a tile in the order of the kernels.
+    pub(super) fn weights(&self, params: &[f32], tile: usize) -> Weights {
+        let geometry = &self.geometry;
+        let rows = geometry.weights(&params[self.branch.weight..self.branch.weight + self.branch.conv.weights()], tile);
+        Weights { rows, places: OnceLock::new() }
+    }
+}
+
+/// Mean and sum of squares around it by lane.
+pub(super) type Moments = [Vec<f32>; 2];
+
+/// Outputs of a tile for every sample, and their moments, taken while a sample is in the cache.
+pub(super) fn convolve_and_measure(
+    own: &Prepared,
+    input: &Value,
+    weights: &Weights,
+    width: usize,
+    batch: usize,
+) -> (Buffer, Vec<Moments>) {
+    let size = own.sample_len(width);
+    let moments: Vec<OnceLock<Moments>> = (0..batch).map(|_| OnceLock::new()).collect();
+    let y = Buffer::made(batch * size, size, |sample, y| {
+        own.convolve(input, sample, weights, width, y);
+        moments[sample].get_or_init(|| {
+            let mut found = [vec![0.0; width], vec![0.0; width]];
+            let [mean, squares] = &mut found;
+            fire::moments(y, width, mean, squares);
+            found
+        });
+    });
+    (y, moments.into_iter().map(|moments| moments.into_inner().expect("every sample was worked on")).collect())
+}
+
+/// Outputs of a tile for every sample.
+pub(super) fn convolve_all(own: &Prepared, input: &Value, weights: &Weights, width: usize, batch: usize) -> Buffer {
+    let size = own.sample_len(width);
+    Buffer::made(batch * size, size, |sample, y| own.convolve(input, sample, weights, width, y))
+}
+
+/// One tile of a layer, ready to fire: its branches with their norms, and its neurons.
+pub(super) struct Firing<'a> {
+    spiking: &'a Spiking,
+    pub(super) prepared: &'a [Prepared],
+    norms: &'a [Normal],
+    lanes: Range<usize>,
+    /// Sum of the branches' shifts.
+    shift: Vec<f32>,
+    steps: usize,
+    leak: f32,
+}
+
+impl<'a> Firing<'a> {
+    pub(super) fn new(
+        spiking: &'a Spiking,
+        prepared: &'a [Prepared],
+        norms: &'a [Normal],
+        tile: usize,
+        steps: usize,
+        params: &[f32],
+    ) -> Self {
+        let lanes = lanes(spiking.output.channels, tile);
+        let mut shift = vec![0.0; lanes.len()];
+        for norm in norms {
+            shift.iter_mut().zip(&norm.shift[lanes.clone()]).for_each(|(sum, shift)| *sum += shift);
+        }
+        Self { spiking, prepared, norms, lanes, shift, steps, leak: leak(spiking, params) }
+    }
+
+    pub(super) fn tile(&self) -> Tile<'_> {
+        Tile {
+            steps: self.steps,
+            positions: self.spiking.output.area(),
+            width: self.lanes.len(),
+            shift: &self.shift,
+            leak: self.leak,
+            rule: self.spiking.rule,
+        }
+    }
+
+    /// One sample of every branch's outputs.
+    pub(super) fn of_sample<'y>(&self, ys: &'y [Buffer], sample: usize) -> Vec<&'y [f32]> {
+        let size = |own: &Prepared| own.sample_len(self.lanes.len());
+        self.prepared.iter().zip(ys).map(|(own, y)| &y[sample * size(own)..][..size(own)]).collect()
+    }
+
+    /// What drives the neurons, from every branch's outputs for a sample.
+    pub(super) fn drives<'y>(&'y self, ys: Vec<&'y [f32]>) -> Vec<Drive<'y>> {
+        let one = |((own, norm), y): ((&Prepared, &'y Normal), &'y [f32])| Drive {
+            y,
+            constant: own.constant,
+            scale: &norm.scale[self.lanes.clone()],
+            mean: &norm.mean[self.lanes.clone()],
+        };
+        self.prepared.iter().zip(self.norms).zip(ys).map(one).collect()
+    }
+}

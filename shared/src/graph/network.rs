@@ -1,0 +1,230 @@
+//! A whole network.
+
+use super::body::{Body, Node};
+use super::content::Content;
+use super::head::{Classifier, Detector};
+use super::lowering::Lowering;
+use crate::ImageShape;
+use crate::neuron::NeuronSpec;
+use crate::spec::network::{BlockSpec, HeadSpec, Network, ResolveError};
+use crate::spec::{EncodingKind, RunSpec};
+
+/// The blocks of a network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    /// The blocks, first to last; one end to end.
+    pub blocks: Vec<BlockGraph>,
+}
+
+/// One block: its own layers, and what classifiers on it are made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockGraph {
+    /// The block's own layers.
+    pub body: Body,
+    /// What the numbers that enter are.
+    pub enters: Content,
+    head: HeadSpec,
+    neuron: NeuronSpec,
+}
+
+/// A layer that cannot be built on the shape that reaches it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("network block {block}, {layer}: {problem}")]
+pub struct ShapeError {
+    /// The block, counted from 1.
+    pub block: usize,
+    /// The layer, in words (`layer 2 (conv)`, `classifier`).
+    pub layer: String,
+    /// What is wrong and what would be right.
+    pub problem: String,
+}
+
+/// A specification whose network cannot be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// The network does not resolve.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// A layer cannot be built.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+}
+
+impl Graph {
+    /// The network of a specification on images of one shape.
+    ///
+    /// # Errors
+    /// When the network does not resolve; else names the first layer that cannot be built, and why.
+    pub fn new(spec: &RunSpec, image: ImageShape) -> Result<Self, GraphError> {
+        let network = spec.network.resolve()?;
+        let network = if spec.run.end_to_end { network.joined() } else { network };
+        let enters = match spec.encoding.kind {
+            EncodingKind::Direct => Content::Fractions,
+            EncodingKind::Poisson | EncodingKind::Latency => Content::Spikes,
+        };
+        Ok(Self::lower(&network, &spec.neuron, spec.encoding.steps, image, enters)?)
+    }
+
+    /// A network over `steps` steps on images that enter as numbers of a kind.
+    ///
+    /// # Errors
+    /// Names the first layer that cannot be built, and why.
+    pub fn lower(
+        network: &Network,
+        neuron: &NeuronSpec,
+        steps: usize,
+        image: ImageShape,
+        enters: Content,
+    ) -> Result<Self, ShapeError> {
+        if network.blocks.is_empty() {
+            return Err(ShapeError { block: 1, layer: "layers".into(), problem: "a network needs at least one block".into() });
+        }
+        let mut blocks: Vec<BlockGraph> = Vec::with_capacity(network.blocks.len());
+        for (index, block) in network.blocks.iter().enumerate() {
+            let (input, enters) = match blocks.last() {
+                Some(before) => (before.output(), Content::Spikes),
+                None => (image, enters),
+            };
+            let head = network.head_of(index);
+            let body = Lowering::new(input, steps, network.norm, neuron);
+            let at = |(layer, problem)| ShapeError { block: index + 1, layer, problem };
+            let body = lower_block(body, block, head, enters).map_err(at)?;
+            blocks.push(BlockGraph { body, enters, head: head.clone(), neuron: neuron.clone() });
+        }
+        Ok(Self { blocks })
+    }
+}
+
+/// The layer that is wrong, and what is.
+type Wrong = (String, String);
+
+fn lower_block(mut lowering: Lowering<'_>, block: &BlockSpec, head: &HeadSpec, enters: Content) -> Result<Body, Wrong> {
+    // The value that leaves each layer.
+    let mut leaving = Vec::with_capacity(block.layers.len());
+    for (index, layer) in block.layers.iter().enumerate() {
+        let name = || format!("layer {} ({})", index + 1, layer.name());
+        layer.check(lowering.shape(lowering.value())).map_err(|problem| (name(), problem))?;
+        layer.lower(index, &mut lowering);
+        leaving.push(lowering.value());
+    }
+    let body = lowering.finish();
+    if !body.nodes.iter().any(|node| matches!(node, Node::Spiking(_))) {
+        return Err(("layers".into(), "a block needs at least one layer with neurons: conv, residual or linear".into()));
+    }
+    let contents = body.contents(enters, true);
+    let is_spikes = |value: usize| match contents[value] {
+        Content::Spikes => true,
+        Content::Counts { .. } | Content::Fractions => false,
+    };
+    if !is_spikes(body.output()) {
+        // The last layer after which there were spikes, and the one that made something else of them.
+        let spoils = leaving.iter().rposition(|&value| is_spikes(value)).map_or(0, |last| last + 1);
+        let problem = format!(
+            "a block must end in spikes, but {} makes them fractions; move it to the start of the next block, or end with conv, residual, linear or max-pool",
+            block.layers[spoils].name()
+        );
+        return Err(("end".into(), problem));
+    }
+    if head.hidden.contains(&0) {
+        return Err(("classifier".into(), "a hidden layer needs at least 1 feature".into()));
+    }
+    Ok(body)
+}
+
+impl BlockGraph {
+    /// What enters.
+    pub fn input(&self) -> ImageShape {
+        self.body.input
+    }
+
+    /// Shape of the spikes that leave.
+    pub fn output(&self) -> ImageShape {
+        self.body.shape(self.body.output())
+    }
+
+    /// The block's classifier, for `classes` classes.
+    pub fn classifier(&self, classes: usize) -> Classifier {
+        Classifier::new(&self.head, self.output(), classes, &self.neuron)
+    }
+
+    /// The block's detector.
+    pub fn detector(&self) -> Detector {
+        Detector::new(self.output())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::LayerSpec;
+    use crate::spec::NetworkSpec;
+
+    fn graph(spec: &NetworkSpec, image: ImageShape) -> Result<Graph, ShapeError> {
+        let network = spec.resolve().expect("resolves");
+        Graph::lower(&network, &NeuronSpec::default(), 4, image, Content::Fractions)
+    }
+
+    fn preset(name: &str, width: usize) -> NetworkSpec {
+        NetworkSpec { preset: Some(name.into()), width: Some(width), ..NetworkSpec::default() }
+    }
+
+    fn written(layers: Vec<LayerSpec>) -> NetworkSpec {
+        NetworkSpec { block: vec![BlockSpec { layers }], ..NetworkSpec::default() }
+    }
+
+    #[test]
+    fn resnet9_ends_in_8w_by_4_by_4() {
+        let graph = graph(&preset("resnet9", 16), ImageShape::new(3, 32, 32)).expect("fits");
+        let outputs: Vec<_> = graph.blocks.iter().map(BlockGraph::output).collect();
+        assert_eq!(outputs, [ImageShape::new(32, 16, 16), ImageShape::new(64, 8, 8), ImageShape::new(128, 4, 4)]);
+        let enters: Vec<_> = graph.blocks.iter().map(|block| block.enters).collect();
+        assert_eq!(enters, [Content::Fractions, Content::Spikes, Content::Spikes]);
+    }
+
+    #[test]
+    fn an_impossible_layer_is_named() {
+        let error = graph(&preset("vgg16", 8), ImageShape::new(3, 20, 20)).expect_err("20 pixels do not halve five times");
+        assert_eq!((error.block, error.layer.as_str()), (5, "layer 4 (max-pool)"));
+    }
+
+    #[test]
+    fn a_block_may_not_end_in_fractions() {
+        let conv = LayerSpec::conv(4, 3, 1);
+        for (layers, named) in [
+            (vec![conv.clone(), LayerSpec::avg_pool(2)], "avg-pool"),
+            (vec![conv.clone(), LayerSpec::max_pool(2), LayerSpec::dropout(0.5), LayerSpec::avg_pool(2)], "dropout"),
+        ] {
+            let error = graph(&written(layers), ImageShape::new(1, 8, 8)).expect_err("not binary");
+            assert!(error.layer == "end" && error.problem.contains(named), "{error}");
+        }
+        assert!(graph(&written(vec![conv, LayerSpec::max_pool(2)]), ImageShape::new(1, 8, 8)).is_ok());
+        assert!(graph(&written(vec![LayerSpec::avg_pool(2)]), ImageShape::new(1, 8, 8)).is_err(), "no neurons");
+    }
+
+    #[test]
+    fn parameters_by_hand() {
+        let spec = NetworkSpec { norm: crate::norm::Norm::Td, ..written(vec![LayerSpec::residual(4, 2), LayerSpec::linear(3)]) };
+        let graph = graph(&spec, ImageShape::new(2, 4, 4)).expect("fits");
+        let body = &graph.blocks[0].body;
+        let names: Vec<(&str, &[usize])> =
+            body.parameters.iter().map(|parameter| (parameter.name.as_str(), parameter.shape.as_slice())).collect();
+        let expected: [(&str, &[usize]); 11] = [
+            ("layer1.conv1.weight", &[4, 2, 3, 3]),
+            ("layer1.conv1.gamma", &[4]),
+            ("layer1.conv1.beta", &[4]),
+            ("layer1.conv2.weight", &[4, 4, 3, 3]),
+            ("layer1.conv2.gamma", &[4]),
+            ("layer1.conv2.beta", &[4]),
+            ("layer1.shortcut.weight", &[4, 2, 1, 1]),
+            ("layer1.shortcut.gamma", &[4]),
+            ("layer1.shortcut.beta", &[4]),
+            ("layer2.linear.weight", &[3, 16]),
+            ("layer2.linear.bias", &[3]),
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(body.length(), 4 * 2 * 9 + 8 + 4 * 4 * 9 + 8 + 4 * 2 + 8 + 3 * 16 + 3);
+        assert!(body.parameters.iter().all(|parameter| parameter.decay == parameter.name.ends_with("weight")));
+        let running: Vec<&str> = body.running.iter().map(|running| running.name.as_str()).collect();
+        assert_eq!(running, ["layer1.conv1", "layer1.conv2", "layer1.shortcut"]);
+    }
+}

@@ -1,0 +1,124 @@
+//! Bodies on burn's Flex backend: its tensors as slices for the crate of CPU kernels.
+
+use super::{
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, Count, Emitted, Moments, Precision, SpikingBackend, Statistic, StepRule,
+    Stepped, spikes_tensor,
+};
+use bloctrain_kernel::cpu::{self, FrozenBody, Input, Tape, linear, optimize};
+use bloctrain_kernel::spikes::Spikes;
+use bloctrain_shared::ImageShape;
+use bloctrain_shared::graph::{AdaptivePool, Body};
+use burn::tensor::{Tensor, TensorData};
+use burn_flex::{Flex, FlexTensor};
+use std::sync::Arc;
+
+/// A tensor's values in order; copied only when its memory is not in order.
+fn ordered<const D: usize>(tensor: Tensor<Flex, D>) -> FlexTensor {
+    let tensor = tensor.into_primitive().tensor();
+    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+}
+
+fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice::<f32>().expect("the Flex backend's floats are f32 and the tensor was put in order")
+}
+
+fn call<'a>(call: &BodyCall<'a>) -> Call<'a> {
+    let BodyCall { body, mode, running, measure, count, average, precision: _ } = *call;
+    Call { body, mode, running, measure, count, average }
+}
+
+/// Runs something on an input as the kernels take it.
+fn with_input<R>(input: BodyInput<Flex>, run: impl FnOnce(Input<'_>) -> R) -> R {
+    match input {
+        BodyInput::Image(image) => run(Input::Images(values(&ordered(image)))),
+        BodyInput::Spikes(spikes) => run(Input::Spikes(spikes)),
+    }
+}
+
+impl SpikingBackend for Flex {
+    type Tape = Tape;
+    type Frozen = FrozenBody;
+
+    const FUSED: bool = true;
+
+    fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
+        let params = ordered(params);
+        let found = with_input(input, |input| cpu::forward(&self::call(call), values(&params), input));
+        BodyOutput { emitted: Emitted::Spikes(found.spikes), record: found.record.into() }
+    }
+
+    fn body_tracked(
+        call: &BodyCall<'_>,
+        params: Tensor<Self, 1>,
+        input: BodyInput<Self>,
+    ) -> (Tensor<Self, 4>, BodyRecord, Arc<Tape>) {
+        let params = ordered(params);
+        let (found, tape) = with_input(input, |input| cpu::forward_tracked(&self::call(call), values(&params), input));
+        let spikes = match call.average {
+            Some(pool) => Self::average(&found.spikes, pool, &Default::default()),
+            None => spikes_tensor(&found.spikes, &Default::default()),
+        };
+        (spikes, found.record.into(), Arc::new(tape))
+    }
+
+    fn body_grad(tape: &Tape, params: Tensor<Self, 1>, grad: Tensor<Self, 4>) -> Tensor<Self, 1> {
+        let (params, grad) = (ordered(params), ordered(grad));
+        vector(cpu::backward(tape, values(&params), values(&grad)))
+    }
+
+    fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, _precision: Precision) -> FrozenBody {
+        FrozenBody::new(body.clone(), owned(params), running)
+    }
+
+    fn run_frozen(frozen: &FrozenBody, input: BodyInput<Self>, count: bool) -> (Emitted<Self>, Count) {
+        let found = with_input(input, |input| frozen.run(input, count));
+        (Emitted::Spikes(found.spikes), found.record.count)
+    }
+
+    fn average(spikes: &Spikes, pool: &AdaptivePool, device: &Self::Device) -> Tensor<Self, 4> {
+        let ImageShape { channels, height, width } = pool.output();
+        let averages = TensorData::new(cpu::averages(spikes, pool), [spikes.batch(), channels, height, width]);
+        Tensor::from_data(averages, device)
+    }
+
+    fn fully_connected(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let ([samples, inputs], outputs) = (x.dims(), weight.dims()[0]);
+        matrix(linear::forward(values(&ordered(x)), values(&ordered(weight)), inputs), [samples, outputs])
+    }
+
+    fn fully_connected_weight_grad(x: Tensor<Self, 2>, grad: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let ([samples, inputs], outputs) = (x.dims(), grad.dims()[1]);
+        matrix(linear::weight_grad(values(&ordered(x)), values(&ordered(grad)), samples), [outputs, inputs])
+    }
+
+    fn fully_connected_input_grad(grad: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let ([samples, outputs], inputs) = (grad.dims(), weight.dims()[1]);
+        matrix(linear::input_grad(values(&ordered(grad)), values(&ordered(weight)), outputs), [samples, inputs])
+    }
+
+    fn optimize(rule: &StepRule, parameter: Tensor<Self, 1>, grad: Tensor<Self, 1>, moments: Moments<Self>) -> Stepped<Self> {
+        let (grad, mut parameter, mut first) = (ordered(grad), owned(parameter), owned(moments.first));
+        let mut second = moments.second.map(owned).unwrap_or_default();
+        optimize::step(rule, &mut parameter, values(&grad), &mut first, &mut second);
+        let second = (!second.is_empty()).then(|| vector(second));
+        Stepped { parameter: vector(parameter), moments: Moments { first: vector(first), second } }
+    }
+
+    fn sum_of_squares(x: Tensor<Self, 1>) -> f64 {
+        optimize::sum_of_squares(values(&ordered(x)))
+    }
+}
+
+/// A vector's values, taken without a copy where nobody else holds them.
+fn owned(tensor: Tensor<Flex, 1>) -> Vec<f32> {
+    tensor.into_data().into_vec().expect("the Flex backend's floats are f32")
+}
+
+fn vector(values: Vec<f32>) -> Tensor<Flex, 1> {
+    let length = values.len();
+    Tensor::from_data(TensorData::new(values, [length]), &Default::default())
+}
+
+fn matrix(values: Vec<f32>, shape: [usize; 2]) -> Tensor<Flex, 2> {
+    Tensor::from_data(TensorData::new(values, shape), &Default::default())
+}

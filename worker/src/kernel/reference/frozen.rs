@@ -1,0 +1,38 @@
+//! A frozen body of a backend that keeps nothing of its own for it.
+
+use super::super::{BodyCall, BodyInput, Emitted, Mode, Precision, SpikingBackend, Statistic};
+use bloctrain_kernel::count::Count;
+use bloctrain_shared::graph::Body;
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+/// A body with its flat parameters and running statistics.
+#[derive(Debug)]
+pub struct FrozenBody<B: Backend> {
+    body: Body,
+    params: Tensor<B, 1>,
+    running: Vec<Statistic>,
+    precision: Precision,
+}
+
+impl<B: SpikingBackend> FrozenBody<B> {
+    /// See [`SpikingBackend::freeze`].
+    pub fn new(body: &Body, params: Tensor<B, 1>, running: Vec<Statistic>, precision: Precision) -> Self {
+        Self { body: body.clone(), params, running, precision }
+    }
+
+    /// See [`SpikingBackend::run_frozen`].
+    pub fn run(&self, input: BodyInput<B>, count: bool) -> (Emitted<B>, Count) {
+        let call = BodyCall {
+            body: &self.body,
+            mode: Mode::Eval,
+            running: &self.running,
+            measure: false,
+            count,
+            average: None,
+            precision: self.precision,
+        };
+        let output = B::body(&call, self.params.clone(), input);
+        (output.emitted, output.record.count)
+    }
+}
