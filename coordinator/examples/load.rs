@@ -95,13 +95,14 @@ struct Worker {
 }
 
 impl Worker {
-    async fn register(channel: Channel, number: usize) -> Result<Self, Failed> {
+    async fn register(channel: Channel, number: usize, store: String) -> Result<Self, Failed> {
         let mut calls = WorkerServiceClient::new(channel).max_decoding_message_size(64 << 20);
         let about = RegisterRequest {
             name: format!("w{number}"),
             backend: "cpu".into(),
             arithmetic: ARITHMETIC_VERSION,
             instance: format!("i{number}"),
+            store,
             ..RegisterRequest::default()
         };
         let id = calls.register(about).await?.into_inner().worker;
@@ -232,6 +233,7 @@ impl Runs {
 }
 
 async fn load(workers: usize, rate: f64, seconds: f64, store: &str) -> Result<(), Failed> {
+    let identity = Artefacts::open(store)?.identity().await?;
     let mut child = std::process::Command::new(std::env::current_exe()?)
         .args(["coordinate", store])
         // As `bloctrain coordinator` sets it for itself.
@@ -250,7 +252,7 @@ async fn load(workers: usize, rate: f64, seconds: f64, store: &str) -> Result<()
     runs.submit().await?;
     let mut fleet = Vec::with_capacity(workers);
     for number in 0..workers {
-        fleet.push(Worker::register(connect()?, number).await?);
+        fleet.push(Worker::register(connect()?, number, identity.clone()).await?);
     }
     let (book, (stop, stopping)) = (Book::default(), watch::channel(false));
     let tasks: Vec<_> = fleet

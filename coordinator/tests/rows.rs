@@ -149,7 +149,7 @@ async fn rows_follow_what_goes() {
     let task = TaskId { block: 2, stage: Stage::Train, part: 0, replica: 0 };
     for part in [128, 129, 5] {
         let key = kept.durable.runs[&run].blocks[0].exports[&part].shard.object.key.clone();
-        let failure = Failure::InputLost { key, problem: "gone".into() };
+        let failure = Failure::InputLost { key, problem: "gone".into(), content: false };
         kept.append(Record::Failed { run: run.clone(), task, worker: "w".into(), failure }).await;
     }
     kept.check().await;

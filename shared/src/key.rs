@@ -1,7 +1,7 @@
 //! Every object key of the store, in one place.
 //!
 //! ```text
-//! format.json                                  version of this layout
+//! format.json                                  version of this layout, and which store it is
 //! probe.json                                   left by the check for conditional writes
 //! state/                                       the coordinator's database
 //! runs/<run>/spec.json                         the run as it was asked for, with its data set
@@ -19,8 +19,11 @@
 use crate::Digest;
 use crate::split::Split;
 
-/// Version of the store's layout and formats. A store of a newer version is refused.
+/// Version of model packages. One of a newer version is refused.
 pub const FORMAT_VERSION: u32 = 3;
+
+/// Version of the store's layout and of the coordinator's state in it. A store of a newer version is refused.
+pub const STORE_VERSION: u32 = 4;
 
 /// Where the store says which version of the layout it has.
 pub const FORMAT: &str = "format.json";

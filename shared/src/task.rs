@@ -37,6 +37,9 @@ pub enum Failure {
         key: String,
         /// What is wrong with it.
         problem: String,
+        /// Whether it has its digest, and its content is of no use: only whoever computes with it can tell.
+        #[serde(default, skip_serializing_if = "is_false")]
+        content: bool,
     },
     /// Trying again cannot help.
     #[error("{message}")]
@@ -58,6 +61,11 @@ pub enum Failure {
     },
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 impl Failure {
     /// The same with a text of limited length on one line, which logs and terminals take as it is.
     pub fn shortened(self, limit: usize) -> Self {
@@ -67,7 +75,7 @@ impl Failure {
             None => plain(&text),
         };
         match self {
-            Self::InputLost { key, problem } => Self::InputLost { key: cut(key), problem: cut(problem) },
+            Self::InputLost { key, problem, content } => Self::InputLost { key: cut(key), problem: cut(problem), content },
             Self::Fatal { message } => Self::Fatal { message: cut(message) },
             Self::Transient { message } => Self::Transient { message: cut(message) },
             Self::Unable { message } => Self::Unable { message: cut(message) },

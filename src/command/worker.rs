@@ -27,6 +27,7 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         memory_bytes: memory(),
         instance: format!("{:016x}{:016x}", random_seed(), random_seed()),
+        store: String::new(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -50,7 +51,7 @@ fn equip(device: Device, own: Option<String>, cache: Option<DiskCacheConfig>, ru
         };
         let io = Io::new(artefacts.clone(), runtime);
         let engine = engine::start(device, io, Datasets::default(), stopwatch()).map_err(|error| error.to_string())?;
-        Ok(Tools { engine, discover: Some(discover::in_store(artefacts)) })
+        Ok(Tools { engine, artefacts: artefacts.clone(), discover: Some(discover::in_store(artefacts)) })
     })
 }
 

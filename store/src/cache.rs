@@ -4,7 +4,7 @@
 //! [`bloctrain_shared::spike`] says. The schema's metadata has dimensions, digests and the encoder's seed. A JSON manifest
 //! is written after the data: a shard without one is not complete and does not count.
 
-use crate::error::StoreError;
+use crate::error::{ErrorKind, StoreError};
 use crate::object::Artefacts;
 use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch, UInt16Array, UInt32Array};
 use arrow_buffer::Buffer;
@@ -219,7 +219,7 @@ pub async fn lookup(store: &Artefacts, identity: Digest) -> Result<Option<CacheM
             tracing::warn!(key = manifest_key, "a cache manifest names another shard; its own will be computed again");
             Ok(None)
         }
-        Err(error @ (StoreError::Missing { .. } | StoreError::Damaged { .. })) => {
+        Err(error) if error.kind() == ErrorKind::InputLost => {
             tracing::warn!(%error, "a cached shard is unusable; it will be computed again");
             Ok(None)
         }
@@ -230,14 +230,15 @@ pub async fn lookup(store: &Artefacts, identity: Digest) -> Result<Option<CacheM
 /// Reads and verifies a shard.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] when it is not what was written, or another shard than its key says.
+/// [`StoreError::Damaged`] when it is not what was written, [`StoreError::Unusable`] when that is another shard than its key
+/// says.
 pub async fn read(store: &Artefacts, object: &ObjectRef) -> Result<SpikeShard, StoreError> {
     shard_of(object, store.get(object).await?)
 }
 
 /// The shard in an object's bytes.
 fn shard_of(object: &ObjectRef, bytes: Bytes) -> Result<SpikeShard, StoreError> {
-    let damaged = |problem: String| StoreError::Damaged { key: object.key.clone(), problem };
+    let damaged = |problem: String| StoreError::Unusable { key: object.key.clone(), problem };
     let shard = decode(bytes).map_err(|error| damaged(error.to_string()))?;
     if key::cache_data(shard.meta.identity(&shard.ids)) != object.key {
         return Err(damaged("it holds another shard than its key says".into()));

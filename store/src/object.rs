@@ -10,7 +10,7 @@ use bloctrain_shared::task::ObjectRef;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 use std::sync::Arc;
 
 /// What a put-if-absent found.
@@ -147,6 +147,34 @@ impl Artefacts {
         Ok(if Digest::of(&found) == Digest::of(&bytes) { Created::Identical } else { Created::Different })
     }
 
+    /// Replaces an object on condition that its content is still `before`; whether it is `after` now. When an answer is lost,
+    /// a repetition finds its own content. Folders know no such condition: there a lock keeps other processes out.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub(crate) async fn replace(&self, key: &str, before: &Bytes, after: Bytes) -> Result<bool, StoreError> {
+        let _lock = match self.place {
+            Place::Folder => Some(location::lock(&self.location).await?),
+            Place::Memory | Place::Remote => None,
+        };
+        let path = Path::from(key);
+        let write = || async {
+            let found = self.store.get(&path).await.map_err(|error| self.error(key, &error))?;
+            let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
+            let content = found.bytes().await.map_err(|error| self.error(key, &error))?;
+            if content == after || content != *before {
+                return Ok(content == after);
+            }
+            let mode = if self.place == Place::Folder { PutMode::Overwrite } else { PutMode::Update(version) };
+            match self.store.put_opts(&path, PutPayload::from(after.clone()), mode.into()).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. }) => Ok(false),
+                Err(error) => Err(self.error(key, &error)),
+            }
+        };
+        Box::pin(self.retry.run(key, after.len() as u64, write)).await
+    }
+
     /// Reads an object and verifies its digest, wherever it comes from.
     ///
     /// # Errors
@@ -197,11 +225,19 @@ impl Artefacts {
     /// # Errors
     /// When the store fails.
     pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
+        Ok(self.size(key).await?.is_some())
+    }
+
+    /// Bytes of an object; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
         let path = Path::from(key);
         let head = || async { self.store.head(&path).await.map_err(|error| self.error(key, &error)) };
         match Box::pin(self.retry.run(key, 0, head)).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Missing { .. }) => Ok(false),
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(StoreError::Missing { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -37,6 +37,8 @@ pub struct Misbehaviour {
     pub damage: f64,
     /// Everything fails, as when a service answers 503.
     pub down: bool,
+    /// Another, empty store is there: reads find nothing, and writes fail.
+    pub empty: bool,
     /// Conditions of writes are not honoured.
     pub ignore_conditions: bool,
 }
@@ -56,6 +58,8 @@ pub struct Injected {
     pub damaged: u64,
     /// Operations while the store was down.
     pub down: u64,
+    /// Operations while another store was there.
+    pub empty: u64,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +96,11 @@ impl Faults {
         change(&mut self.state().misbehaviour);
     }
 
+    /// Whether another store is there now.
+    pub fn is_empty(&self) -> bool {
+        self.state().misbehaviour.empty
+    }
+
     /// What was injected so far.
     pub fn injected(&self) -> Injected {
         self.state().injected
@@ -118,6 +127,10 @@ impl Faults {
             if misbehaviour.down {
                 injected.down += 1;
                 return Err(failure("503 Service Unavailable, slow down"));
+            }
+            if misbehaviour.empty {
+                injected.empty += 1;
+                return Err(if is_write(operation) { failure("read-only file system") } else { nothing(path) });
             }
             let number = asked.entry((operation, path.to_string())).or_default();
             *number += 1;
@@ -164,6 +177,10 @@ impl Faults {
 
 fn is_write(operation: &str) -> bool {
     matches!(operation, "put" | "part" | "complete" | "delete" | "copy")
+}
+
+fn nothing(path: &Path) -> Error {
+    Error::NotFound { path: path.to_string(), source: "there is nothing".into() }
 }
 
 fn failure(problem: &str) -> Error {

@@ -79,7 +79,14 @@ async fn output(store: &Artefacts, task: &Task, lie: Lie) -> Output {
 async fn lies(store: &Artefacts, coordinator: &str, wanted: &str, lie: Lie) -> bool {
     let mut rpc = WorkerServiceClient::connect(coordinator.to_owned()).await.expect("connects");
     let backend = "cpu".to_owned();
-    let about = RegisterRequest { name: "liar".into(), backend, arithmetic: ARITHMETIC_VERSION, ..RegisterRequest::default() };
+    let seen = store.identity().await.expect("a store");
+    let about = RegisterRequest {
+        name: "liar".into(),
+        backend,
+        arithmetic: ARITHMETIC_VERSION,
+        store: seen,
+        ..RegisterRequest::default()
+    };
     let worker = rpc.register(about).await.expect("registers").into_inner().worker;
     let grant = rpc.lease(LeaseRequest { worker, wait_ms: 10_000 }).await.expect("answers").into_inner().grant;
     let (task, lease_epoch) = from_grant(grant.expect("a task")).expect("a grant");

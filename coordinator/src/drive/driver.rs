@@ -7,9 +7,10 @@ use super::counters::Counters;
 use super::environment::{Clock, Rules};
 use super::handle::{Answer, Command, DriverError, Handle, Reply};
 use super::journal::Journal;
+use super::verify;
 use crate::durable::{Log, StateError};
 use crate::run::record::Record;
-use crate::schedule::{Effect, Event, Rejected, State};
+use crate::schedule::{Doubt, Effect, Event, Lost, Rejected, State};
 use bloctrain_store::Artefacts;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,7 +36,11 @@ struct Waiting {
 enum Next {
     Tick(Instant),
     Command(Option<Command>),
+    Found(Option<Found>),
 }
+
+/// What was looked for, and what came of it.
+type Found = (Doubt, Result<Vec<Lost>, String>);
 
 /// What is done once every record before it is durable.
 enum Held {
@@ -56,6 +61,8 @@ struct Driver {
     records: Vec<(u64, Record)>,
     /// What waits for them.
     held: Vec<Held>,
+    /// Takes what was found out about losses.
+    found: mpsc::UnboundedSender<Found>,
     changes: watch::Sender<u64>,
     /// Whether something changed that may give a waiting worker a task.
     changed: bool,
@@ -78,9 +85,11 @@ pub fn start(
     let journal = Journal::default();
     let handle = Handle { commands, changes: changed, stopped, journal: journal.clone(), counters: Arc::clone(&counters) };
     let (waiting, records, held, changed) = (Vec::new(), Vec::new(), Vec::new(), false);
-    let driver = Driver { state, rules, log, artefacts, clock, waiting, records, held, changes, changed, journal, counters };
+    let (found, finds) = mpsc::unbounded_channel();
+    let driver =
+        Driver { state, rules, log, artefacts, clock, waiting, records, held, found, changes, changed, journal, counters };
     let task = async move {
-        if let Err(error) = Box::pin(driver.run(receiver)).await {
+        if let Err(error) = Box::pin(driver.run(receiver, finds)).await {
             tracing::error!(%error, "the coordinator stops");
             stop.send_replace(Some(error.to_string()));
         }
@@ -89,7 +98,11 @@ pub fn start(
 }
 
 impl Driver {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), StateError> {
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut finds: mpsc::UnboundedReceiver<Found>,
+    ) -> Result<(), StateError> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut open = true;
@@ -98,6 +111,7 @@ impl Driver {
                 // Time first: however many commands wait, leases end.
                 biased;
                 now = tick.tick() => Next::Tick(now),
+                found = finds.recv() => Next::Found(found),
                 command = commands.recv() => Next::Command(command),
             };
             let begun = Instant::now();
@@ -110,6 +124,9 @@ impl Driver {
                     // A lease that nobody renewed, or a trainer that nobody heard of, may give others a task.
                     self.changed = true;
                 }
+                // The sender lives as long as this does.
+                Next::Found(None) => {}
+                Next::Found(Some((doubt, found))) => self.apply(Event::Verified { doubt: Box::new(doubt), found }, None),
                 Next::Command(command) => open = self.take_up(command, &mut commands),
             }
             if std::mem::take(&mut self.changed) {
@@ -245,6 +262,7 @@ impl Driver {
                 }
                 Effect::Refuse { why, .. } => answer.why = Some(why),
                 Effect::HandBack { .. } => answer.hand_back = true,
+                Effect::Verify(doubt) => self.verify(*doubt),
                 Effect::Log(entry) => self.journal.write(at_ms, &entry),
                 Effect::Delete(keys) => self.delete(keys),
                 Effect::Changed { .. } | Effect::Progressed { .. } => self.changes.send_modify(|version| *version += 1),
@@ -254,6 +272,16 @@ impl Driver {
             // A sender that went away does not want its answer.
             let _ = reply.send(Ok(answer));
         }
+    }
+
+    /// Looks for the inputs of a task beside the loop; what is found comes back as an event.
+    fn verify(&self, doubt: Doubt) {
+        let (artefacts, found) = (self.artefacts.clone(), self.found.clone());
+        tokio::spawn(async move {
+            let lost = verify::lost(&artefacts, &doubt).await.map_err(|error| error.to_string());
+            // The loop may have ended meanwhile.
+            let _ = found.send((doubt, lost));
+        });
     }
 
     fn delete(&self, keys: Vec<String>) {

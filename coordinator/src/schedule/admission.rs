@@ -10,7 +10,7 @@ use crate::run::claim::{MAX_NAME, count, is_name, measure};
 use crate::run::durable::Run;
 use crate::run::stage;
 use bloctrain_shared::plan::{ANY_BACKEND, ARITHMETIC_VERSION, BACKENDS, Plan, Submission};
-use bloctrain_shared::task::{Failure, Report, TaskId};
+use bloctrain_shared::task::{Failure, ObjectRef, Report, TaskId};
 
 /// Most shards and views that one run's cache may have, all parts counted.
 const MAX_PARTS: usize = 200_000;
@@ -49,8 +49,11 @@ pub(crate) fn plan(submission: &Submission) -> Result<Plan, Rejected> {
     Ok(plan)
 }
 
-/// Refuses a worker that computes otherwise.
-pub(super) fn newcomer(newcomer: &Newcomer) -> Result<(), Rejected> {
+/// Refuses a worker that computes otherwise, or sees another store than the coordinator's.
+pub(super) fn newcomer(newcomer: &Newcomer, store: &str) -> Result<(), Rejected> {
+    if !newcomer.store.is_empty() && !store.is_empty() && newcomer.store != store {
+        return Err(Rejected::OtherStore { seen: newcomer.store.clone(), fleet: store.to_owned() });
+    }
     if newcomer.arithmetic != ARITHMETIC_VERSION {
         return Err(Rejected::Arithmetic { worker: newcomer.arithmetic, coordinator: ARITHMETIC_VERSION });
     }
@@ -60,14 +63,19 @@ pub(super) fn newcomer(newcomer: &Newcomer) -> Result<(), Rejected> {
 
 /// A failure as it counts: an object that the task does not read cannot be lost.
 pub(super) fn failure(run: &Run, task: TaskId, failure: Failure) -> Failure {
-    let Failure::InputLost { key, problem } = failure else { return failure };
+    let Failure::InputLost { key, problem, content } = failure else { return failure };
     let data = format!("data/{}/", run.submission.dataset.digest);
-    let reads =
-        || run.open_task(|open| open == task).is_some_and(|open| open.work.objects().iter().any(|object| object.key == key));
-    if key == run.object.key || key.starts_with(&data) || reads() {
-        return Failure::InputLost { key, problem };
+    if key.starts_with(&data) || inputs(run, task).iter().any(|object| object.key == key) {
+        return Failure::InputLost { key, problem, content };
     }
     Failure::Transient { message: format!("{key} is said to be lost, which is no input of the task: {problem}") }
+}
+
+/// All stored objects that an open task reads, apart from the data set.
+pub(super) fn inputs(run: &Run, task: TaskId) -> Vec<ObjectRef> {
+    let open = run.open_task(|open| open == task);
+    let read = open.iter().flat_map(|open| open.work.objects());
+    read.chain([&run.object]).cloned().collect()
 }
 
 /// Refuses a report that cannot be true.

@@ -17,6 +17,7 @@ impl State {
             Event::Waits { worker } => self.waits(now, worker),
             Event::Heartbeat { .. } => self.heartbeat(now, event),
             Event::Reported { worker, run, report } => self.reported(now, worker, run, *report),
+            Event::Verified { doubt, found } => Ok(self.verified(now, *doubt, found)),
             Event::Left { worker } => self.left(worker),
             Event::Tick => Ok(self.tick(now)),
             Event::Cancelled { run } => self.cancelled(now, run),

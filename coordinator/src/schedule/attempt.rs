@@ -32,7 +32,7 @@ impl State {
         let run = self.durable.runs.get(&holding.run).filter(|run| run.backend() == Some(worker.about.backend.as_str()))?;
         let task = run.open_task(|task| task == holding.task)?;
         let is_held = self.attempts.of_task(&holding.run, holding.task).next().is_some();
-        if is_held || Digest::of_json(&task.work) != holding.work {
+        if is_held || self.is_doubted(&holding.run, holding.task) || Digest::of_json(&task.work) != holding.work {
             return None;
         }
         let lease_epoch = self.lease(now, &holding.run, holding.task, id);
@@ -70,6 +70,8 @@ impl State {
         // Nobody waits for a worker that lost its lease.
         self.trainers.retain(|_, trainer| !late.iter().any(|attempt| attempt.worker == *trainer));
         let effects = late.iter().flat_map(|attempt| self.ended_early(attempt, "lost: the worker fell silent")).collect();
+        let doubted = self.workers.values_mut().filter(|worker| (1..=now).contains(&worker.doubted_until));
+        doubted.for_each(|worker| worker.doubted_until = 0);
         let silent = 3 * self.lease_ms;
         self.workers.retain(|_, worker| worker.seen_ms + silent > now);
         self.stragglers = self.find_stragglers(now);

@@ -35,6 +35,7 @@ impl State {
         let task = runs.iter().find_map(|run| {
             run.open_task(|task| {
                 self.attempts.of_task(&run.plan.run, task).next().is_none()
+                    && !self.is_doubted(&run.plan.run, task)
                     && !self.is_led(known, run, task, &mut leaders)
                     && !self.is_for_trainer(now, worker, run, task)
                     && !self.is_for_others(worker, run, task)
@@ -54,7 +55,7 @@ impl State {
     /// something sets apart: a failure, a run that it cannot take part in, a block in its memory.
     pub fn kind(&self, apart: &Apart, worker: u64) -> Option<&str> {
         let known = self.workers.get(&worker)?;
-        let is_plain = known.failures == 0 && known.unable.is_empty();
+        let is_plain = known.failures == 0 && known.unable.is_empty() && known.is_proven;
         let is_alike = is_plain && !apart.trainers.contains(&worker) && !apart.failed.contains(&known.about.name);
         is_alike.then_some(known.about.backend.as_str())
     }
@@ -104,7 +105,8 @@ impl State {
             other.stage == task.id.stage && other.block == task.id.block && self.trainers.get(&place) == Some(&worker)
         };
         let is_free = |run: &Run, other: TaskId| {
-            self.attempts.of_task(&task.run, other).next().is_none() && !self.is_for_others(worker, run, other)
+            let is_held = self.attempts.of_task(&task.run, other).next().is_some() || self.is_doubted(&task.run, other);
+            !is_held && !self.is_for_others(worker, run, other)
         };
         let run = self.durable.runs.get(&task.run).filter(|_| task.id.replica > 0);
         run.and_then(|run| run.open_task(|other| is_own(other) && is_free(run, other))).unwrap_or(task)

@@ -11,7 +11,7 @@ pub const MAX_WORKERS: usize = 20_000;
 
 impl State {
     pub(super) fn registered(&mut self, now: u64, mut newcomer: Newcomer) -> Result<Vec<Effect>, Rejected> {
-        admission::newcomer(&newcomer)?;
+        admission::newcomer(&newcomer, &self.store)?;
         let same = |worker: &Worker| !newcomer.instance.is_empty() && worker.about.instance == newcomer.instance;
         let before = self.workers.iter().find(|(_, worker)| same(worker)).map(|(id, _)| *id);
         if before.is_none() && self.workers.len() >= MAX_WORKERS {
@@ -25,7 +25,8 @@ impl State {
         let holding = newcomer.holding.take();
         self.last_worker += 1;
         let id = self.last_worker;
-        let worker = Worker::new(newcomer, now);
+        let is_proven = newcomer.store == self.store || self.store.is_empty();
+        let worker = Worker { is_proven, ..Worker::new(newcomer, now) };
         let adopted = holding.and_then(|holding| self.adopt(now, id, &worker, &holding));
         self.workers.insert(id, worker);
         effects.push(Effect::Welcome { worker: id, adopted: adopted.as_ref().and_then(|entry| entry.attempt) });

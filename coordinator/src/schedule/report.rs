@@ -1,7 +1,7 @@
 //! Reports: commits, and failures that another attempt may mend.
 
 use super::admission;
-use super::event::{Effect, Entry, Rejected};
+use super::event::{Doubt, Effect, Entry, Rejected};
 use super::state::State;
 use crate::run::record::Record;
 use bloctrain_shared::task::{Failure, Report, Stage, TaskId};
@@ -35,6 +35,11 @@ impl State {
             }
             Err(failure) => {
                 let failure = self.weigh(worker, &run, task, failure);
+                // What only a worker can see is believed; what the coordinator can see, it looks for itself.
+                if let Failure::InputLost { key, problem, content: false } = failure {
+                    let inputs = self.durable.runs.get(&run).map_or_else(Vec::new, |run| admission::inputs(run, task));
+                    return Ok(self.doubt(Doubt { run, task, worker, name, lease_epoch, key, problem, inputs }));
+                }
                 let text = format!("failed: {failure}");
                 (Record::Failed { run: run.clone(), task, worker: name.clone(), failure }, text)
             }
@@ -99,7 +104,7 @@ impl State {
         match record {
             Record::Committed { .. } => {
                 known.completed += 1;
-                known.failures = 0;
+                (known.failures, known.untrue) = (0, 0);
             }
             Record::Failed { failure: Failure::Transient { message }, task, .. } => {
                 known.failures += 1;
@@ -109,7 +114,7 @@ impl State {
         }
     }
 
-    fn ended(&self, run: &str) -> Option<Entry> {
+    pub(super) fn ended(&self, run: &str) -> Option<Entry> {
         let text = match &self.durable.runs.get(run)?.state {
             RunState::Completed => "the run is completed".into(),
             RunState::Failed { message } => format!("the run failed: {message}"),

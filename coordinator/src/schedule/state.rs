@@ -5,7 +5,8 @@ use super::lease::Leases;
 use super::pace::Paces;
 use super::worker::Worker;
 use crate::run::durable::Durable;
-use std::collections::BTreeMap;
+use bloctrain_shared::task::TaskId;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All runs, workers and leases.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -22,6 +23,10 @@ pub struct State {
     pub(super) paces: Paces,
     /// Leases on tasks that take too long, as of the last tick.
     pub(super) stragglers: Vec<u64>,
+    /// Identity of the coordinator's store; empty where nobody asks for it.
+    pub(super) store: String,
+    /// Tasks whose inputs are looked for because a worker said that one is lost.
+    pub(super) doubts: BTreeMap<String, BTreeSet<TaskId>>,
     /// Which runs train the same blocks.
     pub(super) chains: Chains,
     pub(super) last_worker: u64,
@@ -40,6 +45,12 @@ impl State {
         let first = durable.openings << 32;
         let chains = Chains::new(&durable);
         Self { durable, lease_ms, chains, last_lease: first, last_worker: first, ..Self::default() }
+    }
+
+    /// Takes workers only that see the store of this identity.
+    pub fn on(mut self, store: String) -> Self {
+        self.store = store;
+        self
     }
 
     /// Hands out nothing before this time: workers of an earlier coordinator come back with what they hold.

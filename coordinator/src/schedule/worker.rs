@@ -25,6 +25,8 @@ pub struct Newcomer {
     pub memory_bytes: u64,
     /// Its process.
     pub instance: String,
+    /// Identity of the store that it sees; empty when it did not say.
+    pub store: String,
     /// What it still works on.
     pub holding: Option<Holding>,
 }
@@ -55,12 +57,28 @@ pub struct Worker {
     pub last_failure: String,
     /// Runs that it cannot take part in, with the reason.
     pub unable: BTreeMap<String, String>,
+    /// Whether it has shown that it sees the coordinator's store.
+    pub is_proven: bool,
+    /// Reports of losses that the coordinator found untrue, since its last completed task.
+    pub untrue: u32,
+    /// Until when it gets nothing because of them, milliseconds.
+    pub doubted_until: u64,
 }
 
 impl Worker {
     /// A worker that was just heard of.
     pub fn new(about: Newcomer, now: u64) -> Self {
-        Self { about, seen_ms: now, completed: 0, failures: 0, last_failure: String::new(), unable: BTreeMap::new() }
+        Self {
+            about,
+            seen_ms: now,
+            completed: 0,
+            failures: 0,
+            last_failure: String::new(),
+            unable: BTreeMap::new(),
+            is_proven: true,
+            untrue: 0,
+            doubted_until: 0,
+        }
     }
 
     pub(super) fn is_aside(&self) -> bool {
@@ -70,6 +88,9 @@ impl Worker {
 
 /// Whether a worker may take part in a run, or why not.
 pub(super) fn fits(worker: &Worker, run: &Run) -> Result<(), String> {
+    if !worker.is_proven {
+        return Err("it has not shown that it sees the fleet's store; run the same bloctrain everywhere".into());
+    }
     let own = &worker.about.backend;
     match run.backend() {
         Some(wanted) if wanted != own => {

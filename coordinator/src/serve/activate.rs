@@ -29,13 +29,14 @@ pub(super) async fn activate(
 ) -> Result<Activated, OpenError> {
     let Environment { artefacts, clock, log, rules, spawn } = environment;
     let (mut log, mut durable) = log(artefacts.clone()).await?;
+    let identity = artefacts.identity().await?;
     let now = clock();
     durable.replay(Record::Opened, now);
     log.append(now, Record::Opened, &durable).await?;
     let opening = durable.openings;
     let goes_on = durable.runs.values().any(|run| run.state == RunState::Running);
     let settle = if goes_on { now + config.settle_ms } else { 0 };
-    let state = State::new(durable, config.lease_ms).settle(settle);
+    let state = State::new(durable, config.lease_ms).on(identity).settle(settle);
     let (handle, driver) = driver::start(state, rules(), log, artefacts.clone(), Arc::clone(clock), counters);
     let driver = spawn(Box::pin(driver));
     Ok(Activated { active: Active { handle, artefacts: artefacts.clone(), config, store }, driver, opening })

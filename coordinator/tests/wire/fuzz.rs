@@ -78,10 +78,11 @@ fn messages(run: &str, worker: u64, task: &Task, lease_epoch: u64) -> Vec<(&'sta
         memory_bytes: 1 << 30,
         instance: "0123456789abcdef".into(),
         holding: Some(holding),
+        store: "none".into(),
     };
     let heartbeat = HeartbeatRequest { worker, run: run.to_owned(), task: id, lease_epoch, progress_json: to_json(&progress) };
     let submission_json = to_json(&crate::fleet::submission(3, 2, 0));
-    let lost = Failure::InputLost { key: format!("runs/{run}/x"), problem: "gone".into() };
+    let lost = Failure::InputLost { key: format!("runs/{run}/x"), problem: "gone".into(), content: false };
     vec![
         ("/bloctrain.v1.WorkerService/Register", register.encode_to_vec()),
         ("/bloctrain.v1.WorkerService/Heartbeat", heartbeat.encode_to_vec()),

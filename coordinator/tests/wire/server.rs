@@ -171,6 +171,7 @@ impl Server {
             name: name.into(),
             backend: "cpu".into(),
             arithmetic: ARITHMETIC_VERSION,
+            store: self.artefacts.identity().await.expect("a store"),
             ..RegisterRequest::default()
         };
         self.workers().register(request).await.expect("registers").into_inner().worker

@@ -2,7 +2,7 @@
 //! parts around the real ones (the rules, the table, the task); nothing of it is in the product.
 
 use bloctrain_coordinator::run::record::Record;
-use bloctrain_coordinator::schedule::{Effect, Event, Rejected, State};
+use bloctrain_coordinator::schedule::{Effect, Event, Lost, Rejected, State};
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -17,17 +17,29 @@ pub enum Bug {
     SkippedSample,
     /// The log answers before a record is durable.
     EarlyAnswer,
+    /// What a worker says is lost counts as lost, whatever the store has.
+    BelievedLoss,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::LostFence, Self::LostLease, Self::DoubleCommit, Self::SkippedSample, Self::EarlyAnswer];
+    pub const ALL: [Self; 6] = [
+        Self::LostFence,
+        Self::LostLease,
+        Self::DoubleCommit,
+        Self::SkippedSample,
+        Self::EarlyAnswer,
+        Self::BelievedLoss,
+    ];
 }
 
 /// The rules, with a bug in them.
 pub(crate) fn apply(bug: Option<Bug>, state: &mut State, now: u64, mut event: Event) -> Result<Vec<Effect>, Rejected> {
     if bug == Some(Bug::LostLease) {
         forge_lease(state, &mut event);
+    }
+    if let (Some(Bug::BelievedLoss), Event::Verified { doubt, found }) = (bug, &mut event) {
+        *found = Ok(vec![Lost { key: doubt.key.clone(), problem: doubt.problem.clone() }]);
     }
     let repeated = match (&event, bug) {
         (Event::Reported { run, report, .. }, Some(Bug::DoubleCommit)) => Some((run.clone(), report.clone())),

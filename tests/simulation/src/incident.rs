@@ -27,9 +27,10 @@ enum Incident {
     Stop,
     Pause,
     Lose,
+    HideStore,
 }
 
-const ALL: [Incident; 12] = [
+const ALL: [Incident; 13] = [
     Incident::Kill,
     Incident::KillCoordinators,
     Incident::KillAll,
@@ -42,6 +43,7 @@ const ALL: [Incident; 12] = [
     Incident::Stop,
     Incident::Pause,
     Incident::Lose,
+    Incident::HideStore,
 ];
 
 fn draw<T>(world: &World, draw: impl FnOnce(&mut rand_chacha::ChaCha8Rng) -> T) -> T {
@@ -103,6 +105,13 @@ async fn one(world: &World, incident: Incident) {
             }
         }
         Incident::CutStore => choose(world, "").into_iter().for_each(|(name, _)| world.cut_store(&name, long)),
+        Incident::HideStore => {
+            if let Some((name, running)) = choose(world, "w") {
+                // A worker that is started meanwhile sees it from the beginning.
+                draw(world, |rng| rng.random_bool(0.5)).then(|| running.process.kill());
+                world.hide_store(&name, long);
+            }
+        }
         Incident::Outage => world.names().iter().for_each(|name| world.cut_store(name, long)),
         Incident::Leave => {
             let Some((_, Running { leaving: Some(leaving), .. })) = choose(world, "w") else { return };

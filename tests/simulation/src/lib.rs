@@ -35,6 +35,7 @@ pub use bug::Bug;
 pub use oracle::Counts;
 
 use bloctrain_shared::Digest;
+use object_store::ObjectStoreExt;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -81,6 +82,10 @@ pub fn simulate(seed: u64, bug: Option<Bug>, is_printed: bool) -> Outcome {
 }
 
 async fn live(world: &World) {
+    let format = world.memory.put(&object_store::path::Path::from(bloctrain_shared::key::FORMAT), world::format().into());
+    if let Err(error) = format.await {
+        return world.oracle().fail(format!("the store cannot be prepared: {error}"));
+    }
     for submission in &world.scenario.submissions {
         match Box::pin(undisturbed::result(world, submission)).await {
             Ok(result) => drop(world.oracle().expected.insert(submission.run_id(), result)),

@@ -23,6 +23,11 @@ use tokio::time::Instant;
 /// The time at which every simulation begins, Unix milliseconds.
 const EPOCH_MS: u64 = 1_700_000_000_000;
 
+/// What `format.json` of the store says: the version of its layout and its identity.
+pub(crate) fn format() -> String {
+    format!("{{\"version\":{},\"store\":\"simulated\"}}", bloctrain_shared::key::STORE_VERSION)
+}
+
 /// Address of the store, as messages call it.
 pub(crate) const STORE: &str = "memory://simulation";
 
@@ -216,6 +221,25 @@ impl World {
         };
         let store = FaultyStore::new(Arc::clone(&self.memory) as Arc<dyn object_store::ObjectStore>, faults);
         Artefacts::with_store(Arc::new(store), STORE, Place::Memory).with_retry(retry)
+    }
+
+    /// Puts another, empty store in the place of a process's for a while, as when a folder is not mounted.
+    pub(crate) fn hide_store(&self, name: &str, milliseconds: u64) {
+        if let Some((faults, _)) = lock(&self.stores).get(name) {
+            faults.change(|misbehaviour| misbehaviour.empty = true);
+        }
+        let (world, name) = (self.clone(), name.to_owned());
+        tokio::spawn(async move {
+            world.pause(milliseconds).await;
+            if let Some((faults, _)) = lock(&world.stores).get(&name) {
+                faults.change(|misbehaviour| misbehaviour.empty = false);
+            }
+        });
+    }
+
+    /// Whether another store is in the place of a process's.
+    pub(crate) fn is_hidden(&self, name: &str) -> bool {
+        lock(&self.stores).get(name).is_some_and(|(faults, _)| faults.is_empty())
     }
 
     /// Cuts a process off its store for a while.

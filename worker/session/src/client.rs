@@ -5,6 +5,7 @@
 use crate::control::{Control, Stop};
 use crate::transport::{Calls, Transport};
 use crate::{Effect, Event, Phase, Session};
+use bloctrain_proto::NO_STORE;
 use bloctrain_proto::convert::{from_grant, to_json};
 use bloctrain_proto::dial::Discover;
 use bloctrain_proto::status::{Kind, kind};
@@ -13,6 +14,7 @@ use bloctrain_proto::v1::{CompleteRequest, HeartbeatRequest, LeaseRequest, Leave
 use bloctrain_shared::Digest;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
 use bloctrain_shared::task::{Failure, Output, Report, Task};
+use bloctrain_store::{Artefacts, ErrorKind};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -81,12 +83,16 @@ pub struct About {
     pub memory_bytes: u64,
     /// Drawn anew at every start.
     pub instance: String,
+    /// Identity of the store that it sees; empty until it was looked at.
+    pub store: String,
 }
 
 /// What a worker computes with, once it knows its store.
 pub struct Tools {
     /// The computing thread.
     pub engine: Engine,
+    /// The store as this worker sees it.
+    pub artefacts: Artefacts,
     /// Where else to find the coordinator.
     pub discover: Option<Discover>,
 }
@@ -114,6 +120,7 @@ struct Client<T: Transport> {
     about: About,
     equip: Option<Equip>,
     engine: Option<Engine>,
+    artefacts: Option<Artefacts>,
     worker: u64,
     heartbeat: Duration,
     /// Control of the task that is running.
@@ -142,6 +149,7 @@ pub async fn serve<T: Transport>(
         about,
         equip: Some(equip),
         engine: None,
+        artefacts: None,
         worker: 0,
         heartbeat: Duration::from_millis(500),
         running: None,
@@ -221,7 +229,29 @@ impl<T: Transport> Client<T> {
         }
     }
 
+    /// Looks which store this worker sees, once it has one; the event that keeps it from that, if any.
+    async fn look_at_store(&mut self) -> Result<Option<Event>, ClientError> {
+        let Some(artefacts) = self.artefacts.clone().filter(|_| self.about.store.is_empty()) else { return Ok(None) };
+        let found = tokio::select! {
+            biased;
+            found = artefacts.find_identity() => found,
+            event = asked(&mut self.leaving, &mut self.told) => return Ok(Some(event)),
+        };
+        match found {
+            Ok(found) => self.about.store = found.unwrap_or_else(|| NO_STORE.to_owned()),
+            Err(error) if error.kind() == ErrorKind::Retry => {
+                self.remark(error.to_string());
+                return Ok(Some(self.pause().await));
+            }
+            Err(error) => return Err(ClientError::Equip(error.to_string())),
+        }
+        Ok(None)
+    }
+
     async fn register(&mut self) -> Result<Event, ClientError> {
+        if let Some(event) = self.look_at_store().await? {
+            return Ok(event);
+        }
         let about = self.about.clone();
         let holding = self.held.as_ref().map(|(task, _)| v1::Holding {
             run: task.run.clone(),
@@ -237,6 +267,7 @@ impl<T: Transport> Client<T> {
             memory_bytes: about.memory_bytes,
             instance: about.instance,
             holding,
+            store: about.store,
         };
         let mut rpc = match self.rpc().await {
             Ok(rpc) => rpc,
@@ -255,9 +286,11 @@ impl<T: Transport> Client<T> {
         self.worker = answer.worker;
         self.heartbeat = Duration::from_millis(answer.heartbeat_ms.clamp(100, 60_000));
         if let Some(equip) = self.equip.take() {
-            let Tools { engine, discover } = equip(&answer.store).map_err(ClientError::Equip)?;
-            self.engine = Some(engine);
+            let Tools { engine, artefacts, discover } = equip(&answer.store).map_err(ClientError::Equip)?;
+            (self.engine, self.artefacts) = (Some(engine), Some(artefacts));
             discover.into_iter().for_each(|discover| self.transport.dialer().discover(discover));
+            // Now that it has a store it can show which.
+            return Ok(Event::CallFailed);
         }
         let adopted = (answer.adopted_lease_epoch > 0).then_some(answer.adopted_lease_epoch);
         match (&mut self.held, adopted) {

@@ -66,7 +66,10 @@ impl Control {
 /// A store error as the failure of a task.
 pub fn failure(error: StoreError) -> Failure {
     match (error.kind(), error.key()) {
-        (ErrorKind::InputLost, Some(key)) => Failure::InputLost { key: key.to_owned(), problem: error.to_string() },
+        (ErrorKind::InputLost, Some(key)) => {
+            let content = matches!(error, StoreError::Unusable { .. });
+            Failure::InputLost { key: key.to_owned(), problem: error.to_string(), content }
+        }
         (ErrorKind::Retry, _) => Failure::Transient { message: error.to_string() },
         _ => Failure::Fatal { message: error.to_string() },
     }

@@ -78,7 +78,7 @@ pub async fn download(digest: Digest, store: &Artefacts) -> Result<Option<Datase
     let test = download_split(&manifest.test, manifest.shape, store).await?;
     let dataset = Dataset::new(manifest.name, manifest.classes, manifest.shape, train, test);
     if dataset.digest != digest {
-        return Err(damaged(&key, &"its content has another digest"));
+        return Err(StoreError::Unusable { key, problem: "its content has another digest".into() });
     }
     Ok(Some(dataset))
 }

@@ -140,7 +140,7 @@ fn what_the_task_does_not_read_cannot_be_lost() {
     let (mut state, run, worker) = started(1, 0);
     for number in 0..5 {
         let (task, lease) = ask(&mut state, 0, worker).expect("a task");
-        let lost = Failure::InputLost { key: format!("models/{number}"), problem: "x".into() };
+        let lost = Failure::InputLost { key: format!("models/{number}"), problem: "x".into(), content: false };
         report(&mut state, 0, worker, &task, lease, Err(lost)).expect("a failure of the attempt");
     }
     let run = &state.durable.runs[&run];

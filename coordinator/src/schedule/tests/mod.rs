@@ -3,12 +3,13 @@
 mod admission;
 mod backup;
 mod chain;
+mod doubt;
 mod fleet;
 mod replica;
 mod share;
 
 use super::worker::Newcomer;
-use super::{Effect, Event, Rejected, State};
+use super::{Doubt, Effect, Event, Lost, Rejected, State};
 use crate::run::durable::Durable;
 use crate::run::record::Record;
 use bloctrain_shared::label::LabelMap;
@@ -159,7 +160,25 @@ fn report(
     result: Result<Output, Failure>,
 ) -> Result<Vec<Effect>, Rejected> {
     let report = Report { task: task.id, lease_epoch, seconds: 1.0, result };
-    state.apply(now, Event::Reported { worker, run: task.run.clone(), report: Box::new(report) })
+    let mut effects = state.apply(now, Event::Reported { worker, run: task.run.clone(), report: Box::new(report) })?;
+    if let Some(doubt) = doubt_of(&effects) {
+        effects.extend(state.apply(now, confirmed(doubt))?);
+    }
+    Ok(effects)
+}
+
+/// What the coordinator is to look for.
+fn doubt_of(effects: &[Effect]) -> Option<Box<Doubt>> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Verify(doubt) => Some(doubt.clone()),
+        _ => None,
+    })
+}
+
+/// The coordinator finds lost what a worker said is lost.
+fn confirmed(doubt: Box<Doubt>) -> Event {
+    let lost = Lost { key: doubt.key.clone(), problem: doubt.problem.clone() };
+    Event::Verified { doubt, found: Ok(vec![lost]) }
 }
 
 /// Works until nothing is open; answers the tasks in order.
@@ -252,7 +271,7 @@ fn old_checkpoints_are_removed_and_a_damaged_one_falls_back() {
     let expected = ["0.w", "0.o", "1.w", "1.o"].map(|part| made(&run, &format!("block1/train/{part}")));
     assert_eq!(removed, expected);
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
-    let lost = Failure::InputLost { key: made(&run, "block1/train/4.w"), problem: "it is damaged".into() };
+    let lost = Failure::InputLost { key: made(&run, "block1/train/4.w"), problem: "it is damaged".into(), content: false };
     report(&mut state, 0, worker, &task, lease, Err(lost)).expect("accepted");
     assert!(state.durable.runs[&run].notes[0].contains("round 4"), "{:?}", state.durable.runs[&run].notes);
     let (task, _) = ask(&mut state, 0, worker).expect("a task");
@@ -269,7 +288,7 @@ fn a_lost_shard_is_exported_again_and_frozen_weights_are_made_again() {
     }
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
     assert_eq!(task.id.to_string(), "block2/train/0");
-    let lost = |key: String| Err(Failure::InputLost { key, problem: "damaged".into() });
+    let lost = |key: String| Err(Failure::InputLost { key, problem: "damaged".into(), content: false });
     report(&mut state, 0, worker, &task, lease, lost(cached("block1/export/1"))).expect("accepted");
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
     assert_eq!(task.id.to_string(), "block1/export/1");
@@ -398,7 +417,7 @@ proptest! {
                 Step::Ask(worker) => Event::Asked { worker },
                 Step::Report(worker, right) => match held.get(&worker) {
                     Some((task, lease_epoch)) => {
-                        let result = if right { Ok(output(task, 2)) } else { Err(Failure::InputLost { key: "nothing".into(), problem: "x".into() }) };
+                        let result = if right { Ok(output(task, 2)) } else { Err(Failure::InputLost { key: "nothing".into(), problem: "x".into(), content: false }) };
                         Event::Reported { worker, run: run.clone(), report: Box::new(Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, result }) }
                     }
                     None => Event::Tick,
@@ -412,7 +431,7 @@ proptest! {
                 },
                 Step::Lose(worker) => match (held.get(&worker), state.durable.runs[&run].blocks[0].exports.get(&0)) {
                     (Some((task, lease_epoch)), Some(exported)) => {
-                        let failure = Failure::InputLost { key: exported.shard.object.key.clone(), problem: "x".into() };
+                        let failure = Failure::InputLost { key: exported.shard.object.key.clone(), problem: "x".into(), content: false };
                         let report = Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, result: Err(failure) };
                         Event::Reported { worker, run: run.clone(), report: Box::new(report) }
                     }
@@ -440,7 +459,11 @@ proptest! {
             prop_assert!(!is_stale || result.is_err(), "R-3: an old lease was accepted");
             match result {
                 Err(_) => prop_assert_eq!(&state, &before, "R-5: a rejected event changed the state"),
-                Ok(effects) => for effect in effects {
+                Ok(mut effects) => {
+                    if let Some(doubt) = doubt_of(&effects) {
+                        effects.extend(state.apply(now, confirmed(doubt)).expect("never refused"));
+                    }
+                    for effect in effects {
                     match effect {
                         Effect::Grant { worker, lease_epoch, task } => {
                             prop_assert!(!before.durable.runs[&run].is_committed(task.id), "R-1: a committed task was handed out");
@@ -452,6 +475,7 @@ proptest! {
                         Effect::Persist(record) => log.push(record),
                         _ => {}
                     }
+                }
                 },
             }
             check_choice(&state, now)?;

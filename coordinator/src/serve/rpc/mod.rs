@@ -29,7 +29,7 @@ fn refused(error: &DriverError) -> Status {
             | Rejected::ForeignKey { .. }
             | Rejected::Ended(_) => Kind::Invalid,
             Rejected::Full(_) => Kind::Exhausted,
-            Rejected::Arithmetic { .. } => Kind::Mismatch,
+            Rejected::Arithmetic { .. } | Rejected::OtherStore { .. } => Kind::Mismatch,
         },
     };
     status(kind, error.to_string())

@@ -44,18 +44,16 @@ impl WorkerRpc {
 }
 
 fn newcomer(request: RegisterRequest) -> Result<Newcomer, Status> {
-    let RegisterRequest { name, backend, arithmetic, version, device, memory_bytes, instance, holding } = request;
-    for (field, text) in
-        [("name", &name), ("backend", &backend), ("version", &version), ("device", &device), ("instance", &instance)]
-    {
-        short(field, text)?;
-    }
+    let RegisterRequest { name, backend, arithmetic, version, device, memory_bytes, instance, holding, store } = request;
+    let texts = [&name, &backend, &version, &device, &instance, &store];
+    let fields = ["name", "backend", "version", "device", "instance", "store"];
+    fields.into_iter().zip(texts).try_for_each(|(field, text)| short(field, text))?;
     if name.is_empty() {
         return Err(missing("name"));
     }
     let holding = holding.map(hold).transpose().map_err(|error| malformed(&error))?;
     short("run", holding.as_ref().map_or("", |holding| &holding.run))?;
-    Ok(Newcomer { name, backend, arithmetic, version, device, memory_bytes, instance, holding })
+    Ok(Newcomer { name, backend, arithmetic, version, device, memory_bytes, instance, store, holding })
 }
 
 fn hold(holding: v1::Holding) -> Result<Holding, ConvertError> {
