@@ -115,7 +115,7 @@ impl Worker {
 
     /// Reports; false when a backup attempt was faster.
     async fn complete(&mut self, task: &Task, lease_epoch: u64) -> Result<bool, Failed> {
-        let report = Report { task: task.id, lease_epoch, seconds: 1.0, result: Ok(fleet::output(task, 1)) };
+        let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Ok(fleet::output(task, 1)) };
         let request = CompleteRequest { worker: self.id, run: task.run.clone(), report_json: to_json(&report) };
         match self.calls.complete(request).await {
             Err(status) if status.code() != tonic::Code::Aborted => Err(status.into()),

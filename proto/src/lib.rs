@@ -16,8 +16,5 @@ pub mod v1 {
 /// Descriptors of all messages and services, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// What a worker says of its store when there is none at its address.
-pub const NO_STORE: &str = "none";
-
 /// Largest message that either side takes, in bytes. Bulk data never passes through the protocol.
 pub const MESSAGE_LIMIT: usize = 16 << 20;

@@ -25,6 +25,9 @@ pub const FORMAT_VERSION: u32 = 3;
 /// Version of the store's layout and of the coordinator's state in it. A store of a newer version is refused.
 pub const STORE_VERSION: u32 = 4;
 
+/// What a worker says of its store where there is none at its address.
+pub const NO_STORE: &str = "none";
+
 /// Where the store says which version of the layout it has.
 pub const FORMAT: &str = "format.json";
 

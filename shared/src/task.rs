@@ -11,6 +11,8 @@ pub use crate::stage::input::{CachedShard, FrozenBlock, Source};
 pub use crate::stage::merge::Trained;
 pub use crate::stage::train::{Checkpoint, RoundMetrics};
 pub use crate::stage::{Output, Stage, TaskId, Work};
+
+use crate::Digest;
 use serde::{Deserialize, Serialize};
 
 /// A task with what a worker needs to find its inputs.
@@ -92,6 +94,9 @@ pub struct Report {
     pub lease_epoch: u64,
     /// Seconds of work.
     pub seconds: f64,
+    /// [`Work::identity`] of what the worker did: what it made of other inputs than the open task has is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Digest>,
     /// What was made, or why nothing was.
     pub result: Result<Output, Failure>,
 }

@@ -28,10 +28,19 @@ impl State {
 
     /// Applies a record and lists the effects that go with it.
     pub(super) fn record(&mut self, now: u64, run: &str, record: Record) -> Vec<Effect> {
+        let makes_again = self.makes_again(run);
         let mut effects = self.persist(now, record);
         effects.push(Effect::Changed { run: run.to_owned() });
+        if makes_again {
+            effects.extend(self.end_outdated(run));
+        }
         effects.extend(self.share(now, run));
         effects
+    }
+
+    /// Whether lost weights of a run are made again, which may come out differently.
+    pub(super) fn makes_again(&self, run: &str) -> bool {
+        self.durable.runs.get(run).is_some_and(|run| run.blocks.iter().any(|block| block.lost_weights.is_some()))
     }
 
     pub(super) fn persist(&mut self, now: u64, record: Record) -> Vec<Effect> {

@@ -5,18 +5,19 @@ use super::lease::Attempt;
 use super::state::State;
 use super::worker::{Holding, Worker};
 use crate::run::record::Record;
-use bloctrain_shared::Digest;
-use bloctrain_shared::task::{Progress, TaskId};
+use bloctrain_shared::task::{Progress, Task};
 use bloctrain_shared::view::RunState;
 
 impl State {
-    pub(super) fn lease(&mut self, now: u64, run: &str, task: TaskId, worker: u64) -> u64 {
+    pub(super) fn lease(&mut self, now: u64, task: &Task, worker: u64) -> u64 {
+        let (run, work, task) = (&task.run, task.work.identity(), task.id);
         self.last_lease += 1;
         let lease_epoch = self.last_lease;
         let backup = self.attempts.of_task(run, task).next().is_some();
         self.attempts.grant(Attempt {
-            run: run.to_owned(),
+            run: run.clone(),
             task,
+            work,
             worker,
             lease_epoch,
             begun_ms: now,
@@ -32,10 +33,10 @@ impl State {
         let run = self.durable.runs.get(&holding.run).filter(|run| run.backend() == Some(worker.about.backend.as_str()))?;
         let task = run.open_task(|task| task == holding.task)?;
         let is_held = self.attempts.of_task(&holding.run, holding.task).next().is_some();
-        if is_held || self.is_doubted(&holding.run, holding.task) || Digest::of_json(&task.work) != holding.work {
+        if is_held || self.is_doubted(&holding.run, holding.task) || task.work.identity() != holding.work {
             return None;
         }
-        let lease_epoch = self.lease(now, &holding.run, holding.task, id);
+        let lease_epoch = self.lease(now, &task, id);
         let (run, name) = (holding.run.clone(), worker.about.name.clone());
         let text = "goes on after the coordinator changed".into();
         Some(Entry { run, task: Some(holding.task), worker: Some(name), attempt: Some(lease_epoch), text })
@@ -98,6 +99,18 @@ impl State {
             attempt: Some(attempt.lease_epoch),
             text: text.to_owned(),
         }
+    }
+
+    /// Ends attempts at tasks of a run that are not open any more, or work from other inputs by now: what they make would be
+    /// refused.
+    pub(super) fn end_outdated(&mut self, run: &str) -> Vec<Effect> {
+        let Some(known) = self.durable.runs.get(run) else { return Vec::new() };
+        let is_outdated = |attempt: &Attempt| {
+            let open = known.open_task(|task| task == attempt.task);
+            attempt.run == run && open.is_none_or(|open| open.work.identity() != attempt.work)
+        };
+        let ended = self.attempts.end_where(is_outdated);
+        ended.iter().map(|attempt| Effect::Log(self.line(attempt, "dropped: its inputs came out differently"))).collect()
     }
 
     /// Ends what else was attempted at a task that is committed now: whoever reports later is too late.

@@ -2,7 +2,7 @@
 
 use super::worker::Newcomer;
 use crate::run::record::Record;
-use bloctrain_proto::NO_STORE;
+use bloctrain_shared::key::NO_STORE;
 use bloctrain_shared::plan::{BACKENDS, Submission};
 use bloctrain_shared::task::{ObjectRef, Progress, Report, Task, TaskId};
 
@@ -189,6 +189,9 @@ pub enum Rejected {
     /// The lease is not the sender's any more.
     #[error("the lease of {0} has ended")]
     Stale(TaskId),
+    /// The attempt worked from other inputs than the task has now.
+    #[error("{0} has other inputs by now than this attempt worked from")]
+    Outdated(TaskId),
     /// The task was committed already.
     #[error("{0} is committed already")]
     Committed(TaskId),

@@ -53,7 +53,7 @@ impl State {
             effects.extend(self.record(now, &task.run, record));
         };
         let run = task.run.clone();
-        let lease_epoch = self.lease(now, &run, task.id, worker);
+        let lease_epoch = self.lease(now, &task, worker);
         effects.extend([Effect::Grant { worker, lease_epoch, task: Box::new(task) }, Effect::Progressed { run }]);
         let attempt = self.attempts.get(lease_epoch);
         let text = |backup| if backup { "handed out a second time: the first attempt takes too long" } else { "handed out" };

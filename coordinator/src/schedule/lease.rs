@@ -3,6 +3,7 @@
 //! A worker has one attempt; a task has one, and a second one while its first takes too long (`backup`). Whoever
 //! commits first wins: that ends the other lease, and its holder drops the work at its next heartbeat or report.
 
+use bloctrain_shared::Digest;
 use bloctrain_shared::task::{Progress, TaskId};
 use std::collections::BTreeMap;
 
@@ -13,6 +14,8 @@ pub struct Attempt {
     pub run: String,
     /// The task.
     pub task: TaskId,
+    /// What is worked from: [`Work::identity`](bloctrain_shared::task::Work::identity).
+    pub work: Digest,
     /// Who works.
     pub worker: u64,
     /// Epoch of the lease: no other attempt has it.

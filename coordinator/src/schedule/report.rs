@@ -13,7 +13,7 @@ const MAX_MESSAGE: usize = 2_000;
 impl State {
     pub(super) fn reported(&mut self, now: u64, worker: u64, run: String, report: Report) -> Result<Vec<Effect>, Rejected> {
         let name = self.accept(worker, &run, &report)?;
-        let Report { task, lease_epoch, seconds, result } = report;
+        let Report { task, lease_epoch, seconds, inputs: _, result } = report;
         let entry = |text: String| {
             let (run, worker) = (run.clone(), Some(name.clone()));
             Effect::Log(Entry { run, task: Some(task), worker, attempt: Some(lease_epoch), text })
@@ -55,7 +55,7 @@ impl State {
         Ok(effects)
     }
 
-    /// Refuses a report that comes too late, or cannot be true; gives the name of the worker.
+    /// Refuses a report that comes too late, or cannot be true; gives the name of the worker.
     fn accept(&self, worker: u64, run: &str, report: &Report) -> Result<String, Rejected> {
         let known = self.workers.get(&worker).ok_or(Rejected::UnknownWorker(worker))?;
         let state = self.durable.runs.get(run).ok_or_else(|| Rejected::UnknownRun(run.to_owned()))?;
@@ -65,6 +65,11 @@ impl State {
         let goes_on = matches!(state.state, RunState::Running | RunState::Paused);
         if !goes_on || !self.attempts.holds(worker, run, report.task, report.lease_epoch) {
             return Err(Rejected::Stale(report.task));
+        }
+        let granted = self.attempts.get(report.lease_epoch).map(|attempt| attempt.work);
+        let open = state.open_task(|open| open == report.task).map(|open| open.work.identity());
+        if open != granted || report.inputs.is_some_and(|inputs| Some(inputs) != granted) {
+            return Err(Rejected::Outdated(report.task));
         }
         admission::report(state, report)?;
         Ok(known.about.name.clone())

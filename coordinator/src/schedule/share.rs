@@ -60,7 +60,11 @@ impl State {
         let ended = self
             .attempts
             .end_where(|attempt| attempt.run == run && attempt.task.block == block && attempt.task.stage.is_training());
+        let makes_again = self.makes_again(&run);
         let mut effects = self.persist(now, record);
+        if makes_again {
+            effects.extend(self.end_outdated(&run));
+        }
         if let Some(known) = self.durable.runs.get(&run) {
             self.chains.note(known);
         }

@@ -150,7 +150,7 @@ impl Fleet {
     pub fn report(&mut self, failure: Option<Failure>) -> Vec<Effect> {
         let Some((task, lease_epoch)) = self.granted.take() else { return Vec::new() };
         let result = failure.map_or_else(|| Ok(output(&task, self.epochs)), Err);
-        let report = Box::new(Report { task: task.id, lease_epoch, seconds: 1.0, result });
+        let report = Box::new(Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result });
         let mut effects = self.apply(Event::Reported { worker: self.worker, run: task.run, report });
         let doubt = effects.iter().find_map(|effect| match effect {
             Effect::Verify(doubt) => Some(doubt.clone()),

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 /// The honest report of a task, as JSON.
 fn honest(task: &Task, lease_epoch: u64) -> Value {
-    let report = Report { task: task.id, lease_epoch, seconds: 1.0, result: Ok(output(task, 2)) };
+    let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Ok(output(task, 2)) };
     serde_json::to_value(report).expect("serialises")
 }
 
@@ -143,7 +143,7 @@ async fn leases_of_an_earlier_coordinator_are_old() {
     let artefacts = server.close().await;
     let server = Server::start_on(artefacts, Default::default(), None, None).await.ready().await;
     let before = server.state().await;
-    let report = to_json(&Report { task: task.id, lease_epoch, seconds: 1.0, result: Ok(output(&task, 2)) });
+    let report = to_json(&Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Ok(output(&task, 2)) });
     assert_eq!(code(&server.report(worker, &run, report.clone()).await), Code::NotFound, "it has to register anew");
     let worker = server.register("w").await;
     assert_eq!(code(&server.report(worker, &run, report).await), Code::Aborted, "R-3");

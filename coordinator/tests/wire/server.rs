@@ -198,7 +198,7 @@ impl Server {
         let worker = self.register("honest").await;
         while let Some((task, lease_epoch)) = self.lease(worker).await {
             let result = Ok(crate::fleet::output(&task, 2));
-            let report = Report { task: task.id, lease_epoch, seconds: 1.0, result };
+            let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result };
             self.report(worker, &task.run, to_json(&report)).await.expect("the truth is accepted");
         }
     }

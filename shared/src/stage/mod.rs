@@ -12,7 +12,9 @@ pub mod merge;
 pub mod train;
 pub mod validate;
 
+use crate::Digest;
 use crate::object::{Names, ObjectRef};
+use crate::summary::CacheSize;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -131,6 +133,17 @@ impl Work {
             Self::Export(work) => work.objects(),
             Self::Evaluate(work) => work.objects(),
             Self::Finish(work) => work.objects(),
+        }
+    }
+
+    /// What it works from: the digest of all of it, but of figures for people that may change while the task is open.
+    pub fn identity(&self) -> Digest {
+        match self {
+            Self::Finish(work) => {
+                let (cache, seconds) = (CacheSize::default(), 0.0);
+                Digest::of_json(&Self::Finish(finish::Work { cache, seconds, ..work.clone() }))
+            }
+            work => Digest::of_json(work),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use bloctrain_coordinator::run::record::Record;
 use bloctrain_coordinator::schedule::{Effect, Event, Lost, Rejected, State};
+use bloctrain_shared::task::Report;
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -19,17 +20,20 @@ pub enum Bug {
     EarlyAnswer,
     /// What a worker says is lost counts as lost, whatever the store has.
     BelievedLoss,
+    /// A report counts whatever inputs it worked from.
+    StaleInputs,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::LostFence,
         Self::LostLease,
         Self::DoubleCommit,
         Self::SkippedSample,
         Self::EarlyAnswer,
         Self::BelievedLoss,
+        Self::StaleInputs,
     ];
 }
 
@@ -45,6 +49,19 @@ pub(crate) fn apply(bug: Option<Bug>, state: &mut State, now: u64, mut event: Ev
         (Event::Reported { run, report, .. }, Some(Bug::DoubleCommit)) => Some((run.clone(), report.clone())),
         _ => None,
     };
+    let stale = match &event {
+        Event::Reported { run, report, .. } if bug == Some(Bug::StaleInputs) && is_outdated(state, run, report) => {
+            Some((run.clone(), report.clone()))
+        }
+        _ => None,
+    };
+    if let Some((run, report)) = stale
+        && let (task, seconds, Ok(output)) = (report.task, report.seconds, report.result)
+    {
+        let record = Record::Committed { run: run.clone(), task, seconds, output: Box::new(output) };
+        state.durable.replay(record.clone(), now);
+        return Ok(vec![Effect::Persist(record), Effect::Changed { run }]);
+    }
     match (state.apply(now, event), repeated) {
         (Err(Rejected::Committed(task)), Some((run, report))) => match report.result {
             Ok(output) => {
@@ -56,6 +73,12 @@ pub(crate) fn apply(bug: Option<Bug>, state: &mut State, now: u64, mut event: Ev
         },
         (result, _) => result,
     }
+}
+
+/// Whether a report is of an open task, from other inputs than that has.
+fn is_outdated(state: &State, run: &str, report: &Report) -> bool {
+    let open = state.durable.runs.get(run).and_then(|run| run.open_task(|task| task == report.task));
+    open.is_some_and(|open| report.inputs.is_some_and(|inputs| inputs != open.work.identity()))
 }
 
 /// Makes a report look as if it came from whoever has the lease now.

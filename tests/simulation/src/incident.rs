@@ -134,7 +134,10 @@ async fn one(world: &World, incident: Incident) {
             }
         }
         Incident::Lose => {
-            let keys = world.oracle().losable();
+            let mut keys = world.oracle().losable();
+            if world.scenario.is_differing {
+                keys.retain(|key| key.contains("/weights-"));
+            }
             if let Some(key) = draw(world, |rng| keys.choose(rng).cloned()) {
                 world.trace(|| format!("the store loses {key}"));
                 // It may have been removed already.

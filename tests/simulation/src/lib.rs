@@ -22,6 +22,7 @@ mod disk;
 mod fleet;
 mod incident;
 mod lease;
+mod lineage;
 mod network;
 mod oracle;
 mod process;
@@ -92,6 +93,7 @@ async fn live(world: &World) {
             Err(problem) => return world.oracle().fail(format!("the undisturbed run fails: {problem}")),
         }
     }
+    world.oracle().is_differing = world.scenario.is_differing;
     fleet::start(world);
     tokio::spawn(incident::happen(world.clone()));
     let safety = u64::try_from(world.scenario.safety.as_millis()).unwrap_or(u64::MAX);

@@ -4,6 +4,7 @@
 //! test whether it is right, except for how records change a state.
 
 use crate::coverage::Coverage;
+use crate::lineage::Lineage;
 use crate::lease::Leases;
 use bloctrain_coordinator::run::durable::{Durable, Run};
 use bloctrain_coordinator::run::record::Record;
@@ -56,6 +57,9 @@ pub(crate) struct Oracle {
     outputs: BTreeSet<(String, Digest)>,
     hard: BTreeMap<(String, usize), LabelMap>,
     coverage: Coverage,
+    lineage: Lineage,
+    /// Whether what is made again comes out differently.
+    pub(crate) is_differing: bool,
     /// What the undisturbed runs came to.
     pub(crate) expected: BTreeMap<String, Digest>,
     leases: Leases,
@@ -102,13 +106,20 @@ impl Oracle {
     }
 
     /// A round of training ran.
-    pub(crate) fn trained(&mut self, weights: Digest, covered: Covered) {
+    pub(crate) fn trained(&mut self, weights: Digest, covered: Covered, spikes: BTreeSet<Digest>) {
         self.counts.rounds += 1;
+        self.lineage.trained(weights, spikes);
         self.coverage.trained(weights, covered);
+    }
+
+    /// Spikes of a block were made with some weights.
+    pub(crate) fn exported(&mut self, spikes: Digest, weights: Digest) {
+        self.lineage.exported(spikes, weights);
     }
 
     /// The replicas of a round were merged.
     pub(crate) fn merged(&mut self, weights: Digest, from: Option<Digest>, replicas: &[Digest]) {
+        self.lineage.merged(weights, replicas);
         if let Err(problem) = self.coverage.merged(weights, from, replicas) {
             self.fail(format!("R-2: a merge: {problem}"));
         }
@@ -158,6 +169,11 @@ impl Oracle {
         if let Record::Committed { run, task, output, .. } = &before {
             let known = self.durable.runs.get(run).cloned();
             let Some(known) = known else { return self.fail(format!("{task} of the unknown run {run} was committed")) };
+            if self.is_differing {
+                // Weights that came out differently open all tasks that rest on them again.
+                self.committed.retain(|(id, task)| id != run || known.is_committed(*task));
+                self.hard.retain(|(id, index), _| id != run || known.blocks.get(*index).is_some_and(|block| block.hard.is_some()));
+            }
             self.committed_one(run, *task, output, &known);
         }
         if let Record::Shared { run, block, .. } = &before {
@@ -212,7 +228,10 @@ impl Oracle {
                 self.fail(format!("R-2: {task} of {id}: {problem}"));
             }
         }
-        if run.state == RunState::Completed {
+        if let Err(problem) = self.lineage.check(run) {
+            self.fail(format!("R-4: {task} of {id}: {problem}"));
+        }
+        if run.state == RunState::Completed && !self.is_differing {
             let expected = self.expected.get(id).copied();
             self.expect(expected == Some(result(run)), || format!("R-8: {id} came to something else than undisturbed"));
         }

@@ -68,6 +68,8 @@ pub(crate) struct Scenario {
     /// Milliseconds of one step of each worker.
     pub(crate) step_ms: Vec<u64>,
     pub(crate) faults: FaultRates,
+    /// Whether what is made again comes out differently, as on a GPU.
+    pub(crate) is_differing: bool,
     /// Length of the phase with faults.
     pub(crate) safety: Duration,
     /// Number of things that befall processes and links in it.
@@ -89,7 +91,9 @@ impl Scenario {
         let safety = Duration::from_secs(rng.random_range(15..60));
         let incidents = rng.random_range(0..14);
         let faults = faults(&mut rng);
-        Self { submissions, coordinators, workers, config, step_ms, faults, safety, incidents }
+        // Drawn apart, so that what else a seed decides stays as it was.
+        let is_differing = seed::rng(seed, "differing", &[]).random_bool(0.25);
+        Self { submissions, coordinators, workers, config, step_ms, faults, is_differing, safety, incidents }
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) async fn result(world: &World, submission: &Submission) -> Result<Dig
         });
         let Some((task, lease_epoch)) = granted else { break };
         let output = Box::pin(bench.run(&task, &Control::default())).await.map_err(|stop| format!("{}: {stop:?}", task.id))?;
-        let report = Report { task: task.id, lease_epoch, seconds: 1.0, result: Ok(output) };
+        let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Ok(output) };
         apply(Event::Reported { worker, run: run.clone(), report: Box::new(report) })?;
     }
     let run = state.durable.runs.get(&run).ok_or("no run")?;

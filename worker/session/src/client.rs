@@ -5,13 +5,12 @@
 use crate::control::{Control, Stop};
 use crate::transport::{Calls, Transport};
 use crate::{Effect, Event, Phase, Session};
-use bloctrain_proto::NO_STORE;
 use bloctrain_proto::convert::{from_grant, to_json};
 use bloctrain_proto::dial::Discover;
 use bloctrain_proto::status::{Kind, kind};
 use bloctrain_proto::v1;
 use bloctrain_proto::v1::{CompleteRequest, HeartbeatRequest, LeaseRequest, LeaveRequest, RegisterRequest};
-use bloctrain_shared::Digest;
+use bloctrain_shared::key::NO_STORE;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
 use bloctrain_shared::task::{Failure, Output, Report, Task};
 use bloctrain_store::{Artefacts, ErrorKind};
@@ -256,7 +255,7 @@ impl<T: Transport> Client<T> {
         let holding = self.held.as_ref().map(|(task, _)| v1::Holding {
             run: task.run.clone(),
             task: Some(task.id.into()),
-            work_digest: Digest::of_json(&task.work).as_bytes().to_vec(),
+            work_digest: task.work.identity().as_bytes().to_vec(),
         });
         let request = RegisterRequest {
             name: about.name,

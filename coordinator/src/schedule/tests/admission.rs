@@ -128,7 +128,7 @@ fn impossible_times_are_refused() {
     for seconds in [-1.0, 1e308, f64::INFINITY, f64::NAN] {
         let before = state.clone();
         let result = Err(Failure::Transient { message: "x".into() });
-        let report = Box::new(Report { task: task.id, lease_epoch, seconds, result });
+        let report = Box::new(Report { task: task.id, lease_epoch, seconds, inputs: None, result });
         let result = state.apply(0, Event::Reported { worker, run: task.run.clone(), report });
         assert!(matches!(result, Err(Rejected::Impossible { .. })), "{seconds}: {result:?}");
         assert_eq!(state, before, "R-5");

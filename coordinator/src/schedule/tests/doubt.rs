@@ -1,7 +1,7 @@
 //! Stores that are not the coordinator's, and losses that are none.
 
 use super::*;
-use bloctrain_proto::NO_STORE;
+use bloctrain_shared::key::NO_STORE;
 
 fn sees(state: &mut State, store: &str) -> Result<u64, Rejected> {
     let newcomer = Newcomer { store: store.into(), instance: store.into(), ..newcomer("w", "cpu") };

@@ -5,6 +5,7 @@ mod backup;
 mod chain;
 mod doubt;
 mod fleet;
+mod outdated;
 mod replica;
 mod share;
 
@@ -159,7 +160,7 @@ fn report(
     lease_epoch: u64,
     result: Result<Output, Failure>,
 ) -> Result<Vec<Effect>, Rejected> {
-    let report = Report { task: task.id, lease_epoch, seconds: 1.0, result };
+    let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result };
     let mut effects = state.apply(now, Event::Reported { worker, run: task.run.clone(), report: Box::new(report) })?;
     if let Some(doubt) = doubt_of(&effects) {
         effects.extend(state.apply(now, confirmed(doubt))?);
@@ -418,13 +419,13 @@ proptest! {
                 Step::Report(worker, right) => match held.get(&worker) {
                     Some((task, lease_epoch)) => {
                         let result = if right { Ok(output(task, 2)) } else { Err(Failure::InputLost { key: "nothing".into(), problem: "x".into(), content: false }) };
-                        Event::Reported { worker, run: run.clone(), report: Box::new(Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, result }) }
+                        Event::Reported { worker, run: run.clone(), report: Box::new(Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, inputs: None, result }) }
                     }
                     None => Event::Tick,
                 },
                 Step::Stale(worker) => match held.get(&worker) {
                     Some((task, lease_epoch)) => {
-                        let report = Report { task: task.id, lease_epoch: lease_epoch - 1, seconds: 0.0, result: Ok(output(task, 2)) };
+                        let report = Report { task: task.id, lease_epoch: lease_epoch - 1, seconds: 0.0, inputs: None, result: Ok(output(task, 2)) };
                         Event::Reported { worker, run: run.clone(), report: Box::new(report) }
                     }
                     None => Event::Tick,
@@ -432,7 +433,7 @@ proptest! {
                 Step::Lose(worker) => match (held.get(&worker), state.durable.runs[&run].blocks[0].exports.get(&0)) {
                     (Some((task, lease_epoch)), Some(exported)) => {
                         let failure = Failure::InputLost { key: exported.shard.object.key.clone(), problem: "x".into(), content: false };
-                        let report = Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, result: Err(failure) };
+                        let report = Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, inputs: None, result: Err(failure) };
                         Event::Reported { worker, run: run.clone(), report: Box::new(report) }
                     }
                     _ => Event::Tick,

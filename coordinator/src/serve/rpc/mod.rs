@@ -21,7 +21,7 @@ fn refused(error: &DriverError) -> Status {
         DriverError::Stopped(_) => Kind::Unavailable,
         DriverError::Rejected(rejected) => match rejected {
             Rejected::UnknownWorker(_) | Rejected::UnknownRun(_) => Kind::NotFound,
-            Rejected::Stale(_) | Rejected::Committed(_) => Kind::Stale,
+            Rejected::Stale(_) | Rejected::Outdated(_) | Rejected::Committed(_) => Kind::Stale,
             Rejected::WrongOutput(_)
             | Rejected::Impossible { .. }
             | Rejected::BadSubmission(_)
