@@ -7,8 +7,7 @@
 
 use crate::durable;
 use crate::open::OpenError;
-use crate::run::durable::Durable;
-use crate::run::stage;
+use crate::run::durable::{Durable, Run};
 use bloctrain_store::Artefacts;
 use bloctrain_store::collect::{self, Collected, Keep, Sweep};
 
@@ -26,6 +25,6 @@ pub async fn collect(artefacts: &Artefacts, sweep: Sweep) -> Result<Collected, O
 
 /// Keys of all objects that runs still need.
 pub fn named(durable: &Durable) -> Keep {
-    let objects = durable.runs.values().flat_map(|run| stage::names(run).chain([&run.object]));
+    let objects = durable.runs.values().flat_map(Run::names);
     Keep { keys: objects.map(|object| object.key.clone()).collect() }
 }

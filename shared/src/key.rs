@@ -4,15 +4,15 @@
 //! format.json                                  version of this layout, and which store it is
 //! probe.json                                   left by the check for conditional writes
 //! state/                                       the coordinator's database
-//! runs/<run>/spec.json                         the run as it was asked for, with its data set
-//! runs/<run>/block<k>/weights-<d>.safetensors      (d: start of the content's digest)
+//! runs/<run>/spec-<d>.json                     the run as it was asked for, with its data set (d: start of the digest)
+//! runs/<run>/block<k>/weights-<d>.safetensors
 //! runs/<run>/block<k>/optimizer-<d>.safetensors
 //! runs/<run>/block<k>/detector-<d>.safetensors
 //! runs/<run>/records/<split>-<shard>-<d>.json
 //! cache/<digest of what determines the content>.arrow, .json
 //! models/<run>/...                             the model package
 //! data/<digest of the data set>/manifest.json  a data set that was submitted to a fleet
-//! data/<digest>/<split>-<part>.safetensors
+//! data/<digest>/<split>-<part>-<d>.safetensors
 //! leader/<opening>.json                        address and heartbeat of a coordinator
 //! ```
 
@@ -57,9 +57,9 @@ pub fn data_manifest(dataset: Digest) -> String {
     format!("data/{dataset}/manifest.json")
 }
 
-/// A part of a stored data set.
-pub fn data_part(dataset: Digest, split: &str, part: usize) -> String {
-    format!("data/{dataset}/{split}-{part:05}.safetensors")
+/// A part of a stored data set, named by its content: programs that cut the data otherwise write other objects.
+pub fn data_part(dataset: Digest, split: &str, part: usize, content: Digest) -> String {
+    format!("data/{dataset}/{split}-{part:05}-{}.safetensors", content.short(16))
 }
 
 /// The parts of a key that came from outside; `None` when they are no plain names.
@@ -90,9 +90,10 @@ pub fn run(run: &str) -> String {
     format!("runs/{run}")
 }
 
-/// The run's specification and data set.
-pub fn spec(run: &str) -> String {
-    format!("runs/{run}/spec.json")
+/// The run's specification and data set. It is named by its content, because the same run may be submitted again with its
+/// data at another place: a coordinator that was replaced, and wakes up with a submission, writes over nothing.
+pub fn spec(run: &str, content: Digest) -> String {
+    format!("runs/{run}/spec-{}.json", content.short(16))
 }
 
 /// What a checkpoint object holds.

@@ -1,6 +1,7 @@
 //! What lasts: the runs, each with its committed blocks.
 
 use super::block::Block;
+use super::stage;
 use bloctrain_shared::decide;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::{ANY_BACKEND, Plan, Submission};
@@ -122,6 +123,11 @@ impl Run {
             bytes: sum.bytes + exported.shard.object.bytes,
             uncompressed_bytes: sum.uncompressed_bytes + exported.uncompressed_bytes,
         })
+    }
+
+    /// All stored objects that it needs, as garbage collection sees it.
+    pub fn names(&self) -> impl Iterator<Item = &ObjectRef> {
+        stage::names(self).chain([&self.object])
     }
 
     /// Whether everything of it is done.

@@ -5,7 +5,6 @@ use super::event::{Doubt, Effect, Entry, Lost};
 use super::state::State;
 use super::worker::ASIDE_AFTER;
 use crate::run::record::Record;
-use crate::run::stage;
 use bloctrain_shared::task::{Failure, TaskId};
 use bloctrain_shared::view::RunState;
 use std::collections::BTreeSet;
@@ -49,7 +48,7 @@ impl State {
     fn lost(&mut self, now: u64, doubt: &Doubt, lost: Vec<Lost>) -> Vec<Effect> {
         let named: BTreeSet<String> = self.durable.runs.get(&doubt.run).map_or_else(BTreeSet::new, |run| {
             let data = format!("data/{}/", run.submission.dataset.digest);
-            let still = stage::names(run).chain([&run.object]).filter(|object| doubt.inputs.contains(object));
+            let still = run.names().filter(|object| doubt.inputs.contains(object));
             let data = lost.iter().filter(|lost| lost.key.starts_with(&data)).map(|lost| lost.key.clone());
             still.map(|object| object.key.clone()).chain(data).collect()
         });

@@ -132,7 +132,7 @@ impl Fleet {
     /// Submits what is given.
     pub fn submit_as(&mut self, submission: Submission) -> String {
         let run = submission.run_id();
-        let object = object(key::spec(&run));
+        let object = object(key::spec(&run, Digest::of(run.as_bytes())));
         self.apply(Event::Submitted { submission: Box::new(submission), object });
         run
     }

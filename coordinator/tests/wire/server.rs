@@ -33,7 +33,7 @@ pub(crate) fn token(kind: &str) -> String {
 pub(crate) struct Server {
     pub(crate) address: String,
     pub(crate) channel: Channel,
-    artefacts: Artefacts,
+    pub(crate) artefacts: Artefacts,
     stop: watch::Sender<bool>,
     serving: tokio::task::JoinHandle<()>,
     /// Token for looking at it.

@@ -22,11 +22,13 @@ pub enum Bug {
     BelievedLoss,
     /// A report counts whatever inputs it worked from.
     StaleInputs,
+    /// All specifications of a run are kept at one place, whatever their content.
+    SharedSpec,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::LostFence,
         Self::LostLease,
         Self::DoubleCommit,
@@ -34,6 +36,7 @@ impl Bug {
         Self::EarlyAnswer,
         Self::BelievedLoss,
         Self::StaleInputs,
+        Self::SharedSpec,
     ];
 }
 

@@ -233,6 +233,22 @@ async fn submitter(world: World, number: u64, submission: Submission) {
     }
 }
 
+/// Submits a run again, with its data at another place each time: the same run, and another specification of it.
+pub(crate) async fn resubmit(world: World, submission: Submission, place: u64) {
+    let mut dialer = dialer(&world, 55);
+    let mut moved = submission.clone();
+    moved.spec.data.dir = Some(format!("/elsewhere/{place}"));
+    let run = submission.run_id();
+    world.trace(|| format!("{run} is submitted again"));
+    // A person tries for a while.
+    for _ in 0..4 {
+        if order(&world, &mut dialer, Order::Submit(Box::new(moved.clone()))).await.is_ok() {
+            return;
+        }
+        world.pause(1_000).await;
+    }
+}
+
 /// Pauses a run, and resumes it after a while.
 pub(crate) async fn interlude(world: World, run: String, milliseconds: u64) {
     let mut dialer = dialer(&world, 99);

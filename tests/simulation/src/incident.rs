@@ -1,6 +1,6 @@
 //! What befalls processes and links in the phase with faults.
 
-use crate::fleet::interlude;
+use crate::fleet::{interlude, resubmit};
 use crate::world::{Running, World};
 use bloctrain_session::client::Leaving;
 use object_store::ObjectStoreExt;
@@ -28,9 +28,10 @@ enum Incident {
     Pause,
     Lose,
     HideStore,
+    Resubmit,
 }
 
-const ALL: [Incident; 13] = [
+const ALL: [Incident; 14] = [
     Incident::Kill,
     Incident::KillCoordinators,
     Incident::KillAll,
@@ -44,6 +45,7 @@ const ALL: [Incident; 13] = [
     Incident::Pause,
     Incident::Lose,
     Incident::HideStore,
+    Incident::Resubmit,
 ];
 
 fn draw<T>(world: &World, draw: impl FnOnce(&mut rand_chacha::ChaCha8Rng) -> T) -> T {
@@ -105,6 +107,11 @@ async fn one(world: &World, incident: Incident) {
             }
         }
         Incident::CutStore => choose(world, "").into_iter().for_each(|(name, _)| world.cut_store(&name, long)),
+        Incident::Resubmit => {
+            if let Some(submission) = draw(world, |rng| world.scenario.submissions.choose(rng).cloned()) {
+                tokio::spawn(resubmit(world.clone(), submission, long));
+            }
+        }
         Incident::HideStore => {
             if let Some((name, running)) = choose(world, "w") {
                 // A worker that is started meanwhile sees it from the beginning.

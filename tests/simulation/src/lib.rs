@@ -29,6 +29,7 @@ mod process;
 mod scenario;
 mod transport;
 mod undisturbed;
+mod watch;
 mod work;
 mod world;
 

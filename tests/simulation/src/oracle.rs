@@ -102,7 +102,7 @@ impl Oracle {
     /// Keys of objects that the store may lose: what tasks made, but not what people asked for.
     pub(crate) fn losable(&self) -> Vec<String> {
         let keys = self.outputs.iter().map(|(key, _)| key);
-        keys.filter(|key| !key.ends_with("spec.json")).cloned().collect()
+        keys.filter(|key| !key.contains("/spec-")).cloned().collect()
     }
 
     /// A round of training ran.
@@ -234,6 +234,15 @@ impl Oracle {
         if run.state == RunState::Completed && !self.is_differing {
             let expected = self.expected.get(id).copied();
             self.expect(expected == Some(result(run)), || format!("R-8: {id} came to something else than undisturbed"));
+        }
+    }
+
+    /// Content was written at a place, whatever was there.
+    pub(crate) fn stored(&mut self, is_there: impl Fn(&str) -> bool, content: Digest) {
+        let mut named = self.durable.runs.values().flat_map(bloctrain_coordinator::run::durable::Run::names);
+        let other = named.find(|object| object.digest != content && is_there(&object.key)).map(|object| object.key.clone());
+        if let Some(key) = other {
+            self.fail(format!("R-3: {key}, which a record names, was written over with other content"));
         }
     }
 

@@ -6,6 +6,7 @@ use crate::network::Network;
 use crate::oracle::Oracle;
 use crate::process::Process;
 use crate::scenario::{FaultRates, Scenario};
+use crate::watch::WatchedStore;
 use bloctrain_coordinator::Clock;
 use bloctrain_session::client::Leaving;
 use bloctrain_shared::{Digest, seed};
@@ -57,7 +58,7 @@ pub(crate) struct Inner {
     generators: Mutex<BTreeMap<&'static str, ChaCha8Rng>>,
     disk: Mutex<Disk>,
     network: Mutex<Network>,
-    oracle: Mutex<Oracle>,
+    oracle: Arc<Mutex<Oracle>>,
     trace: Mutex<Trace>,
     running: Mutex<BTreeMap<String, Running>>,
     /// How each process's store misbehaves, and until when it is cut off.
@@ -93,7 +94,7 @@ impl World {
             generators: Mutex::default(),
             disk: Mutex::default(),
             network: Mutex::default(),
-            oracle: Mutex::default(),
+            oracle: Arc::default(),
             trace: Mutex::new(Trace { digest: Digest::of(b""), is_printed }),
             running: Mutex::default(),
             stores: Mutex::default(),
@@ -219,7 +220,8 @@ impl World {
             jitter_seed: own_seed,
             ..RetryPolicy::default()
         };
-        let store = FaultyStore::new(Arc::clone(&self.memory) as Arc<dyn object_store::ObjectStore>, faults);
+        let (inner, oracle) = (Arc::clone(&self.memory), Arc::clone(&self.oracle));
+        let store = FaultyStore::new(Arc::new(WatchedStore { inner, oracle, bug: self.bug }), faults);
         Artefacts::with_store(Arc::new(store), STORE, Place::Memory).with_retry(retry)
     }
 

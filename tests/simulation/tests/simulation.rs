@@ -58,6 +58,7 @@ fn planted_bugs_are_found_within_a_thousand_seeds() {
         (Bug::EarlyAnswer, ["R-7", "R-4"]),
         (Bug::BelievedLoss, ["run", "R-4"]),
         (Bug::StaleInputs, ["R-4", "R-3"]),
+        (Bug::SharedSpec, ["R-3", "run"]),
     ];
     for (bug, broken) in invariants {
         let (seed, violation) = hunt(bug);

@@ -14,7 +14,7 @@ use bloctrain_proto::v1::{
     PauseRunResponse, ResumeRunRequest, ResumeRunResponse, StreamLogRequest, StreamLogResponse, SubmitRequest, SubmitResponse,
     WatchRunRequest, WatchRunResponse,
 };
-use bloctrain_shared::key;
+use bloctrain_shared::{Digest, key};
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Submission};
 use bloctrain_shared::view::{RunState, RunView};
 use bytes::Bytes;
@@ -87,7 +87,8 @@ impl RunService for RunRpc {
         let new = admission::plan(&submission).map_err(|rejected| refused(&rejected.into()))?.run;
         let run = former(&handle, &submission).await?.unwrap_or(new);
         let bytes = Bytes::from(to_json(&submission));
-        let object = artefacts.put(&key::spec(&run), bytes).await.map_err(|error| status(Kind::Internal, error.to_string()))?;
+        let object = artefacts.put(&key::spec(&run, Digest::of(&bytes)), bytes).await;
+        let object = object.map_err(|error| status(Kind::Internal, error.to_string()))?;
         handle.apply(Event::Submitted { submission: Box::new(submission), object }).await.map_err(|error| refused(&error))?;
         Ok(Response::new(SubmitResponse { run }))
     }
