@@ -84,6 +84,9 @@ pub(crate) fn show(args: &OrderArgs) -> Result<(), Failure> {
         let backup = if attempt.backup { ", a second time because the first attempt takes too long" } else { "" };
         println!("{} on {}: {} of {}{backup}", attempt.task, attempt.worker, progress.done, progress.total);
     }
+    for lost in &view.lost {
+        println!("{} was lost {} times: {}", lost.task, lost.workers.len(), lost.workers.join("; "));
+    }
     view.refused.iter().for_each(|refused| println!("no tasks for {}: {}", refused.worker, refused.why));
     view.notes.iter().for_each(|note| println!("note: {note}"));
     if let Some(summary) = &view.summary {

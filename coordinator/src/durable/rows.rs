@@ -87,6 +87,7 @@ impl Rows {
             }
             rows.written.insert(row, Digest::of(&value));
         }
+        durable.runs.values_mut().for_each(Run::fill);
         Ok(rows)
     }
 
@@ -101,6 +102,7 @@ impl Rows {
             Record::Submitted { run, .. }
             | Record::Committed { run, .. }
             | Record::Failed { run, .. }
+            | Record::Lost { run, .. }
             | Record::Cancelled { run }
             | Record::Paused { run }
             | Record::Resumed { run }

@@ -4,6 +4,7 @@ use super::block::Block;
 use super::stage;
 use bloctrain_shared::decide;
 use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::memory;
 use bloctrain_shared::plan::{ANY_BACKEND, Plan, Submission};
 use bloctrain_shared::summary::{CacheSize, Summary};
 use bloctrain_shared::task::{BlockProgress, FrozenBlock, ObjectRef, Task, TaskId, Work};
@@ -19,6 +20,17 @@ pub struct Durable {
     pub runs: BTreeMap<String, Run>,
     /// Times that a coordinator began: the upper half of every lease epoch, so that leases of an earlier one are old.
     pub openings: u64,
+}
+
+/// A lease that was lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The task.
+    pub task: TaskId,
+    /// Name of the worker.
+    pub worker: String,
+    /// What is known of the worker and how far it was.
+    pub about: String,
 }
 
 /// One run.
@@ -47,6 +59,9 @@ pub struct Run {
     /// Workers that failed at a task.
     #[serde(default)]
     pub failed_on: Vec<(TaskId, String)>,
+    /// Leases that were lost with the workers that held them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost_on: Vec<Loss>,
     /// The backend that the first worker decided, where the submission leaves it open.
     #[serde(default)]
     pub backend: Option<String>,
@@ -59,13 +74,16 @@ pub struct Run {
     /// Whether the cached shards were let go of (see [`Durable::let_go`]).
     #[serde(skip)]
     pub shards_gone: bool,
+    /// Bytes that a training step takes on a CPU; derived from the submission.
+    #[serde(skip)]
+    pub need_bytes: u64,
 }
 
 impl Run {
     /// A new run of a plan.
     pub fn new(submission: Submission, object: ObjectRef, plan: Plan, now: u64) -> Self {
         let first = Block::new(LabelMap::all(plan.classes));
-        Self {
+        let mut run = Self {
             submission,
             object,
             plan,
@@ -77,12 +95,24 @@ impl Run {
             summary: None,
             failures: Vec::new(),
             failed_on: Vec::new(),
+            lost_on: Vec::new(),
             backend: None,
             losses: BTreeMap::new(),
             notes: Vec::new(),
             seconds: 0.0,
             shards_gone: false,
-        }
+            need_bytes: 0,
+        };
+        run.fill();
+        run
+    }
+
+    /// Derives what is not kept.
+    pub(crate) fn fill(&mut self) {
+        let Submission { spec, dataset, .. } = &self.submission;
+        let network = spec.network.resolve().ok();
+        let blocks = network.map(|network| memory::estimate(spec, &network, dataset.shape, dataset.classes.len(), 1));
+        self.need_bytes = blocks.into_iter().flatten().map(|block| block.bytes).max().unwrap_or(0);
     }
 
     /// Whether block `index` (from 0) is the network's last: by plan, or because too few classes stayed hard.

@@ -42,6 +42,17 @@ pub enum Record {
         /// Why.
         failure: Failure,
     },
+    /// A lease ended because its worker fell silent, or its task stood still.
+    Lost {
+        /// The run.
+        run: String,
+        /// The task.
+        task: TaskId,
+        /// Name of the worker.
+        worker: String,
+        /// What is known of the worker and how far it was.
+        about: String,
+    },
     /// A run was stopped.
     Cancelled {
         /// The run.

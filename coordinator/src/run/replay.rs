@@ -1,18 +1,26 @@
 //! What a record changes. Everything here is total: a record was checked before it was written.
 
-use super::durable::{Durable, Run};
+use super::durable::{Durable, Loss, Run};
 use super::record::Record;
 use super::round::Round;
 use super::stage::{self, Scope};
+use bloctrain_shared::memory;
 use bloctrain_shared::plan::{Plan, Submission};
 use bloctrain_shared::task::{Failure, ObjectRef, Output, Stage, TaskId};
 use bloctrain_shared::view::RunState;
+use std::collections::BTreeSet;
 
 /// Workers that failed at one task after which its run fails.
 pub const MAX_FAILURES: usize = 3;
 
 /// Failed attempts at one task after which its run fails, whoever made them: there may be only one worker.
 pub const MAX_ATTEMPTS: usize = 6;
+
+/// Workers with which one task may be lost before its run fails: more than a fleet of spot machines loses in a row.
+pub const MAX_LOST_WORKERS: usize = 5;
+
+/// Times that one task may be lost, whoever held it: there may be only one worker, which is started again each time.
+pub const MAX_LOST_LEASES: usize = 10;
 
 /// Times that one object may be lost before its run fails.
 pub const MAX_LOSSES: u32 = 3;
@@ -33,6 +41,12 @@ impl Durable {
                 if let Some(run) = self.runs.get_mut(&run) {
                     run.updated_ms = now;
                     run.fail(task, &worker, failure);
+                }
+            }
+            Record::Lost { run, task, worker, about } => {
+                if let Some(run) = self.runs.get_mut(&run) {
+                    run.updated_ms = now;
+                    run.lose_lease(Loss { task, worker, about });
                 }
             }
             Record::Cancelled { run } => self.turn(&run, now, RunState::Cancelled),
@@ -70,6 +84,7 @@ impl Durable {
                 run.state = RunState::Running;
                 run.failures.clear();
                 run.failed_on.clear();
+                run.lost_on.clear();
                 run.losses.clear();
             }
             return;
@@ -87,6 +102,7 @@ impl Run {
         self.seconds += seconds;
         self.failures.retain(|(failed, _)| *failed != task);
         self.failed_on.retain(|(failed, _)| *failed != task);
+        self.lost_on.retain(|lost| lost.task != task);
         stage::claim(output).commit(self, task)
     }
 
@@ -111,6 +127,24 @@ impl Run {
             // Not the task's fault: another worker takes it.
             Failure::Unable { .. } => {}
         }
+    }
+
+    /// A task went down with its worker, or was held without getting on. Where that happens again and again it is the task.
+    fn lose_lease(&mut self, loss: Loss) {
+        let task = loss.task;
+        self.lost_on.push(loss);
+        let own: Vec<&Loss> = self.lost_on.iter().filter(|lost| lost.task == task).collect();
+        let workers: BTreeSet<&str> = own.iter().map(|lost| lost.worker.as_str()).collect();
+        if workers.len() < MAX_LOST_WORKERS && own.len() < MAX_LOST_LEASES {
+            return;
+        }
+        let abouts: Vec<&str> = own.iter().map(|lost| lost.about.as_str()).collect();
+        let (times, workers, need) = (own.len(), workers.len(), memory::mebibytes(self.need_bytes));
+        let message = format!(
+            "{task} was lost {times} times with {workers} workers that held it: {}; a training step takes about {need}; see what ended the workers, then submit the run again",
+            abouts.join("; ")
+        );
+        self.state = RunState::Failed { message };
     }
 
     /// A stored object is gone: opens the task that made it again, or goes back to an earlier checkpoint.
@@ -155,6 +189,7 @@ impl Run {
         let is_other = |task: &TaskId| task.block != block || !task.stage.is_training();
         self.failures.retain(|(failed, _)| is_other(failed));
         self.failed_on.retain(|(failed, _)| is_other(failed));
+        self.lost_on.retain(|lost| is_other(&lost.task));
         self.notes.push(format!("block {block} was trained by run {from}, which would train it the same way"));
         stage::froze(self, index);
         unneeded

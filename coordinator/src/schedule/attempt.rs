@@ -4,7 +4,9 @@ use super::event::{Effect, Entry, Event, Rejected};
 use super::lease::Attempt;
 use super::state::State;
 use super::worker::{Holding, Worker};
+use crate::run::durable::Run;
 use crate::run::record::Record;
+use bloctrain_shared::memory;
 use bloctrain_shared::task::{Progress, Task};
 use bloctrain_shared::view::RunState;
 
@@ -70,7 +72,7 @@ impl State {
         self.lost += late.len() as u64;
         // Nobody waits for a worker that lost its lease.
         self.trainers.retain(|_, trainer| !late.iter().any(|attempt| attempt.worker == *trainer));
-        let effects = late.iter().flat_map(|attempt| self.ended_early(attempt, "lost: the worker fell silent")).collect();
+        let effects = late.iter().flat_map(|attempt| self.lost_lease(now, attempt, "lost: the worker fell silent")).collect();
         let doubted = self.workers.values_mut().filter(|worker| (1..=now).contains(&worker.doubted_until));
         doubted.for_each(|worker| worker.doubted_until = 0);
         let silent = 3 * self.lease_ms;
@@ -84,6 +86,33 @@ impl State {
         let lease_epoch = self.attempts.of_worker(worker).map(|attempt| attempt.lease_epoch);
         let ended = lease_epoch.and_then(|lease_epoch| self.attempts.end(lease_epoch));
         ended.map(|attempt| self.ended_early(&attempt, why)).unwrap_or_default()
+    }
+
+    /// Counts a lease that was lost: a task that takes its workers down with it is not handed out for ever.
+    fn lost_lease(&mut self, now: u64, attempt: &Attempt, why: &str) -> Vec<Effect> {
+        let mut effects = self.ended_early(attempt, why);
+        let run = &attempt.run;
+        let goes_on = |run: &Run| matches!(run.state, RunState::Running | RunState::Paused);
+        if self.durable.runs.get(run).is_some_and(goes_on) {
+            let worker = self.name(attempt.worker).unwrap_or_default();
+            let about = self.about(attempt, &worker);
+            effects.extend(self.record(now, run, Record::Lost { run: run.clone(), task: attempt.task, worker, about }));
+            if let Some(ended) = self.ended(run) {
+                self.attempts.end_run(run);
+                self.paces.forget(run);
+                effects.push(Effect::Log(ended));
+            }
+        }
+        effects
+    }
+
+    fn about(&self, attempt: &Attempt, name: &str) -> String {
+        let about = self.workers.get(&attempt.worker).map(|worker| &worker.about);
+        let memory = about.map_or(0, |about| about.memory_bytes);
+        let memory = if memory > 0 { memory::mebibytes(memory) } else { "an unknown amount".into() };
+        let backend = about.map_or("", |about| about.backend.as_str());
+        let Progress { done, total, .. } = attempt.progress;
+        format!("{name} ({backend}, {memory} of memory, at {done} of {total})")
     }
 
     fn ended_early(&self, attempt: &Attempt, why: &str) -> Vec<Effect> {

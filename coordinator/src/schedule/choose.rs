@@ -2,7 +2,7 @@
 
 use super::chain::Leaders;
 use super::state::State;
-use super::worker::{Worker, fits};
+use super::worker::{CPU, Worker, fits};
 use crate::run::durable::Run;
 use bloctrain_shared::task::{Stage, Task, TaskId};
 use bloctrain_shared::view::RunState;
@@ -16,6 +16,8 @@ pub struct Apart {
     failed: BTreeSet<String>,
     /// Those that have a block in memory.
     trainers: BTreeSet<u64>,
+    /// Bytes that the largest training step of a running run takes on a CPU.
+    need_bytes: u64,
 }
 
 impl State {
@@ -47,8 +49,9 @@ impl State {
     /// What sets workers apart, for [`kind`](Self::kind).
     pub fn apart(&self) -> Apart {
         let running = self.durable.runs.values().filter(|run| run.state == RunState::Running);
+        let need_bytes = running.clone().map(|run| run.need_bytes).max().unwrap_or(0);
         let failed = running.flat_map(|run| &run.failed_on).map(|(_, name)| name.clone()).collect();
-        Apart { failed, trainers: self.trainers.values().copied().collect() }
+        Apart { failed, trainers: self.trainers.values().copied().collect(), need_bytes }
     }
 
     /// Idle workers of one kind are alike where tasks are chosen: where one gets nothing, so do all. `None` for a worker that
@@ -56,7 +59,8 @@ impl State {
     pub fn kind(&self, apart: &Apart, worker: u64) -> Option<&str> {
         let known = self.workers.get(&worker)?;
         let is_plain = known.failures == 0 && known.unable.is_empty() && known.is_proven;
-        let is_alike = is_plain && !apart.trainers.contains(&worker) && !apart.failed.contains(&known.about.name);
+        let is_small = known.about.backend == CPU && (1..apart.need_bytes).contains(&known.about.memory_bytes);
+        let is_alike = is_plain && !is_small && !apart.trainers.contains(&worker) && !apart.failed.contains(&known.about.name);
         is_alike.then_some(known.about.backend.as_str())
     }
 

@@ -2,11 +2,15 @@
 
 use crate::run::durable::Run;
 use bloctrain_shared::Digest;
+use bloctrain_shared::memory;
 use bloctrain_shared::task::TaskId;
 use std::collections::BTreeMap;
 
 /// Failures one after another that set a worker aside.
 pub const ASIDE_AFTER: u32 = 3;
+
+/// The backend for which it is known how much memory a training step takes.
+pub(super) const CPU: &str = "cpu";
 
 /// A worker that makes itself known.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -21,7 +25,7 @@ pub struct Newcomer {
     pub version: String,
     /// Its device.
     pub device: String,
-    /// Memory of its machine.
+    /// Memory that it may take, of its machine or its container; 0 when it is not known.
     pub memory_bytes: u64,
     /// Its process.
     pub instance: String,
@@ -92,6 +96,11 @@ pub(super) fn fits(worker: &Worker, run: &Run) -> Result<(), String> {
         return Err("it has not shown that it sees the fleet's store; run the same bloctrain everywhere".into());
     }
     let own = &worker.about.backend;
+    let memory = worker.about.memory_bytes;
+    if own == CPU && memory > 0 && run.need_bytes > memory {
+        let (need, memory) = (memory::mebibytes(run.need_bytes), memory::mebibytes(memory));
+        return Err(format!("a training step takes about {need}, and this worker has {memory} of memory"));
+    }
     match run.backend() {
         Some(wanted) if wanted != own => {
             return Err(format!("it takes workers of backend {wanted}, so that its arithmetic is one; this worker has {own}"));

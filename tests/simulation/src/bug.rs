@@ -24,11 +24,13 @@ pub enum Bug {
     StaleInputs,
     /// All specifications of a run are kept at one place, whatever their content.
     SharedSpec,
+    /// Leases that are lost with their workers are not counted.
+    UncountedLosses,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::LostFence,
         Self::LostLease,
         Self::DoubleCommit,
@@ -37,6 +39,7 @@ impl Bug {
         Self::BelievedLoss,
         Self::StaleInputs,
         Self::SharedSpec,
+        Self::UncountedLosses,
     ];
 }
 
@@ -47,6 +50,13 @@ pub(crate) fn apply(bug: Option<Bug>, state: &mut State, now: u64, mut event: Ev
     }
     if let (Some(Bug::BelievedLoss), Event::Verified { doubt, found }) = (bug, &mut event) {
         *found = Ok(vec![Lost { key: doubt.key.clone(), problem: doubt.problem.clone() }]);
+    }
+    if bug == Some(Bug::UncountedLosses) && event == Event::Tick {
+        let durable = state.durable.clone();
+        let mut effects = state.apply(now, event)?;
+        state.durable = durable;
+        effects.retain(|effect| !matches!(effect, Effect::Persist(_)));
+        return Ok(effects);
     }
     let repeated = match (&event, bug) {
         (Event::Reported { run, report, .. }, Some(Bug::DoubleCommit)) => Some((run.clone(), report.clone())),

@@ -152,10 +152,14 @@ fn equip(world: World, process: Process, name: String, number: usize) -> client:
         let (jobs, mut inbox) = mpsc::unbounded_channel::<Job>();
         let (outbox, done) = mpsc::channel(1);
         let step_ms = world.scenario.step_ms[number];
+        let dying = process.clone();
         process.spawn(async move {
             while let Some(Job { task, control }) = inbox.recv().await {
                 world.trace(|| format!("{name} begins {} of {}", task.id, task.run));
                 world.oracle().started(&task);
+                if world.scenario.is_poison(&task) {
+                    dying.kill();
+                }
                 let bench = Bench { world: &world, artefacts: &artefacts, step_ms, is_watched: true };
                 let result = bench.run(&task, &control).await;
                 world.trace(|| format!("{name} ends {}{}", task.id, crate::describe::end(&result)));

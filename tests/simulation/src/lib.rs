@@ -37,6 +37,7 @@ pub use bug::Bug;
 pub use oracle::Counts;
 
 use bloctrain_shared::Digest;
+use bloctrain_shared::plan::Submission;
 use object_store::ObjectStoreExt;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -94,6 +95,8 @@ async fn live(world: &World) {
             Err(problem) => return world.oracle().fail(format!("the undisturbed run fails: {problem}")),
         }
     }
+    let poisoned = world.scenario.submissions.iter().map(Submission::run_id).find(|run| world.scenario.is_poisoned(run));
+    world.oracle().poisoned = poisoned;
     world.oracle().is_differing = world.scenario.is_differing;
     fleet::start(world);
     tokio::spawn(incident::happen(world.clone()));

@@ -58,6 +58,8 @@ pub(crate) struct Oracle {
     hard: BTreeMap<(String, usize), LabelMap>,
     coverage: Coverage,
     lineage: Lineage,
+    /// The run with a task that ends its workers.
+    pub(crate) poisoned: Option<String>,
     /// Whether what is made again comes out differently.
     pub(crate) is_differing: bool,
     /// What the undisturbed runs came to.
@@ -94,9 +96,14 @@ impl Oracle {
         }
     }
 
-    /// Whether some run is not completed.
+    /// Whether some run is not completed, nor failed for a reason that there is.
     pub(crate) fn is_unfinished(&self) -> bool {
-        self.expected.keys().any(|run| self.durable.runs.get(run).is_none_or(|run| run.state != RunState::Completed))
+        let is_over = |id: &String| match self.durable.runs.get(id).map(|run| &run.state) {
+            Some(RunState::Completed) => true,
+            Some(RunState::Failed { .. }) => self.poisoned.as_ref() == Some(id),
+            _ => false,
+        };
+        !self.expected.keys().all(is_over)
     }
 
     /// Keys of objects that the store may lose: what tasks made, but not what people asked for.
@@ -185,6 +192,7 @@ impl Oracle {
             .runs
             .iter()
             .find_map(|(id, run)| matches!(run.state, RunState::Failed { .. }).then_some((id, &run.state)))
+            .filter(|(id, _)| self.poisoned.as_ref() != Some(id))
         {
             let problem = format!("run {run} failed although nothing is beyond repair: {message}");
             self.fail(problem);

@@ -2,6 +2,7 @@
 
 use bloctrain_coordinator::Config;
 use bloctrain_shared::plan::{ANY_BACKEND, ARITHMETIC_VERSION, DatasetInfo, Plan, Submission};
+use bloctrain_shared::task::{Stage, Task};
 use bloctrain_shared::spec::{Augment, DetectorPolicy, HardClassPolicy, RunSpec};
 use bloctrain_shared::{Digest, ImageShape, seed};
 use rand::RngExt;
@@ -70,6 +71,8 @@ pub(crate) struct Scenario {
     pub(crate) faults: FaultRates,
     /// Whether what is made again comes out differently, as on a GPU.
     pub(crate) is_differing: bool,
+    /// Stage of the first run whose first task ends every worker that begins it.
+    pub(crate) poison: Option<Stage>,
     /// Length of the phase with faults.
     pub(crate) safety: Duration,
     /// Number of things that befall processes and links in it.
@@ -93,7 +96,21 @@ impl Scenario {
         let faults = faults(&mut rng);
         // Drawn apart, so that what else a seed decides stays as it was.
         let is_differing = seed::rng(seed, "differing", &[]).random_bool(0.25);
-        Self { submissions, coordinators, workers, config, step_ms, faults, is_differing, safety, incidents }
+        let mut poison = seed::rng(seed, "poison", &[]);
+        let poison = poison.random_bool(0.05).then(|| Stage::ALL[poison.random_range(0..Stage::ALL.len())]);
+        Self { submissions, coordinators, workers, config, step_ms, faults, is_differing, poison, safety, incidents }
+    }
+}
+
+impl Scenario {
+    /// Whether a task ends whoever begins it.
+    pub(crate) fn is_poison(&self, task: &Task) -> bool {
+        self.poison == Some(task.id.stage) && task.id.part == 0 && self.is_poisoned(&task.run)
+    }
+
+    /// Whether a run may come to nothing, because one of its tasks ends whoever begins it.
+    pub(crate) fn is_poisoned(&self, run: &str) -> bool {
+        self.poison.is_some() && self.submissions[0].run_id() == run
     }
 }
 

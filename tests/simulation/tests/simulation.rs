@@ -59,6 +59,7 @@ fn planted_bugs_are_found_within_a_thousand_seeds() {
         (Bug::BelievedLoss, ["run", "R-4"]),
         (Bug::StaleInputs, ["R-4", "R-3"]),
         (Bug::SharedSpec, ["R-3", "run"]),
+        (Bug::UncountedLosses, ["liveness", "liveness"]),
     ];
     for (bug, broken) in invariants {
         let (seed, violation) = hunt(bug);
