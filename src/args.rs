@@ -320,6 +320,9 @@ pub(crate) struct CoordinatorArgs {
     /// Silence after which a worker's task is given to another, such as 10s
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     pub(crate) lease: Duration,
+    /// Time without progress after which a task counts as hung and is given to another, such as 20m; 0s for never
+    #[arg(long, default_value = "20m", value_parser = parse_duration)]
+    pub(crate) stall: Duration,
     /// Certificate of this coordinator (PEM): serves TLS
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,

@@ -101,7 +101,7 @@ pub struct Report {
     pub result: Result<Output, Failure>,
 }
 
-/// Progress within an attempt, for people only: nothing is decided from it.
+/// Progress within an attempt. For people, but that a task whose progress does not change counts as hung.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// Samples done.
@@ -123,4 +123,12 @@ pub struct Progress {
     /// Share of the time in which training waited for its input, in [0, 1].
     #[serde(default)]
     pub waiting_fraction: f64,
+    /// Signs of life: steps, and objects that were read or written.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub ticks: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_none(value: &u64) -> bool {
+    *value == 0
 }

@@ -13,9 +13,9 @@ use bloctrain_shared::plan::{ARITHMETIC_VERSION, Plan, Submission};
 use bloctrain_shared::spec::sweep::Sweep;
 use bloctrain_shared::view::{RunState, WorkerView};
 use bloctrain_store::Artefacts;
-use bytesize::ByteSize;
 use bloctrain_worker::data::{Dataset, embedded, stored};
 use bloctrain_worker::stage::prepared::{self, Prepared};
+use bytesize::ByteSize;
 use serde_json::json;
 
 pub(crate) fn run(args: &SubmitArgs) -> Result<(), Failure> {

@@ -22,12 +22,9 @@ pub(super) async fn lost(artefacts: &Artefacts, doubt: &Doubt) -> Result<Vec<Los
     }
     let look = |object: &ObjectRef| {
         let (object, is_named) = (object.clone(), object.key == doubt.key);
-        async move {
-            if is_named { lost_content(artefacts, &object).await } else { lost_size(artefacts, &object).await }
-        }
+        async move { if is_named { lost_content(artefacts, &object).await } else { lost_size(artefacts, &object).await } }
     };
-    let found: Vec<Option<Lost>> =
-        futures::stream::iter(doubt.inputs.iter().map(look)).buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<Option<Lost>> = futures::stream::iter(doubt.inputs.iter().map(look)).buffered(AT_ONCE).try_collect().await?;
     lost.extend(found.into_iter().flatten());
     Ok(lost)
 }

@@ -26,6 +26,7 @@ impl State {
             expires_ms: now + self.lease_ms,
             backup,
             progress: Progress::default(),
+            moved_ms: now,
         });
         lease_epoch
     }
@@ -53,6 +54,9 @@ impl State {
         let attempt = self.attempts.held(worker, &run, task, lease_epoch).filter(|_| goes_on).ok_or(Rejected::Stale(task))?;
         known.seen_ms = now;
         attempt.expires_ms = now + lease_ms;
+        if attempt.progress != progress {
+            attempt.moved_ms = now;
+        }
         attempt.progress = progress;
         let hand_back = paused.then_some(Effect::HandBack { worker });
         Ok([Effect::Progressed { run }].into_iter().chain(hand_back).collect())
@@ -72,7 +76,9 @@ impl State {
         self.lost += late.len() as u64;
         // Nobody waits for a worker that lost its lease.
         self.trainers.retain(|_, trainer| !late.iter().any(|attempt| attempt.worker == *trainer));
-        let effects = late.iter().flat_map(|attempt| self.lost_lease(now, attempt, "lost: the worker fell silent")).collect();
+        let mut effects: Vec<Effect> =
+            late.iter().flat_map(|attempt| self.lost_lease(now, attempt, "lost: the worker fell silent")).collect();
+        effects.extend(self.end_stalled(now));
         let doubted = self.workers.values_mut().filter(|worker| (1..=now).contains(&worker.doubted_until));
         doubted.for_each(|worker| worker.doubted_until = 0);
         let silent = 3 * self.lease_ms;
@@ -86,6 +92,27 @@ impl State {
         let lease_epoch = self.attempts.of_worker(worker).map(|attempt| attempt.lease_epoch);
         let ended = lease_epoch.and_then(|lease_epoch| self.attempts.end(lease_epoch));
         ended.map(|attempt| self.ended_early(&attempt, why)).unwrap_or_default()
+    }
+
+    /// Milliseconds that a task may go without progress: by its stage, and never less than twice what such tasks take.
+    fn patience(&self, attempt: &Attempt) -> u64 {
+        let usual = self.paces.usual(&attempt.run, attempt.task).unwrap_or(0);
+        (self.stall_ms * attempt.task.stage.patience()).max(2 * usual)
+    }
+
+    /// Whether a task does not get on although its worker is heard of.
+    pub fn is_stalled(&self, now: u64, attempt: &Attempt) -> bool {
+        self.stall_ms > 0 && attempt.moved_ms + self.patience(attempt) <= now
+    }
+
+    /// Ends leases on tasks that do not get on. They count as lost: a task may hang wherever it is done.
+    fn end_stalled(&mut self, now: u64) -> Vec<Effect> {
+        let stalled: Vec<u64> =
+            self.attempts.iter().filter(|attempt| self.is_stalled(now, attempt)).map(|attempt| attempt.lease_epoch).collect();
+        let ended: Vec<Attempt> = stalled.into_iter().filter_map(|lease_epoch| self.attempts.end(lease_epoch)).collect();
+        self.trainers.retain(|_, trainer| !ended.iter().any(|attempt| attempt.worker == *trainer));
+        let why = |attempt: &Attempt| format!("lost: it did not get on for {} s", (now - attempt.moved_ms) / 1000);
+        ended.iter().flat_map(|attempt| self.lost_lease(now, attempt, &why(attempt))).collect()
     }
 
     /// Counts a lease that was lost: a task that takes its workers down with it is not handed out for ever.

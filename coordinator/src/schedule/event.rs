@@ -250,5 +250,9 @@ pub enum Rejected {
 }
 
 fn seen_store(seen: &str) -> String {
-    if seen == NO_STORE { "this worker sees no store at its address".into() } else { format!("this worker sees the store {seen}") }
+    if seen == NO_STORE {
+        "this worker sees no store at its address".into()
+    } else {
+        format!("this worker sees the store {seen}")
+    }
 }

@@ -28,6 +28,8 @@ pub struct Attempt {
     pub backup: bool,
     /// How far it is.
     pub progress: Progress,
+    /// When it got on for the last time, milliseconds.
+    pub moved_ms: u64,
 }
 
 /// The attempts that live.

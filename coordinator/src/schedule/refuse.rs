@@ -13,7 +13,10 @@ impl State {
     pub(super) fn why_aside(&self, worker: u64) -> Option<String> {
         let known = self.workers.get(&worker).filter(|known| known.is_aside())?;
         if known.doubted_until > 0 {
-            return Some(format!("set aside for a while after {} untrue reports; the last: {}", known.untrue, known.last_failure));
+            return Some(format!(
+                "set aside for a while after {} untrue reports; the last: {}",
+                known.untrue, known.last_failure
+            ));
         }
         let healthy = |other: &Worker| !other.is_aside() && other.about.backend == known.about.backend;
         let text = || format!("set aside after {} failures in a row; the last: {}", known.failures, known.last_failure);

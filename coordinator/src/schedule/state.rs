@@ -32,6 +32,8 @@ pub struct State {
     pub(super) last_worker: u64,
     pub(super) last_lease: u64,
     pub(super) lease_ms: u64,
+    /// Milliseconds without progress after which a training task counts as hung; 0 for never.
+    pub(super) stall_ms: u64,
     /// Leases that ended by silence since this coordinator began.
     pub(super) lost: u64,
     /// Until when workers of an earlier coordinator may claim what they hold, before it is given to others.
@@ -50,6 +52,12 @@ impl State {
     /// Takes workers only that see the store of this identity.
     pub fn on(mut self, store: String) -> Self {
         self.store = store;
+        self
+    }
+
+    /// Ends leases of tasks that do not get on for so long (see [`Config::stall_ms`](crate::Config::stall_ms)).
+    pub fn watch(mut self, stall_ms: u64) -> Self {
+        self.stall_ms = stall_ms;
         self
     }
 

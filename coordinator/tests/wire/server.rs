@@ -80,7 +80,7 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let (addresses, store) = (Vec::new(), "memory://".into());
         let fleet = Fleet { listener, connections, addresses, store, access, tls, standby: false };
-        let config = Config { lease_ms: 60_000, heartbeat_ms: 1_000, settle_ms: 0 };
+        let config = Config { lease_ms: 60_000, heartbeat_ms: 1_000, settle_ms: 0, stall_ms: 0 };
         let store = artefacts.clone();
         let serving = tokio::spawn(async move {
             Box::pin(serve(config, fleet, store, Arc::new(|| 1_000), stopping)).await.expect("serves until it is stopped");

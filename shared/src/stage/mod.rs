@@ -60,6 +60,16 @@ stages! {
 }
 
 impl Stage {
+    /// How long its tasks may go without getting on before they count as hung, in units of what a step of training has: some
+    /// do much between two signs of life.
+    pub const fn patience(self) -> u64 {
+        match self {
+            Self::Train | Self::Merge | Self::Validate | Self::Export | Self::Evaluate => 1,
+            Self::Detect => 2,
+            Self::Finish => 3,
+        }
+    }
+
     /// Whether its tasks change a block's parameters. What one run trains, others may take over.
     pub const fn is_training(self) -> bool {
         match self {

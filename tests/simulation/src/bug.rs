@@ -26,11 +26,13 @@ pub enum Bug {
     SharedSpec,
     /// Leases that are lost with their workers are not counted.
     UncountedLosses,
+    /// Nobody notices a task that does not get on.
+    Unwatched,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::LostFence,
         Self::LostLease,
         Self::DoubleCommit,
@@ -40,6 +42,7 @@ impl Bug {
         Self::StaleInputs,
         Self::SharedSpec,
         Self::UncountedLosses,
+        Self::Unwatched,
     ];
 }
 
@@ -50,6 +53,9 @@ pub(crate) fn apply(bug: Option<Bug>, state: &mut State, now: u64, mut event: Ev
     }
     if let (Some(Bug::BelievedLoss), Event::Verified { doubt, found }) = (bug, &mut event) {
         *found = Ok(vec![Lost { key: doubt.key.clone(), problem: doubt.problem.clone() }]);
+    }
+    if let (Some(Bug::Unwatched), Event::Heartbeat { progress, .. }) = (bug, &mut event) {
+        progress.ticks = now;
     }
     if bug == Some(Bug::UncountedLosses) && event == Event::Tick {
         let durable = state.durable.clone();

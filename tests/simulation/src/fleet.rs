@@ -20,6 +20,7 @@ use bloctrain_shared::plan::Submission;
 use bloctrain_shared::view::RunState;
 use rand::RngExt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Status};
@@ -59,7 +60,7 @@ async fn coordinator(world: World, number: usize) {
         let process = Process::default();
         let gate = Gate::default();
         let (stop, stopping) = watch::channel(false);
-        world.running().insert(name.clone(), Running { process: process.clone(), leaving: None, stop: Some(stop) });
+        world.running().insert(name.clone(), Running { process: process.clone(), leaving: None, stop: Some(stop), hangs: None });
         let server = Server {
             process: process.clone(),
             workers: Arc::new(WorkerRpc::new(gate.clone())),
@@ -120,12 +121,14 @@ async fn worker(world: World, number: usize) {
         generation += 1;
         let process = Process::default();
         let (leave, leaving) = watch::channel(Leaving::No);
-        world.running().insert(name.clone(), Running { process: process.clone(), leaving: Some(leave), stop: None });
+        let hangs = Arc::<AtomicBool>::default();
+        let running = Running { process: process.clone(), leaving: Some(leave), stop: None, hangs: Some(Arc::clone(&hangs)) };
+        world.running().insert(name.clone(), running);
         let about =
             About { name: name.clone(), backend: "cpu".into(), instance: format!("{name}-{generation}"), ..About::default() };
         let transport =
             Wire { world: world.clone(), name: name.clone(), dialer: dialer(&world, number as u64 * 1_000 + generation) };
-        let equip = equip(world.clone(), process.clone(), name.clone(), number);
+        let equip = equip(world.clone(), process.clone(), name.clone(), (number, hangs));
         let ended = process.spawn(client::serve(transport, about, equip, leaving)).await;
         match ended {
             Ok(Ok(())) => world.trace(|| format!("{name} left")),
@@ -133,7 +136,9 @@ async fn worker(world: World, number: usize) {
                 world.trace(|| format!("{name} gave up: {error}"));
                 // Who sees another store is told so.
                 let is_told = world.is_hidden(&name) && error.to_string().contains("no store at its address");
-                if !is_told {
+                // Whose task hangs ends itself.
+                let is_stalled = matches!(error, client::ClientError::Stalled { .. });
+                if !is_told && !is_stalled {
                     world.oracle().fail(format!("{name} gave up: {error}"));
                 }
             }
@@ -145,7 +150,7 @@ async fn worker(world: World, number: usize) {
 }
 
 /// The computing thread of a simulated worker, and the way to the published address.
-fn equip(world: World, process: Process, name: String, number: usize) -> client::Equip {
+fn equip(world: World, process: Process, name: String, (number, hangs): (usize, Arc<AtomicBool>)) -> client::Equip {
     Box::new(move |_| {
         let artefacts = world.artefacts(&name);
         let (seen, discover) = (artefacts.clone(), discover::in_store(artefacts.clone()));
@@ -160,7 +165,7 @@ fn equip(world: World, process: Process, name: String, number: usize) -> client:
                 if world.scenario.is_poison(&task) {
                     dying.kill();
                 }
-                let bench = Bench { world: &world, artefacts: &artefacts, step_ms, is_watched: true };
+                let bench = Bench { world: &world, artefacts: &artefacts, step_ms, is_watched: true, hangs: &hangs };
                 let result = bench.run(&task, &control).await;
                 world.trace(|| format!("{name} ends {}{}", task.id, crate::describe::end(&result)));
                 if outbox.send(Done { result, seconds: 1.0 }).await.is_err() {

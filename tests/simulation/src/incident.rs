@@ -29,9 +29,10 @@ enum Incident {
     Lose,
     HideStore,
     Resubmit,
+    Hang,
 }
 
-const ALL: [Incident; 14] = [
+const ALL: [Incident; 15] = [
     Incident::Kill,
     Incident::KillCoordinators,
     Incident::KillAll,
@@ -46,6 +47,7 @@ const ALL: [Incident; 14] = [
     Incident::Lose,
     Incident::HideStore,
     Incident::Resubmit,
+    Incident::Hang,
 ];
 
 fn draw<T>(world: &World, draw: impl FnOnce(&mut rand_chacha::ChaCha8Rng) -> T) -> T {
@@ -110,6 +112,12 @@ async fn one(world: &World, incident: Incident) {
         Incident::Resubmit => {
             if let Some(submission) = draw(world, |rng| world.scenario.submissions.choose(rng).cloned()) {
                 tokio::spawn(resubmit(world.clone(), submission, long));
+            }
+        }
+        Incident::Hang => {
+            if let Some((name, Running { hangs: Some(hangs), .. })) = choose(world, "w") {
+                world.trace(|| format!("tasks of {name} hang"));
+                hangs.store(true, std::sync::atomic::Ordering::Relaxed);
             }
         }
         Incident::HideStore => {

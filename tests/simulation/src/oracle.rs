@@ -4,8 +4,8 @@
 //! test whether it is right, except for how records change a state.
 
 use crate::coverage::Coverage;
-use crate::lineage::Lineage;
 use crate::lease::Leases;
+use crate::lineage::Lineage;
 use bloctrain_coordinator::run::durable::{Durable, Run};
 use bloctrain_coordinator::run::record::Record;
 use bloctrain_coordinator::schedule::{Effect, Event, Rejected, State};
@@ -179,7 +179,8 @@ impl Oracle {
             if self.is_differing {
                 // Weights that came out differently open all tasks that rest on them again.
                 self.committed.retain(|(id, task)| id != run || known.is_committed(*task));
-                self.hard.retain(|(id, index), _| id != run || known.blocks.get(*index).is_some_and(|block| block.hard.is_some()));
+                self.hard
+                    .retain(|(id, index), _| id != run || known.blocks.get(*index).is_some_and(|block| block.hard.is_some()));
             }
             self.committed_one(run, *task, output, &known);
         }

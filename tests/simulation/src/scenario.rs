@@ -2,8 +2,8 @@
 
 use bloctrain_coordinator::Config;
 use bloctrain_shared::plan::{ANY_BACKEND, ARITHMETIC_VERSION, DatasetInfo, Plan, Submission};
-use bloctrain_shared::task::{Stage, Task};
 use bloctrain_shared::spec::{Augment, DetectorPolicy, HardClassPolicy, RunSpec};
+use bloctrain_shared::task::{Stage, Task};
 use bloctrain_shared::{Digest, ImageShape, seed};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -89,7 +89,7 @@ impl Scenario {
         let coordinators = rng.random_range(1..=3);
         let workers = rng.random_range(1..=4);
         let lease_ms = rng.random_range(3_000..=10_000);
-        let config = Config { lease_ms, heartbeat_ms: lease_ms / 5, settle_ms: rng.random_range(0..=4_000) };
+        let config = Config { lease_ms, heartbeat_ms: lease_ms / 5, settle_ms: rng.random_range(0..=4_000), stall_ms: 60_000 };
         let step_ms = (0..workers).map(|_| rng.random_range(20..400)).collect();
         let safety = Duration::from_secs(rng.random_range(15..60));
         let incidents = rng.random_range(0..14);

@@ -24,6 +24,7 @@ use bloctrain_shared::task::{
 use bloctrain_store::Artefacts;
 use bytes::Bytes;
 use rand::RngExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Inputs of a round of training.
 #[derive(Clone, Copy)]
@@ -42,6 +43,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) step_ms: u64,
     /// Whether what is done here counts; the undisturbed run does not.
     pub(crate) is_watched: bool,
+    /// Whether its tasks hang from now on.
+    pub(crate) hangs: &'a AtomicBool,
 }
 
 /// Samples of every shard of a split that belong to some classes; sample `i` has class `i % classes`.
@@ -263,6 +266,9 @@ impl Bench<'_> {
     async fn step(&self, control: &Control) -> Result<(), Stop> {
         if self.step_ms > 0 {
             self.world.pause(self.step_ms).await;
+        }
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
         }
         control.check()
     }

@@ -45,6 +45,8 @@ pub(crate) struct Running {
     pub(crate) leaving: Option<watch::Sender<Leaving>>,
     /// Asks a coordinator to stop.
     pub(crate) stop: Option<watch::Sender<bool>>,
+    /// Makes the tasks of a worker hang, as long as it lives.
+    pub(crate) hangs: Option<Arc<AtomicBool>>,
 }
 
 pub(crate) struct Inner {

@@ -60,6 +60,7 @@ fn planted_bugs_are_found_within_a_thousand_seeds() {
         (Bug::StaleInputs, ["R-4", "R-3"]),
         (Bug::SharedSpec, ["R-3", "run"]),
         (Bug::UncountedLosses, ["liveness", "liveness"]),
+        (Bug::Unwatched, ["liveness", "liveness"]),
     ];
     for (bug, broken) in invariants {
         let (seed, violation) = hunt(bug);

@@ -4,6 +4,7 @@
 
 use crate::control::{Control, Stop};
 use crate::transport::{Calls, Transport};
+use crate::watch::Watch;
 use crate::{Effect, Event, Phase, Session};
 use bloctrain_proto::convert::{from_grant, to_json};
 use bloctrain_proto::dial::Discover;
@@ -12,7 +13,7 @@ use bloctrain_proto::v1;
 use bloctrain_proto::v1::{CompleteRequest, HeartbeatRequest, LeaseRequest, LeaveRequest, RegisterRequest};
 use bloctrain_shared::key::NO_STORE;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
-use bloctrain_shared::task::{Failure, Output, Report, Task};
+use bloctrain_shared::task::{Failure, Output, Report, Task, TaskId};
 use bloctrain_store::{Artefacts, ErrorKind};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -108,9 +109,30 @@ pub enum ClientError {
     /// The store of the fleet cannot be used, or the thread cannot be made.
     #[error("this worker cannot work: {0}")]
     Equip(String),
+    /// The running task does not get on.
+    #[error(
+        "{task} of {run} has not got on for {} s: this worker ends, for whatever started it to start it anew; see what it waits for (its device, its store)",
+        still.as_secs()
+    )]
+    Stalled {
+        /// The run.
+        run: String,
+        /// The task.
+        task: TaskId,
+        /// For how long.
+        still: Duration,
+    },
     /// The computing thread is gone.
     #[error("the worker's computing thread has ended unexpectedly; this is a defect, please report it")]
     EngineGone,
+}
+
+/// A task on the thread that computes.
+#[derive(Clone)]
+struct Running {
+    run: String,
+    task: TaskId,
+    control: Control,
 }
 
 struct Client<T: Transport> {
@@ -122,8 +144,9 @@ struct Client<T: Transport> {
     artefacts: Option<Artefacts>,
     worker: u64,
     heartbeat: Duration,
-    /// Control of the task that is running.
-    running: Option<Control>,
+    /// The task that is running, with the way to it.
+    running: Option<Running>,
+    watch: Watch,
     /// The task that is running or whose report is on its way, with its lease.
     held: Option<(Task, u64)>,
     why: String,
@@ -152,6 +175,7 @@ pub async fn serve<T: Transport>(
         worker: 0,
         heartbeat: Duration::from_millis(500),
         running: None,
+        watch: Watch::default(),
         held: None,
         why: String::new(),
         leaving,
@@ -183,22 +207,23 @@ impl<T: Transport> Client<T> {
                 let job = Job { task: (*task).clone(), control: control.clone() };
                 let engine = self.engine.as_ref().ok_or(ClientError::EngineGone)?;
                 engine.jobs.send(job).map_err(|_| ClientError::EngineGone)?;
-                self.running = Some(control);
+                self.running = Some(Running { run: task.run.clone(), task: task.id, control });
+                self.watch.begin();
                 self.held = Some((*task, lease_epoch));
                 Ok(None)
             }
             Effect::HandBack => {
-                self.running.iter().for_each(Control::hand_back);
+                self.running.iter().for_each(|running| running.control.hand_back());
                 Ok(None)
             }
             Effect::Interrupt => {
-                self.running.iter().for_each(Control::interrupt);
+                self.running.iter().for_each(|running| running.control.interrupt());
                 Ok(None)
             }
             Effect::Send(report) => self.send(report).await.map(Some),
             Effect::Leave => {
-                if let (Some(control), Some(engine)) = (self.running.take(), &mut self.engine) {
-                    control.interrupt();
+                if let (Some(running), Some(engine)) = (self.running.take(), &mut self.engine) {
+                    running.control.interrupt();
                     engine.done.recv().await;
                 }
                 let request = LeaveRequest { worker: self.worker };
@@ -284,6 +309,7 @@ impl<T: Transport> Client<T> {
         self.transport.dialer().answered();
         self.worker = answer.worker;
         self.heartbeat = Duration::from_millis(answer.heartbeat_ms.clamp(100, 60_000));
+        self.watch.set(answer.stall_ms);
         if let Some(equip) = self.equip.take() {
             let Tools { engine, artefacts, discover } = equip(&answer.store).map_err(ClientError::Equip)?;
             (self.engine, self.artefacts) = (Some(engine), Some(artefacts));
@@ -336,7 +362,7 @@ impl<T: Transport> Client<T> {
 
     /// Waits for the running task, heartbeating; or, without one, to be asked to leave.
     async fn work(&mut self) -> Result<Event, ClientError> {
-        let (Some(control), Some(engine)) = (self.running.clone(), &mut self.engine) else {
+        let (Some(Running { run, task, control }), Some(engine)) = (self.running.clone(), &mut self.engine) else {
             return Ok(asked(&mut self.leaving, &mut self.told).await);
         };
         let mut beat = tokio::time::interval(self.heartbeat);
@@ -358,6 +384,11 @@ impl<T: Transport> Client<T> {
                 }
                 event = asked(&mut self.leaving, &mut self.told) => return Ok(event),
                 _ = beat.tick() => {
+                    let mut progress = control.progress();
+                    progress.ticks += self.artefacts.as_ref().map_or(0, Artefacts::completed);
+                    if let Some(still) = self.watch.look(task, progress.clone()) {
+                        return Err(ClientError::Stalled { run, task, still });
+                    }
                     // Without a lease there is nothing to keep alive.
                     let Some((task, lease_epoch)) = &self.held else { continue };
                     let request = HeartbeatRequest {
@@ -365,7 +396,7 @@ impl<T: Transport> Client<T> {
                         run: task.run.clone(),
                         task: Some(task.id.into()),
                         lease_epoch: *lease_epoch,
-                        progress_json: to_json(&control.progress()),
+                        progress_json: to_json(&progress),
                     };
                     match beat_once(&mut self.rpc, &mut self.transport, request).await {
                         Ok(v1::Command::Drop) => {

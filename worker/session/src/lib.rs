@@ -9,6 +9,7 @@ pub mod client;
 pub mod control;
 pub mod discover;
 pub mod transport;
+mod watch;
 
 use bloctrain_shared::Digest;
 use bloctrain_shared::task::{Failure, Output, Report, Task, TaskId};

@@ -146,7 +146,8 @@ impl<'a> Reader<'a> {
             fatal(format!("the task names no cached shard {shard} of view {view} of the {} split", self.split.name()))
         })?;
         let read = self.io.shard(object)?;
-        let lost = |problem: &str| Err(Failure::InputLost { key: object.key.clone(), problem: problem.to_owned(), content: true });
+        let lost =
+            |problem: &str| Err(Failure::InputLost { key: object.key.clone(), problem: problem.to_owned(), content: true });
         if read.ids != self.shards[shard] {
             return lost("it lists other samples than its place in the data set");
         }

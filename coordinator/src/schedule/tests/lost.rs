@@ -79,3 +79,72 @@ fn a_worker_without_the_memory_gets_none_of_the_tasks_and_is_told_why() {
     assert_eq!(of(need, "cpu"), None);
     assert_eq!(of(0, "cpu"), None, "where nothing is known");
 }
+
+/// A sign of life of an attempt.
+fn beat(
+    state: &mut State,
+    now: u64,
+    worker: u64,
+    (task, lease_epoch): &(Task, u64),
+    ticks: u64,
+) -> Result<Vec<Effect>, Rejected> {
+    let (run, task, lease_epoch) = (task.run.clone(), task.id, *lease_epoch);
+    let progress = Progress { ticks, ..Progress::default() };
+    state.apply(now, Event::Heartbeat { worker, run, task, lease_epoch, progress })
+}
+
+#[test]
+fn a_task_that_does_not_get_on_is_taken_back_though_its_worker_is_heard_of() {
+    let (state, run, hung) = started(1, 0);
+    let mut state = state.watch(10 * LEASE);
+    let held = ask(&mut state, 0, hung).expect("a task");
+    let mut now = 0;
+    let mut heard = |state: &mut State, ticks: u64| {
+        now += LEASE / 2;
+        let answer = beat(state, now, hung, &held, ticks);
+        state.apply(now, Event::Tick).expect("never refused");
+        (now, answer.is_ok())
+    };
+    for ticks in 0..60 {
+        assert!(heard(&mut state, ticks).1, "what gets on may take as long as it likes");
+    }
+    let (mut now, mut goes_on) = heard(&mut state, 59);
+    let begun = now;
+    while goes_on {
+        (now, goes_on) = heard(&mut state, 59);
+        assert!(now < begun + 12 * LEASE, "it is held for ever");
+    }
+    assert!(now >= begun + 9 * LEASE, "too early: {now}");
+    let lost = &state.durable.runs[&run].lost_on;
+    assert_eq!((lost.len(), lost[0].worker.as_str()), (1, "w"), "it is counted");
+    let other = named(&mut state, "other");
+    assert!(ask(&mut state, now, other).is_some(), "another worker takes it");
+}
+
+#[test]
+fn how_long_that_is_follows_from_the_stage() {
+    let (state, _, worker) = started(1, 0);
+    let mut state = state.watch(10 * LEASE);
+    let worker = work_to(&mut state, worker, "block1/detect/0");
+    let held = ask(&mut state, 0, worker).expect("a task");
+    for now in (0..20).map(|turn| turn * LEASE) {
+        beat(&mut state, now, worker, &held, 1).expect("it has twice as long as a step of training");
+        state.apply(now, Event::Tick).expect("never refused");
+    }
+    state.apply(20 * LEASE - LEASE / 2, Event::Tick).expect("never refused");
+    beat(&mut state, 20 * LEASE - LEASE / 2, worker, &held, 1).expect("still");
+    state.apply(20 * LEASE, Event::Tick).expect("never refused");
+    assert!(beat(&mut state, 20 * LEASE, worker, &held, 1).is_err());
+}
+
+/// Works until a task would be next.
+fn work_to(state: &mut State, worker: u64, wanted: &str) -> u64 {
+    loop {
+        let (task, lease) = ask(state, 0, worker).expect("a task");
+        if task.id.to_string() == wanted {
+            state.apply(0, Event::Left { worker }).expect("known");
+            return named(state, "w");
+        }
+        report(state, 0, worker, &task, lease, Ok(output(&task, 1))).expect("accepted");
+    }
+}

@@ -10,7 +10,8 @@ fn while_block_one_is_made_again() -> (State, String, u64, (u64, Task, u64)) {
         report(&mut state, 0, first, &task, lease, Ok(output(&task, 1))).expect("accepted");
     }
     let failure = Failure::InputLost { key: made(&run, "block1/train/0.w"), problem: "gone".into(), content: true };
-    let record = Record::Failed { run: run.clone(), task: ask(&mut state, 0, first).expect("a task").0.id, worker: "w".into(), failure };
+    let record =
+        Record::Failed { run: run.clone(), task: ask(&mut state, 0, first).expect("a task").0.id, worker: "w".into(), failure };
     state.durable.replay(record, 0);
     let (task, _) = ask(&mut state, 0, first).expect("a task");
     assert_eq!(task.id.to_string(), "block1/train/0", "made again");

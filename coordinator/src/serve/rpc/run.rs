@@ -14,9 +14,9 @@ use bloctrain_proto::v1::{
     PauseRunResponse, ResumeRunRequest, ResumeRunResponse, StreamLogRequest, StreamLogResponse, SubmitRequest, SubmitResponse,
     WatchRunRequest, WatchRunResponse,
 };
-use bloctrain_shared::{Digest, key};
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Submission};
 use bloctrain_shared::view::{RunState, RunView};
+use bloctrain_shared::{Digest, key};
 use bytes::Bytes;
 use futures::Stream;
 use std::pin::Pin;

@@ -76,6 +76,7 @@ impl WorkerService for WorkerRpc {
             heartbeat_ms: active.config.heartbeat_ms,
             adopted_lease_epoch: answer.adopted.unwrap_or_default(),
             store: active.store.clone(),
+            stall_ms: active.config.stall_ms,
         }))
     }
 
