@@ -22,6 +22,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 /// Pause between looks at leases.
 const TICK: Duration = Duration::from_millis(250);
 
+/// Time that a look at leases may be late before that counts.
+const LATE: Duration = Duration::from_millis(500);
+
 /// Most commands of a group: a larger one would keep the first of it waiting.
 const GROUP: usize = 256;
 
@@ -105,7 +108,7 @@ impl Driver {
     ) -> Result<(), StateError> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut open = true;
+        let (mut open, mut ticked) = (true, Instant::now());
         while open {
             let next = tokio::select! {
                 // Time first: however many commands wait, leases end.
@@ -117,6 +120,12 @@ impl Driver {
             let begun = Instant::now();
             match next {
                 Next::Tick(now) => {
+                    // Whatever kept the loop from its ticks kept it from hearing anybody, too.
+                    let late = begun.duration_since(std::mem::replace(&mut ticked, begun)).saturating_sub(TICK);
+                    if late > LATE {
+                        tracing::warn!(ms = late.as_millis(), "this coordinator stood still; leases get that time back");
+                        self.apply(Event::Late { by_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX) }, None);
+                    }
                     // A tick is never refused.
                     self.apply(Event::Tick, None);
                     self.expire(now);

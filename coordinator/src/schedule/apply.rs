@@ -19,6 +19,7 @@ impl State {
             Event::Reported { worker, run, report } => self.reported(now, worker, run, *report),
             Event::Verified { doubt, found } => Ok(self.verified(now, *doubt, found)),
             Event::Left { worker } => self.left(worker),
+            Event::Late { by_ms } => Ok(self.late(by_ms)),
             Event::Tick => Ok(self.tick(now)),
             Event::Cancelled { run } => self.cancelled(now, run),
             Event::Paused { run } => self.paused(now, run),

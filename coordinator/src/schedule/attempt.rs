@@ -7,7 +7,7 @@ use super::worker::{Holding, Worker};
 use crate::run::durable::Run;
 use crate::run::record::Record;
 use bloctrain_shared::memory;
-use bloctrain_shared::task::{Progress, Task};
+use bloctrain_shared::task::{Progress, Task, TaskId};
 use bloctrain_shared::view::RunState;
 
 impl State {
@@ -48,10 +48,14 @@ impl State {
     pub(super) fn heartbeat(&mut self, now: u64, event: Event) -> Result<Vec<Effect>, Rejected> {
         let Event::Heartbeat { worker, run, task, lease_epoch, progress } = event else { return Ok(Vec::new()) };
         let lease_ms = self.lease_ms;
-        let known = self.workers.get_mut(&worker).ok_or(Rejected::UnknownWorker(worker))?;
+        if !self.workers.contains_key(&worker) {
+            return Err(Rejected::UnknownWorker(worker));
+        }
         let state = self.durable.runs.get(&run).map(|run| &run.state);
         let (goes_on, paused) = (matches!(state, Some(RunState::Running | RunState::Paused)), state == Some(&RunState::Paused));
-        let attempt = self.attempts.held(worker, &run, task, lease_epoch).filter(|_| goes_on).ok_or(Rejected::Stale(task))?;
+        let ended = self.over(worker, &run, task, lease_epoch);
+        let known = self.workers.get_mut(&worker).ok_or(Rejected::UnknownWorker(worker))?;
+        let attempt = self.attempts.held(worker, &run, task, lease_epoch).filter(|_| goes_on).ok_or(ended)?;
         known.seen_ms = now;
         attempt.expires_ms = now + lease_ms;
         if attempt.progress != progress {
@@ -60,6 +64,23 @@ impl State {
         attempt.progress = progress;
         let hand_back = paused.then_some(Effect::HandBack { worker });
         Ok([Effect::Progressed { run }].into_iter().chain(hand_back).collect())
+    }
+
+    /// Why a lease does not count any more. Whoever fell silent, or was not heard, may come back with what it holds.
+    pub(super) fn over(&self, worker: u64, run: &str, task: TaskId, lease_epoch: u64) -> Rejected {
+        let is_open = || self.durable.runs.get(run).is_some_and(|run| run.open_task(|open| open == task).is_some());
+        if self.attempts.is_silent(worker, run, task, lease_epoch) && is_open() {
+            return Rejected::Expired(task);
+        }
+        Rejected::Stale(task)
+    }
+
+    /// Gives back the time in which this coordinator could hear nobody.
+    pub(super) fn late(&mut self, by_ms: u64) -> Vec<Effect> {
+        self.attempts.extend(by_ms);
+        self.workers.values_mut().for_each(|worker| worker.seen_ms += by_ms);
+        self.settle_until += by_ms;
+        Vec::new()
     }
 
     pub(super) fn left(&mut self, worker: u64) -> Result<Vec<Effect>, Rejected> {
@@ -74,6 +95,7 @@ impl State {
     pub(super) fn tick(&mut self, now: u64) -> Vec<Effect> {
         let late = self.attempts.end_where(|attempt| attempt.expires_ms <= now);
         self.lost += late.len() as u64;
+        late.iter().for_each(|attempt| self.attempts.fell_silent(attempt));
         // Nobody waits for a worker that lost its lease.
         self.trainers.retain(|_, trainer| !late.iter().any(|attempt| attempt.worker == *trainer));
         let mut effects: Vec<Effect> =

@@ -62,6 +62,11 @@ pub enum Event {
         /// The worker.
         worker: u64,
     },
+    /// This coordinator itself stood still, as for a slow write, and could hear nobody.
+    Late {
+        /// For how long, milliseconds.
+        by_ms: u64,
+    },
     /// Time passed.
     Tick,
     /// A person stops a run.
@@ -186,6 +191,9 @@ pub enum Rejected {
     /// There is no such run.
     #[error("there is no run {0}")]
     UnknownRun(String),
+    /// The lease ended because nothing was heard of its holder, who may register again with what it holds.
+    #[error("the lease of {0} has ended while nothing was heard; register again with what is held")]
+    Expired(TaskId),
     /// The lease is not the sender's any more.
     #[error("the lease of {0} has ended")]
     Stale(TaskId),

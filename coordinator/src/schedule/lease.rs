@@ -7,6 +7,9 @@ use bloctrain_shared::Digest;
 use bloctrain_shared::task::{Progress, TaskId};
 use std::collections::BTreeMap;
 
+/// Leases that are remembered after they ended by silence.
+const SILENT: usize = 20_000;
+
 /// One worker's work on one task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
@@ -38,6 +41,8 @@ pub struct Leases {
     live: BTreeMap<u64, Attempt>,
     /// Epoch by worker.
     by_worker: BTreeMap<u64, u64>,
+    /// Leases that ended by silence, with who held them.
+    silent: BTreeMap<u64, (u64, String, TaskId)>,
     /// Epochs by run and task.
     by_task: BTreeMap<String, BTreeMap<TaskId, Vec<u64>>>,
 }
@@ -79,6 +84,28 @@ impl Leases {
     pub(super) fn held(&mut self, worker: u64, run: &str, task: TaskId, lease_epoch: u64) -> Option<&mut Attempt> {
         let own = |attempt: &&mut Attempt| attempt.worker == worker && attempt.run == run && attempt.task == task;
         self.live.get_mut(&lease_epoch).filter(own)
+    }
+
+    /// Gives all attempts more time.
+    pub(super) fn extend(&mut self, by_ms: u64) {
+        for attempt in self.live.values_mut() {
+            attempt.expires_ms += by_ms;
+            attempt.moved_ms += by_ms;
+        }
+    }
+
+    /// Remembers a lease that ended because nothing was heard of its holder: it may still be at work.
+    pub(super) fn fell_silent(&mut self, attempt: &Attempt) {
+        self.silent.insert(attempt.lease_epoch, (attempt.worker, attempt.run.clone(), attempt.task));
+        while self.silent.len() > SILENT {
+            self.silent.pop_first();
+        }
+    }
+
+    /// Whether a worker speaks of a lease of its own that ended by silence.
+    pub(super) fn is_silent(&self, worker: u64, run: &str, task: TaskId, lease_epoch: u64) -> bool {
+        let own = |(by, of, at): &(u64, String, TaskId)| *by == worker && of == run && *at == task;
+        self.silent.get(&lease_epoch).is_some_and(own)
     }
 
     /// Whether a lease is a worker's own.

@@ -64,7 +64,7 @@ impl State {
         }
         let goes_on = matches!(state.state, RunState::Running | RunState::Paused);
         if !goes_on || !self.attempts.holds(worker, run, report.task, report.lease_epoch) {
-            return Err(Rejected::Stale(report.task));
+            return Err(self.over(worker, run, report.task, report.lease_epoch));
         }
         let granted = self.attempts.get(report.lease_epoch).map(|attempt| attempt.work);
         let open = state.open_task(|open| open == report.task).map(|open| open.work.identity());

@@ -28,11 +28,15 @@ pub enum Bug {
     UncountedLosses,
     /// Nobody notices a task that does not get on.
     Unwatched,
+    /// Leases are measured by a clock that is set.
+    WallClock,
+    /// Time in which a coordinator stood still counts against the workers.
+    KeptTime,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::LostFence,
         Self::LostLease,
         Self::DoubleCommit,
@@ -43,6 +47,8 @@ impl Bug {
         Self::SharedSpec,
         Self::UncountedLosses,
         Self::Unwatched,
+        Self::WallClock,
+        Self::KeptTime,
     ];
 }
 
@@ -56,6 +62,9 @@ pub(crate) fn apply(bug: Option<Bug>, state: &mut State, now: u64, mut event: Ev
     }
     if let (Some(Bug::Unwatched), Event::Heartbeat { progress, .. }) = (bug, &mut event) {
         progress.ticks = now;
+    }
+    if let (Some(Bug::KeptTime), Event::Late { .. }) = (bug, &event) {
+        return Ok(Vec::new());
     }
     if bug == Some(Bug::UncountedLosses) && event == Event::Tick {
         let durable = state.durable.clone();

@@ -21,6 +21,7 @@ pub(crate) fn event(name: &str, event: &Event, result: &Result<Vec<Effect>, Reje
         }
         Event::Verified { doubt, found } => format!("{} of {} is looked for: {found:?}", doubt.key, doubt.task),
         Event::Left { worker } => format!("worker {worker} leaves"),
+        Event::Late { by_ms } => format!("{by_ms} ms are given back"),
         Event::Tick => "tick".into(),
         Event::Cancelled { run } => format!("{run} is cancelled"),
         Event::Paused { run } => format!("{run} is paused"),

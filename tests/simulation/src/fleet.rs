@@ -109,7 +109,7 @@ fn rules(world: World, name: String) -> Rules {
         if event != bloctrain_coordinator::schedule::Event::Tick {
             world.trace(|| crate::describe::event(&name, &event, &result));
         }
-        world.oracle().applied(opening, now, &event, (&before, state), &result);
+        world.oracle().applied(opening, (now, world.now_ms()), &event, (&before, state), &result);
         result
     })
 }

@@ -30,9 +30,10 @@ enum Incident {
     HideStore,
     Resubmit,
     Hang,
+    StepClock,
 }
 
-const ALL: [Incident; 15] = [
+const ALL: [Incident; 16] = [
     Incident::Kill,
     Incident::KillCoordinators,
     Incident::KillAll,
@@ -48,6 +49,7 @@ const ALL: [Incident; 15] = [
     Incident::HideStore,
     Incident::Resubmit,
     Incident::Hang,
+    Incident::StepClock,
 ];
 
 fn draw<T>(world: &World, draw: impl FnOnce(&mut rand_chacha::ChaCha8Rng) -> T) -> T {
@@ -119,6 +121,11 @@ async fn one(world: &World, incident: Incident) {
                 world.trace(|| format!("tasks of {name} hang"));
                 hangs.store(true, std::sync::atomic::Ordering::Relaxed);
             }
+        }
+        Incident::StepClock => {
+            let by = draw(world, |rng| rng.random_range(-60_000..60_000));
+            world.trace(|| format!("the clock is set by {by} ms"));
+            world.step_clock(by);
         }
         Incident::HideStore => {
             if let Some((name, running)) = choose(world, "w") {

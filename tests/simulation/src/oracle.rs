@@ -273,7 +273,7 @@ impl Oracle {
     pub(crate) fn applied(
         &mut self,
         coordinator: u64,
-        now: u64,
+        (now, true_now): (u64, u64),
         event: &Event,
         (before, after): (&State, &State),
         result: &Result<Vec<Effect>, Rejected>,
@@ -297,8 +297,15 @@ impl Oracle {
         self.counts.granted += effects.iter().filter(granted).count() as u64;
         let adopted = |effect: &&Effect| matches!(effect, Effect::Welcome { adopted: Some(_), .. });
         self.counts.adopted += effects.iter().filter(adopted).count() as u64;
-        if let Err(problem) = self.leases.applied(coordinator, now, event, effects, &persisted) {
+        if let Err(problem) = self.leases.applied(coordinator, true_now, event, effects, &persisted) {
             self.fail(format!("R-3: {problem}"));
+        }
+        if *event == Event::Tick {
+            let gone = before.attempts.iter().filter(|attempt| after.attempts.get(attempt.lease_epoch).is_none());
+            let silent = gone.filter(|attempt| !before.is_stalled(now, attempt)).map(|attempt| attempt.lease_epoch);
+            if let Some(problem) = self.leases.ended(coordinator, true_now, silent) {
+                self.fail(format!("leases: {problem}"));
+            }
         }
     }
 

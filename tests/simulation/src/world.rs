@@ -15,7 +15,7 @@ use bloctrain_store::{Artefacts, Place, RetryPolicy};
 use object_store::memory::InMemory;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -63,6 +63,8 @@ pub(crate) struct Inner {
     oracle: Arc<Mutex<Oracle>>,
     trace: Mutex<Trace>,
     running: Mutex<BTreeMap<String, Running>>,
+    /// How far the system's clock is off, milliseconds.
+    stepped: AtomicI64,
     /// How each process's store misbehaves, and until when it is cut off.
     stores: Mutex<BTreeMap<String, (Faults, Instant)>>,
 }
@@ -99,6 +101,7 @@ impl World {
             oracle: Arc::default(),
             trace: Mutex::new(Trace { digest: Digest::of(b""), is_printed }),
             running: Mutex::default(),
+            stepped: AtomicI64::new(0),
             stores: Mutex::default(),
         }))
     }
@@ -187,9 +190,24 @@ impl Inner {
 }
 
 impl World {
+    /// The clock of a coordinator, which is never set; with a bug, the system's.
     pub(crate) fn clock(&self) -> Clock {
         let world = self.clone();
-        Arc::new(move || EPOCH_MS + world.elapsed_ms())
+        Arc::new(move || if world.bug == Some(Bug::WallClock) { world.wall_ms() } else { world.now_ms() })
+    }
+
+    /// The time, whatever clocks say.
+    pub(crate) fn now_ms(&self) -> u64 {
+        EPOCH_MS + self.elapsed_ms()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.now_ms().saturating_add_signed(self.stepped.load(Ordering::Relaxed))
+    }
+
+    /// Sets the system's clock.
+    pub(crate) fn step_clock(&self, milliseconds: i64) {
+        self.stepped.fetch_add(milliseconds, Ordering::Relaxed);
     }
 
     /// The store as a process sees it.

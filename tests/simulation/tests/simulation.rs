@@ -61,6 +61,8 @@ fn planted_bugs_are_found_within_a_thousand_seeds() {
         (Bug::SharedSpec, ["R-3", "run"]),
         (Bug::UncountedLosses, ["liveness", "liveness"]),
         (Bug::Unwatched, ["liveness", "liveness"]),
+        (Bug::WallClock, ["leases", "R-3"]),
+        (Bug::KeptTime, ["leases", "leases"]),
     ];
     for (bug, broken) in invariants {
         let (seed, violation) = hunt(bug);

@@ -5,6 +5,7 @@ mod backup;
 mod chain;
 mod doubt;
 mod fleet;
+mod late;
 mod lost;
 mod outdated;
 mod replica;

@@ -20,7 +20,7 @@ fn refused(error: &DriverError) -> Status {
         // Another coordinator may answer.
         DriverError::Stopped(_) => Kind::Unavailable,
         DriverError::Rejected(rejected) => match rejected {
-            Rejected::UnknownWorker(_) | Rejected::UnknownRun(_) => Kind::NotFound,
+            Rejected::UnknownWorker(_) | Rejected::UnknownRun(_) | Rejected::Expired(_) => Kind::NotFound,
             Rejected::Stale(_) | Rejected::Outdated(_) | Rejected::Committed(_) => Kind::Stale,
             Rejected::WrongOutput(_)
             | Rejected::Impossible { .. }
