@@ -81,7 +81,7 @@ async fn coordinate(store: String) -> Result<(), Failed> {
         let _ = std::io::stdin().read_line(&mut String::new());
         let _ = stop.send(true);
     });
-    let config = Config { lease_ms: 15_000, heartbeat_ms: 5_000, settle_ms: 0, stall_ms: 0 };
+    let config = Config { lease_ms: 15_000, heartbeat_ms: 5_000, settle_ms: 0, stall_ms: 0, inline_bytes: 1 << 20 };
     let artefacts = Artefacts::open(&store)?;
     let (addresses, access) = (Vec::new(), Access::default());
     let fleet = Fleet { listener, connections: CONNECTIONS as usize, addresses, store, access, tls: None, standby: false };

@@ -5,6 +5,7 @@
 //! probe.json                                   left by the check for conditional writes
 //! state/                                       the coordinator's database
 //! runs/<run>/spec-<d>.json                     the run as it was asked for, with its data set (d: start of the digest)
+//! runs/<run>/work-<d>.json                     a task's work that is too long for a message
 //! runs/<run>/block<k>/weights-<d>.safetensors
 //! runs/<run>/block<k>/optimizer-<d>.safetensors
 //! runs/<run>/block<k>/detector-<d>.safetensors
@@ -94,6 +95,11 @@ pub fn run(run: &str) -> String {
 /// data at another place: a coordinator that was replaced, and wakes up with a submission, writes over nothing.
 pub fn spec(run: &str, content: Digest) -> String {
     format!("runs/{run}/spec-{}.json", content.short(16))
+}
+
+/// A task's work that is too long for a message.
+pub fn work(run: &str, content: Digest) -> String {
+    format!("runs/{run}/work-{}.json", content.short(16))
 }
 
 /// What a checkpoint object holds.

@@ -15,6 +15,9 @@ use bloctrain_shared::task::{Failure, ObjectRef, Report, TaskId};
 /// Most shards and views that one run's cache may have, all parts counted.
 const MAX_PARTS: usize = 200_000;
 
+/// Most classes of all blocks: the last report has an accuracy for each.
+const MAX_FIGURES: usize = 200_000;
+
 /// Largest image, along each axis.
 const MAX_SIDE: usize = 1 << 16;
 
@@ -45,6 +48,13 @@ pub(crate) fn plan(submission: &Submission) -> Result<Plan, Rejected> {
     let parts = parts.saturating_add(plan.validation_shards as usize).saturating_add(plan.test_shards as usize);
     if parts > MAX_PARTS {
         return refuse(format!("the run has {parts} shards and views, more than {MAX_PARTS}"));
+    }
+    let figures = plan.classes.saturating_mul(plan.blocks as usize);
+    if figures > MAX_FIGURES {
+        return refuse(format!(
+            "{} classes in {} blocks have {figures} figures, more than the {MAX_FIGURES} that a report takes",
+            plan.classes, plan.blocks
+        ));
     }
     Ok(plan)
 }

@@ -10,5 +10,6 @@ mod fleet;
 mod fuzz;
 mod lie;
 mod limit;
+mod long;
 mod resubmit;
 mod server;

@@ -67,7 +67,24 @@ impl Server {
         Self::start_with(connections, Artefacts::open("memory://").expect("opens"), Access::default(), None, None).await
     }
 
+    /// One that takes everybody, and says little in a message.
+    pub(crate) async fn terse() -> Self {
+        let store = Artefacts::open("memory://").expect("opens");
+        Self::start_inline(8, CONNECTIONS as usize, store, Access::default(), None, None).await
+    }
+
     async fn start_with(
+        connections: usize,
+        artefacts: Artefacts,
+        access: Access,
+        tls: Option<Tls>,
+        operator: Option<String>,
+    ) -> Self {
+        Self::start_inline(1 << 20, connections, artefacts, access, tls, operator).await
+    }
+
+    async fn start_inline(
+        inline_bytes: usize,
         connections: usize,
         artefacts: Artefacts,
         access: Access,
@@ -80,7 +97,7 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let (addresses, store) = (Vec::new(), "memory://".into());
         let fleet = Fleet { listener, connections, addresses, store, access, tls, standby: false };
-        let config = Config { lease_ms: 60_000, heartbeat_ms: 1_000, settle_ms: 0, stall_ms: 0 };
+        let config = Config { lease_ms: 60_000, heartbeat_ms: 1_000, settle_ms: 0, stall_ms: 0, inline_bytes };
         let store = artefacts.clone();
         let serving = tokio::spawn(async move {
             Box::pin(serve(config, fleet, store, Arc::new(|| 1_000), stopping)).await.expect("serves until it is stopped");

@@ -89,7 +89,14 @@ impl Scenario {
         let coordinators = rng.random_range(1..=3);
         let workers = rng.random_range(1..=4);
         let lease_ms = rng.random_range(3_000..=10_000);
-        let config = Config { lease_ms, heartbeat_ms: lease_ms / 5, settle_ms: rng.random_range(0..=4_000), stall_ms: 60_000 };
+        let inline_bytes = if seed::rng(seed, "inline", &[]).random_bool(0.3) { 400 } else { 1 << 20 };
+        let config = Config {
+            lease_ms,
+            heartbeat_ms: lease_ms / 5,
+            settle_ms: rng.random_range(0..=4_000),
+            stall_ms: 60_000,
+            inline_bytes,
+        };
         let step_ms = (0..workers).map(|_| rng.random_range(20..400)).collect();
         let safety = Duration::from_secs(rng.random_range(15..60));
         let incidents = rng.random_range(0..14);

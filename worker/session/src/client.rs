@@ -13,7 +13,7 @@ use bloctrain_proto::v1;
 use bloctrain_proto::v1::{CompleteRequest, HeartbeatRequest, LeaseRequest, LeaveRequest, RegisterRequest};
 use bloctrain_shared::key::NO_STORE;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
-use bloctrain_shared::task::{Failure, Output, Report, Task, TaskId};
+use bloctrain_shared::task::{Failure, ObjectRef, Output, Report, Task, TaskId};
 use bloctrain_store::{Artefacts, ErrorKind};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -344,11 +344,36 @@ impl<T: Transport> Client<T> {
                 self.remark(why);
                 Ok(Event::NothingToDo)
             }
-            Ok(v1::LeaseResponse { grant: Some(grant), .. }) => match from_grant(grant) {
-                Ok((task, lease_epoch)) => Ok(Event::Granted { task: Box::new(task), lease_epoch }),
-                Err(error) => Err(ClientError::Refused(error.to_string())),
+            Ok(v1::LeaseResponse { grant: Some(grant), .. }) => match self.whole(grant).await {
+                Err(event) => Ok(event),
+                Ok(grant) => match from_grant(grant) {
+                    Ok((task, lease_epoch)) => Ok(Event::Granted { task: Box::new(task), lease_epoch }),
+                    Err(error) => Err(ClientError::Refused(error.to_string())),
+                },
             },
             Err(status) => self.failed(&status).await,
+        }
+    }
+
+    /// A grant with its work, which may be in the store; or the event that it cannot be had now.
+    async fn whole(&mut self, mut grant: v1::Grant) -> Result<v1::Grant, Event> {
+        let Some(object) = grant.work.take().and_then(|object| ObjectRef::try_from(object).ok()) else { return Ok(grant) };
+        let Some(artefacts) = self.artefacts.clone() else { return Ok(grant) };
+        let read = tokio::select! {
+            biased;
+            read = artefacts.get(&object) => read,
+            event = asked(&mut self.leaving, &mut self.told) => return Err(event),
+        };
+        match read {
+            Ok(bytes) => {
+                grant.work_json = String::from_utf8_lossy(&bytes).into_owned();
+                Ok(grant)
+            }
+            Err(error) => {
+                // Whoever asks again gets the task, and its work, anew.
+                self.remark(error.to_string());
+                Err(self.pause().await)
+            }
         }
     }
 

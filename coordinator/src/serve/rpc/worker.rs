@@ -13,7 +13,8 @@ use bloctrain_proto::v1::{
     CompleteRequest, CompleteResponse, HeartbeatRequest, HeartbeatResponse, LeaseRequest, LeaseResponse, LeaveRequest,
     LeaveResponse, RegisterRequest, RegisterResponse,
 };
-use bloctrain_shared::Digest;
+use bloctrain_shared::{Digest, key};
+use bytes::Bytes;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
 
@@ -40,6 +41,23 @@ impl WorkerRpc {
     async fn apply(&self, event: Event) -> Result<Answer, DriverError> {
         let active = self.gate.active().map_err(|status| DriverError::Stopped(status.message().to_owned()))?;
         active.handle.apply(event).await
+    }
+}
+
+impl WorkerRpc {
+    /// A grant that fits into a message: work that grows with classes, shards or samples goes through the store, under a name
+    /// of its content.
+    async fn grant(&self, mut grant: v1::Grant) -> Result<v1::Grant, Status> {
+        let active = self.gate.active()?;
+        if grant.work_json.len() <= active.config.inline_bytes {
+            return Ok(grant);
+        }
+        let work = Bytes::from(std::mem::take(&mut grant.work_json));
+        let stored = active.artefacts.put(&key::work(&grant.run, Digest::of(&work)), work).await;
+        // The worker asks again, and the task with it.
+        let object = stored.map_err(|error| status(Kind::Unavailable, error.to_string()))?;
+        grant.work = Some(object.into());
+        Ok(grant)
     }
 }
 
@@ -84,7 +102,10 @@ impl WorkerService for WorkerRpc {
         let LeaseRequest { worker, wait_ms } = request.into_inner();
         let wait = Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
         let answer = self.gate.active()?.handle.ask(worker, wait).await.map_err(|error| refused(&error))?;
-        let grant = answer.grant.map(|(task, lease_epoch)| to_grant(task, lease_epoch));
+        let grant = match answer.grant {
+            Some((task, lease_epoch)) => Some(self.grant(to_grant(task, lease_epoch)).await?),
+            None => None,
+        };
         Ok(Response::new(LeaseResponse { grant, why: answer.why.unwrap_or_default() }))
     }
 
