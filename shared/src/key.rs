@@ -53,6 +53,11 @@ pub fn leader(opening: u64) -> String {
     format!("{LEADERS}/{opening:020}.json")
 }
 
+/// The number of an opening in the key of an address.
+pub fn opening_of(key: &str) -> Option<u64> {
+    key.rsplit('/').next()?.strip_suffix(".json")?.parse().ok()
+}
+
 /// The manifest of a stored data set, written after its parts: where it exists, the data are complete.
 pub fn data_manifest(dataset: Digest) -> String {
     format!("data/{dataset}/manifest.json")

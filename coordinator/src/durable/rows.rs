@@ -94,7 +94,7 @@ impl Rows {
     /// Takes note of what a record changes.
     pub(crate) fn note(&mut self, record: &Record) {
         match record {
-            Record::Opened => {}
+            Record::Opened | Record::Founded { .. } => {}
             Record::Committed { run, task: TaskId { stage: Stage::Export, block, part, .. }, .. } if *block > 0 => {
                 self.rows.insert(Row::Run(run.clone()));
                 self.rows.insert(Row::Shards(run.clone(), *block as usize - 1, part / SHARDS_IN_A_ROW));

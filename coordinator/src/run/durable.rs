@@ -18,6 +18,9 @@ pub struct Durable {
     /// Runs by id. They are stored in rows of their own.
     #[serde(default, skip_serializing)]
     pub runs: BTreeMap<String, Run>,
+    /// Which state this is; empty in stores of before there were identities.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub identity: String,
     /// Times that a coordinator began: the upper half of every lease epoch, so that leases of an earlier one are old.
     pub openings: u64,
 }

@@ -11,6 +11,13 @@ use serde::{Deserialize, Serialize};
 pub enum Record {
     /// A coordinator began to work on this state.
     Opened,
+    /// A state got its identity, and its count of openings goes on from a number that nobody has published an address under.
+    Founded {
+        /// Which state it is: another one in the same store has another.
+        state: String,
+        /// Openings so far.
+        openings: u64,
+    },
     /// A run was submitted, or submitted again.
     Submitted {
         /// The run.

@@ -30,6 +30,7 @@ impl Durable {
     pub fn replay(&mut self, record: Record, now: u64) -> Vec<String> {
         match record {
             Record::Opened => self.openings += 1,
+            Record::Founded { state, openings } => (self.identity, self.openings) = (state, openings.max(self.openings)),
             Record::Submitted { run, submission, object } => self.submitted(&run, *submission, object, now),
             Record::Committed { run, task, seconds, output } => {
                 if let Some(run) = self.runs.get_mut(&run) {

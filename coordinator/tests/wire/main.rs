@@ -11,5 +11,6 @@ mod fuzz;
 mod lie;
 mod limit;
 mod long;
+mod moved;
 mod resubmit;
 mod server;
