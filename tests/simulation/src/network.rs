@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// A coordinator's process as it can be called.
 #[derive(Clone)]
@@ -57,6 +57,17 @@ pub(crate) fn name_of(address: &str) -> &str {
     address.trim_start_matches("http://")
 }
 
+/// What proxies and broken streams look like: HTTP 400, 401, 403, 404, 429 and 503, RST_STREAM.
+const INTERFERENCE: [Code; 7] = [
+    Code::Internal,
+    Code::Unauthenticated,
+    Code::PermissionDenied,
+    Code::Unimplemented,
+    Code::Unavailable,
+    Code::Cancelled,
+    Code::InvalidArgument,
+];
+
 type Handler<T> = dyn Fn(Server) -> BoxFuture<'static, Result<T, Status>> + Send + Sync;
 
 /// Calls a server; `what` names the call in the trace.
@@ -74,11 +85,24 @@ pub(crate) async fn call<T: Send + 'static>(
         world.trace(|| format!("{what} from {from} to {to} is lost"));
         return gone(limit).await;
     }
+    let interfered = world.draw("interfered", |rng| {
+        let by = rng.random_range(0..INTERFERENCE.len());
+        rng.random_bool(faults.interfered).then(|| (INTERFERENCE[by], rng.random_bool(0.5)))
+    });
+    if let Some((code, false)) = interfered {
+        world.trace(|| format!("{what} from {from} to {to} is answered by a proxy: {code:?}"));
+        return Err(Status::new(code, "made by a proxy"));
+    }
     let (sender, answer) = oneshot::channel();
     tokio::spawn(deliver(world.clone(), from.to_owned(), to.to_owned(), Arc::clone(&handler), Some(sender)));
     if repeated {
         world.trace(|| format!("{what} from {from} to {to} is repeated"));
         tokio::spawn(deliver(world.clone(), from.to_owned(), to.to_owned(), handler, None));
+    }
+    if let Some((code, true)) = interfered {
+        // The request arrives, and what is answered does not.
+        world.pause(travel(world)).await;
+        return Err(Status::new(code, "made by a proxy"));
     }
     match timeout(limit, answer).await {
         Ok(Ok(answer)) => answer,

@@ -16,6 +16,8 @@ pub(crate) struct FaultRates {
     pub(crate) request_lost: f64,
     /// An answer never arrives.
     pub(crate) answer_lost: f64,
+    /// Something on the way answers in place of the coordinator.
+    pub(crate) interfered: f64,
     /// A request arrives twice.
     pub(crate) repeated: f64,
     /// Longest ordinary journey of a message, milliseconds.
@@ -45,6 +47,7 @@ impl FaultRates {
     pub(crate) const NONE: Self = Self {
         request_lost: 0.0,
         answer_lost: 0.0,
+        interfered: 0.0,
         repeated: 0.0,
         delay_ms: 5,
         late: 0.0,
@@ -100,7 +103,9 @@ impl Scenario {
         let step_ms = (0..workers).map(|_| rng.random_range(20..400)).collect();
         let safety = Duration::from_secs(rng.random_range(15..60));
         let incidents = rng.random_range(0..14);
-        let faults = faults(&mut rng);
+        let mut faults = faults(&mut rng);
+        let mut interfered = seed::rng(seed, "interfered", &[]);
+        faults.interfered = if interfered.random_bool(0.5) { 0.0 } else { interfered.random_range(0.0..0.1) };
         // Drawn apart, so that what else a seed decides stays as it was.
         let is_differing = seed::rng(seed, "differing", &[]).random_bool(0.25);
         let mut poison = seed::rng(seed, "poison", &[]);
@@ -148,6 +153,7 @@ fn faults(rng: &mut ChaCha8Rng) -> FaultRates {
     FaultRates {
         request_lost,
         answer_lost,
+        interfered: 0.0,
         repeated,
         delay_ms: rng.random_range(3..200),
         late,
