@@ -46,6 +46,16 @@ pub enum DialError {
     /// Nothing is known.
     #[error("no coordinator is known: none is published in the store; start one, or give its address with --coordinator")]
     Nowhere,
+    /// A token would be readable on the way.
+    #[error(
+        "`{0}` is plain http and not on this machine: a token would be readable on the way; serve TLS there and give https:// with --tls-ca, or give --insecure for a network that you trust"
+    )]
+    Readable(String),
+    /// An address that was found in the store is less protected than what was asked for.
+    #[error(
+        "`{0}`, which the store gives as the coordinator's address, is not protected as was asked for (https and --tls-ca); it gets no token: see who wrote it into the store's folder `leader`"
+    )]
+    LessProtected(String),
     /// A token of characters that a header cannot have.
     #[error("the token has characters that cannot be sent; use printable ASCII without spaces")]
     Token,
@@ -73,6 +83,8 @@ pub struct Trust {
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
     /// Name in the coordinator's certificate, when it is not the host of its address.
     pub name: Option<String>,
+    /// Whether tokens may be sent in plain text over a network.
+    pub is_insecure: bool,
 }
 
 impl Trust {
@@ -126,6 +138,7 @@ impl Dialer {
         let dialer = Self { addresses, trust, bearer, seed, ..Self::default() };
         for address in &dialer.addresses {
             dialer.endpoint(address)?;
+            dialer.protects(address, false)?;
         }
         Ok(dialer)
     }
@@ -153,17 +166,27 @@ impl Dialer {
     /// # Errors
     /// When no address is known.
     pub async fn next_address(&mut self) -> Result<String, DialError> {
+        let mut refused = None;
         let mut candidates = match &self.discover {
             Some(discover) => discover().await,
             None => Vec::new(),
         };
+        // Whoever can write to the store may have put an address there to be sent the token.
+        candidates.retain(|address| match self.protects(address, true) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "an address in the store is not used");
+                refused = Some(error);
+                false
+            }
+        });
         for address in &self.addresses {
             if !candidates.contains(address) {
                 candidates.push(address.clone());
             }
         }
         if candidates.is_empty() {
-            return Err(DialError::Nowhere);
+            return Err(refused.unwrap_or(DialError::Nowhere));
         }
         let turn = self.turn % candidates.len();
         self.turn += 1;
@@ -182,6 +205,36 @@ impl Dialer {
         let jitter: f64 = seed::rng(self.seed, "retry", &[self.failures.into()]).random_range(0.5..1.0);
         self.failures = self.failures.saturating_add(1);
         longest.mul_f64(jitter)
+    }
+
+    /// Whether a token may be sent to an address: never in plain text over a network unless that was allowed, and to one that
+    /// was found in the store only if it is protected as what was asked for.
+    fn protects(&self, address: &str, is_found: bool) -> Result<(), DialError> {
+        let is_tls = address.starts_with("https://");
+        if self.bearer.0.is_none() {
+            return Ok(());
+        }
+        if is_found && !is_tls && self.asks_for_tls() {
+            return Err(DialError::LessProtected(address.to_owned()));
+        }
+        // Any authority that is known to all would vouch for a thief's name as well.
+        if is_found && is_tls && self.trust.ca.is_none() && !self.is_known_host(address) {
+            return Err(DialError::LessProtected(address.to_owned()));
+        }
+        if is_tls || self.trust.is_insecure || is_loopback(address) {
+            return Ok(());
+        }
+        Err(DialError::Readable(address.to_owned()))
+    }
+
+    fn asks_for_tls(&self) -> bool {
+        let Trust { ca, identity, name, .. } = &self.trust;
+        let by_trust = ca.is_some() || identity.is_some() || name.is_some();
+        by_trust || self.addresses.iter().any(|address| address.starts_with("https://"))
+    }
+
+    fn is_known_host(&self, address: &str) -> bool {
+        self.addresses.iter().any(|known| host(known).is_some() && host(known) == host(address))
     }
 
     fn endpoint(&self, address: &str) -> Result<Endpoint, DialError> {
@@ -203,6 +256,17 @@ impl Dialer {
     }
 }
 
+/// The host in an address.
+fn host(address: &str) -> Option<String> {
+    address.parse::<tonic::codegen::http::Uri>().ok()?.host().map(str::to_ascii_lowercase)
+}
+
+fn is_loopback(address: &str) -> bool {
+    let Some(host) = host(address) else { return false };
+    let number = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || number.is_ok_and(|number| number.is_loopback())
+}
+
 /// A request with a deadline.
 pub fn within<T>(limit: Duration, message: T) -> Request<T> {
     let mut request = Request::new(message);
@@ -217,9 +281,49 @@ mod tests {
     #[test]
     fn addresses_and_tokens_are_checked() {
         let new = |address: &str, token| Dialer::new(vec![address.into()], Trust::default(), token, 0);
-        assert!(new("http://host:7070", Some("secret")).is_ok());
+        assert!(new("http://host:7070", None).is_ok());
+        for near in ["http://127.0.0.1:7070", "http://localhost:7070", "http://[::1]:7070", "https://host:7070"] {
+            assert!(new(near, Some("secret")).is_ok(), "{near}");
+        }
+        for far in ["http://host:7070", "http://10.0.0.1:7070", "http://127.0.0.1.example.com", "http://localhost.example.com"] {
+            assert_eq!(new(far, Some("secret")).err(), Some(DialError::Readable(far.into())));
+            let trust = Trust { is_insecure: true, ..Trust::default() };
+            assert!(Dialer::new(vec![far.into()], trust, Some("secret"), 0).is_ok(), "it was allowed");
+        }
         assert!(matches!(new("host:7070", None), Err(DialError::Address { .. })));
-        assert!(matches!(new("http://host", Some("a\nb")), Err(DialError::Token)));
+        assert!(matches!(new("https://host", Some("a\nb")), Err(DialError::Token)));
+    }
+
+    /// Whoever can write to the store can publish an address, and is not to be sent the token.
+    #[tokio::test]
+    async fn a_found_address_gets_no_token_unless_it_is_protected_as_was_asked_for() {
+        let ca = || Trust { ca: Some(b"pem".to_vec()), ..Trust::default() };
+        let insecure = || Trust { is_insecure: true, ..Trust::default() };
+        let cases = [
+            ("http://127.0.0.1:1", vec![], Trust::default(), true),
+            ("http://thief:1", vec![], Trust::default(), false),
+            ("http://thief:1", vec![], insecure(), true),
+            ("http://thief:1", vec![], Trust { is_insecure: true, ..ca() }, false),
+            ("http://127.0.0.1:1", vec![], ca(), false),
+            ("https://own:1", vec![], ca(), true),
+            ("https://thief:1", vec![], Trust::default(), false),
+            ("https://own:2", vec!["https://own:1".to_owned()], Trust::default(), true),
+            ("http://own:2", vec!["https://own:1".to_owned()], insecure(), false),
+        ];
+        for (found, given, trust, is_used) in cases {
+            let first = |token: Option<&'static str>| {
+                let (given, trust) = (given.clone(), trust.clone());
+                async move {
+                    let mut dialer = Dialer { trust, ..Dialer::new(Vec::new(), Trust::default(), token, 0).expect("fits") };
+                    dialer.addresses = given;
+                    dialer.discover(Arc::new(move || Box::pin(async move { vec![found.to_owned()] })));
+                    dialer.next_address().await
+                }
+            };
+            let used = first(Some("secret")).await.is_ok_and(|address| address == found);
+            assert_eq!(used, is_used, "{found} beside {given:?}");
+            assert_eq!(first(None).await.as_deref(), Ok(found), "without a token nothing is lost");
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) fn dialer(args: &ConnectArgs, token: Option<&str>) -> Result<Dialer, 
         _ => None,
     };
     let ca = args.tls_ca.as_deref().map(|path| read(path, "certificate authority")).transpose()?;
-    let trust = Trust { ca, identity, name: args.tls_name.clone() };
+    let trust = Trust { ca, identity, name: args.tls_name.clone(), is_insecure: args.insecure };
     let mut dialer = Dialer::new(args.coordinator.clone(), trust, token, super::random_seed()).map_err(Failure::usage)?;
     if let Some(store) = &args.store {
         dialer.discover(discover::in_store(Artefacts::open(store)?));

@@ -24,6 +24,9 @@ pub struct Leader {
     pub state: String,
 }
 
+/// More openings than any state comes to: a number above it was written by nobody that counts.
+const MAX_OPENINGS: u64 = 1 << 30;
+
 /// The newest published address; `None` when there never was one.
 ///
 /// # Errors
@@ -40,8 +43,9 @@ pub async fn read(artefacts: &Artefacts) -> Result<Option<Leader>, StoreError> {
 /// # Errors
 /// When the store fails.
 pub async fn last_opening(artefacts: &Artefacts) -> Result<u64, StoreError> {
-    let newest = artefacts.list(key::LEADERS).await?.pop().map(|(key, _)| key);
-    Ok(newest.as_deref().and_then(key::opening_of).unwrap_or(0))
+    let listed = artefacts.list(key::LEADERS).await?;
+    let openings = listed.iter().filter_map(|(key, _)| key::opening_of(key));
+    Ok(openings.filter(|opening| *opening < MAX_OPENINGS).max().unwrap_or(0))
 }
 
 /// Publishes an address, or the same once more.

@@ -32,11 +32,13 @@ pub enum Bug {
     WallClock,
     /// Time in which a coordinator stood still counts against the workers.
     KeptTime,
+    /// Whatever address is in the store gets the token.
+    TrustedAddress,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::LostFence,
         Self::LostLease,
         Self::DoubleCommit,
@@ -49,6 +51,7 @@ impl Bug {
         Self::Unwatched,
         Self::WallClock,
         Self::KeptTime,
+        Self::TrustedAddress,
     ];
 }
 

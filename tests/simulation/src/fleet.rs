@@ -1,5 +1,6 @@
 //! The processes of the simulated fleet: coordinators, workers, and somebody who submits. Whoever dies is started again.
 
+use crate::bug::Bug;
 use crate::disk;
 use crate::network::{Server, call, name_of};
 use crate::process::Process;
@@ -31,11 +32,16 @@ fn coordinator_name(number: usize) -> String {
 
 /// The addresses of all coordinators.
 fn addresses(world: &World) -> Vec<String> {
-    (0..world.scenario.coordinators).map(|number| format!("http://{}", coordinator_name(number))).collect()
+    (0..world.scenario.coordinators).map(|number| format!("https://{}", coordinator_name(number))).collect()
 }
 
 fn dialer(world: &World, seed: u64) -> Dialer {
-    Dialer::new(addresses(world), Trust::default(), None, seed).unwrap_or_default()
+    let (addresses, token) = (addresses(world), Some("a-token-of-the-fleet"));
+    if world.bug == Some(Bug::TrustedAddress) {
+        let plain = addresses.iter().map(|address| address.replace("https://", "http://")).collect();
+        return Dialer::new(plain, Trust { is_insecure: true, ..Trust::default() }, token, seed).unwrap_or_default();
+    }
+    Dialer::new(addresses, Trust::default(), token, seed).unwrap_or_default()
 }
 
 /// Begins the whole fleet.
@@ -68,7 +74,7 @@ async fn coordinator(world: World, number: usize) {
         };
         world.network().bind(&name, server);
         let environment = environment(&world, &process, &name);
-        let seat = Seat::new(vec![format!("http://{name}")], STORE.to_owned(), is_standby);
+        let seat = Seat::new(vec![format!("https://{name}")], STORE.to_owned(), is_standby);
         let config = world.scenario.config;
         let held = async move { hold(config, seat, &environment, &gate, Arc::default(), stopping).await };
         let ended = process.spawn(held).await;

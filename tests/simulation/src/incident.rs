@@ -1,8 +1,11 @@
 //! What befalls processes and links in the phase with faults.
 
 use crate::fleet::{interlude, resubmit};
+use crate::network::THIEF;
 use crate::world::{Running, World};
 use bloctrain_session::client::Leaving;
+use bloctrain_shared::key;
+use bloctrain_store::leader::Leader;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use rand::RngExt;
@@ -31,9 +34,10 @@ enum Incident {
     Resubmit,
     Hang,
     StepClock,
+    Thief,
 }
 
-const ALL: [Incident; 16] = [
+const ALL: [Incident; 17] = [
     Incident::Kill,
     Incident::KillCoordinators,
     Incident::KillAll,
@@ -50,6 +54,7 @@ const ALL: [Incident; 16] = [
     Incident::Resubmit,
     Incident::Hang,
     Incident::StepClock,
+    Incident::Thief,
 ];
 
 fn draw<T>(world: &World, draw: impl FnOnce(&mut rand_chacha::ChaCha8Rng) -> T) -> T {
@@ -127,6 +132,7 @@ async fn one(world: &World, incident: Incident) {
             world.trace(|| format!("the clock is set by {by} ms"));
             world.step_clock(by);
         }
+        Incident::Thief => steal(world, long).await,
         Incident::HideStore => {
             if let Some((name, running)) = choose(world, "w") {
                 // A worker that is started meanwhile sees it from the beginning.
@@ -167,6 +173,21 @@ async fn one(world: &World, incident: Incident) {
             }
         }
     }
+}
+
+/// Somebody who can write to the store publishes an address of its own for a while, as if it were the newest.
+async fn steal(world: &World, milliseconds: u64) {
+    let opening = 1 << 40;
+    let addresses = vec![format!("http://{THIEF}")];
+    let leader = Leader { opening, addresses, beat: 0, released: false, state: THIEF.into() };
+    let (place, bytes) = (Path::from(key::leader(opening)), serde_json::to_vec(&leader).unwrap_or_default());
+    // Nothing is wrong with what is below the faults.
+    let _ = world.memory.put(&place, bytes.into()).await;
+    let world = world.clone();
+    tokio::spawn(async move {
+        world.pause(milliseconds).await;
+        let _ = world.memory.delete(&place).await;
+    });
 }
 
 fn suspend(world: &World, beginning: &str, milliseconds: u64) {

@@ -21,6 +21,9 @@ pub(crate) struct Server {
     pub(crate) runs: Arc<RunRpc>,
 }
 
+/// Whoever wrote an address of its own into the store.
+pub(crate) const THIEF: &str = "thief";
+
 /// Who serves where, and who cannot reach whom.
 #[derive(Default)]
 pub(crate) struct Network {
@@ -54,7 +57,7 @@ impl Network {
 
 /// Name of the process at an address.
 pub(crate) fn name_of(address: &str) -> &str {
-    address.trim_start_matches("http://")
+    address.split_once("://").map_or(address, |(_, name)| name)
 }
 
 /// What proxies and broken streams look like: HTTP 400, 401, 403, 404, 429 and 503, RST_STREAM.
@@ -79,6 +82,9 @@ pub(crate) async fn call<T: Send + 'static>(
     what: &'static str,
     handler: Arc<Handler<T>>,
 ) -> Result<T, Status> {
+    if to == THIEF {
+        world.oracle().fail(format!("a token: {what} of {from} went to an address that somebody wrote into the store"));
+    }
     let faults = world.faults();
     let (lost, repeated) = world.draw("network", |rng| (rng.random_bool(faults.request_lost), rng.random_bool(faults.repeated)));
     if lost {

@@ -63,6 +63,7 @@ fn planted_bugs_are_found_within_a_thousand_seeds() {
         (Bug::Unwatched, ["liveness", "liveness"]),
         (Bug::WallClock, ["leases", "R-3"]),
         (Bug::KeptTime, ["leases", "leases"]),
+        (Bug::TrustedAddress, ["a token", "a token"]),
     ];
     for (bug, broken) in invariants {
         let (seed, violation) = hunt(bug);
