@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use rand::RngExt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -23,8 +24,17 @@ const PING: Duration = Duration::from_secs(3);
 /// Longest wait for the answer to a ping.
 const PONG: Duration = Duration::from_secs(3);
 
-/// First and longest pause before another attempt.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// First and longest pause before another attempt, and the longest after many.
+const PAUSE: (Duration, Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10));
+
+/// Failures after which pauses grow again: a coordinator that is being replaced is back long before.
+const MANY: u32 = 20;
+
+/// First and longest pause between two looks for a published address.
+const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Looks with the first pause between them, which outlast an ordinary change of coordinators.
+const QUICK_LOOKS: u32 = 5;
 
 /// Gives the addresses that are published now.
 pub type Discover = Arc<dyn Fn() -> BoxFuture<'static, Vec<String>> + Send + Sync>;
@@ -114,6 +124,10 @@ pub struct Dialer {
     seed: u64,
     turn: usize,
     failures: u32,
+    /// When published addresses were looked for, how long to wait before the next look, and what was found.
+    looked: Option<(Instant, Duration)>,
+    looks: u32,
+    published: Vec<String>,
 }
 
 impl Dialer {
@@ -161,16 +175,31 @@ impl Dialer {
         Ok(InterceptedService::new(endpoint.connect_lazy(), self.bearer.clone()))
     }
 
+    /// Looks for published addresses, unless it did so a short while ago: thousands of workers without a coordinator are not
+    /// to keep the store busy. What was found last is kept until something else is.
+    async fn look(&mut self) {
+        let Some(discover) = self.discover.clone() else { return };
+        if self.looked.is_some_and(|(at, wait)| at.elapsed() < wait) {
+            return;
+        }
+        let found = discover().await;
+        if !found.is_empty() {
+            self.published = found;
+        }
+        let longest = LOOK.0.saturating_mul(1 << self.looks.saturating_sub(QUICK_LOOKS - 1).min(8)).min(LOOK.1);
+        let jitter: f64 = seed::rng(self.seed, "look", &[self.looks.into()]).random_range(0.5..1.0);
+        self.looks = self.looks.saturating_add(1);
+        self.looked = Some((Instant::now(), longest.mul_f64(jitter)));
+    }
+
     /// The next address in turn: published ones first.
     ///
     /// # Errors
     /// When no address is known.
     pub async fn next_address(&mut self) -> Result<String, DialError> {
+        self.look().await;
         let mut refused = None;
-        let mut candidates = match &self.discover {
-            Some(discover) => discover().await,
-            None => Vec::new(),
-        };
+        let mut candidates = self.published.clone();
         // Whoever can write to the store may have put an address there to be sent the token.
         candidates.retain(|address| match self.protects(address, true) {
             Ok(()) => true,
@@ -197,11 +226,16 @@ impl Dialer {
     pub fn answered(&mut self) {
         self.turn = 0;
         self.failures = 0;
+        // When it fails, another coordinator may have published its address.
+        self.looks = 0;
+        self.looked = None;
     }
 
-    /// How long to wait before the next attempt: longer every time, up to a second, and never the same for two callers.
+    /// How long to wait before the next attempt: longer every time, up to a second, up to ten after many, and never the same
+    /// for two callers.
     pub fn pause(&mut self) -> Duration {
-        let longest = PAUSE.0.saturating_mul(1 << self.failures.min(8)).min(PAUSE.1);
+        let soon = PAUSE.0.saturating_mul(1 << self.failures.min(8)).min(PAUSE.1);
+        let longest = soon.saturating_mul(1 << self.failures.saturating_sub(MANY).min(8)).min(PAUSE.2);
         let jitter: f64 = seed::rng(self.seed, "retry", &[self.failures.into()]).random_range(0.5..1.0);
         self.failures = self.failures.saturating_add(1);
         longest.mul_f64(jitter)
@@ -277,6 +311,7 @@ pub fn within<T>(limit: Duration, message: T) -> Request<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     #[test]
     fn addresses_and_tokens_are_checked() {
@@ -334,6 +369,36 @@ mod tests {
         };
         assert_ne!(pauses(1), pauses(2));
         assert!(pauses(1)[7] > pauses(1)[0] && pauses(1).iter().all(|pause| *pause <= PAUSE.1));
+        let mut dialer = Dialer::default();
+        let many: Vec<_> = (0..60).map(|_| dialer.pause()).collect();
+        assert!(many[59] > PAUSE.1 && many.iter().all(|pause| *pause <= PAUSE.2), "{many:?}");
+    }
+
+    /// Without a coordinator: a thousand workers asked the store two thousand times a second.
+    #[tokio::test(start_paused = true)]
+    async fn the_store_is_asked_ever_more_seldom() {
+        let asked = Arc::new(AtomicU64::new(0));
+        let mut dialer = Dialer::new(vec!["http://a:1".into()], Trust::default(), None, 3).expect("fits");
+        let counts = Arc::clone(&asked);
+        dialer.discover(Arc::new(move || {
+            counts.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async { vec!["http://published:1".to_owned()] })
+        }));
+        let mut fail_for = async |seconds: u64| {
+            let (begun, before) = (Instant::now(), asked.load(Ordering::Relaxed));
+            while begun.elapsed() < Duration::from_secs(seconds) {
+                dialer.next_address().await.expect("an address");
+                let pause = dialer.pause();
+                tokio::time::advance(pause).await;
+            }
+            asked.load(Ordering::Relaxed) - before
+        };
+        let (first, later) = (fail_for(5).await, fail_for(600).await);
+        assert!((4..=10).contains(&first), "{first} looks while a standby takes over");
+        assert!(later <= 60, "{later} looks in ten minutes");
+        dialer.answered();
+        dialer.next_address().await.expect("an address");
+        assert_eq!(asked.load(Ordering::Relaxed), first + later + 1, "after an answer it looks at once");
     }
 
     #[tokio::test]
