@@ -13,6 +13,7 @@ use crate::run::record::Record;
 use crate::schedule::{Doubt, Effect, Event, Lost, Rejected, State};
 use bloctrain_store::Artefacts;
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -205,8 +206,9 @@ impl Driver {
                 let view = self.state.view(&run);
                 self.say(reply, Ok(view));
             }
-            Command::Views { reply } => {
-                let views = self.state.durable.runs.keys().filter_map(|run| self.state.view(run)).collect();
+            Command::Views { after, most, reply } => {
+                let runs = self.state.durable.runs.range::<String, _>((Bound::Excluded(after), Bound::Unbounded));
+                let views = runs.take(most).filter_map(|(run, _)| self.state.view(run)).collect();
                 self.say(reply, Ok(views));
             }
             Command::Workers { reply } => {

@@ -53,7 +53,7 @@ async fn list(address: &str, ca: &Authority, identity: Option<&Pair>, name: Opti
     let refuse = |error: bloctrain_proto::dial::DialError| Status::unavailable(error.to_string());
     let mut dialer = Dialer::new(vec![address.to_owned()], trust, Some(token), 1).map_err(refuse)?;
     let link = dialer.next().await.map_err(refuse)?;
-    RunServiceClient::new(link).list_runs(ListRunsRequest {}).await.map(drop)
+    RunServiceClient::new(link).list_runs(ListRunsRequest::default()).await.map(drop)
 }
 
 async fn guarded(certificate: Pair, client_ca: Option<&Authority>) -> (Server, String) {

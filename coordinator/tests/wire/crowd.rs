@@ -12,7 +12,7 @@ async fn connect(server: &Server) -> Option<Channel> {
 }
 
 async fn call(channel: &Channel) -> Result<(), Status> {
-    RunServiceClient::new(channel.clone()).list_runs(ListRunsRequest {}).await.map(|_| ())
+    RunServiceClient::new(channel.clone()).list_runs(ListRunsRequest::default()).await.map(|_| ())
 }
 
 #[tokio::test]

@@ -12,5 +12,6 @@ mod lie;
 mod limit;
 mod long;
 mod moved;
+mod page;
 mod resubmit;
 mod server;

@@ -110,7 +110,7 @@ impl Server {
     /// Waits until it is active: before, calls are answered with UNAVAILABLE.
     pub(crate) async fn ready(self) -> Self {
         let mut turn = tokio::time::interval(std::time::Duration::from_millis(5));
-        while self.runs().list_runs(self.look(ListRunsRequest {})).await.is_err() {
+        while self.runs().list_runs(self.look(ListRunsRequest::default())).await.is_err() {
             turn.tick().await;
         }
         self
@@ -141,7 +141,7 @@ impl Server {
 
     /// Everything that may be seen of it: runs, workers, what lasts, and the objects in its store.
     pub(crate) async fn state(&self) -> (Vec<String>, Vec<String>, Vec<RunView>, Vec<(String, u64)>) {
-        let runs = self.runs().list_runs(self.look(ListRunsRequest {})).await.expect("answers").into_inner().view_json;
+        let runs = self.runs().list_runs(self.look(ListRunsRequest::default())).await.expect("answers").into_inner().view_json;
         let workers = self.runs().list_workers(self.look(ListWorkersRequest {})).await.expect("answers").into_inner().worker_json;
         let lasting = read_runs(&self.artefacts).await.expect("reads");
         let mut objects = self.artefacts.list("").await.expect("lists");

@@ -29,6 +29,12 @@ use tonic::{Request, Response, Status};
 /// Longest submission.
 const MAX_SUBMISSION: usize = 1 << 20;
 
+/// Most runs in a page of a listing.
+const MAX_PAGE: usize = 100;
+
+/// Bytes of a page: far below what a message may have.
+const MAX_PAGE_BYTES: usize = 4 << 20;
+
 /// Streams that may be open at once.
 const MAX_STREAMS: usize = 1_024;
 
@@ -98,9 +104,24 @@ impl RunService for RunRpc {
         Ok(Response::new(GetRunResponse { view_json: to_json(&view) }))
     }
 
-    async fn list_runs(&self, _request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
-        let views = self.gate.active()?.handle.views().await.map_err(|error| refused(&error))?;
-        Ok(Response::new(ListRunsResponse { view_json: views.iter().map(to_json).collect() }))
+    async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
+        let ListRunsRequest { page_size, after } = request.into_inner();
+        short("after", &after)?;
+        let most = if page_size == 0 { MAX_PAGE } else { (page_size as usize).min(MAX_PAGE) };
+        // One more says whether there is another page.
+        let views = self.gate.active()?.handle.views(&after, most + 1).await.map_err(|error| refused(&error))?;
+        let (mut view_json, mut bytes, mut next) = (Vec::new(), 0, String::new());
+        for view in views {
+            let json = to_json(&view);
+            bytes += json.len();
+            // However large its runs are, a page has one.
+            if view_json.len() >= most || (bytes > MAX_PAGE_BYTES && !view_json.is_empty()) {
+                return Ok(Response::new(ListRunsResponse { view_json, next }));
+            }
+            view_json.push(json);
+            next = view.run;
+        }
+        Ok(Response::new(ListRunsResponse { view_json, next: String::new() }))
     }
 
     async fn watch_run(&self, request: Request<WatchRunRequest>) -> Result<Response<Self::WatchRunStream>, Status> {
