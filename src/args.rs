@@ -89,6 +89,8 @@ pub(crate) enum Command {
     Resume(Box<OrderArgs>),
     /// Stop a run; submitting it again takes it up
     Cancel(Box<OrderArgs>),
+    /// Delete runs of a fleet that have ended; `cache gc` then removes what they made
+    Delete(Box<DeleteArgs>),
     /// Show how a fleet's coordinator stands, and what it counted since it became active
     #[command(after_help = "Example:\n  bloctrain status --coordinator http://host:7070 --json")]
     Status(Box<ReadArgs>),
@@ -244,6 +246,24 @@ pub(crate) struct RunsArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// Ids of the runs
+    #[arg(required_unless_present = "older_than")]
+    pub(crate) runs: Vec<String>,
+    /// All runs that ended longer ago, such as 30d; says which, and deletes them only with --yes
+    #[arg(long, value_name = "AGE", value_parser = parse_duration, conflicts_with = "runs")]
+    pub(crate) older_than: Option<Duration>,
+    /// Delete what --older-than finds
+    #[arg(long, requires = "older_than")]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct OrderArgs {
     /// The run's id
     pub(crate) run: String,
@@ -351,7 +371,7 @@ pub(crate) struct CoordinatorArgs {
 
 /// A duration such as 500ms, 30s or 2m.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 1), ("s", 1_000), ("m", 60_000)];
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     let parse = |(unit, each): (&str, u64)| {
         let number = text.strip_suffix(unit)?.parse::<u64>().ok()?;
         number.checked_mul(each).map(Duration::from_millis)

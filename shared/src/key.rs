@@ -44,6 +44,12 @@ pub const CACHE: &str = "cache";
 /// Root of the objects of all runs.
 pub const RUNS: &str = "runs";
 
+/// Root of the data sets that were submitted.
+pub const DATA: &str = "data";
+
+/// Root of the model packages.
+pub const MODELS: &str = "models";
+
 /// Root of the coordinators' published addresses.
 pub const LEADERS: &str = "leader";
 
@@ -60,12 +66,12 @@ pub fn opening_of(key: &str) -> Option<u64> {
 
 /// The manifest of a stored data set, written after its parts: where it exists, the data are complete.
 pub fn data_manifest(dataset: Digest) -> String {
-    format!("data/{dataset}/manifest.json")
+    format!("{DATA}/{dataset}/manifest.json")
 }
 
 /// A part of a stored data set, named by its content: programs that cut the data otherwise write other objects.
 pub fn data_part(dataset: Digest, split: &str, part: usize, content: Digest) -> String {
-    format!("data/{dataset}/{split}-{part:05}-{}.safetensors", content.short(16))
+    format!("{DATA}/{dataset}/{split}-{part:05}-{}.safetensors", content.short(16))
 }
 
 /// The parts of a key that came from outside; `None` when they are no plain names.
@@ -147,7 +153,7 @@ pub fn cache_manifest(identity: Digest) -> String {
 
 /// A file of a run's model package.
 pub fn model(run: &str, file: &str) -> String {
-    format!("models/{run}/{file}")
+    format!("{MODELS}/{run}/{file}")
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ fn read(connect: &ConnectArgs) -> Result<(Vec<RunView>, String), Failure> {
 }
 
 /// All runs of a fleet.
-async fn every_page(runs: &mut Runs) -> Result<Vec<RunView>, Failure> {
+pub(crate) async fn every_page(runs: &mut Runs) -> Result<Vec<RunView>, Failure> {
     let (mut views, mut after) = (Vec::new(), String::new());
     loop {
         let request = ListRunsRequest { page_size: 0, after };

@@ -10,7 +10,7 @@ use bloctrain_shared::summary::{CacheSize, Summary};
 use bloctrain_shared::task::{BlockProgress, FrozenBlock, ObjectRef, Task, TaskId, Work};
 use bloctrain_shared::view::RunState;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that lasts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct Durable {
     /// Which state this is; empty in stores of before there were identities.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub identity: String,
+    /// Runs that were deleted, whose models are garbage.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub deleted: BTreeSet<String>,
     /// Times that a coordinator began: the upper half of every lease epoch, so that leases of an earlier one are old.
     pub openings: u64,
 }
@@ -161,6 +164,11 @@ impl Run {
     /// All stored objects that it needs, as garbage collection sees it.
     pub fn names(&self) -> impl Iterator<Item = &ObjectRef> {
         stage::names(self).chain([&self.object])
+    }
+
+    /// Whether it may go on without being submitted again.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.state, RunState::Running | RunState::Paused)
     }
 
     /// Whether everything of it is done.

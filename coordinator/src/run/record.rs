@@ -75,6 +75,11 @@ pub enum Record {
         /// The run.
         run: String,
     },
+    /// A run that had ended was deleted: what it made is garbage, its model too.
+    Deleted {
+        /// The run.
+        run: String,
+    },
     /// The first worker decided a run's backend.
     Backend {
         /// The run.
@@ -95,4 +100,23 @@ pub enum Record {
         /// Index of the round whose weights are final.
         frozen: usize,
     },
+}
+
+impl Record {
+    /// The run that it is about.
+    pub fn run(&self) -> Option<&str> {
+        match self {
+            Self::Opened | Self::Founded { .. } => None,
+            Self::Submitted { run, .. }
+            | Self::Committed { run, .. }
+            | Self::Failed { run, .. }
+            | Self::Lost { run, .. }
+            | Self::Cancelled { run }
+            | Self::Paused { run }
+            | Self::Resumed { run }
+            | Self::Deleted { run }
+            | Self::Backend { run, .. }
+            | Self::Shared { run, .. } => Some(run),
+        }
+    }
 }

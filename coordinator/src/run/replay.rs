@@ -53,6 +53,10 @@ impl Durable {
             Record::Cancelled { run } => self.turn(&run, now, RunState::Cancelled),
             Record::Paused { run } => self.turn(&run, now, RunState::Paused),
             Record::Resumed { run } => self.turn(&run, now, RunState::Running),
+            Record::Deleted { run } => {
+                self.runs.remove(&run);
+                self.deleted.insert(run);
+            }
             Record::Backend { run, backend } => {
                 if let Some(run) = self.runs.get_mut(&run) {
                     run.backend = Some(backend);
@@ -76,6 +80,7 @@ impl Durable {
     }
 
     fn submitted(&mut self, id: &str, submission: Submission, object: ObjectRef, now: u64) {
+        self.deleted.remove(id);
         if let Some(run) = self.runs.get_mut(id) {
             // The same content at another place on disk; a stopped run goes on from where it was.
             run.submission = submission;

@@ -2,6 +2,7 @@
 
 use super::event::{Effect, Event, Rejected};
 use super::state::State;
+use crate::run::durable::Run;
 use crate::run::record::Record;
 
 impl State {
@@ -22,6 +23,7 @@ impl State {
             Event::Late { by_ms } => Ok(self.late(by_ms)),
             Event::Tick => Ok(self.tick(now)),
             Event::Cancelled { run } => self.cancelled(now, run),
+            Event::Deleted { run } => self.deleted(now, run),
             Event::Paused { run } => self.paused(now, run),
             Event::Resumed { run } => self.resumed(now, run),
         }
@@ -46,6 +48,13 @@ impl State {
 
     pub(super) fn persist(&mut self, now: u64, record: Record) -> Vec<Effect> {
         let mut unneeded = self.durable.replay(record.clone(), now);
+        if let Some(run) = record.run() {
+            if self.durable.runs.get(run).is_some_and(Run::is_live) {
+                self.live.insert(run.to_owned());
+            } else {
+                self.live.remove(run);
+            }
+        }
         // Another run may have taken over what this one does not need any more.
         unneeded.retain(|key| !self.chains.is_named(key));
         let delete = (!unneeded.is_empty()).then_some(Effect::Delete(unneeded));

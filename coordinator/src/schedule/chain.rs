@@ -105,6 +105,15 @@ impl Chains {
         true
     }
 
+    /// Forgets a run that is no more.
+    pub(super) fn forget(&mut self, run: &str) {
+        self.bases.remove(run);
+        if let Some(before) = self.own.remove(run) {
+            leave(&mut self.runs, &before.chains, run);
+            leave(&mut self.named, &before.foreign, run);
+        }
+    }
+
     /// Chains of a run's blocks, as far as they are known.
     pub(super) fn of(&self, run: &str) -> &[Digest] {
         self.own.get(run).map_or(&[], |own| &own.chains)

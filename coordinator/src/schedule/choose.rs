@@ -5,7 +5,6 @@ use super::state::State;
 use super::worker::{CPU, Worker, fits};
 use crate::run::durable::Run;
 use bloctrain_shared::task::{Stage, Task, TaskId};
-use bloctrain_shared::view::RunState;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -28,8 +27,7 @@ impl State {
         if now < self.settle_until || self.why_aside(worker).is_some() {
             return None;
         }
-        let mut runs: Vec<&Run> =
-            self.durable.runs.values().filter(|run| run.state == RunState::Running && fits(known, run).is_ok()).collect();
+        let mut runs: Vec<&Run> = self.running().filter(|run| fits(known, run).is_ok()).collect();
         runs.sort_by_cached_key(|run| {
             (Reverse(run.submission.spec.run.priority), self.attempts.running(&run.plan.run), run.created_ms)
         });
@@ -48,7 +46,7 @@ impl State {
 
     /// What sets workers apart, for [`kind`](Self::kind).
     pub fn apart(&self) -> Apart {
-        let running = self.durable.runs.values().filter(|run| run.state == RunState::Running);
+        let running = self.running();
         let need_bytes = running.clone().map(|run| run.need_bytes).max().unwrap_or(0);
         let failed = running.flat_map(|run| &run.failed_on).map(|(_, name)| name.clone()).collect();
         Apart { failed, trainers: self.trainers.values().copied().collect(), need_bytes }

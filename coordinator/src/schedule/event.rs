@@ -74,6 +74,11 @@ pub enum Event {
         /// The run.
         run: String,
     },
+    /// A person deletes a run that has ended.
+    Deleted {
+        /// The run.
+        run: String,
+    },
     /// A person pauses a run.
     Paused {
         /// The run.
@@ -252,6 +257,9 @@ pub enum Rejected {
     /// A run that has ended cannot be paused or resumed.
     #[error("run {0} has ended; submit it again to go on")]
     Ended(String),
+    /// A run that goes on cannot be deleted.
+    #[error("run {0} has not ended; cancel it before it is deleted")]
+    GoesOn(String),
     /// There is no room.
     #[error("the coordinator has {0} already; that is its limit")]
     Full(&'static str),

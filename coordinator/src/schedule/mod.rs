@@ -30,7 +30,7 @@ pub use choose::Apart;
 pub use event::{Doubt, Effect, Entry, Event, Lost, Rejected};
 pub use join::MAX_WORKERS;
 pub use lease::{Attempt, Leases};
-pub use order::MAX_RUNS;
+pub use order::{MAX_KEPT, MAX_RUNS};
 pub use state::State;
 
 #[cfg(test)]

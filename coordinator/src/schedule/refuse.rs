@@ -3,7 +3,7 @@
 use super::state::State;
 use super::worker::{Worker, fits};
 use crate::run::durable::Run;
-use bloctrain_shared::view::{RefusedView, RunState};
+use bloctrain_shared::view::RefusedView;
 
 /// Refused workers that a run's view names.
 const SHOWN: usize = 16;
@@ -32,8 +32,7 @@ impl State {
     /// All reasons why a worker gets nothing, up to some.
     pub(super) fn refusals(&self, worker: u64) -> Vec<String> {
         let Some(known) = self.workers.get(&worker) else { return Vec::new() };
-        let running = self.durable.runs.values().filter(|run| run.state == RunState::Running);
-        let reasons = running.filter_map(|run| fits(known, run).err().map(|why| format!("run {}: {why}", run.plan.run)));
+        let reasons = self.running().filter_map(|run| fits(known, run).err().map(|why| format!("run {}: {why}", run.plan.run)));
         self.why_aside(worker).into_iter().chain(reasons).take(SHOWN).collect()
     }
 

@@ -4,8 +4,9 @@ use super::chain::Chains;
 use super::lease::Leases;
 use super::pace::Paces;
 use super::worker::Worker;
-use crate::run::durable::Durable;
+use crate::run::durable::{Durable, Run};
 use bloctrain_shared::task::TaskId;
+use bloctrain_shared::view::RunState;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All runs, workers and leases.
@@ -17,6 +18,8 @@ pub struct State {
     pub workers: BTreeMap<u64, Worker>,
     /// What workers are at.
     pub attempts: Leases,
+    /// Runs that have not ended: there may be many more that have.
+    pub(super) live: BTreeSet<String>,
     /// Worker that did the last training round of each run, block and replica: it still has that in memory.
     pub(super) trainers: BTreeMap<(String, u32, u32), u64>,
     /// How long tasks take.
@@ -46,7 +49,8 @@ impl State {
         // Neither leases nor workers of an earlier coordinator are mistaken for those of this one.
         let first = durable.openings << 32;
         let chains = Chains::new(&durable);
-        Self { durable, lease_ms, chains, last_lease: first, last_worker: first, ..Self::default() }
+        let live = durable.runs.values().filter(|run| run.is_live()).map(|run| run.plan.run.clone()).collect();
+        Self { durable, lease_ms, live, chains, last_lease: first, last_worker: first, ..Self::default() }
     }
 
     /// Takes workers only that see the store of this identity.
@@ -70,6 +74,11 @@ impl State {
     /// Leases that ended by silence since this coordinator began.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Runs whose tasks may be handed out, by id.
+    pub(super) fn running(&self) -> impl Iterator<Item = &Run> + Clone {
+        self.live.iter().filter_map(|run| self.durable.runs.get(run)).filter(|run| run.state == RunState::Running)
     }
 
     /// Name of a worker.

@@ -3,6 +3,7 @@
 mod admission;
 mod backup;
 mod chain;
+mod delete;
 mod doubt;
 mod fleet;
 mod late;

@@ -27,7 +27,8 @@ fn refused(error: &DriverError) -> Status {
             | Rejected::BadSubmission(_)
             | Rejected::Backend(_)
             | Rejected::ForeignKey { .. }
-            | Rejected::Ended(_) => Kind::Invalid,
+            | Rejected::Ended(_)
+            | Rejected::GoesOn(_) => Kind::Invalid,
             Rejected::Full(_) => Kind::Exhausted,
             Rejected::Arithmetic { .. } | Rejected::OtherStore { .. } => Kind::Mismatch,
         },

@@ -9,10 +9,10 @@ use bloctrain_proto::convert::{from_json, to_json};
 use bloctrain_proto::status::{Kind, status};
 use bloctrain_proto::v1::run_service_server::RunService;
 use bloctrain_proto::v1::{
-    CancelRunRequest, CancelRunResponse, GetFleetRequest, GetFleetResponse, GetRunRequest, GetRunResponse, GetStatusRequest,
-    GetStatusResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse, PauseRunRequest,
-    PauseRunResponse, ResumeRunRequest, ResumeRunResponse, StreamLogRequest, StreamLogResponse, SubmitRequest, SubmitResponse,
-    WatchRunRequest, WatchRunResponse,
+    CancelRunRequest, CancelRunResponse, DeleteRunRequest, DeleteRunResponse, GetFleetRequest, GetFleetResponse, GetRunRequest,
+    GetRunResponse, GetStatusRequest, GetStatusResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest,
+    ListWorkersResponse, PauseRunRequest, PauseRunResponse, ResumeRunRequest, ResumeRunResponse, StreamLogRequest,
+    StreamLogResponse, SubmitRequest, SubmitResponse, WatchRunRequest, WatchRunResponse,
 };
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Submission};
 use bloctrain_shared::view::{RunState, RunView};
@@ -155,6 +155,13 @@ impl RunService for RunRpc {
         let run = request.into_inner().run;
         self.order(&run, Event::Resumed { run: run.clone() }).await?;
         Ok(Response::new(ResumeRunResponse {}))
+    }
+
+    async fn delete_run(&self, request: Request<DeleteRunRequest>) -> Result<Response<DeleteRunResponse>, Status> {
+        operator(&request)?;
+        let run = request.into_inner().run;
+        self.order(&run, Event::Deleted { run: run.clone() }).await?;
+        Ok(Response::new(DeleteRunResponse {}))
     }
 
     async fn stream_log(&self, request: Request<StreamLogRequest>) -> Result<Response<Self::StreamLogStream>, Status> {
