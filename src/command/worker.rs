@@ -23,6 +23,7 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
     let about = About {
         name: args.name.clone().unwrap_or_else(|| format!("{}-{}", host(), std::process::id())),
         backend: device.backend().to_owned(),
+        precision: device.precision().to_owned(),
         device: device.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         memory_bytes: memory(),

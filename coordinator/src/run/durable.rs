@@ -6,6 +6,7 @@ use bloctrain_shared::decide;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::memory;
 use bloctrain_shared::plan::{ANY_BACKEND, Plan, Submission};
+use bloctrain_shared::spec::Precision;
 use bloctrain_shared::summary::{CacheSize, Summary};
 use bloctrain_shared::task::{BlockProgress, FrozenBlock, ObjectRef, Task, TaskId, Work};
 use bloctrain_shared::view::RunState;
@@ -71,6 +72,9 @@ pub struct Run {
     /// The backend that the first worker decided, where the submission leaves it open.
     #[serde(default)]
     pub backend: Option<String>,
+    /// What the first worker computes convolutions in, where the submission leaves it open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
     /// Times that each object was lost.
     pub losses: BTreeMap<String, u32>,
     /// What people should know.
@@ -103,6 +107,7 @@ impl Run {
             failed_on: Vec::new(),
             lost_on: Vec::new(),
             backend: None,
+            precision: None,
             losses: BTreeMap::new(),
             notes: Vec::new(),
             seconds: 0.0,
@@ -187,6 +192,17 @@ impl Run {
             ANY_BACKEND => self.backend.as_deref(),
             backend => Some(backend),
         }
+    }
+
+    /// What its workers must compute convolutions in; `None` until the first one decides. Processors have f32 only.
+    pub fn precision(&self) -> Option<&str> {
+        let is_f32 = self.submission.spec.train.precision == Precision::F32 || self.backend() == Some("cpu");
+        if is_f32 { Some("f32") } else { self.precision.as_deref() }
+    }
+
+    /// Whether it is known how its workers compute.
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.backend().is_some() && self.precision().is_some()
     }
 
     /// Whether a worker failed at a task.

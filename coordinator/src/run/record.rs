@@ -80,12 +80,15 @@ pub enum Record {
         /// The run.
         run: String,
     },
-    /// The first worker decided a run's backend.
+    /// The first worker decided a run's backend and precision.
     Backend {
         /// The run.
         run: String,
         /// The backend.
         backend: String,
+        /// What its workers compute convolutions in, where the specification leaves it open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        precision: Option<String>,
     },
     /// A run got a frozen block that another run trained from the same inputs.
     Shared {

@@ -57,9 +57,10 @@ impl Durable {
                 self.runs.remove(&run);
                 self.deleted.insert(run);
             }
-            Record::Backend { run, backend } => {
+            Record::Backend { run, backend, precision } => {
                 if let Some(run) = self.runs.get_mut(&run) {
                     run.backend = Some(backend);
+                    run.precision = precision.or(run.precision.take());
                 }
             }
             Record::Shared { run, block, from, rounds, frozen } => {

@@ -3,7 +3,7 @@
 use super::event::{Effect, Entry, Event, Rejected};
 use super::lease::Attempt;
 use super::state::State;
-use super::worker::{Holding, Worker};
+use super::worker::{Holding, Worker, fits};
 use crate::run::durable::Run;
 use crate::run::record::Record;
 use bloctrain_shared::memory;
@@ -33,7 +33,7 @@ impl State {
 
     /// Gives a worker of an earlier coordinator a lease on what it holds, when that is open, free and still the same work.
     pub(super) fn adopt(&mut self, now: u64, id: u64, worker: &Worker, holding: &Holding) -> Option<Entry> {
-        let run = self.durable.runs.get(&holding.run).filter(|run| run.backend() == Some(worker.about.backend.as_str()))?;
+        let run = self.durable.runs.get(&holding.run).filter(|run| run.is_resolved() && fits(worker, run).is_ok())?;
         let task = run.open_task(|task| task == holding.task)?;
         let is_held = self.attempts.of_task(&holding.run, holding.task).next().is_some();
         if is_held || self.is_doubted(&holding.run, holding.task) || task.work.identity() != holding.work {

@@ -59,6 +59,8 @@ impl State {
         let is_plain = known.failures == 0 && known.unable.is_empty() && known.is_proven;
         let is_small = known.about.backend == CPU && (1..apart.need_bytes).contains(&known.about.memory_bytes);
         let is_alike = is_plain && !is_small && !apart.trainers.contains(&worker) && !apart.failed.contains(&known.about.name);
+        // Those of GPUs may differ in more than that.
+        let is_alike = is_alike && (known.about.precision.is_empty() || known.about.backend == CPU);
         is_alike.then_some(known.about.backend.as_str())
     }
 

@@ -3,8 +3,10 @@
 use super::admission;
 use super::event::{Effect, Rejected};
 use super::state::State;
-use super::worker::{Newcomer, Worker};
+use super::worker::{CPU, Newcomer, Worker};
+use crate::run::durable::Run;
 use crate::run::record::Record;
+use bloctrain_shared::spec::Precision;
 
 /// Most workers that may be known at once.
 pub const MAX_WORKERS: usize = 20_000;
@@ -37,7 +39,7 @@ impl State {
     pub(super) fn asked(&mut self, now: u64, worker: u64) -> Result<Vec<Effect>, Rejected> {
         let known = self.workers.get_mut(&worker).ok_or(Rejected::UnknownWorker(worker))?;
         known.seen_ms = now;
-        let backend = known.about.backend.clone();
+        let (backend, precision) = (known.about.backend.clone(), known.about.precision.clone());
         // A worker holds one task; what it held before it asked again, it has dropped.
         let mut effects = self.release(worker, "dropped");
         let task = loop {
@@ -45,11 +47,15 @@ impl State {
                 effects.extend(self.why_nothing(worker).map(|why| Effect::Refuse { worker, why }));
                 return Ok(effects);
             };
-            if self.durable.runs.get(&task.run).is_none_or(|known| known.backend().is_some()) {
+            if self.durable.runs.get(&task.run).is_none_or(Run::is_resolved) {
                 break task;
             }
             // From now on it is known whether another run has trained its first block.
-            let record = Record::Backend { run: task.run.clone(), backend: backend.clone() };
+            let is_open = |run: &Run| run.submission.spec.train.precision == Precision::Auto && backend != CPU;
+            let is_open = self.durable.runs.get(&task.run).is_some_and(is_open);
+            let (run, backend) = (task.run.clone(), backend.clone());
+            let precision = is_open.then(|| precision.clone());
+            let record = Record::Backend { run, backend, precision };
             effects.extend(self.record(now, &task.run, record));
         };
         let run = task.run.clone();

@@ -21,6 +21,8 @@ pub struct Newcomer {
     pub backend: String,
     /// Its arithmetic version.
     pub arithmetic: u32,
+    /// What it computes convolutions in where a specification leaves it open; empty when it did not say.
+    pub precision: String,
     /// Version of its code.
     pub version: String,
     /// Its device.
@@ -101,9 +103,25 @@ pub(super) fn fits(worker: &Worker, run: &Run) -> Result<(), String> {
         let (need, memory) = (memory::mebibytes(run.need_bytes), memory::mebibytes(memory));
         return Err(format!("a training step takes about {need}, and this worker has {memory} of memory"));
     }
+    let (worker_version, version) = (worker.about.arithmetic, run.submission.arithmetic);
+    if worker_version != version {
+        return Err(format!(
+            "it was begun by a bloctrain that computes by version {version}, this worker by {worker_version}: finish it with that one, or cancel it and submit it anew"
+        ));
+    }
     match run.backend() {
         Some(wanted) if wanted != own => {
             return Err(format!("it takes workers of backend {wanted}, so that its arithmetic is one; this worker has {own}"));
+        }
+        _ => {}
+    }
+    let own = &worker.about.precision;
+    match run.precision() {
+        Some(wanted) if worker.about.backend != CPU && run.precision.is_some() && wanted != own => {
+            let own = if own.is_empty() { "an older bloctrain, which does not say" } else { own };
+            return Err(format!(
+                "its convolutions are computed in {wanted}, so that its arithmetic is one; this worker has {own}"
+            ));
         }
         _ => {}
     }

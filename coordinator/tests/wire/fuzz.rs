@@ -79,6 +79,7 @@ fn messages(run: &str, worker: u64, task: &Task, lease_epoch: u64) -> Vec<(&'sta
         instance: "0123456789abcdef".into(),
         holding: Some(holding),
         store: "none".into(),
+        precision: "f32".into(),
     };
     let heartbeat = HeartbeatRequest { worker, run: run.to_owned(), task: id, lease_epoch, progress_json: to_json(&progress) };
     let submission_json = to_json(&crate::fleet::submission(3, 2, 0));

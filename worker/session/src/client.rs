@@ -75,6 +75,8 @@ pub struct About {
     pub name: String,
     /// Its backend.
     pub backend: String,
+    /// Element of its convolutions where a specification leaves it open.
+    pub precision: String,
     /// Its device.
     pub device: String,
     /// Version of its code.
@@ -292,6 +294,7 @@ impl<T: Transport> Client<T> {
             instance: about.instance,
             holding,
             store: about.store,
+            precision: about.precision,
         };
         let mut rpc = match self.rpc().await {
             Ok(rpc) => rpc,

@@ -1,6 +1,7 @@
 //! Exact effects of single events, and properties of random event sequences.
 
 mod admission;
+mod arithmetic;
 mod backup;
 mod chain;
 mod delete;
