@@ -119,7 +119,13 @@ fn export(run: &str, part: u32) -> Record {
         object: object(key::cache_data(Digest::of(&part.to_le_bytes()))),
     };
     let output = Box::new(Output::Export(export::Output { shard, uncompressed_bytes: 8, reused: false }));
-    Record::Committed { run: run.into(), task: TaskId { block: 1, stage: Stage::Export, part, replica: 0 }, seconds: 0.5, output }
+    Record::Committed {
+        run: run.into(),
+        task: TaskId { block: 1, stage: Stage::Export, part, replica: 0 },
+        seconds: 0.5,
+        output,
+        hard: None,
+    }
 }
 
 #[tokio::test]

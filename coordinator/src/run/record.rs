@@ -1,7 +1,9 @@
-//! The records of the log: one per accepted change. They are the truth; replaying them gives the same state.
+//! The records of the log: one per accepted change. They are the truth; replaying them gives the same state, also in a
+//! later program: what was decided is in them, and is not decided again.
 
 use super::round::Round;
-use bloctrain_shared::plan::Submission;
+use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::plan::{Plan, Submission};
 use bloctrain_shared::task::{Failure, ObjectRef, Output, TaskId};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +28,9 @@ pub enum Record {
         submission: Box<Submission>,
         /// Where it is stored.
         object: ObjectRef,
+        /// What follows from it, as it was derived then. Records of before have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<Box<Plan>>,
     },
     /// A task's output was accepted.
     Committed {
@@ -37,6 +42,9 @@ pub enum Record {
         seconds: f64,
         /// What was made.
         output: Box<Output>,
+        /// The hard classes, where they were decided by this. Records of before do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hard: Option<LabelMap>,
     },
     /// An attempt failed.
     Failed {

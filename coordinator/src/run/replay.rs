@@ -4,6 +4,7 @@ use super::durable::{Durable, Loss, Run};
 use super::record::Record;
 use super::round::Round;
 use super::stage::{self, Scope};
+use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::memory;
 use bloctrain_shared::plan::{Plan, Submission};
 use bloctrain_shared::task::{Failure, ObjectRef, Output, Stage, TaskId};
@@ -31,11 +32,13 @@ impl Durable {
         match record {
             Record::Opened => self.openings += 1,
             Record::Founded { state, openings } => (self.identity, self.openings) = (state, openings.max(self.openings)),
-            Record::Submitted { run, submission, object } => self.submitted(&run, *submission, object, now),
-            Record::Committed { run, task, seconds, output } => {
+            Record::Submitted { run, submission, object, plan } => {
+                self.submitted(&run, *submission, object, plan.map(|plan| *plan), now);
+            }
+            Record::Committed { run, task, seconds, output, hard } => {
                 if let Some(run) = self.runs.get_mut(&run) {
                     run.updated_ms = now;
-                    return run.commit(task, seconds, &output);
+                    return run.commit(task, seconds, &output, hard.as_ref());
                 }
             }
             Record::Failed { run, task, worker, failure } => {
@@ -80,7 +83,7 @@ impl Durable {
         }
     }
 
-    fn submitted(&mut self, id: &str, submission: Submission, object: ObjectRef, now: u64) {
+    fn submitted(&mut self, id: &str, submission: Submission, object: ObjectRef, plan: Option<Plan>, now: u64) {
         self.deleted.remove(id);
         if let Some(run) = self.runs.get_mut(id) {
             // The same content at another place on disk; a stopped run goes on from where it was.
@@ -96,21 +99,27 @@ impl Durable {
             }
             return;
         }
-        if let Ok(plan) = Plan::new(&submission) {
-            // The id that it was given: a later rule would make another one of the same submission.
-            let plan = Plan { run: id.to_owned(), ..plan };
-            self.runs.insert(id.to_owned(), Run::new(submission, object, plan, now));
+        let derived = plan.map_or_else(|| Plan::new(&submission), Ok);
+        let failed = derived.as_ref().err().map(|error| {
+            format!("this bloctrain cannot plan it any more ({error}); finish it with the one that began it, or submit it anew")
+        });
+        // The id that it was given: a later rule would make another one of the same submission.
+        let plan = Plan { run: id.to_owned(), ..derived.unwrap_or_else(|_| Plan::none(&submission)) };
+        let mut run = Run::new(submission, object, plan, now);
+        if let Some(message) = failed {
+            run.state = RunState::Failed { message };
         }
+        self.runs.insert(id.to_owned(), run);
     }
 }
 
 impl Run {
-    fn commit(&mut self, task: TaskId, seconds: f64, output: &Output) -> Vec<String> {
+    fn commit(&mut self, task: TaskId, seconds: f64, output: &Output, hard: Option<&LabelMap>) -> Vec<String> {
         self.seconds += seconds;
         self.failures.retain(|(failed, _)| *failed != task);
         self.failed_on.retain(|(failed, _)| *failed != task);
         self.lost_on.retain(|lost| lost.task != task);
-        stage::claim(output).commit(self, task)
+        stage::claim(output).commit(self, task, hard)
     }
 
     fn fail(&mut self, task: TaskId, worker: &str, failure: Failure) {

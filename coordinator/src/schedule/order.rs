@@ -29,9 +29,10 @@ impl State {
         if !self.durable.runs.contains_key(&plan.run) && self.durable.runs.len() >= MAX_KEPT {
             return Err(Rejected::Full("as many runs as it keeps (`bloctrain delete` removes those that have ended)"));
         }
-        let record = Record::Submitted { run: plan.run.clone(), submission, object };
-        let mut effects = self.record(now, &plan.run, record);
-        effects.push(Effect::Log(Entry { run: plan.run, text: "submitted".into(), ..Entry::default() }));
+        let (run, plan) = (plan.run.clone(), Some(Box::new(plan)));
+        let record = Record::Submitted { run: run.clone(), submission, object, plan };
+        let mut effects = self.record(now, &run, record);
+        effects.push(Effect::Log(Entry { run, text: "submitted".into(), ..Entry::default() }));
         Ok(effects)
     }
 

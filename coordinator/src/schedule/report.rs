@@ -4,6 +4,7 @@ use super::admission;
 use super::event::{Doubt, Effect, Entry, Rejected};
 use super::state::State;
 use crate::run::record::Record;
+use crate::run::stage;
 use bloctrain_shared::task::{Failure, Report, Stage, TaskId};
 use bloctrain_shared::view::RunState;
 
@@ -22,7 +23,8 @@ impl State {
             Ok(output) => {
                 let output = Box::new(output);
                 let text = format!("committed after {seconds:.1} s of work");
-                (Record::Committed { run: run.clone(), task, seconds, output }, text)
+                let hard = self.durable.runs.get(&run).and_then(|run| stage::claim(&output).decides(run, task));
+                (Record::Committed { run: run.clone(), task, seconds, output, hard }, text)
             }
             Err(failure @ Failure::Unable { .. }) => {
                 let why = failure.shortened(MAX_MESSAGE).to_string();

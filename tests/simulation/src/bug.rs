@@ -89,14 +89,15 @@ pub(crate) fn apply(bug: Option<Bug>, state: &mut State, now: u64, mut event: Ev
     if let Some((run, report)) = stale
         && let (task, seconds, Ok(output)) = (report.task, report.seconds, report.result)
     {
-        let record = Record::Committed { run: run.clone(), task, seconds, output: Box::new(output) };
+        let record = Record::Committed { run: run.clone(), task, seconds, output: Box::new(output), hard: None };
         state.durable.replay(record.clone(), now);
         return Ok(vec![Effect::Persist(record), Effect::Changed { run }]);
     }
     match (state.apply(now, event), repeated) {
         (Err(Rejected::Committed(task)), Some((run, report))) => match report.result {
             Ok(output) => {
-                let record = Record::Committed { run: run.clone(), task, seconds: report.seconds, output: Box::new(output) };
+                let record =
+                    Record::Committed { run: run.clone(), task, seconds: report.seconds, output: Box::new(output), hard: None };
                 state.durable.replay(record.clone(), now);
                 Ok(vec![Effect::Persist(record), Effect::Changed { run }])
             }

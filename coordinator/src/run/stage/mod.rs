@@ -17,6 +17,7 @@ use super::block::Block;
 use super::durable::Run;
 use super::open::Open;
 use bloctrain_shared::key;
+use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::task::{ObjectRef, Output, Stage, TaskId};
 
 /// Where in a run tasks are.
@@ -99,8 +100,12 @@ pub(crate) trait Claim {
     /// Refuses what cannot be true of the task and its run.
     fn check(&self, run: &Run, task: TaskId) -> Result<(), String>;
 
-    /// Makes it part of the run. Returns keys of objects that nothing needs any more.
-    fn commit(&self, run: &mut Run, task: TaskId) -> Vec<String>;
+    /// The hard classes, where this completes what decides them.
+    fn decides(&self, run: &Run, task: TaskId) -> Option<LabelMap>;
+
+    /// Makes it part of the run, with the hard classes that were decided by it. Returns keys of objects that nothing needs any
+    /// more.
+    fn commit(&self, run: &mut Run, task: TaskId, hard: Option<&LabelMap>) -> Vec<String>;
 }
 
 /// An output as a claim.

@@ -4,6 +4,7 @@ mod admission;
 mod arithmetic;
 mod backup;
 mod chain;
+mod decision;
 mod delete;
 mod doubt;
 mod fleet;
@@ -327,7 +328,8 @@ fn a_run_of_before_is_replayed_and_taken_up_under_its_own_id() {
     let former = submission.former_run_id().expect("one");
     assert_ne!(former, submission.run_id());
     let mut durable = Durable::default();
-    let record = Record::Submitted { run: former.clone(), submission: Box::new(submission.clone()), object: object("spec") };
+    let record =
+        Record::Submitted { run: former.clone(), submission: Box::new(submission.clone()), object: object("spec"), plan: None };
     durable.replay(record, 0);
     assert_eq!(durable.runs[&former].plan.run, former);
     let mut state = State::new(durable, LEASE);
@@ -400,7 +402,7 @@ proptest! {
     #[test]
     fn invariants_hold_after_every_event_and_the_run_completes(steps in steps(), replicas in 1_u32..4) {
         let (mut state, run, _) = begun(replicated(2, replicas));
-        let mut log = vec![Record::Submitted { run: run.clone(), submission: Box::new(replicated(2, replicas)), object: object("spec") }];
+        let mut log = vec![Record::Submitted { run: run.clone(), submission: Box::new(replicated(2, replicas)), object: object("spec"), plan: None }];
         let mut held: BTreeMap<u64, (Task, u64)> = BTreeMap::new();
         let mut decided: BTreeMap<usize, LabelMap> = BTreeMap::new();
         let mut now = 0;
