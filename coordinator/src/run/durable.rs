@@ -29,6 +29,9 @@ pub struct Durable {
     pub openings: u64,
 }
 
+/// Most notes of a run.
+pub const MAX_NOTES: usize = 200;
+
 /// A lease that was lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
@@ -169,6 +172,14 @@ impl Run {
     /// All stored objects that it needs, as garbage collection sees it.
     pub fn names(&self) -> impl Iterator<Item = &ObjectRef> {
         stage::names(self).chain([&self.object])
+    }
+
+    /// Tells people. Of very many notes the first and the last are kept.
+    pub(super) fn note(&mut self, note: String) {
+        self.notes.push(note);
+        if self.notes.len() > MAX_NOTES {
+            self.notes.remove(MAX_NOTES / 2);
+        }
     }
 
     /// Whether it may go on without being submitted again.

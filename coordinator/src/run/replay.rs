@@ -178,12 +178,12 @@ impl Run {
         }
         if key == self.object.key {
             // Nothing makes it again; but what one worker reads is not what is stored.
-            self.notes.push(format!("{problem}; it is read again"));
+            self.note(format!("{problem}; it is read again"));
             return;
         }
         for scope in Scope::all(self) {
             if let Some(note) = Stage::ALL.iter().find_map(|stage| stage::of(*stage).lose(self, scope, key)) {
-                self.notes.push(match scope {
+                self.note(match scope {
                     Scope::Block(index) => format!("{problem}; block {}: {note}", index + 1),
                     Scope::Network => format!("{problem}; {note}"),
                 });
@@ -206,7 +206,7 @@ impl Run {
         self.failures.retain(|(failed, _)| is_other(failed));
         self.failed_on.retain(|(failed, _)| is_other(failed));
         self.lost_on.retain(|lost| is_other(&lost.task));
-        self.notes.push(format!("block {block} was trained by run {from}, which would train it the same way"));
+        self.note(format!("block {block} was trained by run {from}, which would train it the same way"));
         stage::froze(self, index);
         unneeded
     }

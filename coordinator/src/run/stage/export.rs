@@ -96,6 +96,6 @@ fn note_reuse(run: &mut Run, task: TaskId) {
     let reused = block.exports.values().filter(|exported| exported.reused).count();
     let note = format!("block {}: {reused} of {parts} cached shards were there already and are used again", index + 1);
     if reused > 0 && !run.notes.contains(&note) {
-        run.notes.push(note);
+        run.note(note);
     }
 }

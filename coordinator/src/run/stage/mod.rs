@@ -136,7 +136,7 @@ fn is_own(run: &Run, task: TaskId, key: &str) -> bool {
 pub(super) fn froze(run: &mut Run, index: usize) {
     let frozen = run.blocks.get_mut(index).filter(|block| block.frozen.is_some());
     if frozen.is_some_and(Block::froze_differently) {
-        run.notes.push(format!("block {} came out differently than before; what follows it is done again", index + 1));
+        run.note(format!("block {} came out differently than before; what follows it is done again", index + 1));
         Stage::ALL.iter().for_each(|stage| of(*stage).reset(run, index));
     }
 }

@@ -132,6 +132,6 @@ fn decided(run: &mut Run, index: usize, hard: Option<&LabelMap>) {
         run.blocks.truncate(index + 1);
         run.blocks.push(Block::new(hard));
     } else {
-        run.notes.push(format!("after block {} fewer than two classes are hard: the network is complete", index + 1));
+        run.note(format!("after block {} fewer than two classes are hard: the network is complete", index + 1));
     }
 }

@@ -1,6 +1,7 @@
 //! Stores that are not the coordinator's, and losses that are none.
 
 use super::*;
+use crate::run::durable::MAX_NOTES;
 use bloctrain_shared::key::NO_STORE;
 
 fn sees(state: &mut State, store: &str) -> Result<u64, Rejected> {
@@ -105,4 +106,18 @@ fn all_lost_inputs_of_a_task_are_found_at_once() {
         open.push(ask(&mut state, 0, other).expect("a task").0.id.to_string());
     }
     assert_eq!(open, ["block1/export/0", "block1/export/1"]);
+}
+
+#[test]
+fn notes_are_bounded() {
+    let (mut state, run, _) = started(1, 0);
+    let task = state.durable.runs[&run].open_tasks()[0].id;
+    for number in 0..3 * MAX_NOTES {
+        state.durable.runs.get_mut(&run).expect("there").losses.clear();
+        let failure = Failure::InputLost { key: "spec".into(), problem: format!("loss {number}"), content: false };
+        state.durable.replay(Record::Failed { run: run.clone(), task, worker: "w".into(), failure }, 0);
+    }
+    let notes = &state.durable.runs[&run].notes;
+    assert_eq!(notes.len(), MAX_NOTES);
+    assert!(notes[0].contains("loss 0") && notes[MAX_NOTES - 1].contains(&format!("loss {}", 3 * MAX_NOTES - 1)));
 }
