@@ -1,7 +1,6 @@
 //! What lasts: the runs, each with its committed blocks.
 
 use super::block::Block;
-use super::stage;
 use bloctrain_shared::decide;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::memory;
@@ -167,11 +166,6 @@ impl Run {
             bytes: sum.bytes + exported.shard.object.bytes,
             uncompressed_bytes: sum.uncompressed_bytes + exported.uncompressed_bytes,
         })
-    }
-
-    /// All stored objects that it needs, as garbage collection sees it.
-    pub fn names(&self) -> impl Iterator<Item = &ObjectRef> {
-        stage::names(self).chain([&self.object])
     }
 
     /// Tells people. Of very many notes the first and the last are kept.

@@ -127,6 +127,13 @@ pub(crate) fn names(run: &Run) -> impl Iterator<Item = &ObjectRef> {
     scopes.flat_map(move |scope| Stage::ALL.iter().flat_map(move |stage| of(*stage).names(run, scope)))
 }
 
+impl Run {
+    /// All stored objects that it needs, as garbage collection sees it.
+    pub fn names(&self) -> impl Iterator<Item = &ObjectRef> {
+        names(self).chain([&self.object])
+    }
+}
+
 /// Whether a key lies in the run's own folder, and in its block's for a task of a block.
 fn is_own(run: &Run, task: TaskId, key: &str) -> bool {
     key::is_output_of(&run.plan.run, (task.block > 0).then_some(task.block), key)
