@@ -114,7 +114,7 @@ pub enum ClientError {
     /// The running task does not get on.
     #[error(
         "{task} of {run} has not got on for {} s: this worker ends, for whatever started it to start it anew; see what it waits for (its device, its store)",
-        still.as_secs()
+        .still.as_secs()
     )]
     Stalled {
         /// The run.
