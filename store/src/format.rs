@@ -2,7 +2,7 @@
 
 use crate::error::StoreError;
 use crate::object::{Artefacts, Created};
-use bloctrain_shared::key;
+use bloctrain_shared::{Digest, key};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::hash::{BuildHasher, Hasher};
@@ -20,7 +20,8 @@ impl Format {
     /// That of a new store.
     fn new() -> Self {
         let part = || std::collections::hash_map::RandomState::new().build_hasher().finish();
-        Self { version: key::STORE_VERSION, store: format!("{:016x}{:016x}", part(), part()) }
+        let drawn = format!("{:016x}{:016x}", part(), part());
+        Self { version: key::STORE_VERSION, store: format!("{drawn}-{}", check(&drawn)) }
     }
 
     fn bytes(&self) -> Bytes {
@@ -28,9 +29,20 @@ impl Format {
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, StoreError> {
-        let damaged = |error: serde_json::Error| StoreError::Damaged { key: key::FORMAT.into(), problem: error.to_string() };
-        serde_json::from_slice(bytes).map_err(damaged)
+        let damaged = |problem: String| StoreError::Damaged { key: key::FORMAT.into(), problem };
+        let found: Self = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+        // A newer version may have another form of it.
+        let is_whole = found.store.rsplit_once('-').is_some_and(|(drawn, sum)| sum == check(drawn));
+        if found.version <= key::STORE_VERSION && !found.store.is_empty() && !is_whole {
+            return Err(damaged("the identity of the store is not what was written".into()));
+        }
+        Ok(found)
     }
+}
+
+/// The end of an identity, by which one that arrives damaged is told from another store's.
+fn check(drawn: &str) -> String {
+    Digest::of(drawn.as_bytes()).short(8)
 }
 
 impl Artefacts {

@@ -96,11 +96,6 @@ impl Faults {
         change(&mut self.state().misbehaviour);
     }
 
-    /// Whether another store is there now.
-    pub fn is_empty(&self) -> bool {
-        self.state().misbehaviour.empty
-    }
-
     /// What was injected so far.
     pub fn injected(&self) -> Injected {
         self.state().injected

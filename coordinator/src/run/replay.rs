@@ -139,7 +139,7 @@ impl Run {
                     self.state = RunState::Failed { message };
                 }
             }
-            Failure::InputLost { key, problem } => self.lost(&key, &problem),
+            Failure::InputLost { key, problem, .. } => self.lost(&key, &problem),
             // Not the task's fault: another worker takes it.
             Failure::Unable { .. } => {}
         }

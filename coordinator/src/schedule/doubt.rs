@@ -37,7 +37,7 @@ impl State {
         }
         let mut effects = match found {
             Ok(lost) if lost.is_empty() => self.untrue(now, &doubt),
-            Ok(lost) => self.lost(now, &doubt, lost),
+            Ok(lost) => self.lost_indeed(now, &doubt, lost),
             Err(problem) => vec![Effect::Log(entry(&doubt, format!("its inputs cannot be looked for: {problem}")))],
         };
         // The task may be handed out again.
@@ -45,7 +45,7 @@ impl State {
         effects
     }
 
-    fn lost(&mut self, now: u64, doubt: &Doubt, lost: Vec<Lost>) -> Vec<Effect> {
+    fn lost_indeed(&mut self, now: u64, doubt: &Doubt, lost: Vec<Lost>) -> Vec<Effect> {
         let named: BTreeSet<String> = self.durable.runs.get(&doubt.run).map_or_else(BTreeSet::new, |run| {
             let data = format!("data/{}/", run.submission.dataset.digest);
             let still = run.names().filter(|object| doubt.inputs.contains(object));

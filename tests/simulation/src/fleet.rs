@@ -141,7 +141,7 @@ async fn worker(world: World, number: usize) {
             Ok(Err(error)) => {
                 world.trace(|| format!("{name} gave up: {error}"));
                 // Who sees another store is told so.
-                let is_told = world.is_hidden(&name) && error.to_string().contains("no store at its address");
+                let is_told = error.to_string().contains("no store at its address");
                 // Whose task hangs ends itself.
                 let is_stalled = matches!(error, client::ClientError::Stalled { .. });
                 if !is_told && !is_stalled {

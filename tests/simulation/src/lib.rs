@@ -85,8 +85,8 @@ pub fn simulate(seed: u64, bug: Option<Bug>, is_printed: bool) -> Outcome {
 }
 
 async fn live(world: &World) {
-    let format = world.memory.put(&object_store::path::Path::from(bloctrain_shared::key::FORMAT), world::format().into());
-    if let Err(error) = format.await {
+    let place = object_store::path::Path::from(bloctrain_shared::key::FORMAT);
+    if let Err(error) = world.memory.put(&place, world::format().into()).await {
         return world.oracle().fail(format!("the store cannot be prepared: {error}"));
     }
     for submission in &world.scenario.submissions {

@@ -248,8 +248,8 @@ impl Oracle {
 
     /// Content was written at a place, whatever was there.
     pub(crate) fn stored(&mut self, is_there: impl Fn(&str) -> bool, content: Digest) {
-        let mut named = self.durable.runs.values().flat_map(bloctrain_coordinator::run::durable::Run::names);
-        let other = named.find(|object| object.digest != content && is_there(&object.key)).map(|object| object.key.clone());
+        let is_other = |object: &&ObjectRef| object.digest != content && is_there(&object.key);
+        let other = self.durable.runs.values().flat_map(Run::names).find(is_other).map(|object| object.key.clone());
         if let Some(key) = other {
             self.fail(format!("R-3: {key}, which a record names, was written over with other content"));
         }

@@ -59,7 +59,7 @@ macro_rules! method {
 
 impl Calls for Way {
     async fn register(&mut self, limit: Duration, request: RegisterRequest) -> Result<RegisterResponse, Status> {
-        let mut answer = method!(self, limit, request, register)?;
+        let mut answer: RegisterResponse = method!(self, limit, request, register)?;
         if self.world.bug == Some(Bug::Unwatched) {
             answer.stall_ms = 0;
         }

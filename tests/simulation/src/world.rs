@@ -26,7 +26,8 @@ const EPOCH_MS: u64 = 1_700_000_000_000;
 
 /// What `format.json` of the store says: the version of its layout and its identity.
 pub(crate) fn format() -> String {
-    format!("{{\"version\":{},\"store\":\"simulated\"}}", bloctrain_shared::key::STORE_VERSION)
+    let (version, check) = (bloctrain_shared::key::STORE_VERSION, Digest::of(b"simulated").short(8));
+    format!("{{\"version\":{version},\"store\":\"simulated-{check}\"}}")
 }
 
 /// Address of the store, as messages call it.
@@ -257,11 +258,6 @@ impl World {
                 faults.change(|misbehaviour| misbehaviour.empty = false);
             }
         });
-    }
-
-    /// Whether another store is in the place of a process's.
-    pub(crate) fn is_hidden(&self, name: &str) -> bool {
-        lock(&self.stores).get(name).is_some_and(|(faults, _)| faults.is_empty())
     }
 
     /// Cuts a process off its store for a while.

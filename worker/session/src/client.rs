@@ -265,7 +265,8 @@ impl<T: Transport> Client<T> {
         };
         match found {
             Ok(found) => self.about.store = found.unwrap_or_else(|| NO_STORE.to_owned()),
-            Err(error) if error.kind() == ErrorKind::Retry => {
+            // Damaged on the way, or while a store is written; what is damaged for good shows at the coordinator.
+            Err(error) if matches!(error.kind(), ErrorKind::Retry | ErrorKind::InputLost) => {
                 self.remark(error.to_string());
                 return Ok(Some(self.pause().await));
             }
