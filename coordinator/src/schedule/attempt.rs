@@ -68,8 +68,9 @@ impl State {
 
     /// Why a lease does not count any more. Whoever fell silent, or was not heard, may come back with what it holds.
     pub(super) fn over(&self, worker: u64, run: &str, task: TaskId, lease_epoch: u64) -> Rejected {
+        let is_held = self.attempts.of_task(run, task).next().is_some();
         let is_open = || self.durable.runs.get(run).is_some_and(|run| run.open_task(|open| open == task).is_some());
-        if self.attempts.is_silent(worker, run, task, lease_epoch) && is_open() {
+        if self.attempts.is_silent(worker, run, task, lease_epoch) && !is_held && is_open() {
             return Rejected::Expired(task);
         }
         Rejected::Stale(task)
