@@ -173,15 +173,16 @@ impl Oracle {
             // What was lost may be made, and committed, again.
             self.committed.retain(|(run, task)| durable.runs.get(run).is_some_and(|run| run.is_committed(*task)));
         }
+        if self.is_differing {
+            // Weights that came out differently, or were taken over, open all tasks that rest on the earlier ones again.
+            let runs = &self.durable.runs;
+            self.committed.retain(|(id, task)| runs.get(id).is_some_and(|run| run.is_committed(*task)));
+            let is_decided = |run: &Run, index: usize| run.blocks.get(index).is_some_and(|block| block.hard.is_some());
+            self.hard.retain(|(id, index), _| runs.get(id).is_some_and(|run| is_decided(run, *index)));
+        }
         if let Record::Committed { run, task, output, .. } = &before {
             let known = self.durable.runs.get(run).cloned();
             let Some(known) = known else { return self.fail(format!("{task} of the unknown run {run} was committed")) };
-            if self.is_differing {
-                // Weights that came out differently open all tasks that rest on them again.
-                self.committed.retain(|(id, task)| id != run || known.is_committed(*task));
-                self.hard
-                    .retain(|(id, index), _| id != run || known.blocks.get(*index).is_some_and(|block| block.hard.is_some()));
-            }
             self.committed_one(run, *task, output, &known);
         }
         if let Record::Shared { run, block, .. } = &before {
@@ -302,6 +303,9 @@ impl Oracle {
         }
         if *event == Event::Tick {
             let gone = before.attempts.iter().filter(|attempt| after.attempts.get(attempt.lease_epoch).is_none());
+            // A run that failed takes all of its leases along.
+            let goes_on = |run: &Run| matches!(run.state, RunState::Running | RunState::Paused);
+            let gone = gone.filter(|attempt| after.durable.runs.get(&attempt.run).is_some_and(goes_on));
             let silent = gone.filter(|attempt| !before.is_stalled(now, attempt)).map(|attempt| attempt.lease_epoch);
             if let Some(problem) = self.leases.ended(coordinator, true_now, silent) {
                 self.fail(format!("leases: {problem}"));

@@ -29,6 +29,9 @@ const CALL: Duration = Duration::from_secs(10);
 /// Longest time that a heartbeat may take.
 const BEAT: Duration = Duration::from_secs(3);
 
+/// Longest time that an interrupted task has to come to its end when its worker leaves.
+const WIND_DOWN: Duration = Duration::from_secs(30);
+
 /// Longest time to say good-bye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -226,7 +229,10 @@ impl<T: Transport> Client<T> {
             Effect::Leave => {
                 if let (Some(running), Some(engine)) = (self.running.take(), &mut self.engine) {
                     running.control.interrupt();
-                    engine.done.recv().await;
+                    // One that hangs does not keep its worker from leaving.
+                    if tokio::time::timeout(WIND_DOWN, engine.done.recv()).await.is_err() {
+                        tracing::warn!(run = running.run, task = %running.task, "the task does not come to an end; left without it");
+                    }
                 }
                 let request = LeaveRequest { worker: self.worker };
                 if let Some(rpc) = &mut self.rpc {

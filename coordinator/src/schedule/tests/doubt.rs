@@ -31,7 +31,7 @@ fn a_worker_shows_which_store_it_sees_and_is_told_what_is_wrong() {
 fn says_lost(state: &mut State, now: u64, worker: u64, key: &str) -> Box<Doubt> {
     let (task, lease_epoch) = ask(state, now, worker).expect("a task");
     let failure = Failure::InputLost { key: key.into(), problem: "there is no object".into(), content: false };
-    let report = Report { task: task.id, lease_epoch, seconds: 1.0, result: Err(failure) };
+    let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Err(failure) };
     let event = Event::Reported { worker, run: task.run, report: Box::new(report) };
     doubt_of(&state.apply(now, event).expect("accepted")).expect("it looks for itself")
 }
