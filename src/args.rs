@@ -89,6 +89,8 @@ pub(crate) enum Command {
     Resume(Box<OrderArgs>),
     /// Stop a run; submitting it again takes it up
     Cancel(Box<OrderArgs>),
+    /// Delete runs of a fleet that have ended; `cache gc` then removes what they made
+    Delete(Box<DeleteArgs>),
     /// Show how a fleet's coordinator stands, and what it counted since it became active
     #[command(after_help = "Example:\n  bloctrain status --coordinator http://host:7070 --json")]
     Status(Box<ReadArgs>),
@@ -220,6 +222,9 @@ pub(crate) struct ConnectArgs {
     /// Name in the coordinator's certificate, when it is not the host of its address
     #[arg(long, value_name = "NAME", env = "BLOCTRAIN_TLS_NAME")]
     pub(crate) tls_name: Option<String>,
+    /// Send the token in plain text to addresses that are not on this machine: only on a network that you trust
+    #[arg(long, env = "BLOCTRAIN_INSECURE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_value_t = false, default_missing_value = "true")]
+    pub(crate) insecure: bool,
 }
 
 #[derive(Debug, Args)]
@@ -238,6 +243,24 @@ pub(crate) struct RunsArgs {
     /// Only runs of a sweep, with their results
     #[arg(long, value_name = "NAME")]
     pub(crate) sweep: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// Ids of the runs
+    #[arg(required_unless_present = "older_than")]
+    pub(crate) runs: Vec<String>,
+    /// All runs that ended longer ago, such as 30d; says which, and deletes them only with --yes
+    #[arg(long, value_name = "AGE", value_parser = parse_duration, conflicts_with = "runs")]
+    pub(crate) older_than: Option<Duration>,
+    /// Delete what --older-than finds
+    #[arg(long, requires = "older_than")]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -320,6 +343,9 @@ pub(crate) struct CoordinatorArgs {
     /// Silence after which a worker's task is given to another, such as 10s
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     pub(crate) lease: Duration,
+    /// Time without progress after which a task counts as hung and is given to another, such as 20m; 0s for never
+    #[arg(long, default_value = "20m", value_parser = parse_duration)]
+    pub(crate) stall: Duration,
     /// Certificate of this coordinator (PEM): serves TLS
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
@@ -345,7 +371,7 @@ pub(crate) struct CoordinatorArgs {
 
 /// A duration such as 500ms, 30s or 2m.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 1), ("s", 1_000), ("m", 60_000)];
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     let parse = |(unit, each): (&str, u64)| {
         let number = text.strip_suffix(unit)?.parse::<u64>().ok()?;
         number.checked_mul(each).map(Duration::from_millis)

@@ -68,6 +68,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Pause(args) => command::order::pause(&args),
         Command::Resume(args) => command::order::resume(&args),
         Command::Cancel(args) => command::order::cancel(&args),
+        Command::Delete(args) => command::order::delete(&args),
         Command::Workers(args) => command::order::workers(&args),
         Command::Status(args) => command::status::run(&args),
         Command::Runs(args) => command::runs::list(&args),

@@ -81,7 +81,7 @@ async fn coordinate(store: String) -> Result<(), Failed> {
         let _ = std::io::stdin().read_line(&mut String::new());
         let _ = stop.send(true);
     });
-    let config = Config { lease_ms: 15_000, heartbeat_ms: 5_000, settle_ms: 0 };
+    let config = Config { lease_ms: 15_000, heartbeat_ms: 5_000, settle_ms: 0, stall_ms: 0, inline_bytes: 1 << 20 };
     let artefacts = Artefacts::open(&store)?;
     let (addresses, access) = (Vec::new(), Access::default());
     let fleet = Fleet { listener, connections: CONNECTIONS as usize, addresses, store, access, tls: None, standby: false };
@@ -95,13 +95,14 @@ struct Worker {
 }
 
 impl Worker {
-    async fn register(channel: Channel, number: usize) -> Result<Self, Failed> {
+    async fn register(channel: Channel, number: usize, store: String) -> Result<Self, Failed> {
         let mut calls = WorkerServiceClient::new(channel).max_decoding_message_size(64 << 20);
         let about = RegisterRequest {
             name: format!("w{number}"),
             backend: "cpu".into(),
             arithmetic: ARITHMETIC_VERSION,
             instance: format!("i{number}"),
+            store,
             ..RegisterRequest::default()
         };
         let id = calls.register(about).await?.into_inner().worker;
@@ -114,7 +115,7 @@ impl Worker {
 
     /// Reports; false when a backup attempt was faster.
     async fn complete(&mut self, task: &Task, lease_epoch: u64) -> Result<bool, Failed> {
-        let report = Report { task: task.id, lease_epoch, seconds: 1.0, result: Ok(fleet::output(task, 1)) };
+        let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Ok(fleet::output(task, 1)) };
         let request = CompleteRequest { worker: self.id, run: task.run.clone(), report_json: to_json(&report) };
         match self.calls.complete(request).await {
             Err(status) if status.code() != tonic::Code::Aborted => Err(status.into()),
@@ -232,6 +233,7 @@ impl Runs {
 }
 
 async fn load(workers: usize, rate: f64, seconds: f64, store: &str) -> Result<(), Failed> {
+    let identity = Artefacts::open(store)?.identity().await?;
     let mut child = std::process::Command::new(std::env::current_exe()?)
         .args(["coordinate", store])
         // As `bloctrain coordinator` sets it for itself.
@@ -250,7 +252,7 @@ async fn load(workers: usize, rate: f64, seconds: f64, store: &str) -> Result<()
     runs.submit().await?;
     let mut fleet = Vec::with_capacity(workers);
     for number in 0..workers {
-        fleet.push(Worker::register(connect()?, number).await?);
+        fleet.push(Worker::register(connect()?, number, identity.clone()).await?);
     }
     let (book, (stop, stopping)) = (Book::default(), watch::channel(false));
     let tasks: Vec<_> = fleet

@@ -3,12 +3,11 @@
 //! What that is, each kind of task says of what its tasks made (`run/stage`). In short: a run that may go on keeps all that
 //! it committed and has not declared unneeded, as the last checkpoints, records, detectors, cached shards. A completed run
 //! keeps its specification, final weights, detectors and cached shards, so that other runs may share them; its older
-//! checkpoints, optimiser states and records go. Model packages are never candidates.
+//! checkpoints, optimiser states and records go. Data sets stay as long as a run has them, models until theirs is deleted.
 
 use crate::durable;
 use crate::open::OpenError;
-use crate::run::durable::Durable;
-use crate::run::stage;
+use crate::run::durable::{Durable, Run};
 use bloctrain_store::Artefacts;
 use bloctrain_store::collect::{self, Collected, Keep, Sweep};
 
@@ -26,6 +25,8 @@ pub async fn collect(artefacts: &Artefacts, sweep: Sweep) -> Result<Collected, O
 
 /// Keys of all objects that runs still need.
 pub fn named(durable: &Durable) -> Keep {
-    let objects = durable.runs.values().flat_map(|run| stage::names(run).chain([&run.object]));
-    Keep { keys: objects.map(|object| object.key.clone()).collect() }
+    let objects = durable.runs.values().flat_map(Run::names);
+    let data = durable.runs.values().map(|run| run.submission.dataset.digest.to_string());
+    let keys = objects.map(|object| object.key.clone()).collect();
+    Keep { keys, data: data.collect(), given_up: durable.deleted.clone() }
 }

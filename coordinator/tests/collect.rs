@@ -79,7 +79,7 @@ fn perform(fleet: &mut Fleet, step: &Step) {
         Step::Lost(index) => {
             let keys: Vec<String> = ever_named(fleet).into_iter().collect();
             if !keys.is_empty() {
-                fleet.report(Some(Failure::InputLost { key: index.get(&keys).clone(), problem: "p".into() }));
+                fleet.report(Some(Failure::InputLost { key: index.get(&keys).clone(), problem: "p".into(), content: false }));
             }
         }
         Step::Submit(seed) => drop(fleet.submit(*seed, u32::from(*seed == 2))),

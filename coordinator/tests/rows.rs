@@ -119,7 +119,13 @@ fn export(run: &str, part: u32) -> Record {
         object: object(key::cache_data(Digest::of(&part.to_le_bytes()))),
     };
     let output = Box::new(Output::Export(export::Output { shard, uncompressed_bytes: 8, reused: false }));
-    Record::Committed { run: run.into(), task: TaskId { block: 1, stage: Stage::Export, part, replica: 0 }, seconds: 0.5, output }
+    Record::Committed {
+        run: run.into(),
+        task: TaskId { block: 1, stage: Stage::Export, part, replica: 0 },
+        seconds: 0.5,
+        output,
+        hard: None,
+    }
 }
 
 #[tokio::test]
@@ -149,7 +155,7 @@ async fn rows_follow_what_goes() {
     let task = TaskId { block: 2, stage: Stage::Train, part: 0, replica: 0 };
     for part in [128, 129, 5] {
         let key = kept.durable.runs[&run].blocks[0].exports[&part].shard.object.key.clone();
-        let failure = Failure::InputLost { key, problem: "gone".into() };
+        let failure = Failure::InputLost { key, problem: "gone".into(), content: false };
         kept.append(Record::Failed { run: run.clone(), task, worker: "w".into(), failure }).await;
     }
     kept.check().await;

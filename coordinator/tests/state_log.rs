@@ -4,6 +4,7 @@
 mod common;
 mod fleet;
 
+use bloctrain_coordinator::durable::table::{Change, Table};
 use bloctrain_coordinator::durable::{Log, SNAPSHOT_EVERY, StateError, read};
 use bloctrain_coordinator::run::durable::Durable;
 use bloctrain_coordinator::run::record::Record;
@@ -11,7 +12,9 @@ use bloctrain_shared::key;
 use bloctrain_shared::view::RunState;
 use bloctrain_store::testing::{Faults, FaultyStore, Misbehaviour};
 use bloctrain_store::{Artefacts, StoreError};
+use bytes::Bytes;
 use fleet::Fleet;
+use futures::future::BoxFuture;
 use std::sync::Arc;
 
 macro_rules! on_every_store {
@@ -146,7 +149,7 @@ fn fixture(format: u32) -> std::path::PathBuf {
 /// Each fixture has two completed runs, a snapshot, and records after it, as the program wrote them at that format.
 #[tokio::test]
 async fn stores_of_earlier_formats_open_and_go_on() {
-    for format in 1..key::FORMAT_VERSION {
+    for format in 1..key::STORE_VERSION {
         let folder = tempfile::tempdir().expect("a folder");
         copy(&fixture(format), folder.path());
         let store = Artefacts::open(folder.path().to_str().expect("utf-8")).expect("opens");
@@ -165,11 +168,58 @@ async fn stores_of_earlier_formats_open_and_go_on() {
     }
 }
 
+/// What a newer program wrote is neither damaged nor to be moved away, and whoever looks at it disturbs nobody.
+#[tokio::test]
+async fn what_a_newer_program_wrote_is_left_alone() {
+    let store = Artefacts::open("memory://").expect("opens");
+    let (mut newer, mut durable) = Log::open(&store).await.expect("opens");
+    let mut append = async |newer: &mut Log| {
+        durable.replay(Record::Opened, 1);
+        newer.append(1, Record::Opened, &durable).await
+    };
+    append(&mut newer).await.expect("appends");
+    let newer_format = format!("{{\"version\":{},\"store\":\"s\"}}", key::STORE_VERSION + 1);
+    store.put(key::FORMAT, newer_format.into()).await.expect("written");
+    let refused = Log::open(&store).await.err().expect("a newer format").to_string();
+    assert!(refused.contains("newer bloctrain") && !refused.contains("move"), "{refused}");
+    append(&mut newer).await.expect("an older standby does not fence a newer coordinator");
+}
+
+#[tokio::test]
+async fn a_newer_state_is_its_own_message() {
+    let cell = |key: &[u8]| (key == b"version").then(|| Bytes::from((key::STORE_VERSION + 1).to_string()));
+    let table = Fixed(Box::new(cell));
+    let error = Log::over(Box::new(table)).await.err().expect("newer");
+    assert_eq!(error, StateError::Newer { found: key::STORE_VERSION + 1, known: key::STORE_VERSION });
+    assert!(error.to_string().contains("newer bloctrain") && !error.to_string().contains("move"), "{error}");
+}
+
+/// A table with some cells.
+struct Fixed(Box<dyn Fn(&[u8]) -> Option<Bytes> + Send + Sync>);
+
+impl Table for Fixed {
+    fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StateError>> {
+        Box::pin(async move { Ok((self.0)(key)) })
+    }
+
+    fn scan<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<(Bytes, Bytes)>, StateError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn write(&self, _: Vec<Change>) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
 /// Writes the fixture of the present format; run it before the format changes: `cargo test -- --ignored write_the_fixture`.
 #[tokio::test]
 #[ignore = "writes into the source tree"]
 async fn write_the_fixture() {
-    let store = Artefacts::open(fixture(key::FORMAT_VERSION).to_str().expect("utf-8")).expect("opens");
+    let store = Artefacts::open(fixture(key::STORE_VERSION).to_str().expect("utf-8")).expect("opens");
     store.check_format().await.expect("a new store");
     let (mut log, _) = Log::open(&store).await.expect("opens");
     let history = history();

@@ -2,9 +2,9 @@
 //!
 //! Hidden files and folders, and what systems leave behind, are no data. Files that are no pictures are counted, and said.
 
+use super::{DataError, Dataset, Opened, Options, Split};
 use bloctrain_infer::ImageError;
 use bloctrain_infer::picture::{EXTENSIONS, FORMATS, Picture};
-use super::{DataError, Dataset, Opened, Options, Split};
 use bloctrain_shared::ImageShape;
 use rayon::prelude::*;
 use std::collections::BTreeMap;

@@ -37,7 +37,8 @@ pub async fn upload(dataset: &Dataset, store: &Artefacts) -> Result<bool, StoreE
     let (name, classes) = (dataset.name.clone(), dataset.classes.clone());
     let content = Manifest { name, classes, shape: dataset.shape, train, test };
     let bytes = serde_json::to_vec(&content).map_err(|error| damaged(&manifest, &error))?;
-    store.put(&manifest, Bytes::from(bytes)).await?;
+    // Whoever was first has put a complete one there; neither takes the place of the other.
+    store.create(&manifest, Bytes::from(bytes)).await?;
     Ok(true)
 }
 
@@ -49,11 +50,12 @@ async fn upload_split(dataset: &Dataset, name: &str, split: &Split, store: &Arte
         let labels: Vec<u8> = split.labels()[first..last].iter().flat_map(|label| label.to_le_bytes()).collect();
         let pixels = &split.pixels[first * size..last * size];
         let ImageShape { channels, height, width } = dataset.shape;
-        let key = key::data_part(dataset.digest, name, number);
-        let wrong = |error: safetensors::SafeTensorError| damaged(&key, &error);
+        let place = format!("part {number} of {name}");
+        let wrong = |error: safetensors::SafeTensorError| damaged(&place, &error);
         let labels = TensorView::new(Dtype::U16, vec![last - first], &labels).map_err(wrong)?;
         let images = TensorView::new(Dtype::U8, vec![last - first, channels, height, width], pixels).map_err(wrong)?;
         let bytes = safetensors::serialize([("labels", labels), ("images", images)], None).map_err(wrong)?;
+        let key = key::data_part(dataset.digest, name, number, Digest::of(&bytes));
         parts.push(store.put(&key, Bytes::from(bytes)).await?);
     }
     Ok(parts)
@@ -78,7 +80,7 @@ pub async fn download(digest: Digest, store: &Artefacts) -> Result<Option<Datase
     let test = download_split(&manifest.test, manifest.shape, store).await?;
     let dataset = Dataset::new(manifest.name, manifest.classes, manifest.shape, train, test);
     if dataset.digest != digest {
-        return Err(damaged(&key, &"its content has another digest"));
+        return Err(StoreError::Unusable { key, problem: "its content has another digest".into() });
     }
     Ok(Some(dataset))
 }
@@ -112,7 +114,9 @@ mod tests {
         assert_eq!(upload(&dataset, &store).await, Ok(true));
         assert_eq!(upload(&dataset, &store).await, Ok(false));
         assert_eq!(download(dataset.digest, &store).await, Ok(Some(dataset.clone())));
-        let part = folder.path().join(key::data_part(dataset.digest, "test", 0));
+        let listed = store.list(&format!("data/{}", dataset.digest)).await.expect("lists");
+        let part = listed.into_iter().map(|(key, _)| key).find(|key| key.contains("/test-00000-")).expect("a part");
+        let part = folder.path().join(part);
         let mut bytes = std::fs::read(&part).expect("there");
         let last = bytes.len() - 1;
         bytes[last] ^= 1;

@@ -40,7 +40,14 @@ impl Predictor {
         let parts: Vec<BlockParts> = (1..).zip(blocks).map(part).collect();
         let (shape, classes) = (dataset.shape, dataset.classes.len());
         let network = Network::new(spec, shape, &parts)?;
-        Ok(Self { shape, size: spec.data.size, classes, exit: exit.clone(), network, encoder: Encoder::new(spec, shape, mean, std) })
+        Ok(Self {
+            shape,
+            size: spec.data.size,
+            classes,
+            exit: exit.clone(),
+            network,
+            encoder: Encoder::new(spec, shape, mean, std),
+        })
     }
 
     /// Shape of the images that it takes.

@@ -73,6 +73,7 @@ pub fn to_grant(task: Task, lease_epoch: u64) -> v1::Grant {
         task: Some(task.id.into()),
         submission: Some(task.submission.into()),
         work_json: to_json(&task.work),
+        work: None,
     }
 }
 

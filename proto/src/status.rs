@@ -1,5 +1,6 @@
 //! The one table between what went wrong and gRPC status codes.
 
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 /// What the receiver of an error can do.
@@ -40,19 +41,28 @@ const TABLE: [(Kind, Code); 9] = [
 /// Longest message of a status, in characters: it travels in a header, and may repeat what the caller sent.
 const MAX_MESSAGE: usize = 1_000;
 
-/// The status of an error; a long message is cut.
+/// By this a coordinator marks its own refusals. What comes without it was made by something on the way, such as a proxy, a
+/// load balancer or a broken connection, whatever its code, and may pass.
+const MARK: &str = "bloctrain-refusal";
+
+/// The status of an error, marked as a coordinator's own; a long message is cut.
 pub fn status(kind: Kind, message: impl Into<String>) -> Status {
     let code = TABLE.iter().find(|(known, _)| *known == kind).map_or(Code::Internal, |(_, code)| *code);
     let message: String = message.into();
-    match message.char_indices().nth(MAX_MESSAGE) {
-        Some((end, _)) => Status::new(code, format!("{} ...", &message[..end])),
-        None => Status::new(code, message),
-    }
+    let message = match message.char_indices().nth(MAX_MESSAGE) {
+        Some((end, _)) => format!("{} ...", &message[..end]),
+        None => message,
+    };
+    let mut marked = MetadataMap::new();
+    marked.insert(MARK, MetadataValue::from_static("1"));
+    Status::with_metadata(code, message, marked)
 }
 
-/// What a status means; codes that are not in the table come from the transport and may pass.
+/// What a status means; what no coordinator marked as its own comes from somewhere on the way and may pass.
 pub fn kind(status: &Status) -> Kind {
-    TABLE.iter().find(|(_, code)| *code == status.code()).map_or(Kind::Unavailable, |(kind, _)| *kind)
+    let is_own = status.metadata().contains_key(MARK);
+    let known = TABLE.iter().find(|(_, code)| is_own && *code == status.code());
+    known.map_or(Kind::Unavailable, |(kind, _)| *kind)
 }
 
 #[cfg(test)]
@@ -65,6 +75,9 @@ mod tests {
             assert_eq!(kind(&status(known, "text")), known);
         }
         assert_eq!(kind(&Status::deadline_exceeded("late")), Kind::Unavailable);
+        for (_, code) in TABLE {
+            assert_eq!(kind(&Status::new(code, "made by a proxy")), Kind::Unavailable, "{code:?} without the mark");
+        }
         assert!(status(Kind::Invalid, "ä".repeat(1 << 20)).message().len() < 4_096);
     }
 }

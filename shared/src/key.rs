@@ -1,26 +1,33 @@
 //! Every object key of the store, in one place.
 //!
 //! ```text
-//! format.json                                  version of this layout
+//! format.json                                  version of this layout, and which store it is
 //! probe.json                                   left by the check for conditional writes
 //! state/                                       the coordinator's database
-//! runs/<run>/spec.json                         the run as it was asked for, with its data set
-//! runs/<run>/block<k>/weights-<d>.safetensors      (d: start of the content's digest)
+//! runs/<run>/spec-<d>.json                     the run as it was asked for, with its data set (d: start of the digest)
+//! runs/<run>/work-<d>.json                     a task's work that is too long for a message
+//! runs/<run>/block<k>/weights-<d>.safetensors
 //! runs/<run>/block<k>/optimizer-<d>.safetensors
 //! runs/<run>/block<k>/detector-<d>.safetensors
 //! runs/<run>/records/<split>-<shard>-<d>.json
 //! cache/<digest of what determines the content>.arrow, .json
 //! models/<run>/...                             the model package
 //! data/<digest of the data set>/manifest.json  a data set that was submitted to a fleet
-//! data/<digest>/<split>-<part>.safetensors
+//! data/<digest>/<split>-<part>-<d>.safetensors
 //! leader/<opening>.json                        address and heartbeat of a coordinator
 //! ```
 
 use crate::Digest;
 use crate::split::Split;
 
-/// Version of the store's layout and formats. A store of a newer version is refused.
+/// Version of model packages. One of a newer version is refused.
 pub const FORMAT_VERSION: u32 = 3;
+
+/// Version of the store's layout and of the coordinator's state in it. A store of a newer version is refused.
+pub const STORE_VERSION: u32 = 4;
+
+/// What a worker says of its store where there is none at its address.
+pub const NO_STORE: &str = "none";
 
 /// Where the store says which version of the layout it has.
 pub const FORMAT: &str = "format.json";
@@ -37,6 +44,12 @@ pub const CACHE: &str = "cache";
 /// Root of the objects of all runs.
 pub const RUNS: &str = "runs";
 
+/// Root of the data sets that were submitted.
+pub const DATA: &str = "data";
+
+/// Root of the model packages.
+pub const MODELS: &str = "models";
+
 /// Root of the coordinators' published addresses.
 pub const LEADERS: &str = "leader";
 
@@ -46,14 +59,19 @@ pub fn leader(opening: u64) -> String {
     format!("{LEADERS}/{opening:020}.json")
 }
 
-/// The manifest of a stored data set, written after its parts: where it exists, the data are complete.
-pub fn data_manifest(dataset: Digest) -> String {
-    format!("data/{dataset}/manifest.json")
+/// The number of an opening in the key of an address.
+pub fn opening_of(key: &str) -> Option<u64> {
+    key.rsplit('/').next()?.strip_suffix(".json")?.parse().ok()
 }
 
-/// A part of a stored data set.
-pub fn data_part(dataset: Digest, split: &str, part: usize) -> String {
-    format!("data/{dataset}/{split}-{part:05}.safetensors")
+/// The manifest of a stored data set, written after its parts: where it exists, the data are complete.
+pub fn data_manifest(dataset: Digest) -> String {
+    format!("{DATA}/{dataset}/manifest.json")
+}
+
+/// A part of a stored data set, named by its content: programs that cut the data otherwise write other objects.
+pub fn data_part(dataset: Digest, split: &str, part: usize, content: Digest) -> String {
+    format!("{DATA}/{dataset}/{split}-{part:05}-{}.safetensors", content.short(16))
 }
 
 /// The parts of a key that came from outside; `None` when they are no plain names.
@@ -84,9 +102,15 @@ pub fn run(run: &str) -> String {
     format!("runs/{run}")
 }
 
-/// The run's specification and data set.
-pub fn spec(run: &str) -> String {
-    format!("runs/{run}/spec.json")
+/// The run's specification and data set. It is named by its content, because the same run may be submitted again with its
+/// data at another place: a coordinator that was replaced, and wakes up with a submission, writes over nothing.
+pub fn spec(run: &str, content: Digest) -> String {
+    format!("runs/{run}/spec-{}.json", content.short(16))
+}
+
+/// A task's work that is too long for a message.
+pub fn work(run: &str, content: Digest) -> String {
+    format!("runs/{run}/work-{}.json", content.short(16))
 }
 
 /// What a checkpoint object holds.
@@ -129,7 +153,7 @@ pub fn cache_manifest(identity: Digest) -> String {
 
 /// A file of a run's model package.
 pub fn model(run: &str, file: &str) -> String {
-    format!("models/{run}/{file}")
+    format!("{MODELS}/{run}/{file}")
 }
 
 #[cfg(test)]

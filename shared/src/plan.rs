@@ -150,6 +150,13 @@ impl Plan {
         })
     }
 
+    /// A plan of nothing, for a submission that cannot be planned.
+    pub fn none(submission: &Submission) -> Self {
+        let (run, classes) = (submission.run_id(), submission.dataset.classes.len());
+        let (blocks, views, patience) = (1, 1, submission.spec.train.patience);
+        Self { run, blocks, classes, views, train_shards: 0, validation_shards: 0, test_shards: 0, patience }
+    }
+
     /// Number of parts of an export stage.
     pub fn export_count(&self) -> u32 {
         self.train_shards.saturating_mul(self.views).saturating_add(self.validation_shards)

@@ -11,6 +11,8 @@ pub use crate::stage::input::{CachedShard, FrozenBlock, Source};
 pub use crate::stage::merge::Trained;
 pub use crate::stage::train::{Checkpoint, RoundMetrics};
 pub use crate::stage::{Output, Stage, TaskId, Work};
+
+use crate::Digest;
 use serde::{Deserialize, Serialize};
 
 /// A task with what a worker needs to find its inputs.
@@ -37,6 +39,9 @@ pub enum Failure {
         key: String,
         /// What is wrong with it.
         problem: String,
+        /// Whether it has its digest, and its content is of no use: only whoever computes with it can tell.
+        #[serde(default, skip_serializing_if = "is_false")]
+        content: bool,
     },
     /// Trying again cannot help.
     #[error("{message}")]
@@ -58,6 +63,11 @@ pub enum Failure {
     },
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 impl Failure {
     /// The same with a text of limited length on one line, which logs and terminals take as it is.
     pub fn shortened(self, limit: usize) -> Self {
@@ -67,7 +77,7 @@ impl Failure {
             None => plain(&text),
         };
         match self {
-            Self::InputLost { key, problem } => Self::InputLost { key: cut(key), problem: cut(problem) },
+            Self::InputLost { key, problem, content } => Self::InputLost { key: cut(key), problem: cut(problem), content },
             Self::Fatal { message } => Self::Fatal { message: cut(message) },
             Self::Transient { message } => Self::Transient { message: cut(message) },
             Self::Unable { message } => Self::Unable { message: cut(message) },
@@ -84,11 +94,14 @@ pub struct Report {
     pub lease_epoch: u64,
     /// Seconds of work.
     pub seconds: f64,
+    /// [`Work::identity`] of what the worker did: what it made of other inputs than the open task has is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Digest>,
     /// What was made, or why nothing was.
     pub result: Result<Output, Failure>,
 }
 
-/// Progress within an attempt, for people only: nothing is decided from it.
+/// Progress within an attempt. For people, but that a task whose progress does not change counts as hung.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// Samples done.
@@ -110,4 +123,12 @@ pub struct Progress {
     /// Share of the time in which training waited for its input, in [0, 1].
     #[serde(default)]
     pub waiting_fraction: f64,
+    /// Signs of life: steps, and objects that were read or written.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub ticks: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_none(value: &u64) -> bool {
+    *value == 0
 }

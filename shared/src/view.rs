@@ -56,6 +56,18 @@ pub struct RunView {
     /// Workers that get no tasks of it, with the reason; the first few.
     #[serde(default)]
     pub refused: Vec<RefusedView>,
+    /// Tasks that are not done and were lost with the workers that held them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<LostView>,
+}
+
+/// A task whose leases were lost with the workers that held them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostView {
+    /// The task.
+    pub task: TaskId,
+    /// What is known of each worker, oldest first.
+    pub workers: Vec<String>,
 }
 
 /// A worker that gets no tasks of a run.

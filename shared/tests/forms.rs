@@ -103,7 +103,15 @@ fn tasks_and_reports_keep_their_form() {
     let report: Report = check(&format!(
         r#"{{"task":{plain},"lease_epoch":5,"seconds":1.5,"result":{{"Err":{{"input-lost":{{"key":"k","problem":"p"}}}}}}}}"#
     ));
-    assert!(matches!(report.result, Err(Failure::InputLost { .. })));
+    assert!(matches!(report.result, Err(Failure::InputLost { content: false, .. })) && report.inputs.is_none());
+    let report: Report = check(&format!(
+        r#"{{"task":{plain},"lease_epoch":5,"seconds":1.5,"inputs":"{DIGEST}","result":{{"Err":{{"fatal":{{"message":"m"}}}}}}}}"#
+    ));
+    assert_eq!(report.inputs.map(|inputs| inputs.to_string()).as_deref(), Some(DIGEST));
+    let report: Report = check(&format!(
+        r#"{{"task":{plain},"lease_epoch":5,"seconds":1.5,"result":{{"Err":{{"input-lost":{{"key":"k","problem":"p","content":true}}}}}}}}"#
+    ));
+    assert!(matches!(report.result, Err(Failure::InputLost { content: true, .. })));
     assert_eq!(check::<Source>(r#""images""#), Source::Images);
     assert_eq!(check::<Split>(r#""validation""#), Split::Validation);
 }

@@ -48,8 +48,14 @@ pub(crate) fn run(args: CacheArgs) -> Result<(), Failure> {
             }
             let verb = if dry_run { "would remove" } else { "removed" };
             println!(
-                "{verb} {} objects, {} bytes: {} of the cache, {} of runs, {} unfinished",
-                collected.objects, collected.bytes, collected.cache.objects, collected.runs.objects, collected.unfinished.objects
+                "{verb} {} objects, {} bytes: {} of the cache, {} of runs, {} of data sets, {} of models, {} unfinished",
+                collected.objects,
+                collected.bytes,
+                collected.cache.objects,
+                collected.runs.objects,
+                collected.data.objects,
+                collected.models.objects,
+                collected.unfinished.objects
             );
             Ok(())
         }

@@ -3,6 +3,7 @@
 use crate::args::ConnectArgs;
 use crate::failure::Failure;
 use anyhow::Context;
+use bloctrain_coordinator::access;
 use bloctrain_proto::MESSAGE_LIMIT;
 use bloctrain_proto::dial::{Dialer, Link, Trust, within};
 use bloctrain_proto::status::{Kind, kind};
@@ -24,13 +25,17 @@ pub(crate) fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).with_context(|| format!("cannot read the {what} {}", path.display())).map_err(Failure::Usage)
 }
 
-/// Tokens of a file, one a line, or of an environment variable.
+/// Tokens of a file, one a line, or of an environment variable; none where neither is named.
 pub(crate) fn tokens(file: Option<&Path>, variable: &str) -> Result<Vec<String>, Failure> {
-    let text = match file {
-        Some(file) => String::from_utf8(read(file, "token file")?).map_err(Failure::usage)?,
-        None => std::env::var(variable).unwrap_or_default(),
+    let (text, place) = match (file, std::env::var(variable)) {
+        (Some(file), _) => {
+            let text = String::from_utf8(read(file, "token file")?).map_err(Failure::usage)?;
+            (text, format!("the token file {}", file.display()))
+        }
+        (None, Ok(text)) => (text, format!("the variable {variable}")),
+        (None, Err(_)) => return Ok(Vec::new()),
     };
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+    access::tokens(&text).with_context(|| place).map_err(Failure::Usage)
 }
 
 /// A dialer for the addresses and certificates of a command line.
@@ -40,7 +45,7 @@ pub(crate) fn dialer(args: &ConnectArgs, token: Option<&str>) -> Result<Dialer, 
         _ => None,
     };
     let ca = args.tls_ca.as_deref().map(|path| read(path, "certificate authority")).transpose()?;
-    let trust = Trust { ca, identity, name: args.tls_name.clone() };
+    let trust = Trust { ca, identity, name: args.tls_name.clone(), is_insecure: args.insecure };
     let mut dialer = Dialer::new(args.coordinator.clone(), trust, token, super::random_seed()).map_err(Failure::usage)?;
     if let Some(store) = &args.store {
         dialer.discover(discover::in_store(Artefacts::open(store)?));

@@ -46,7 +46,8 @@ pub(crate) fn run(args: &CoordinatorArgs) -> Result<(), Failure> {
         let store = shared_address(artefacts.location());
         let lease_ms = u64::try_from(args.lease.as_millis()).unwrap_or(u64::MAX).max(1_000);
         let usual = Config::fleet();
-        let config = Config { lease_ms, heartbeat_ms: usual.heartbeat_ms.min(lease_ms / 4), settle_ms: usual.settle_ms };
+        let stall_ms = u64::try_from(args.stall.as_millis()).unwrap_or(u64::MAX / 8).min(u64::MAX / 8);
+        let config = Config { lease_ms, heartbeat_ms: usual.heartbeat_ms.min(lease_ms / 4), stall_ms, ..usual };
         let (connections, standby) = (args.max_connections as usize, args.standby);
         let fleet = Fleet { listener, connections, addresses, store, access, tls, standby };
         Ok(Box::pin(fleet::serve(config, fleet, artefacts, clock(), stopping)).await?)

@@ -45,12 +45,13 @@ fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// The time of this process's start by the system's clock, and what has passed since by one that is never set: a step of the
+/// system's clock ends no leases.
 #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
 fn clock() -> bloctrain_coordinator::Clock {
-    Arc::new(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    })
+    let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let begun = std::time::Instant::now();
+    Arc::new(move || u64::try_from((started + begun.elapsed()).as_millis()).unwrap_or(u64::MAX))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]

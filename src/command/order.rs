@@ -1,17 +1,19 @@
 //! Orders and questions about runs of a fleet: `watch`, `logs`, `pause`, `resume`, `cancel`, `workers`.
 
 use super::connect::Runs;
+use super::runs::every_page;
 use super::{block_on, print, print_json};
-use crate::args::{LogsArgs, OrderArgs, ReadArgs};
+use crate::args::{DeleteArgs, LogsArgs, OrderArgs, ReadArgs};
 use crate::failure::Failure;
 use crate::progress::Display;
 use crate::table;
 use anyhow::Context;
 use bloctrain_proto::convert::from_json;
 use bloctrain_proto::v1::{
-    CancelRunRequest, ListWorkersRequest, PauseRunRequest, ResumeRunRequest, StreamLogRequest, WatchRunRequest,
+    CancelRunRequest, DeleteRunRequest, ListWorkersRequest, PauseRunRequest, ResumeRunRequest, StreamLogRequest, WatchRunRequest,
 };
 use bloctrain_shared::view::{RunState, RunView, WorkerView};
+use std::time::Duration;
 
 pub(crate) fn watch(args: &OrderArgs) -> Result<(), Failure> {
     let mut runs = Runs::new(&args.read.connect)?;
@@ -96,6 +98,39 @@ pub(crate) fn cancel(args: &OrderArgs) -> Result<(), Failure> {
     let request = CancelRunRequest { run: args.run.clone() };
     block_on(runs.call(request, |mut rpc, request| async move { rpc.cancel_run(request).await }))??;
     Ok(())
+}
+
+pub(crate) fn delete(args: &DeleteArgs) -> Result<(), Failure> {
+    let mut runs = Runs::new(&args.connect)?;
+    let is_done = args.older_than.is_none() || args.yes;
+    let deleted = block_on(Box::pin(async {
+        let chosen = match args.older_than {
+            Some(age) => older(&mut runs, age).await?,
+            None => args.runs.clone(),
+        };
+        for run in chosen.iter().filter(|_| is_done) {
+            let request = DeleteRunRequest { run: run.clone() };
+            runs.call(request, |mut rpc, request| async move { rpc.delete_run(request).await }).await?;
+        }
+        Ok::<_, Failure>(chosen)
+    }))??;
+    if args.json {
+        return print_json(&serde_json::json!({ "runs": deleted, "deleted": is_done }));
+    }
+    let verb = if is_done { "deleted" } else { "would delete" };
+    deleted.iter().for_each(|run| println!("{verb} {run}"));
+    if !is_done && !deleted.is_empty() {
+        println!("{} runs; give --yes to delete them", deleted.len());
+    }
+    Ok(())
+}
+
+/// Runs that ended longer ago than an age.
+async fn older(runs: &mut Runs, age: Duration) -> Result<Vec<String>, Failure> {
+    let before = super::clock()().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let has_ended = |view: &RunView| !matches!(view.state, RunState::Running | RunState::Paused);
+    let views = every_page(runs).await?;
+    Ok(views.into_iter().filter(|view| has_ended(view) && view.updated_ms < before).map(|view| view.run).collect())
 }
 
 pub(crate) fn workers(args: &ReadArgs) -> Result<(), Failure> {

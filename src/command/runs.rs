@@ -6,7 +6,7 @@ use crate::args::{ConnectArgs, DEFAULT_STORE, OrderArgs, RunsArgs};
 use crate::failure::Failure;
 use crate::table;
 use bloctrain_proto::convert::from_json;
-use bloctrain_proto::v1::ListRunsRequest;
+use bloctrain_proto::v1::{GetRunRequest, ListRunsRequest};
 use bloctrain_shared::spec::sweep;
 use bloctrain_shared::view::RunView;
 use bloctrain_store::Artefacts;
@@ -15,13 +15,40 @@ use bloctrain_store::Artefacts;
 fn read(connect: &ConnectArgs) -> Result<(Vec<RunView>, String), Failure> {
     if connect.store.is_none() && !connect.coordinator.is_empty() {
         let mut runs = Runs::new(connect)?;
-        let answer = block_on(runs.call(ListRunsRequest {}, |mut rpc, request| async move { rpc.list_runs(request).await }))??;
-        let views = answer.view_json.iter().map(|json| from_json(json)).collect::<Result<_, _>>()?;
+        let views = block_on(Box::pin(every_page(&mut runs)))??;
         return Ok((views, connect.coordinator.join(",")));
     }
     let store = connect.store.as_deref().unwrap_or(DEFAULT_STORE);
     let artefacts = Artefacts::open(store)?;
     Ok((block_on(bloctrain_coordinator::read_runs(&artefacts))??, store.to_owned()))
+}
+
+/// All runs of a fleet.
+pub(crate) async fn every_page(runs: &mut Runs) -> Result<Vec<RunView>, Failure> {
+    let (mut views, mut after) = (Vec::new(), String::new());
+    loop {
+        let request = ListRunsRequest { page_size: 0, after };
+        let page = runs.call(request, |mut rpc, request| async move { rpc.list_runs(request).await }).await?;
+        for json in &page.view_json {
+            views.push(from_json(json)?);
+        }
+        if page.next.is_empty() {
+            return Ok(views);
+        }
+        after = page.next;
+    }
+}
+
+/// One run of a store, or of a fleet; and the place that was read.
+fn read_one(connect: &ConnectArgs, run: &str) -> Result<(Option<RunView>, String), Failure> {
+    if connect.store.is_none() && !connect.coordinator.is_empty() {
+        let mut runs = Runs::new(connect)?;
+        let request = GetRunRequest { run: run.to_owned() };
+        let answer = block_on(runs.call(request, |mut rpc, request| async move { rpc.get_run(request).await }))??;
+        return Ok((Some(from_json(&answer.view_json)?), connect.coordinator.join(",")));
+    }
+    let (views, place) = read(connect)?;
+    Ok((views.into_iter().find(|view| view.run == run), place))
 }
 
 pub(crate) fn list(args: &RunsArgs) -> Result<(), Failure> {
@@ -63,8 +90,7 @@ pub(crate) fn list(args: &RunsArgs) -> Result<(), Failure> {
 }
 
 pub(crate) fn show(args: &OrderArgs) -> Result<(), Failure> {
-    let (views, place) = read(&args.read.connect)?;
-    let view = views.into_iter().find(|view| view.run == args.run);
+    let (view, place) = read_one(&args.read.connect, &args.run)?;
     let view = view.ok_or_else(|| anyhow::anyhow!("there is no run {} in {place}; `bloctrain runs` lists them", args.run))?;
     if args.read.json {
         return print_json(&view);
@@ -83,6 +109,9 @@ pub(crate) fn show(args: &OrderArgs) -> Result<(), Failure> {
         let progress = &attempt.progress;
         let backup = if attempt.backup { ", a second time because the first attempt takes too long" } else { "" };
         println!("{} on {}: {} of {}{backup}", attempt.task, attempt.worker, progress.done, progress.total);
+    }
+    for lost in &view.lost {
+        println!("{} was lost {} times: {}", lost.task, lost.workers.len(), lost.workers.join("; "));
     }
     view.refused.iter().for_each(|refused| println!("no tasks for {}: {}", refused.worker, refused.why));
     view.notes.iter().for_each(|note| println!("note: {note}"));

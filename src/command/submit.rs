@@ -7,14 +7,15 @@ use crate::args::SubmitArgs;
 use crate::failure::Failure;
 use crate::table;
 use bloctrain_data::{Dataset, embedded, stored};
-use bloctrain_proto::convert::to_json;
-use bloctrain_proto::v1::{GetFleetRequest, SubmitRequest};
+use bloctrain_proto::convert::{from_json, to_json};
+use bloctrain_proto::v1::{GetFleetRequest, ListWorkersRequest, SubmitRequest};
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Plan, Submission};
 use bloctrain_shared::spec::sweep::Sweep;
-use bloctrain_shared::view::RunState;
+use bloctrain_shared::view::{RunState, WorkerView};
 use bloctrain_store::Artefacts;
 use bloctrain_worker::stage::prepared::Prepared;
+use bytesize::ByteSize;
 use serde_json::json;
 
 pub(crate) fn run(args: &SubmitArgs) -> Result<(), Failure> {
@@ -30,6 +31,7 @@ fn submit_one(args: &SubmitArgs, spec: RunSpec) -> Result<(), Failure> {
     let mut runs = Runs::new(&args.connect)?;
     super::block_on(Box::pin(async {
         let store = fleet_store(&mut runs).await?;
+        admit(args, &mut runs, &submission, &dataset).await?;
         upload(args, &store, &dataset).await?;
         let run = submit(&mut runs, &submission).await?;
         if args.watch {
@@ -63,6 +65,12 @@ fn submit_sweep(args: &SubmitArgs, sweep: &Sweep) -> Result<(), Failure> {
     let mut runs = Runs::new(&args.connect)?;
     super::block_on(Box::pin(async {
         let store = fleet_store(&mut runs).await?;
+        for submission in &submissions {
+            let own = datasets.iter().find(|(_, dataset)| dataset.digest == submission.dataset.digest);
+            if let Some((_, dataset)) = own {
+                admit(args, &mut runs, submission, dataset).await?;
+            }
+        }
         for (_, dataset) in &datasets {
             upload(args, &store, dataset).await?;
         }
@@ -123,6 +131,22 @@ async fn fleet_store(runs: &mut Runs) -> Result<String, Failure> {
         return Err(Failure::Failed(anyhow::anyhow!(problem)));
     }
     Ok(fleet.store)
+}
+
+/// Refuses a run whose training step takes more memory than was said, or than any worker of the fleet has. A fleet without
+/// workers, or with others than those of CPUs, says nothing about that.
+async fn admit(args: &SubmitArgs, runs: &mut Runs, submission: &Submission, dataset: &Dataset) -> Result<(), Failure> {
+    if args.source.memory.is_some() {
+        return spec::admit(&submission.spec, dataset, args.source.memory);
+    }
+    let workers = runs.call(ListWorkersRequest {}, |mut rpc, request| async move { rpc.list_workers(request).await }).await?;
+    let workers: Vec<WorkerView> = workers.worker_json.iter().map(|json| from_json(json)).collect::<Result<_, _>>()?;
+    let is_known = |worker: &WorkerView| worker.backend == "cpu" && worker.memory_bytes > 0;
+    let most = workers.iter().map(|worker| worker.memory_bytes).max();
+    match most.filter(|_| workers.iter().all(is_known)) {
+        Some(most) => spec::admit(&submission.spec, dataset, Some(ByteSize::b(most))),
+        None => Ok(()),
+    }
 }
 
 async fn upload(args: &SubmitArgs, store: &str, dataset: &Dataset) -> Result<(), Failure> {

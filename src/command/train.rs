@@ -134,9 +134,10 @@ async fn worker(
     datasets: Datasets,
     stop: watch::Receiver<Leaving>,
 ) -> Result<(), Failure> {
-    let io = Io::new(artefacts, Handle::current());
+    let io = Io::new(artefacts.clone(), Handle::current());
     let engine = engine::start(device, io, datasets, stopwatch())?;
-    let about = About { name, backend: device.backend().to_owned(), device: device.to_string(), ..About::default() };
-    let equip = Box::new(|_: &str| Ok(Tools { engine, discover: None }));
+    let (backend, precision) = (device.backend().to_owned(), device.precision().to_owned());
+    let about = About { name, backend, precision, device: device.to_string(), ..About::default() };
+    let equip = Box::new(|_: &str| Ok(Tools { engine, artefacts, discover: None }));
     Ok(client::serve(Dialer::fixed(channel), about, equip, stop).await?)
 }

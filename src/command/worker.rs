@@ -23,10 +23,12 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
     let about = About {
         name: args.name.clone().unwrap_or_else(|| format!("{}-{}", host(), std::process::id())),
         backend: device.backend().to_owned(),
+        precision: device.precision().to_owned(),
         device: device.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         memory_bytes: memory(),
         instance: format!("{:016x}{:016x}", random_seed(), random_seed()),
+        store: String::new(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -50,7 +52,7 @@ fn equip(device: Device, own: Option<String>, cache: Option<DiskCacheConfig>, ru
         };
         let io = Io::new(artefacts.clone(), runtime);
         let engine = engine::start(device, io, Datasets::default(), stopwatch()).map_err(|error| error.to_string())?;
-        Ok(Tools { engine, discover: Some(discover::in_store(artefacts)) })
+        Ok(Tools { engine, artefacts: artefacts.clone(), discover: Some(discover::in_store(artefacts)) })
     })
 }
 
@@ -85,10 +87,11 @@ pub(crate) fn host() -> String {
     name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
 }
 
-/// Memory of this machine in bytes; 0 where the system does not say.
+/// Memory that this process may take in bytes, of the machine or of the container that it is in; 0 where the system does not
+/// say.
 fn memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")).and_then(|kib| kib.trim().parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
+    system.total_memory().min(limit)
 }

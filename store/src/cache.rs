@@ -4,8 +4,8 @@
 //! [`bloctrain_shared::spike`] says. The schema's metadata has dimensions, digests and the encoder's seed. A JSON manifest
 //! is written after the data: a shard without one is not complete and does not count.
 
-use crate::error::StoreError;
-use crate::object::Artefacts;
+use crate::error::{ErrorKind, StoreError};
+use crate::object::{Artefacts, Created};
 use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch, UInt16Array, UInt32Array};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::FileReader;
@@ -177,7 +177,8 @@ pub fn decode(bytes: Bytes) -> Result<SpikeShard, ArrowError> {
     Ok(shard)
 }
 
-/// Writes a shard and then its manifest.
+/// Writes a shard and then its manifest. A usable shard that is there already stays, also where its bytes differ, as two GPUs'
+/// may: others may have committed it. Then that one is given.
 ///
 /// # Errors
 /// When the store cannot be written.
@@ -185,12 +186,37 @@ pub async fn write(store: &Artefacts, shard: &SpikeShard) -> Result<CacheManifes
     let identity = shard.meta.identity(&shard.ids);
     let data_key = key::cache_data(identity);
     let bytes = encode(shard).map_err(|error| StoreError::Damaged { key: data_key.clone(), problem: error.to_string() })?;
-    let object = store.put(&data_key, bytes).await?;
+    let object = match store.create(&data_key, bytes.clone()).await? {
+        Created::Written | Created::Identical => object_of(&data_key, &bytes),
+        Created::Different => match there(store, &data_key).await? {
+            Some(object) => object,
+            // What is of no use to anybody is no loss.
+            None => store.put(&data_key, bytes).await?,
+        },
+    };
     let uncompressed_bytes = shard.packed.len() as u64;
     let manifest = CacheManifest { object, samples: shard.ids.len(), uncompressed_bytes, meta: shard.meta.clone() };
-    let json = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
-    store.put(&key::cache_manifest(identity), Bytes::from(json)).await?;
+    let json = Bytes::from(serde_json::to_vec_pretty(&manifest).unwrap_or_default());
+    let manifest_key = key::cache_manifest(identity);
+    if store.create(&manifest_key, json.clone()).await? == Created::Different {
+        // It names another object than is there: with it the shard would not count as complete.
+        store.put(&manifest_key, json).await?;
+    }
     Ok(manifest)
+}
+
+fn object_of(key: &str, bytes: &Bytes) -> ObjectRef {
+    ObjectRef { key: key.to_owned(), digest: Digest::of(bytes), bytes: bytes.len() as u64 }
+}
+
+/// The shard under a key, if it is the one that the key says.
+async fn there(store: &Artefacts, key: &str) -> Result<Option<ObjectRef>, StoreError> {
+    let bytes = match store.get_unverified(key).await {
+        Err(StoreError::Missing { .. }) => return Ok(None),
+        bytes => bytes?,
+    };
+    let object = object_of(key, &bytes);
+    Ok(shard_of(&object, bytes).is_ok().then_some(object))
 }
 
 /// The manifest of a complete, undamaged shard; `None` when there is none. A damaged one is named in the log.
@@ -219,7 +245,7 @@ pub async fn lookup(store: &Artefacts, identity: Digest) -> Result<Option<CacheM
             tracing::warn!(key = manifest_key, "a cache manifest names another shard; its own will be computed again");
             Ok(None)
         }
-        Err(error @ (StoreError::Missing { .. } | StoreError::Damaged { .. })) => {
+        Err(error) if error.kind() == ErrorKind::InputLost => {
             tracing::warn!(%error, "a cached shard is unusable; it will be computed again");
             Ok(None)
         }
@@ -230,14 +256,15 @@ pub async fn lookup(store: &Artefacts, identity: Digest) -> Result<Option<CacheM
 /// Reads and verifies a shard.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] when it is not what was written, or another shard than its key says.
+/// [`StoreError::Damaged`] when it is not what was written, [`StoreError::Unusable`] when that is another shard than its key
+/// says.
 pub async fn read(store: &Artefacts, object: &ObjectRef) -> Result<SpikeShard, StoreError> {
     shard_of(object, store.get(object).await?)
 }
 
 /// The shard in an object's bytes.
 fn shard_of(object: &ObjectRef, bytes: Bytes) -> Result<SpikeShard, StoreError> {
-    let damaged = |problem: String| StoreError::Damaged { key: object.key.clone(), problem };
+    let damaged = |problem: String| StoreError::Unusable { key: object.key.clone(), problem };
     let shard = decode(bytes).map_err(|error| damaged(error.to_string()))?;
     if key::cache_data(shard.meta.identity(&shard.ids)) != object.key {
         return Err(damaged("it holds another shard than its key says".into()));
@@ -315,6 +342,23 @@ mod tests {
         store.put(&key::cache_data(identity), Bytes::from_static(b"damaged")).await.expect("written");
         assert_eq!(lookup(&store, identity).await, Ok(None));
         assert!(matches!(read(&store, &manifest.object).await, Err(StoreError::Damaged { .. })));
+    }
+
+    /// As two GPUs may make it: of the same identity, with other bits.
+    #[tokio::test]
+    async fn a_usable_shard_is_never_written_over() {
+        let store = Artefacts::open("memory://").expect("opens");
+        let one = shard(9, 10);
+        let mut other = one.clone();
+        other.packed[0] ^= 1;
+        let first = write(&store, &one).await.expect("written");
+        let second = write(&store, &other).await.expect("written");
+        assert_eq!(first, second, "whoever came later names what is there");
+        assert_eq!(read(&store, &first.object).await, Ok(one), "what was committed is as it was");
+        store.put(&first.object.key, Bytes::from_static(b"damaged")).await.expect("written");
+        let mended = write(&store, &other).await.expect("written");
+        assert_eq!(read(&store, &mended.object).await, Ok(other));
+        assert_eq!(lookup(&store, mended.meta.identity(&[8, 7, 6, 5, 4, 3, 2, 1, 0])).await, Ok(Some(mended)));
     }
 
     #[tokio::test]

@@ -2,7 +2,8 @@
 //!
 //! What is named is the coordinator's to say ([`Keep`]). Objects are listed *before* it is asked: whatever a run names by then
 //! stays. An object that was just written is not named yet, so nothing younger than [`Sweep::written_before_ms`] is removed.
-//! Models are never touched, nor is the coordinator's state, which SlateDB keeps tidy itself.
+//! A data set goes when no run has it, a model when its run was deleted. The coordinator's state is never touched; SlateDB
+//! keeps it tidy itself.
 
 use crate::error::StoreError;
 use crate::location::Place;
@@ -18,11 +19,22 @@ use std::time::{Duration, SystemTime};
 pub struct Keep {
     /// Objects that a run or a model names.
     pub keys: BTreeSet<String>,
+    /// Digests of the data sets of all runs.
+    pub data: BTreeSet<String>,
+    /// Runs that were deleted: only their models may go.
+    pub given_up: BTreeSet<String>,
 }
 
 impl Keep {
     /// Whether an object has to stay: it is named, or it is the manifest of a shard that is.
     fn holds(&self, key: &str) -> bool {
+        let folder = |root: &str| Some(key.strip_prefix(root)?.strip_prefix('/')?.split('/').next()?.to_owned());
+        if let Some(run) = folder(key::MODELS) {
+            return !self.given_up.contains(&run);
+        }
+        if let Some(digest) = folder(key::DATA) {
+            return self.data.contains(&digest);
+        }
         let of_shard = |stem: &str| key.starts_with(key::CACHE) && self.keys.contains(&format!("{stem}.arrow"));
         self.keys.contains(key) || key.strip_suffix(".json").is_some_and(of_shard)
     }
@@ -64,6 +76,10 @@ pub struct Collected {
     pub cache: Amount,
     /// Checkpoints and records of runs.
     pub runs: Amount,
+    /// Data sets of no run.
+    pub data: Amount,
+    /// Models of runs that were deleted.
+    pub models: Amount,
     /// Left by writes that were interrupted; only folders show them.
     pub unfinished: Amount,
 }
@@ -81,7 +97,9 @@ pub struct Candidates {
 /// When the store fails.
 pub async fn candidates(store: &Artefacts) -> Result<Candidates, StoreError> {
     let mut objects = store.list_objects(key::CACHE).await?;
-    objects.extend(store.list_objects(key::RUNS).await?);
+    for root in [key::RUNS, key::DATA, key::MODELS] {
+        objects.extend(store.list_objects(root).await?);
+    }
     Ok(Candidates { objects, unfinished: true })
 }
 
@@ -104,7 +122,12 @@ pub async fn sweep(store: &Artefacts, candidates: Candidates, keep: &Keep, sweep
         if keep.holds(&object.key) || object.modified_ms >= sweep.written_before_ms {
             continue;
         }
-        let kind = if object.key.starts_with(key::CACHE) { &mut collected.cache } else { &mut collected.runs };
+        let kind = match object.key.split('/').next() {
+            Some(key::CACHE) => &mut collected.cache,
+            Some(key::DATA) => &mut collected.data,
+            Some(key::MODELS) => &mut collected.models,
+            _ => &mut collected.runs,
+        };
         kind.add(object.bytes);
         if !sweep.dry_run {
             store.delete(&object.key).await?;
@@ -115,7 +138,7 @@ pub async fn sweep(store: &Artefacts, candidates: Candidates, keep: &Keep, sweep
         let found = tokio::task::spawn_blocking(move || unfinished(Path::new(&root), sweep)).await;
         collected.unfinished = found.unwrap_or_default();
     }
-    let kinds = [collected.cache, collected.runs, collected.unfinished];
+    let kinds = [collected.cache, collected.runs, collected.data, collected.models, collected.unfinished];
     collected.objects = kinds.iter().map(|amount| amount.objects).sum();
     collected.bytes = kinds.iter().map(|amount| amount.bytes).sum();
     Ok(collected)
@@ -190,7 +213,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
             runtime.block_on(async {
                 let store = filled().await;
-                let keep = Keep { keys: named.iter().map(|&index| all_keys()[index].clone()).filter(|key| !key.ends_with(".json")).collect() };
+                let keep = Keep { keys: named.iter().map(|&index| all_keys()[index].clone()).filter(|key| !key.ends_with(".json")).collect(), ..Keep::default() };
                 let written_before_ms = if old { u64::MAX } else { 1 };
                 let before = left(&store).await;
                 let dry = sweep(&store, candidates(&store).await.expect("lists"), &keep, Sweep { written_before_ms, dry_run: true }).await.expect("sweeps");
@@ -208,6 +231,26 @@ mod tests {
                 Ok(())
             })?;
         }
+    }
+
+    #[tokio::test]
+    async fn data_of_no_run_and_models_that_were_given_up_go() {
+        let store = Artefacts::open("memory://").expect("opens");
+        for key in
+            ["data/a/manifest.json", "data/a/train-0", "data/b/manifest.json", "models/r1/model.json", "models/r2/model.json"]
+        {
+            store.put(key, Bytes::from_static(b"1234")).await.expect("written");
+        }
+        let (data, given_up) = (BTreeSet::from(["a".to_owned()]), BTreeSet::from(["r2".to_owned()]));
+        let keep = Keep { data, given_up, ..Keep::default() };
+        let run = async |written_before_ms| {
+            let candidates = candidates(&store).await.expect("lists");
+            sweep(&store, candidates, &keep, Sweep { written_before_ms, dry_run: false }).await.expect("sweeps")
+        };
+        assert_eq!(run(1).await, Collected::default(), "a submission may be about to name them");
+        let collected = run(u64::MAX).await;
+        assert_eq!((collected.data.objects, collected.models.objects, collected.objects), (1, 1, 2));
+        assert_eq!(left(&store).await, ["data/a/manifest.json", "data/a/train-0", "models/r1/model.json"]);
     }
 
     #[tokio::test]

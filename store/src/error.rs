@@ -34,6 +34,14 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The content is what was written, and of no use.
+    #[error("the object {key} holds something else than it should: {problem}")]
+    Unusable {
+        /// Key of the object.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// No space is left.
     #[error(
         "cannot write {key}: no space is left in the store; free some (`bloctrain cache gc`) or choose another --store, then run the same command again"
@@ -149,7 +157,7 @@ impl StoreError {
     /// What to do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Missing { .. } | Self::Damaged { .. } => ErrorKind::InputLost,
+            Self::Missing { .. } | Self::Damaged { .. } | Self::Unusable { .. } => ErrorKind::InputLost,
             Self::Unavailable { .. } | Self::Unreachable { .. } => ErrorKind::Retry,
             Self::Full { .. }
             | Self::NotWritable { .. }
@@ -169,6 +177,7 @@ impl StoreError {
         match self {
             Self::Missing { key }
             | Self::Damaged { key, .. }
+            | Self::Unusable { key, .. }
             | Self::Full { key }
             | Self::Denied { key, .. }
             | Self::Unavailable { key, .. } => Some(key),

@@ -19,7 +19,13 @@ pub struct Leader {
     pub beat: u64,
     /// Whether it has stopped in order.
     pub released: bool,
+    /// Identity of the state that it opened: what was left behind of another state says nothing. Empty in older stores.
+    #[serde(default)]
+    pub state: String,
 }
+
+/// More openings than any state comes to: a number above it was written by nobody that counts.
+const MAX_OPENINGS: u64 = 1 << 30;
 
 /// The newest published address; `None` when there never was one.
 ///
@@ -30,6 +36,16 @@ pub async fn read(artefacts: &Artefacts) -> Result<Option<Leader>, StoreError> {
     let bytes = artefacts.get_unverified(&newest).await?;
     let damaged = |error: serde_json::Error| StoreError::Damaged { key: newest.clone(), problem: error.to_string() };
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+}
+
+/// The highest number under which any coordinator ever published, of whatever state.
+///
+/// # Errors
+/// When the store fails.
+pub async fn last_opening(artefacts: &Artefacts) -> Result<u64, StoreError> {
+    let listed = artefacts.list(key::LEADERS).await?;
+    let openings = listed.iter().filter_map(|(key, _)| key::opening_of(key));
+    Ok(openings.filter(|opening| *opening < MAX_OPENINGS).max().unwrap_or(0))
 }
 
 /// Publishes an address, or the same once more.
@@ -61,12 +77,14 @@ mod tests {
     async fn the_newest_is_found_and_an_older_one_cannot_hide_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Artefacts::open(folder.path().to_str().expect("utf-8")).expect("opens");
-        assert_eq!(read(&store).await, Ok(None));
-        let leader = |opening, beat| Leader { opening, addresses: vec!["http://a:1".into()], beat, released: false };
+        assert_eq!((read(&store).await, last_opening(&store).await), (Ok(None), Ok(0)));
+        let leader =
+            |opening, beat| Leader { opening, addresses: vec!["http://a:1".into()], beat, released: false, state: "s".into() };
         publish(&store, &leader(9, 1)).await.expect("published");
         publish(&store, &leader(10, 1)).await.expect("published");
         publish(&store, &leader(9, 2)).await.expect("a zombie writes its own");
         assert_eq!(read(&store).await, Ok(Some(leader(10, 1))));
+        assert_eq!(last_opening(&store).await, Ok(10));
         remove_older(&store, 10).await.expect("removed");
         assert_eq!(store.list(key::LEADERS).await.expect("lists").len(), 1);
         store.put(&key::leader(11), Bytes::from_static(b"{")).await.expect("written");

@@ -1,6 +1,7 @@
 //! From an address to a store: folders, memory, and object storage with the usual credentials.
 
 use crate::error::StoreError;
+use bloctrain_shared::key;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -53,6 +54,19 @@ fn open_folder(folder: &str) -> Result<(Arc<dyn ObjectStore>, Place), StoreError
     std::fs::create_dir_all(folder).map_err(|error| refuse(error.to_string()))?;
     let local = LocalFileSystem::new_with_prefix(folder).map_err(|error| refuse(error.to_string()))?.with_fsync(true);
     Ok((Arc::new(local), Place::Folder))
+}
+
+/// Keeps other processes from changing what only one may change in a folder, until it is dropped. The file is the one that
+/// the probe leaves, which is never written again.
+pub(crate) async fn lock(location: &str) -> Result<std::fs::File, StoreError> {
+    let store = location.to_owned();
+    let file = std::path::Path::new(location.strip_prefix("file://").unwrap_or(location)).join(key::PROBE);
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(file)?;
+        file.lock().map(|()| file)
+    });
+    let failed = |problem: String| StoreError::NotWritable { store: store.clone(), problem };
+    locked.await.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(feature = "cloud")]

@@ -10,8 +10,9 @@ use bloctrain_shared::task::ObjectRef;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a put-if-absent found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct Artefacts {
     place: Place,
     retry: RetryPolicy,
     cache: Option<DiskCache>,
+    /// Operations that came to an end.
+    completed: Arc<AtomicU64>,
 }
 
 impl Artefacts {
@@ -65,12 +68,19 @@ impl Artefacts {
     /// As [`open`](Self::open), and for a setting that the kind of store does not have.
     pub fn open_with(location: &str, settings: &[(&str, &str)]) -> Result<Self, StoreError> {
         let (store, place) = location::open(location, settings)?;
-        Ok(Self { store, location: location.into(), place, retry: RetryPolicy::default(), cache: None })
+        Ok(Self {
+            store,
+            location: location.into(),
+            place,
+            retry: RetryPolicy::default(),
+            cache: None,
+            completed: Arc::default(),
+        })
     }
 
     /// Artefacts in any object store, for tests and simulation; `location` is what messages call it.
     pub fn with_store(store: Arc<dyn ObjectStore>, location: &str, place: Place) -> Self {
-        Self { store, location: location.into(), place, retry: RetryPolicy::default(), cache: None }
+        Self { store, location: location.into(), place, retry: RetryPolicy::default(), cache: None, completed: Arc::default() }
     }
 
     /// The same store with other retries.
@@ -101,6 +111,23 @@ impl Artefacts {
         Arc::clone(&self.store)
     }
 
+    /// Operations on objects that came to an end, of this and of all clones: a sign of life for whoever waits for one.
+    pub fn completed(&self) -> u64 {
+        self.completed.load(Ordering::Relaxed)
+    }
+
+    /// Does an operation on `bytes` bytes at `key` as often as the policy says.
+    async fn attempt<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        key: &str,
+        bytes: u64,
+        operation: impl Fn() -> F,
+    ) -> Result<T, StoreError> {
+        let done = self.retry.run(key, bytes, operation).await;
+        self.completed.fetch_add(1, Ordering::Relaxed);
+        done
+    }
+
     pub(crate) fn retry(&self) -> &RetryPolicy {
         &self.retry
     }
@@ -118,7 +145,7 @@ impl Artefacts {
         let path = Path::from(key);
         let write =
             || async { transfer::upload(self.store.as_ref(), &path, &bytes).await.map_err(|error| self.error(key, &error)) };
-        Box::pin(self.retry.run(key, object.bytes, write)).await?;
+        Box::pin(self.attempt(key, object.bytes, write)).await?;
         if let Some(cache) = &self.cache {
             cache.insert(object.digest, bytes).await;
         }
@@ -140,11 +167,39 @@ impl Artefacts {
                 Err(error) => Err(self.error(key, &error)),
             }
         };
-        if Box::pin(self.retry.run(key, bytes.len() as u64, write)).await? {
+        if Box::pin(self.attempt(key, bytes.len() as u64, write)).await? {
             return Ok(Created::Written);
         }
         let found = self.get_unverified(key).await?;
         Ok(if Digest::of(&found) == Digest::of(&bytes) { Created::Identical } else { Created::Different })
+    }
+
+    /// Replaces an object on condition that its content is still `before`; whether it is `after` now. When an answer is lost,
+    /// a repetition finds its own content. Folders know no such condition: there a lock keeps other processes out.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub(crate) async fn replace(&self, key: &str, before: &Bytes, after: Bytes) -> Result<bool, StoreError> {
+        let _lock = match self.place {
+            Place::Folder => Some(location::lock(&self.location).await?),
+            Place::Memory | Place::Remote => None,
+        };
+        let path = Path::from(key);
+        let write = || async {
+            let found = self.store.get(&path).await.map_err(|error| self.error(key, &error))?;
+            let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
+            let content = found.bytes().await.map_err(|error| self.error(key, &error))?;
+            if content == after || content != *before {
+                return Ok(content == after);
+            }
+            let mode = if self.place == Place::Folder { PutMode::Overwrite } else { PutMode::Update(version) };
+            match self.store.put_opts(&path, PutPayload::from(after.clone()), mode.into()).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. }) => Ok(false),
+                Err(error) => Err(self.error(key, &error)),
+            }
+        };
+        Box::pin(self.attempt(key, after.len() as u64, write)).await
     }
 
     /// Reads an object and verifies its digest, wherever it comes from.
@@ -181,7 +236,7 @@ impl Artefacts {
         let path = Path::from(key);
         let read =
             || async { transfer::download(self.store.as_ref(), &path, expected).await.map_err(|error| self.error(key, &error)) };
-        Box::pin(self.retry.run(key, expected, read)).await
+        Box::pin(self.attempt(key, expected, read)).await
     }
 
     /// Reads an object of unknown digest.
@@ -197,11 +252,19 @@ impl Artefacts {
     /// # Errors
     /// When the store fails.
     pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
+        Ok(self.size(key).await?.is_some())
+    }
+
+    /// Bytes of an object; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
         let path = Path::from(key);
         let head = || async { self.store.head(&path).await.map_err(|error| self.error(key, &error)) };
-        match Box::pin(self.retry.run(key, 0, head)).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Missing { .. }) => Ok(false),
+        match Box::pin(self.attempt(key, 0, head)).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(StoreError::Missing { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -213,7 +276,7 @@ impl Artefacts {
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let path = Path::from(key);
         let delete = || async { self.store.delete(&path).await.map_err(|error| self.error(key, &error)) };
-        match Box::pin(self.retry.run(key, 0, delete)).await {
+        match Box::pin(self.attempt(key, 0, delete)).await {
             Ok(()) | Err(StoreError::Missing { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -237,7 +300,7 @@ impl Artefacts {
             let found: Result<Vec<_>, _> = self.store.list(Some(&path)).try_collect().await;
             found.map_err(|error| self.error(prefix, &error))
         };
-        let found = match Box::pin(self.retry.run(prefix, 0, list)).await {
+        let found = match Box::pin(self.attempt(prefix, 0, list)).await {
             Err(StoreError::Missing { .. }) => Vec::new(),
             found => found?,
         };

@@ -37,6 +37,8 @@ pub struct Misbehaviour {
     pub damage: f64,
     /// Everything fails, as when a service answers 503.
     pub down: bool,
+    /// Another, empty store is there: reads find nothing, and writes fail.
+    pub empty: bool,
     /// Conditions of writes are not honoured.
     pub ignore_conditions: bool,
 }
@@ -56,6 +58,8 @@ pub struct Injected {
     pub damaged: u64,
     /// Operations while the store was down.
     pub down: u64,
+    /// Operations while another store was there.
+    pub empty: u64,
 }
 
 #[derive(Debug, Default)]
@@ -119,6 +123,10 @@ impl Faults {
                 injected.down += 1;
                 return Err(failure("503 Service Unavailable, slow down"));
             }
+            if misbehaviour.empty {
+                injected.empty += 1;
+                return Err(if is_write(operation) { failure("read-only file system") } else { nothing(path) });
+            }
             let number = asked.entry((operation, path.to_string())).or_default();
             *number += 1;
             let draw = |what: &str, probability: f64| {
@@ -164,6 +172,10 @@ impl Faults {
 
 fn is_write(operation: &str) -> bool {
     matches!(operation, "put" | "part" | "complete" | "delete" | "copy")
+}
+
+fn nothing(path: &Path) -> Error {
+    Error::NotFound { path: path.to_string(), source: "there is nothing".into() }
 }
 
 fn failure(problem: &str) -> Error {

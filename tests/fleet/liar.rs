@@ -79,14 +79,21 @@ async fn output(store: &Artefacts, task: &Task, lie: Lie) -> Output {
 async fn lies(store: &Artefacts, coordinator: &str, wanted: &str, lie: Lie) -> bool {
     let mut rpc = WorkerServiceClient::connect(coordinator.to_owned()).await.expect("connects");
     let backend = "cpu".to_owned();
-    let about = RegisterRequest { name: "liar".into(), backend, arithmetic: ARITHMETIC_VERSION, ..RegisterRequest::default() };
+    let seen = store.identity().await.expect("a store");
+    let about = RegisterRequest {
+        name: "liar".into(),
+        backend,
+        arithmetic: ARITHMETIC_VERSION,
+        store: seen,
+        ..RegisterRequest::default()
+    };
     let worker = rpc.register(about).await.expect("registers").into_inner().worker;
     let grant = rpc.lease(LeaseRequest { worker, wait_ms: 10_000 }).await.expect("answers").into_inner().grant;
     let (task, lease_epoch) = from_grant(grant.expect("a task")).expect("a grant");
     let is_wanted = task.id.to_string() == wanted;
     if is_wanted {
         let result = Ok(output(store, &task, lie).await);
-        let report_json = to_json(&Report { task: task.id, lease_epoch, seconds: 0.5, result });
+        let report_json = to_json(&Report { task: task.id, lease_epoch, seconds: 0.5, inputs: None, result });
         rpc.complete(CompleteRequest { worker, run: task.run, report_json }).await.expect("it cannot be seen yet");
     }
     rpc.leave(LeaveRequest { worker }).await.expect("leaves");

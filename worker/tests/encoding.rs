@@ -2,6 +2,7 @@
 
 mod common;
 
+use bloctrain_data::{Dataset, Split as Samples};
 use bloctrain_infer::{BlockManifest, Manifest, NamedTensors, Package, Predictor, prefixed};
 use bloctrain_shared::exit::{ExitRule, Gate, answer};
 use bloctrain_shared::key;
@@ -10,7 +11,6 @@ use bloctrain_shared::record::Records;
 use bloctrain_shared::spec::Combine;
 use bloctrain_shared::stage::{evaluate, train};
 use bloctrain_shared::task::{FrozenBlock, Output, Source, Split, Stage, TaskId, Work};
-use bloctrain_data::{Dataset, Split as Samples};
 use bloctrain_worker::model::test_records;
 use common::{Bench, SHAPE, dataset, spec};
 

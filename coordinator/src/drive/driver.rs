@@ -7,11 +7,13 @@ use super::counters::Counters;
 use super::environment::{Clock, Rules};
 use super::handle::{Answer, Command, DriverError, Handle, Reply};
 use super::journal::Journal;
+use super::verify;
 use crate::durable::{Log, StateError};
 use crate::run::record::Record;
-use crate::schedule::{Effect, Event, Rejected, State};
+use crate::schedule::{Doubt, Effect, Event, Lost, Rejected, State};
 use bloctrain_store::Artefacts;
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,6 +22,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 /// Pause between looks at leases.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Time that a look at leases may be late before that counts.
+const LATE: Duration = Duration::from_millis(500);
 
 /// Most commands of a group: a larger one would keep the first of it waiting.
 const GROUP: usize = 256;
@@ -35,7 +40,11 @@ struct Waiting {
 enum Next {
     Tick(Instant),
     Command(Option<Command>),
+    Found(Option<Found>),
 }
+
+/// What was looked for, and what came of it.
+type Found = (Doubt, Result<Vec<Lost>, String>);
 
 /// What is done once every record before it is durable.
 enum Held {
@@ -56,6 +65,8 @@ struct Driver {
     records: Vec<(u64, Record)>,
     /// What waits for them.
     held: Vec<Held>,
+    /// Takes what was found out about losses.
+    found: mpsc::UnboundedSender<Found>,
     changes: watch::Sender<u64>,
     /// Whether something changed that may give a waiting worker a task.
     changed: bool,
@@ -78,9 +89,11 @@ pub fn start(
     let journal = Journal::default();
     let handle = Handle { commands, changes: changed, stopped, journal: journal.clone(), counters: Arc::clone(&counters) };
     let (waiting, records, held, changed) = (Vec::new(), Vec::new(), Vec::new(), false);
-    let driver = Driver { state, rules, log, artefacts, clock, waiting, records, held, changes, changed, journal, counters };
+    let (found, finds) = mpsc::unbounded_channel();
+    let driver =
+        Driver { state, rules, log, artefacts, clock, waiting, records, held, found, changes, changed, journal, counters };
     let task = async move {
-        if let Err(error) = Box::pin(driver.run(receiver)).await {
+        if let Err(error) = Box::pin(driver.run(receiver, finds)).await {
             tracing::error!(%error, "the coordinator stops");
             stop.send_replace(Some(error.to_string()));
         }
@@ -89,20 +102,31 @@ pub fn start(
 }
 
 impl Driver {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), StateError> {
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut finds: mpsc::UnboundedReceiver<Found>,
+    ) -> Result<(), StateError> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut open = true;
+        let (mut open, mut ticked) = (true, Instant::now());
         while open {
             let next = tokio::select! {
                 // Time first: however many commands wait, leases end.
                 biased;
                 now = tick.tick() => Next::Tick(now),
+                found = finds.recv() => Next::Found(found),
                 command = commands.recv() => Next::Command(command),
             };
             let begun = Instant::now();
             match next {
                 Next::Tick(now) => {
+                    // Whatever kept the loop from its ticks kept it from hearing anybody, too.
+                    let late = begun.duration_since(std::mem::replace(&mut ticked, begun)).saturating_sub(TICK);
+                    if late > LATE {
+                        tracing::warn!(ms = late.as_millis(), "this coordinator stood still; leases get that time back");
+                        self.apply(Event::Late { by_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX) }, None);
+                    }
                     // A tick is never refused.
                     self.apply(Event::Tick, None);
                     self.expire(now);
@@ -110,6 +134,9 @@ impl Driver {
                     // A lease that nobody renewed, or a trainer that nobody heard of, may give others a task.
                     self.changed = true;
                 }
+                // The sender lives as long as this does.
+                Next::Found(None) => {}
+                Next::Found(Some((doubt, found))) => self.apply(Event::Verified { doubt: Box::new(doubt), found }, None),
                 Next::Command(command) => open = self.take_up(command, &mut commands),
             }
             if std::mem::take(&mut self.changed) {
@@ -179,8 +206,9 @@ impl Driver {
                 let view = self.state.view(&run);
                 self.say(reply, Ok(view));
             }
-            Command::Views { reply } => {
-                let views = self.state.durable.runs.keys().filter_map(|run| self.state.view(run)).collect();
+            Command::Views { after, most, reply } => {
+                let runs = self.state.durable.runs.range::<String, _>((Bound::Excluded(after), Bound::Unbounded));
+                let views = runs.take(most).filter_map(|(run, _)| self.state.view(run)).collect();
                 self.say(reply, Ok(views));
             }
             Command::Workers { reply } => {
@@ -245,6 +273,7 @@ impl Driver {
                 }
                 Effect::Refuse { why, .. } => answer.why = Some(why),
                 Effect::HandBack { .. } => answer.hand_back = true,
+                Effect::Verify(doubt) => self.verify(*doubt),
                 Effect::Log(entry) => self.journal.write(at_ms, &entry),
                 Effect::Delete(keys) => self.delete(keys),
                 Effect::Changed { .. } | Effect::Progressed { .. } => self.changes.send_modify(|version| *version += 1),
@@ -254,6 +283,16 @@ impl Driver {
             // A sender that went away does not want its answer.
             let _ = reply.send(Ok(answer));
         }
+    }
+
+    /// Looks for the inputs of a task beside the loop; what is found comes back as an event.
+    fn verify(&self, doubt: Doubt) {
+        let (artefacts, found) = (self.artefacts.clone(), self.found.clone());
+        tokio::spawn(async move {
+            let lost = verify::lost(&artefacts, &doubt).await.map_err(|error| error.to_string());
+            // The loop may have ended meanwhile.
+            let _ = found.send((doubt, lost));
+        });
     }
 
     fn delete(&self, keys: Vec<String>) {

@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
-/// The time in Unix milliseconds, given by whoever builds the coordinator.
+/// The time in Unix milliseconds, given by whoever builds the coordinator. Leases are measured by it, so it follows a clock
+/// that is never set: it may come to differ from what the system's clock says.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Opens the log, fences every earlier writer, and replays.

@@ -43,7 +43,7 @@ pub(super) enum Command {
     Event(Box<Event>, Reply<Answer>),
     Ask { worker: u64, wait: Duration, reply: Reply<Answer> },
     View { run: String, reply: Reply<Option<RunView>> },
-    Views { reply: Reply<Vec<RunView>> },
+    Views { after: String, most: usize, reply: Reply<Vec<RunView>> },
     Workers { reply: Reply<Vec<WorkerView>> },
     Close,
 }
@@ -90,12 +90,12 @@ impl Handle {
         self.send(|reply| Command::View { run: run.to_owned(), reply }).await
     }
 
-    /// All runs.
+    /// Runs by id, after some id, at most so many.
     ///
     /// # Errors
     /// When the coordinator has stopped.
-    pub async fn views(&self) -> Result<Vec<RunView>, DriverError> {
-        self.send(|reply| Command::Views { reply }).await
+    pub async fn views(&self, after: &str, most: usize) -> Result<Vec<RunView>, DriverError> {
+        self.send(|reply| Command::Views { after: after.to_owned(), most, reply }).await
     }
 
     /// The workers of the fleet.

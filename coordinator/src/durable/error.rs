@@ -14,6 +14,16 @@ pub enum StateError {
         "the coordinator's state cannot be kept in the store: {0}; check that it is writable and has space, then run the same command again"
     )]
     Unavailable(String),
+    /// A newer program wrote it.
+    #[error(
+        "the coordinator's state in the store is of version {found}, this program knows up to {known}; use a newer bloctrain, or another --store; nothing was changed"
+    )]
+    Newer {
+        /// Version of the state.
+        found: u32,
+        /// Newest version known here.
+        known: u32,
+    },
     /// What is there makes no sense.
     #[error("the coordinator's state in the store is damaged: {0}; move its folder `state` away to start without it")]
     Damaged(String),

@@ -10,6 +10,7 @@ use super::slate;
 use super::table::{Change, Table};
 use crate::run::durable::Durable;
 use crate::run::record::Record;
+use bloctrain_shared::key;
 use bloctrain_store::Artefacts;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,18 @@ pub(super) const PREFIX: &str = "record/";
 /// Fewest records between two snapshots. They also have at least as many bytes as what the snapshot before wrote, so that
 /// snapshots never cost more than records.
 pub const SNAPSHOT_EVERY: u64 = 64;
+
+/// Where the table says which version wrote it.
+pub(super) const VERSION: &[u8] = b"version";
+
+/// Refuses what a newer program wrote, before anything of it is taken for damaged.
+pub(super) fn check_version(version: Option<&[u8]>) -> Result<u32, StateError> {
+    let found = version.map_or(Ok(0), parse::<u32>)?;
+    if found > key::STORE_VERSION {
+        return Err(StateError::Newer { found, known: key::STORE_VERSION });
+    }
+    Ok(found)
+}
 
 /// What a snapshot holds beside the rows: the state without its runs, and the first record that is not in it.
 #[derive(Serialize, Deserialize)]
@@ -46,6 +59,8 @@ pub struct Log {
     bytes_since: usize,
     /// Bytes that the last snapshot wrote.
     snapshot_bytes: usize,
+    /// Whether the table says that this version wrote it.
+    is_current: bool,
 }
 
 fn record_key(number: u64) -> String {
@@ -60,6 +75,8 @@ impl Log {
     /// When the store fails or holds something else.
     pub async fn open(artefacts: &Artefacts) -> Result<(Self, Durable), StateError> {
         artefacts.probe().await?;
+        // Before it opens the table, which fences whoever writes it: a newer coordinator is not to be disturbed.
+        artefacts.check_format().await?;
         let db = slate::open(artefacts).await?;
         artefacts.upgrade_format().await?;
         Box::pin(Self::over(Box::new(db))).await
@@ -70,6 +87,7 @@ impl Log {
     /// # Errors
     /// When the table fails or holds something else.
     pub async fn over(table: Box<dyn Table>) -> Result<(Self, Durable), StateError> {
+        let is_current = check_version(table.get(VERSION).await?.as_deref())? == key::STORE_VERSION;
         let snapshot = table.get(SNAPSHOT).await?;
         let (mut durable, mut next) = start(snapshot.as_deref())?;
         let mut rows = Rows::restore(&mut durable, table.scan(rows::PREFIX).await?)?;
@@ -92,6 +110,7 @@ impl Log {
                 since_snapshot: next - first,
                 bytes_since,
                 snapshot_bytes: 0,
+                is_current,
             },
             durable,
         ))
@@ -114,7 +133,10 @@ impl Log {
         if records.is_empty() {
             return Ok(false);
         }
-        let mut entries = Vec::with_capacity(records.len());
+        let mut entries = Vec::with_capacity(records.len() + 1);
+        if !self.is_current {
+            entries.push(Change::Put(VERSION.to_vec(), json(&key::STORE_VERSION)?));
+        }
         let (mut next, mut bytes) = (self.next, self.bytes_since);
         for (at_ms, record) in records {
             self.rows.note(&record);
@@ -126,9 +148,11 @@ impl Log {
         let since_snapshot = self.since_snapshot + next - self.next;
         if since_snapshot >= SNAPSHOT_EVERY && bytes >= self.snapshot_bytes {
             self.snapshot(entries, next, after).await?;
+            self.is_current = true;
             return Ok(true);
         }
         self.table.write(entries).await?;
+        self.is_current = true;
         (self.next, self.since_snapshot, self.bytes_since) = (next, since_snapshot, bytes);
         Ok(false)
     }

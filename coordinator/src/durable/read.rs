@@ -1,7 +1,7 @@
 //! The state, read beside whoever writes it.
 
 use super::error::StateError;
-use super::log::{Entry, PREFIX, SNAPSHOT, entry, start};
+use super::log::{Entry, PREFIX, SNAPSHOT, VERSION, check_version, entry, start};
 use super::rows::{self, Rows};
 use super::slate;
 use crate::run::durable::Durable;
@@ -20,6 +20,7 @@ pub async fn read(artefacts: &Artefacts) -> Result<Durable, StateError> {
         return Ok(Durable::default());
     }
     let reader = slate::reader(artefacts).await?;
+    check_version(reader.get(VERSION).await?.as_deref())?;
     let durable = loop {
         let snapshot = reader.get(SNAPSHOT).await?;
         let durable = replay(&reader, snapshot.as_deref()).await;

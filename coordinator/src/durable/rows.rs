@@ -87,25 +87,18 @@ impl Rows {
             }
             rows.written.insert(row, Digest::of(&value));
         }
+        durable.runs.values_mut().for_each(Run::fill);
         Ok(rows)
     }
 
     /// Takes note of what a record changes.
     pub(crate) fn note(&mut self, record: &Record) {
         match record {
-            Record::Opened => {}
             Record::Committed { run, task: TaskId { stage: Stage::Export, block, part, .. }, .. } if *block > 0 => {
                 self.rows.insert(Row::Run(run.clone()));
                 self.rows.insert(Row::Shards(run.clone(), *block as usize - 1, part / SHARDS_IN_A_ROW));
             }
-            Record::Submitted { run, .. }
-            | Record::Committed { run, .. }
-            | Record::Failed { run, .. }
-            | Record::Cancelled { run }
-            | Record::Paused { run }
-            | Record::Resumed { run }
-            | Record::Backend { run, .. }
-            | Record::Shared { run, .. } => drop(self.runs.insert(run.clone())),
+            record => self.runs.extend(record.run().map(str::to_owned)),
         }
     }
 

@@ -1,14 +1,17 @@
 //! What lasts: the runs, each with its committed blocks.
 
 use super::block::Block;
+use bloctrain_kernel::cpu::memory;
 use bloctrain_shared::decide;
+use bloctrain_shared::graph::Graph;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::{ANY_BACKEND, Plan, Submission};
+use bloctrain_shared::spec::Precision;
 use bloctrain_shared::summary::{CacheSize, Summary};
 use bloctrain_shared::task::{BlockProgress, FrozenBlock, ObjectRef, Task, TaskId, Work};
 use bloctrain_shared::view::RunState;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that lasts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -16,8 +19,28 @@ pub struct Durable {
     /// Runs by id. They are stored in rows of their own.
     #[serde(default, skip_serializing)]
     pub runs: BTreeMap<String, Run>,
+    /// Which state this is; empty in stores of before there were identities.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub identity: String,
+    /// Runs that were deleted, whose models are garbage.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub deleted: BTreeSet<String>,
     /// Times that a coordinator began: the upper half of every lease epoch, so that leases of an earlier one are old.
     pub openings: u64,
+}
+
+/// Most notes of a run.
+pub const MAX_NOTES: usize = 200;
+
+/// A lease that was lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The task.
+    pub task: TaskId,
+    /// Name of the worker.
+    pub worker: String,
+    /// What is known of the worker and how far it was.
+    pub about: String,
 }
 
 /// One run.
@@ -46,9 +69,15 @@ pub struct Run {
     /// Workers that failed at a task.
     #[serde(default)]
     pub failed_on: Vec<(TaskId, String)>,
+    /// Leases that were lost with the workers that held them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost_on: Vec<Loss>,
     /// The backend that the first worker decided, where the submission leaves it open.
     #[serde(default)]
     pub backend: Option<String>,
+    /// What the first worker computes convolutions in, where the submission leaves it open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
     /// Times that each object was lost.
     pub losses: BTreeMap<String, u32>,
     /// What people should know.
@@ -58,13 +87,16 @@ pub struct Run {
     /// Whether the cached shards were let go of (see [`Durable::let_go`]).
     #[serde(skip)]
     pub shards_gone: bool,
+    /// Bytes that a training step takes on a CPU; derived from the submission.
+    #[serde(skip)]
+    pub need_bytes: u64,
 }
 
 impl Run {
     /// A new run of a plan.
     pub fn new(submission: Submission, object: ObjectRef, plan: Plan, now: u64) -> Self {
         let first = Block::new(LabelMap::all(plan.classes));
-        Self {
+        let mut run = Self {
             submission,
             object,
             plan,
@@ -76,12 +108,25 @@ impl Run {
             summary: None,
             failures: Vec::new(),
             failed_on: Vec::new(),
+            lost_on: Vec::new(),
             backend: None,
+            precision: None,
             losses: BTreeMap::new(),
             notes: Vec::new(),
             seconds: 0.0,
             shards_gone: false,
-        }
+            need_bytes: 0,
+        };
+        run.fill();
+        run
+    }
+
+    /// Derives what is not kept.
+    pub(crate) fn fill(&mut self) {
+        let Submission { spec, dataset, .. } = &self.submission;
+        let graph = Graph::new(spec, dataset.shape).ok();
+        let blocks = graph.map(|graph| memory::estimate(spec, &graph, dataset.classes.len(), 1));
+        self.need_bytes = blocks.into_iter().flatten().map(|block| block.bytes).max().unwrap_or(0);
     }
 
     /// Whether block `index` (from 0) is the network's last: by plan, or because too few classes stayed hard.
@@ -124,6 +169,19 @@ impl Run {
         })
     }
 
+    /// Tells people. Of very many notes the first and the last are kept.
+    pub(super) fn note(&mut self, note: String) {
+        self.notes.push(note);
+        if self.notes.len() > MAX_NOTES {
+            self.notes.remove(MAX_NOTES / 2);
+        }
+    }
+
+    /// Whether it may go on without being submitted again.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.state, RunState::Running | RunState::Paused)
+    }
+
     /// Whether everything of it is done.
     pub(super) fn is_completed(&self) -> bool {
         self.state == RunState::Completed
@@ -140,6 +198,17 @@ impl Run {
             ANY_BACKEND => self.backend.as_deref(),
             backend => Some(backend),
         }
+    }
+
+    /// What its workers must compute convolutions in; `None` until the first one decides. Processors have f32 only.
+    pub fn precision(&self) -> Option<&str> {
+        let is_f32 = self.submission.spec.train.precision == Precision::F32 || self.backend() == Some("cpu");
+        if is_f32 { Some("f32") } else { self.precision.as_deref() }
+    }
+
+    /// Whether it is known how its workers compute.
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.backend().is_some() && self.precision().is_some()
     }
 
     /// Whether a worker failed at a task.

@@ -5,7 +5,7 @@ use super::durable::{Durable, Run};
 use super::stage::{self, Scope};
 use bloctrain_shared::metric::Confusion;
 use bloctrain_shared::task::Stage;
-use bloctrain_shared::view::{BlockView, RunView, StageView};
+use bloctrain_shared::view::{BlockView, LostView, RunView, StageView};
 
 fn count(items: usize) -> u32 {
     u32::try_from(items).unwrap_or(u32::MAX)
@@ -49,7 +49,19 @@ impl Run {
             notes: self.notes.clone(),
             summary: self.summary.clone(),
             refused: Vec::new(),
+            lost: self.lost_views(),
         }
+    }
+
+    fn lost_views(&self) -> Vec<LostView> {
+        let mut views: Vec<LostView> = Vec::new();
+        for lost in &self.lost_on {
+            match views.iter_mut().find(|view| view.task == lost.task) {
+                Some(view) => view.workers.push(lost.about.clone()),
+                None => views.push(LostView { task: lost.task, workers: vec![lost.about.clone()] }),
+            }
+        }
+        views
     }
 }
 

@@ -10,10 +10,13 @@ use crate::run::claim::{MAX_NAME, count, is_name, measure};
 use crate::run::durable::Run;
 use crate::run::stage;
 use bloctrain_shared::plan::{ANY_BACKEND, ARITHMETIC_VERSION, BACKENDS, Plan, Submission};
-use bloctrain_shared::task::{Failure, Report, TaskId};
+use bloctrain_shared::task::{Failure, ObjectRef, Report, TaskId};
 
 /// Most shards and views that one run's cache may have, all parts counted.
 const MAX_PARTS: usize = 200_000;
+
+/// Most classes of all blocks: the last report has an accuracy for each.
+const MAX_FIGURES: usize = 200_000;
 
 /// Largest image, along each axis.
 const MAX_SIDE: usize = 1 << 16;
@@ -46,11 +49,21 @@ pub(crate) fn plan(submission: &Submission) -> Result<Plan, Rejected> {
     if parts > MAX_PARTS {
         return refuse(format!("the run has {parts} shards and views, more than {MAX_PARTS}"));
     }
+    let figures = plan.classes.saturating_mul(plan.blocks as usize);
+    if figures > MAX_FIGURES {
+        return refuse(format!(
+            "{} classes in {} blocks have {figures} figures, more than the {MAX_FIGURES} that a report takes",
+            plan.classes, plan.blocks
+        ));
+    }
     Ok(plan)
 }
 
-/// Refuses a worker that computes otherwise.
-pub(super) fn newcomer(newcomer: &Newcomer) -> Result<(), Rejected> {
+/// Refuses a worker that computes otherwise, or sees another store than the coordinator's.
+pub(super) fn newcomer(newcomer: &Newcomer, store: &str) -> Result<(), Rejected> {
+    if !newcomer.store.is_empty() && !store.is_empty() && newcomer.store != store {
+        return Err(Rejected::OtherStore { seen: newcomer.store.clone(), fleet: store.to_owned() });
+    }
     if newcomer.arithmetic != ARITHMETIC_VERSION {
         return Err(Rejected::Arithmetic { worker: newcomer.arithmetic, coordinator: ARITHMETIC_VERSION });
     }
@@ -60,14 +73,19 @@ pub(super) fn newcomer(newcomer: &Newcomer) -> Result<(), Rejected> {
 
 /// A failure as it counts: an object that the task does not read cannot be lost.
 pub(super) fn failure(run: &Run, task: TaskId, failure: Failure) -> Failure {
-    let Failure::InputLost { key, problem } = failure else { return failure };
+    let Failure::InputLost { key, problem, content } = failure else { return failure };
     let data = format!("data/{}/", run.submission.dataset.digest);
-    let reads =
-        || run.open_task(|open| open == task).is_some_and(|open| open.work.objects().iter().any(|object| object.key == key));
-    if key == run.object.key || key.starts_with(&data) || reads() {
-        return Failure::InputLost { key, problem };
+    if key.starts_with(&data) || inputs(run, task).iter().any(|object| object.key == key) {
+        return Failure::InputLost { key, problem, content };
     }
     Failure::Transient { message: format!("{key} is said to be lost, which is no input of the task: {problem}") }
+}
+
+/// All stored objects that an open task reads, apart from the data set.
+pub(super) fn inputs(run: &Run, task: TaskId) -> Vec<ObjectRef> {
+    let open = run.open_task(|open| open == task);
+    let read = open.iter().flat_map(|open| open.work.objects());
+    read.chain([&run.object]).cloned().collect()
 }
 
 /// Refuses a report that cannot be true.

@@ -40,8 +40,11 @@ impl State {
             let attempt = self.attempts.get(*lease_epoch)?;
             let run = self.durable.runs.get(&attempt.run).filter(|run| run.state == RunState::Running)?;
             let alone = self.attempts.of_task(&attempt.run, attempt.task).count() == 1;
-            let may =
-                alone && attempt.worker != worker && fits(known, run).is_ok() && !run.failed_at(attempt.task, &known.about.name);
+            let may = alone
+                && attempt.worker != worker
+                && !self.is_doubted(&attempt.run, attempt.task)
+                && fits(known, run).is_ok()
+                && !run.failed_at(attempt.task, &known.about.name);
             may.then(|| run.open_task(|task| task == attempt.task)).flatten()
         };
         self.stragglers.iter().find_map(task)

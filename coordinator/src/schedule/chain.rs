@@ -21,6 +21,7 @@ struct Own {
     /// Objects of other runs that it names.
     foreign: Vec<String>,
     backend: Option<String>,
+    precision: Option<String>,
     goes_on: bool,
 }
 
@@ -55,6 +56,7 @@ impl Own {
             frozen: run.blocks.iter().map(|block| block.weights().map(|weights| weights.key.clone())).collect(),
             foreign: resumable.filter(|key| !key.starts_with(&prefix)).cloned().collect(),
             backend: run.backend().map(str::to_owned),
+            precision: run.precision().map(str::to_owned),
             goes_on: matches!(run.state, RunState::Running | RunState::Paused),
         }
     }
@@ -103,6 +105,15 @@ impl Chains {
         }
         self.own.insert(id.clone(), own);
         true
+    }
+
+    /// Forgets a run that is no more.
+    pub(super) fn forget(&mut self, run: &str) {
+        self.bases.remove(run);
+        if let Some(before) = self.own.remove(run) {
+            leave(&mut self.runs, &before.chains, run);
+            leave(&mut self.named, &before.foreign, run);
+        }
     }
 
     /// Chains of a run's blocks, as far as they are known.

@@ -2,10 +2,9 @@
 
 use super::chain::Leaders;
 use super::state::State;
-use super::worker::{Worker, fits};
+use super::worker::{CPU, Worker, fits};
 use crate::run::durable::Run;
 use bloctrain_shared::task::{Stage, Task, TaskId};
-use bloctrain_shared::view::RunState;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -16,6 +15,8 @@ pub struct Apart {
     failed: BTreeSet<String>,
     /// Those that have a block in memory.
     trainers: BTreeSet<u64>,
+    /// Bytes that the largest training step of a running run takes on a CPU.
+    need_bytes: u64,
 }
 
 impl State {
@@ -26,8 +27,7 @@ impl State {
         if now < self.settle_until || self.why_aside(worker).is_some() {
             return None;
         }
-        let mut runs: Vec<&Run> =
-            self.durable.runs.values().filter(|run| run.state == RunState::Running && fits(known, run).is_ok()).collect();
+        let mut runs: Vec<&Run> = self.running().filter(|run| fits(known, run).is_ok()).collect();
         runs.sort_by_cached_key(|run| {
             (Reverse(run.submission.spec.run.priority), self.attempts.running(&run.plan.run), run.created_ms)
         });
@@ -35,6 +35,7 @@ impl State {
         let task = runs.iter().find_map(|run| {
             run.open_task(|task| {
                 self.attempts.of_task(&run.plan.run, task).next().is_none()
+                    && !self.is_doubted(&run.plan.run, task)
                     && !self.is_led(known, run, task, &mut leaders)
                     && !self.is_for_trainer(now, worker, run, task)
                     && !self.is_for_others(worker, run, task)
@@ -45,17 +46,21 @@ impl State {
 
     /// What sets workers apart, for [`kind`](Self::kind).
     pub fn apart(&self) -> Apart {
-        let running = self.durable.runs.values().filter(|run| run.state == RunState::Running);
+        let running = self.running();
+        let need_bytes = running.clone().map(|run| run.need_bytes).max().unwrap_or(0);
         let failed = running.flat_map(|run| &run.failed_on).map(|(_, name)| name.clone()).collect();
-        Apart { failed, trainers: self.trainers.values().copied().collect() }
+        Apart { failed, trainers: self.trainers.values().copied().collect(), need_bytes }
     }
 
     /// Idle workers of one kind are alike where tasks are chosen: where one gets nothing, so do all. `None` for a worker that
     /// something sets apart: a failure, a run that it cannot take part in, a block in its memory.
     pub fn kind(&self, apart: &Apart, worker: u64) -> Option<&str> {
         let known = self.workers.get(&worker)?;
-        let is_plain = known.failures == 0 && known.unable.is_empty();
-        let is_alike = is_plain && !apart.trainers.contains(&worker) && !apart.failed.contains(&known.about.name);
+        let is_plain = known.failures == 0 && known.unable.is_empty() && known.is_proven;
+        let is_small = known.about.backend == CPU && (1..apart.need_bytes).contains(&known.about.memory_bytes);
+        let is_alike = is_plain && !is_small && !apart.trainers.contains(&worker) && !apart.failed.contains(&known.about.name);
+        // Those of GPUs may differ in more than that.
+        let is_alike = is_alike && (known.about.precision.is_empty() || known.about.backend == CPU);
         is_alike.then_some(known.about.backend.as_str())
     }
 
@@ -104,7 +109,8 @@ impl State {
             other.stage == task.id.stage && other.block == task.id.block && self.trainers.get(&place) == Some(&worker)
         };
         let is_free = |run: &Run, other: TaskId| {
-            self.attempts.of_task(&task.run, other).next().is_none() && !self.is_for_others(worker, run, other)
+            let is_held = self.attempts.of_task(&task.run, other).next().is_some() || self.is_doubted(&task.run, other);
+            !is_held && !self.is_for_others(worker, run, other)
         };
         let run = self.durable.runs.get(&task.run).filter(|_| task.id.replica > 0);
         run.and_then(|run| run.open_task(|other| is_own(other) && is_free(run, other))).unwrap_or(task)

@@ -2,6 +2,7 @@
 
 use super::worker::Newcomer;
 use crate::run::record::Record;
+use bloctrain_shared::key::NO_STORE;
 use bloctrain_shared::plan::{BACKENDS, Submission};
 use bloctrain_shared::task::{ObjectRef, Progress, Report, Task, TaskId};
 
@@ -49,15 +50,32 @@ pub enum Event {
         /// What it claims.
         report: Box<Report>,
     },
+    /// The coordinator has looked for what a worker said is lost.
+    Verified {
+        /// What was looked for.
+        doubt: Box<Doubt>,
+        /// What is lost indeed, or why that cannot be told.
+        found: Result<Vec<Lost>, String>,
+    },
     /// A worker leaves.
     Left {
         /// The worker.
         worker: u64,
     },
+    /// This coordinator itself stood still, as for a slow write, and could hear nobody.
+    Late {
+        /// For how long, milliseconds.
+        by_ms: u64,
+    },
     /// Time passed.
     Tick,
     /// A person stops a run.
     Cancelled {
+        /// The run.
+        run: String,
+    },
+    /// A person deletes a run that has ended.
+    Deleted {
         /// The run.
         run: String,
     },
@@ -71,6 +89,36 @@ pub enum Event {
         /// The run.
         run: String,
     },
+}
+
+/// A loss that a worker reported, and that the coordinator looks for itself before anything is reset.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Doubt {
+    /// The run.
+    pub run: String,
+    /// The task whose input it is.
+    pub task: TaskId,
+    /// The worker.
+    pub worker: u64,
+    /// Its name.
+    pub name: String,
+    /// Epoch of the lease under which it was reported.
+    pub lease_epoch: u64,
+    /// Key of the object that is said to be lost.
+    pub key: String,
+    /// What the worker says about it.
+    pub problem: String,
+    /// All inputs of the task: where one is lost, others may be.
+    pub inputs: Vec<ObjectRef>,
+}
+
+/// An object that is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// Its key.
+    pub key: String,
+    /// What is wrong with it.
+    pub problem: String,
 }
 
 /// One line of a run's log.
@@ -121,6 +169,8 @@ pub enum Effect {
         /// The worker.
         worker: u64,
     },
+    /// Look whether a task's inputs are lost, and say so by [`Event::Verified`].
+    Verify(Box<Doubt>),
     /// Tell people.
     Log(Entry),
     /// Remove objects that nothing needs any more.
@@ -146,9 +196,15 @@ pub enum Rejected {
     /// There is no such run.
     #[error("there is no run {0}")]
     UnknownRun(String),
+    /// The lease ended because nothing was heard of its holder, who may register again with what it holds.
+    #[error("the lease of {0} has ended while nothing was heard; register again with what is held")]
+    Expired(TaskId),
     /// The lease is not the sender's any more.
     #[error("the lease of {0} has ended")]
     Stale(TaskId),
+    /// The attempt worked from other inputs than the task has now.
+    #[error("{0} has other inputs by now than this attempt worked from")]
+    Outdated(TaskId),
     /// The task was committed already.
     #[error("{0} is committed already")]
     Committed(TaskId),
@@ -164,6 +220,17 @@ pub enum Rejected {
         worker: u32,
         /// The coordinator's.
         coordinator: u32,
+    },
+    /// A worker that sees another store.
+    #[error(
+        "{}, and the fleet's store is {fleet}; check that its --store is the fleet's, and that what it names is mounted",
+        seen_store(.seen)
+    )]
+    OtherStore {
+        /// Identity of the store that the worker sees.
+        seen: String,
+        /// That of the coordinator's.
+        fleet: String,
     },
     /// A backend that there is not.
     #[error("there is no backend `{0}`; a worker has one of {BACKENDS:?}")]
@@ -190,7 +257,18 @@ pub enum Rejected {
     /// A run that has ended cannot be paused or resumed.
     #[error("run {0} has ended; submit it again to go on")]
     Ended(String),
+    /// A run that goes on cannot be deleted.
+    #[error("run {0} has not ended; cancel it before it is deleted")]
+    GoesOn(String),
     /// There is no room.
     #[error("the coordinator has {0} already; that is its limit")]
     Full(&'static str),
+}
+
+fn seen_store(seen: &str) -> String {
+    if seen == NO_STORE {
+        "this worker sees no store at its address".into()
+    } else {
+        format!("this worker sees the store {seen}")
+    }
 }

@@ -3,8 +3,12 @@
 //! A worker has one attempt; a task has one, and a second one while its first takes too long (`backup`). Whoever
 //! commits first wins: that ends the other lease, and its holder drops the work at its next heartbeat or report.
 
+use bloctrain_shared::Digest;
 use bloctrain_shared::task::{Progress, TaskId};
 use std::collections::BTreeMap;
+
+/// Leases that are remembered after they ended by silence.
+const SILENT: usize = 20_000;
 
 /// One worker's work on one task.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +17,8 @@ pub struct Attempt {
     pub run: String,
     /// The task.
     pub task: TaskId,
+    /// What is worked from: [`Work::identity`](bloctrain_shared::task::Work::identity).
+    pub work: Digest,
     /// Who works.
     pub worker: u64,
     /// Epoch of the lease: no other attempt has it.
@@ -25,6 +31,8 @@ pub struct Attempt {
     pub backup: bool,
     /// How far it is.
     pub progress: Progress,
+    /// When it got on for the last time, milliseconds.
+    pub moved_ms: u64,
 }
 
 /// The attempts that live.
@@ -33,6 +41,8 @@ pub struct Leases {
     live: BTreeMap<u64, Attempt>,
     /// Epoch by worker.
     by_worker: BTreeMap<u64, u64>,
+    /// Leases that ended by silence, with who held them.
+    silent: BTreeMap<u64, (u64, String, TaskId)>,
     /// Epochs by run and task.
     by_task: BTreeMap<String, BTreeMap<TaskId, Vec<u64>>>,
 }
@@ -74,6 +84,28 @@ impl Leases {
     pub(super) fn held(&mut self, worker: u64, run: &str, task: TaskId, lease_epoch: u64) -> Option<&mut Attempt> {
         let own = |attempt: &&mut Attempt| attempt.worker == worker && attempt.run == run && attempt.task == task;
         self.live.get_mut(&lease_epoch).filter(own)
+    }
+
+    /// Gives all attempts more time.
+    pub(super) fn extend(&mut self, by_ms: u64) {
+        for attempt in self.live.values_mut() {
+            attempt.expires_ms += by_ms;
+            attempt.moved_ms += by_ms;
+        }
+    }
+
+    /// Remembers a lease that ended because nothing was heard of its holder: it may still be at work.
+    pub(super) fn fell_silent(&mut self, attempt: &Attempt) {
+        self.silent.insert(attempt.lease_epoch, (attempt.worker, attempt.run.clone(), attempt.task));
+        while self.silent.len() > SILENT {
+            self.silent.pop_first();
+        }
+    }
+
+    /// Whether a worker speaks of a lease of its own that ended by silence.
+    pub(super) fn is_silent(&self, worker: u64, run: &str, task: TaskId, lease_epoch: u64) -> bool {
+        let own = |(by, of, at): &(u64, String, TaskId)| *by == worker && of == run && *at == task;
+        self.silent.get(&lease_epoch).is_some_and(own)
     }
 
     /// Whether a lease is a worker's own.

@@ -13,6 +13,7 @@ mod attempt;
 mod backup;
 mod chain;
 mod choose;
+mod doubt;
 mod event;
 mod join;
 mod lease;
@@ -26,10 +27,10 @@ mod view;
 pub mod worker;
 
 pub use choose::Apart;
-pub use event::{Effect, Entry, Event, Rejected};
+pub use event::{Doubt, Effect, Entry, Event, Lost, Rejected};
 pub use join::MAX_WORKERS;
 pub use lease::{Attempt, Leases};
-pub use order::MAX_RUNS;
+pub use order::{MAX_KEPT, MAX_RUNS};
 pub use state::State;
 
 #[cfg(test)]

@@ -8,8 +8,11 @@ use bloctrain_shared::plan::Submission;
 use bloctrain_shared::task::ObjectRef;
 use bloctrain_shared::view::RunState;
 
-/// Most runs that one store may have.
+/// Most runs that go on at once.
 pub const MAX_RUNS: usize = 10_000;
+
+/// Most runs that one store may have, those that have ended among them.
+pub const MAX_KEPT: usize = 50_000;
 
 impl State {
     pub(super) fn submitted(
@@ -20,12 +23,16 @@ impl State {
     ) -> Result<Vec<Effect>, Rejected> {
         let mut plan = admission::plan(&submission)?;
         plan.run = self.durable.run_of(&submission);
-        if !self.durable.runs.contains_key(&plan.run) && self.durable.runs.len() >= MAX_RUNS {
-            return Err(Rejected::Full("as many runs as it keeps"));
+        if !self.live.contains(&plan.run) && self.live.len() >= MAX_RUNS {
+            return Err(Rejected::Full("as many unfinished runs as it works on at once"));
         }
-        let record = Record::Submitted { run: plan.run.clone(), submission, object };
-        let mut effects = self.record(now, &plan.run, record);
-        effects.push(Effect::Log(Entry { run: plan.run, text: "submitted".into(), ..Entry::default() }));
+        if !self.durable.runs.contains_key(&plan.run) && self.durable.runs.len() >= MAX_KEPT {
+            return Err(Rejected::Full("as many runs as it keeps (`bloctrain delete` removes those that have ended)"));
+        }
+        let (run, plan) = (plan.run.clone(), Some(Box::new(plan)));
+        let record = Record::Submitted { run: run.clone(), submission, object, plan };
+        let mut effects = self.record(now, &run, record);
+        effects.push(Effect::Log(Entry { run, text: "submitted".into(), ..Entry::default() }));
         Ok(effects)
     }
 
@@ -47,6 +54,16 @@ impl State {
         self.attempts.end_run(&run);
         self.paces.forget(&run);
         Ok(self.ordered(now, run.clone(), Record::Cancelled { run }, "cancelled"))
+    }
+
+    pub(super) fn deleted(&mut self, now: u64, run: String) -> Result<Vec<Effect>, Rejected> {
+        if matches!(self.order(&run)?, RunState::Running | RunState::Paused) {
+            return Err(Rejected::GoesOn(run));
+        }
+        self.paces.forget(&run);
+        let effects = self.ordered(now, run.clone(), Record::Deleted { run: run.clone() }, "deleted");
+        self.chains.forget(&run);
+        Ok(effects)
     }
 
     pub(super) fn paused(&mut self, now: u64, run: String) -> Result<Vec<Effect>, Rejected> {

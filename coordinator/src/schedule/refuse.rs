@@ -3,7 +3,7 @@
 use super::state::State;
 use super::worker::{Worker, fits};
 use crate::run::durable::Run;
-use bloctrain_shared::view::{RefusedView, RunState};
+use bloctrain_shared::view::RefusedView;
 
 /// Refused workers that a run's view names.
 const SHOWN: usize = 16;
@@ -12,6 +12,12 @@ impl State {
     /// Why a worker that keeps failing gets nothing, as long as a healthy one of its kind is there.
     pub(super) fn why_aside(&self, worker: u64) -> Option<String> {
         let known = self.workers.get(&worker).filter(|known| known.is_aside())?;
+        if known.doubted_until > 0 {
+            return Some(format!(
+                "set aside for a while after {} untrue reports; the last: {}",
+                known.untrue, known.last_failure
+            ));
+        }
         let healthy = |other: &Worker| !other.is_aside() && other.about.backend == known.about.backend;
         let text = || format!("set aside after {} failures in a row; the last: {}", known.failures, known.last_failure);
         self.workers.values().any(healthy).then(text)
@@ -26,8 +32,7 @@ impl State {
     /// All reasons why a worker gets nothing, up to some.
     pub(super) fn refusals(&self, worker: u64) -> Vec<String> {
         let Some(known) = self.workers.get(&worker) else { return Vec::new() };
-        let running = self.durable.runs.values().filter(|run| run.state == RunState::Running);
-        let reasons = running.filter_map(|run| fits(known, run).err().map(|why| format!("run {}: {why}", run.plan.run)));
+        let reasons = self.running().filter_map(|run| fits(known, run).err().map(|why| format!("run {}: {why}", run.plan.run)));
         self.why_aside(worker).into_iter().chain(reasons).take(SHOWN).collect()
     }
 

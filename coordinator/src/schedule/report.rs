@@ -1,9 +1,10 @@
 //! Reports: commits, and failures that another attempt may mend.
 
 use super::admission;
-use super::event::{Effect, Entry, Rejected};
+use super::event::{Doubt, Effect, Entry, Rejected};
 use super::state::State;
 use crate::run::record::Record;
+use crate::run::stage;
 use bloctrain_shared::task::{Failure, Report, Stage, TaskId};
 use bloctrain_shared::view::RunState;
 
@@ -13,7 +14,7 @@ const MAX_MESSAGE: usize = 2_000;
 impl State {
     pub(super) fn reported(&mut self, now: u64, worker: u64, run: String, report: Report) -> Result<Vec<Effect>, Rejected> {
         let name = self.accept(worker, &run, &report)?;
-        let Report { task, lease_epoch, seconds, result } = report;
+        let Report { task, lease_epoch, seconds, inputs: _, result } = report;
         let entry = |text: String| {
             let (run, worker) = (run.clone(), Some(name.clone()));
             Effect::Log(Entry { run, task: Some(task), worker, attempt: Some(lease_epoch), text })
@@ -22,7 +23,8 @@ impl State {
             Ok(output) => {
                 let output = Box::new(output);
                 let text = format!("committed after {seconds:.1} s of work");
-                (Record::Committed { run: run.clone(), task, seconds, output }, text)
+                let hard = self.durable.runs.get(&run).and_then(|run| stage::claim(&output).decides(run, task));
+                (Record::Committed { run: run.clone(), task, seconds, output, hard }, text)
             }
             Err(failure @ Failure::Unable { .. }) => {
                 let why = failure.shortened(MAX_MESSAGE).to_string();
@@ -35,6 +37,11 @@ impl State {
             }
             Err(failure) => {
                 let failure = self.weigh(worker, &run, task, failure);
+                // What only a worker can see is believed; what the coordinator can see, it looks for itself.
+                if let Failure::InputLost { key, problem, content: false } = failure {
+                    let inputs = self.durable.runs.get(&run).map_or_else(Vec::new, |run| admission::inputs(run, task));
+                    return Ok(self.doubt(Doubt { run, task, worker, name, lease_epoch, key, problem, inputs }));
+                }
                 let text = format!("failed: {failure}");
                 (Record::Failed { run: run.clone(), task, worker: name.clone(), failure }, text)
             }
@@ -50,7 +57,7 @@ impl State {
         Ok(effects)
     }
 
-    /// Refuses a report that comes too late, or cannot be true; gives the name of the worker.
+    /// Refuses a report that comes too late, or cannot be true; gives the name of the worker.
     fn accept(&self, worker: u64, run: &str, report: &Report) -> Result<String, Rejected> {
         let known = self.workers.get(&worker).ok_or(Rejected::UnknownWorker(worker))?;
         let state = self.durable.runs.get(run).ok_or_else(|| Rejected::UnknownRun(run.to_owned()))?;
@@ -59,7 +66,12 @@ impl State {
         }
         let goes_on = matches!(state.state, RunState::Running | RunState::Paused);
         if !goes_on || !self.attempts.holds(worker, run, report.task, report.lease_epoch) {
-            return Err(Rejected::Stale(report.task));
+            return Err(self.over(worker, run, report.task, report.lease_epoch));
+        }
+        let granted = self.attempts.get(report.lease_epoch).map(|attempt| attempt.work);
+        let open = state.open_task(|open| open == report.task).map(|open| open.work.identity());
+        if open != granted || report.inputs.is_some_and(|inputs| Some(inputs) != granted) {
+            return Err(Rejected::Outdated(report.task));
         }
         admission::report(state, report)?;
         Ok(known.about.name.clone())
@@ -99,7 +111,7 @@ impl State {
         match record {
             Record::Committed { .. } => {
                 known.completed += 1;
-                known.failures = 0;
+                (known.failures, known.untrue) = (0, 0);
             }
             Record::Failed { failure: Failure::Transient { message }, task, .. } => {
                 known.failures += 1;
@@ -109,7 +121,7 @@ impl State {
         }
     }
 
-    fn ended(&self, run: &str) -> Option<Entry> {
+    pub(super) fn ended(&self, run: &str) -> Option<Entry> {
         let text = match &self.durable.runs.get(run)?.state {
             RunState::Completed => "the run is completed".into(),
             RunState::Failed { message } => format!("the run failed: {message}"),

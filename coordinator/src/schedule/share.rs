@@ -60,7 +60,11 @@ impl State {
         let ended = self
             .attempts
             .end_where(|attempt| attempt.run == run && attempt.task.block == block && attempt.task.stage.is_training());
+        let makes_again = self.makes_again(&run);
         let mut effects = self.persist(now, record);
+        if makes_again {
+            effects.extend(self.end_outdated(&run));
+        }
         if let Some(known) = self.durable.runs.get(&run) {
             self.chains.note(known);
         }
@@ -72,11 +76,12 @@ impl State {
 
 /// The frozen block of a chain, for a run that is still to train it; not one that this run found lost.
 fn shared(run: &Run, index: usize, made: &[&Run]) -> Option<Record> {
-    let wants = matches!(run.state, RunState::Running | RunState::Paused) && run.backend().is_some();
+    let wants = matches!(run.state, RunState::Running | RunState::Paused) && run.is_resolved();
     run.blocks.get(index).filter(|block| wants && block.frozen.is_none())?;
     let usable = |owner: &&&Run| {
         let weights = owner.blocks[index].weights();
-        owner.backend() == run.backend() && weights.is_some_and(|weights| !run.losses.contains_key(&weights.key))
+        let is_alike = owner.backend() == run.backend() && owner.precision() == run.precision();
+        is_alike && weights.is_some_and(|weights| !run.losses.contains_key(&weights.key))
     };
     let owner = made.iter().find(usable)?;
     let (block, frozen) = (&owner.blocks[index], owner.blocks[index].frozen?);

@@ -43,6 +43,20 @@ pub const MIN_TOKEN: usize = 16;
 #[error("a token has fewer than {MIN_TOKEN} characters; make one with `openssl rand -hex 32`")]
 pub struct WeakToken;
 
+/// A text that was to name tokens and has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it has no token, and without one everybody would be let in; put one into it, or do not name it")]
+pub struct NoToken;
+
+/// Tokens of a text, one a line.
+///
+/// # Errors
+/// When there is none: whoever names a file of tokens does not mean to be open to everybody.
+pub fn tokens(text: &str) -> Result<Vec<String>, NoToken> {
+    let tokens: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if tokens.is_empty() { Err(NoToken) } else { Ok(tokens) }
+}
+
 impl Access {
     /// Accepts these tokens.
     ///
@@ -106,7 +120,7 @@ impl Guard {
 impl Interceptor for Guard {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let peer = Peer::of(request.extensions());
-        if peer.as_ref().is_some_and(|peer| peer.is_surplus) {
+        if peer.as_ref().is_some_and(Peer::is_surplus) {
             let why = "this coordinator has as many connections as it takes (--max-connections); try again on a new one";
             return Err(status(Kind::Exhausted, why));
         }
@@ -119,8 +133,9 @@ impl Interceptor for Guard {
             let kind = if self.workers { "join token (BLOCTRAIN_JOIN_TOKEN)" } else { "access token (BLOCTRAIN_TOKEN)" };
             return Err(status(Kind::Unauthenticated, format!("{given}: give a {kind}")));
         };
-        if let Some(peer) = peer {
-            peer.let_in();
+        if peer.is_some_and(|peer| !peer.let_in(self.workers)) {
+            let why = "this coordinator has as many connections of workers as it takes (--max-connections), and keeps the last ones for operators";
+            return Err(status(Kind::Exhausted, why));
         }
         request.extensions_mut().insert(role);
         Ok(request)
@@ -138,6 +153,15 @@ pub(crate) fn operator<T>(request: &Request<T>) -> Result<(), Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_without_tokens_is_an_error() {
+        assert_eq!(tokens(" one \n\ntwo\n"), Ok(vec!["one".into(), "two".into()]));
+        for empty in ["", "\n", "  \n\t\n"] {
+            let error = tokens(empty).expect_err("it would open the service to everybody").to_string();
+            assert!(error.contains("has no token"), "{error}");
+        }
+    }
 
     #[test]
     fn every_token_opens_its_own_door_only() {

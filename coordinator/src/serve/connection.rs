@@ -1,8 +1,9 @@
-//! Connections up to a limit. A few above it are taken so that their calls can be refused with the reason; what comes above
-//! those is closed at once. One from which no call is let in for some time is closed, so that whoever has no token, or says
-//! nothing, keeps nobody out.
+//! Connections up to a limit (`place`). A few above it are taken so that their calls can be refused with the reason; what
+//! comes above those is closed at once. One from which no call is let in for some time is closed, or when its place is
+//! needed, so that whoever has no token, or says nothing, keeps nobody out.
 
 use super::peer::Peer;
+use super::place::{Place, Places};
 use crate::drive::counters::Counters;
 use futures::Stream;
 use futures::stream::unfold;
@@ -35,28 +36,32 @@ pub(crate) struct Connection {
     /// The end of patience, until a call was let in.
     patience: Option<Pin<Box<Sleep>>>,
     counters: Arc<Counters>,
-    _place: OwnedSemaphorePermit,
+    /// For those above the limit.
+    _surplus: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
     fn new(
         stream: TcpStream,
         address: SocketAddr,
-        is_surplus: bool,
         counters: &Arc<Counters>,
-        place: OwnedSemaphorePermit,
+        place: Option<Place>,
+        surplus: Option<OwnedSemaphorePermit>,
     ) -> Self {
         Counters::count(&counters.connections);
-        let peer = Peer { address, is_surplus, is_let_in: Arc::default() };
         #[expect(clippy::disallowed_methods, reason = "a limit on real connections; tests run it on tokio's paused clock")]
         let patience = Some(Box::pin(sleep(PATIENCE)));
-        Self { stream, peer, patience, counters: Arc::clone(counters), _place: place }
+        let peer = Peer { address, place };
+        Self { stream, peer, patience, counters: Arc::clone(counters), _surplus: surplus }
     }
 
-    /// Whether no call was let in for too long. Wakes the task when it becomes so.
+    /// Whether no call was let in for too long, or its place is needed. Wakes the task when it becomes so.
     fn is_useless(&mut self, context: &mut Context<'_>) -> bool {
-        if self.peer.is_let_in.load(Ordering::Relaxed) {
+        if self.peer.place.as_ref().is_some_and(Place::is_let_in) {
             self.patience = None;
+        }
+        if self.peer.place.as_ref().is_some_and(|place| place.has_to_go(context)) {
+            return true;
         }
         self.patience.as_mut().is_some_and(|patience| patience.as_mut().poll(context).is_ready())
     }
@@ -74,14 +79,14 @@ pub(crate) fn accept(
     most: usize,
     counters: Arc<Counters>,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
-    let places = [most, REFUSED].map(|places| Arc::new(Semaphore::new(places)));
+    let places = (Places::new(most), Arc::new(Semaphore::new(REFUSED)));
     unfold((listener, places, counters), |(listener, places, counters)| async move {
         let connection = next(&listener, &places, &counters).await;
         Some((Ok(connection), (listener, places, counters)))
     })
 }
 
-async fn next(listener: &TcpListener, [places, surplus]: &[Arc<Semaphore>; 2], counters: &Arc<Counters>) -> Connection {
+async fn next(listener: &TcpListener, (places, surplus): &(Places, Arc<Semaphore>), counters: &Arc<Counters>) -> Connection {
     let mut pause = interval(PAUSE);
     loop {
         let (stream, address) = match listener.accept().await {
@@ -95,14 +100,13 @@ async fn next(listener: &TcpListener, [places, surplus]: &[Arc<Semaphore>; 2], c
         };
         // Without it answers are late, which is all.
         let _ = stream.set_nodelay(true);
-        let place = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().ok();
-        if let Some(place) = place(places) {
-            return Connection::new(stream, address, false, counters, place);
+        if let Some(place) = places.take(address.ip()) {
+            return Connection::new(stream, address, counters, Some(place), None);
         }
         Counters::count(&counters.connections_refused);
-        if let Some(place) = place(surplus) {
+        if let Ok(place) = Arc::clone(surplus).try_acquire_owned() {
             tracing::warn!(from = %address, "a connection is one too many: its calls are refused");
-            return Connection::new(stream, address, true, counters, place);
+            return Connection::new(stream, address, counters, None, Some(place));
         }
         tracing::debug!(from = %address, "a connection is one too many and was closed");
     }

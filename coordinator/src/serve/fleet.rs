@@ -155,7 +155,7 @@ pub async fn hold(
     let active = Box::pin(activate(config, environment, seat.store.clone(), counters)).await?;
     let (handle, mut driver, opening) = (active.active.handle.clone(), Ends(active.driver), active.opening);
     gate.open(active.active);
-    let mut own = Leader { opening, addresses: seat.addresses.clone(), beat: 0, released: false };
+    let mut own = Leader { opening, addresses: seat.addresses.clone(), beat: 0, released: false, state: active.state };
     leader::publish(artefacts, &own).await?;
     seat.says(true).await;
     tracing::info!(address = own.addresses.join(" "), opening, "this coordinator is active");
@@ -230,7 +230,8 @@ async fn lead(artefacts: &Artefacts, own: &mut Leader) -> FleetError {
     loop {
         beat.tick().await;
         match leader::read(artefacts).await {
-            Ok(Some(leader)) if leader.opening > own.opening => return FleetError::Replaced,
+            // The address of a coordinator of another state, which was moved away, says nothing.
+            Ok(Some(leader)) if leader.opening > own.opening && leader.state == own.state => return FleetError::Replaced,
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the store does not say who is active"),
         }

@@ -9,6 +9,7 @@ mod app;
 mod connection;
 pub mod fleet;
 mod peer;
+mod place;
 mod refusal;
 mod rpc;
 pub mod server;

@@ -1,8 +1,7 @@
 //! Whom a call comes from.
 
+use super::place::Place;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tonic::codegen::http::Extensions;
 use tonic::transport::server::TlsConnectInfo;
 
@@ -10,10 +9,8 @@ use tonic::transport::server::TlsConnectInfo;
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
-    /// Whether its connection is one too many.
-    pub(crate) is_surplus: bool,
-    /// Whether a call of its connection was let in.
-    pub(super) is_let_in: Arc<AtomicBool>,
+    /// The place of its connection; none where that is one too many.
+    pub(super) place: Option<Place>,
 }
 
 impl Peer {
@@ -23,8 +20,13 @@ impl Peer {
         extensions.get::<Self>().or_else(tls).cloned()
     }
 
-    /// Notes that a call was let in: its connection may stay.
-    pub(crate) fn let_in(&self) {
-        self.is_let_in.store(true, Ordering::Relaxed);
+    /// Whether its connection is one too many.
+    pub(crate) fn is_surplus(&self) -> bool {
+        self.place.is_none()
+    }
+
+    /// Notes that a call was let in: its connection may stay. False where no place is left for workers.
+    pub(crate) fn let_in(&self, is_worker: bool) -> bool {
+        self.place.as_ref().is_none_or(|place| place.let_in(is_worker))
     }
 }

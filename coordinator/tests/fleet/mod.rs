@@ -4,7 +4,7 @@
 use bloctrain_coordinator::run::durable::Durable;
 use bloctrain_coordinator::run::record::Record;
 use bloctrain_coordinator::schedule::worker::Newcomer;
-use bloctrain_coordinator::schedule::{Effect, Event, State};
+use bloctrain_coordinator::schedule::{Effect, Event, Lost, State};
 use bloctrain_shared::metric::Confusion;
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, DatasetInfo, Submission, shard_samples};
 use bloctrain_shared::spec::{DetectorPolicy, RunSpec};
@@ -132,7 +132,7 @@ impl Fleet {
     /// Submits what is given.
     pub fn submit_as(&mut self, submission: Submission) -> String {
         let run = submission.run_id();
-        let object = object(key::spec(&run));
+        let object = object(key::spec(&run, Digest::of(run.as_bytes())));
         self.apply(Event::Submitted { submission: Box::new(submission), object });
         run
     }
@@ -150,8 +150,18 @@ impl Fleet {
     pub fn report(&mut self, failure: Option<Failure>) -> Vec<Effect> {
         let Some((task, lease_epoch)) = self.granted.take() else { return Vec::new() };
         let result = failure.map_or_else(|| Ok(output(&task, self.epochs)), Err);
-        let report = Box::new(Report { task: task.id, lease_epoch, seconds: 1.0, result });
-        self.apply(Event::Reported { worker: self.worker, run: task.run, report })
+        let report = Box::new(Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result });
+        let mut effects = self.apply(Event::Reported { worker: self.worker, run: task.run, report });
+        let doubt = effects.iter().find_map(|effect| match effect {
+            Effect::Verify(doubt) => Some(doubt.clone()),
+            _ => None,
+        });
+        if let Some(doubt) = doubt {
+            // The coordinator finds it lost as well.
+            let lost = Lost { key: doubt.key.clone(), problem: doubt.problem.clone() };
+            effects.extend(self.apply(Event::Verified { doubt, found: Ok(vec![lost]) }));
+        }
+        effects
     }
 
     /// Works until nothing is left to do.

@@ -19,7 +19,7 @@ enum Who {
 }
 
 /// The whole surface of a coordinator.
-const TABLE: [(&str, Who); 20] = [
+const TABLE: [(&str, Who); 21] = [
     ("/bloctrain.v1.WorkerService/Register", Who::Workers),
     ("/bloctrain.v1.WorkerService/Lease", Who::Workers),
     ("/bloctrain.v1.WorkerService/Heartbeat", Who::Workers),
@@ -32,6 +32,7 @@ const TABLE: [(&str, Who); 20] = [
     ("/bloctrain.v1.RunService/CancelRun", Who::Operators),
     ("/bloctrain.v1.RunService/PauseRun", Who::Operators),
     ("/bloctrain.v1.RunService/ResumeRun", Who::Operators),
+    ("/bloctrain.v1.RunService/DeleteRun", Who::Operators),
     ("/bloctrain.v1.RunService/StreamLog", Who::Readers),
     ("/bloctrain.v1.RunService/ListWorkers", Who::Readers),
     ("/bloctrain.v1.RunService/GetFleet", Who::Readers),

@@ -48,12 +48,13 @@ fn later(params: &mut CertificateParams) {
 
 /// One call with some certificates and a token.
 async fn list(address: &str, ca: &Authority, identity: Option<&Pair>, name: Option<&str>, token: &str) -> Result<(), Status> {
-    let trust = Trust { ca: Some(ca.pem.clone()), identity: identity.cloned(), name: name.map(str::to_owned) };
+    let trust =
+        Trust { ca: Some(ca.pem.clone()), identity: identity.cloned(), name: name.map(str::to_owned), is_insecure: false };
     // A certificate with the key of another fails before anything is sent.
     let refuse = |error: bloctrain_proto::dial::DialError| Status::unavailable(error.to_string());
     let mut dialer = Dialer::new(vec![address.to_owned()], trust, Some(token), 1).map_err(refuse)?;
     let link = dialer.next().await.map_err(refuse)?;
-    RunServiceClient::new(link).list_runs(ListRunsRequest {}).await.map(drop)
+    RunServiceClient::new(link).list_runs(ListRunsRequest::default()).await.map(drop)
 }
 
 async fn guarded(certificate: Pair, client_ca: Option<&Authority>) -> (Server, String) {

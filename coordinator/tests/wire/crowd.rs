@@ -12,7 +12,7 @@ async fn connect(server: &Server) -> Option<Channel> {
 }
 
 async fn call(channel: &Channel) -> Result<(), Status> {
-    RunServiceClient::new(channel.clone()).list_runs(ListRunsRequest {}).await.map(|_| ())
+    RunServiceClient::new(channel.clone()).list_runs(ListRunsRequest::default()).await.map(|_| ())
 }
 
 #[tokio::test]
@@ -64,5 +64,24 @@ async fn connections_far_above_the_limit_are_closed_and_those_within_go_on() {
     }
     assert_eq!((refused, closed), (64, 16));
     server.state().await;
+    server.close().await;
+}
+
+/// A flood of connections that say nothing: people and workers are let in all the same.
+#[tokio::test]
+async fn connections_that_say_nothing_keep_nobody_out() {
+    let server = Server::narrow(16).await.ready().await;
+    let address = server.address.trim_start_matches("http://").to_owned();
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        for _ in 0..40 {
+            silent.push(tokio::net::TcpStream::connect(&address).await.expect("listens"));
+        }
+        let channel = connect(&server).await.expect("connects");
+        call(&channel).await.expect("let in");
+    }
+    let mut own = RunServiceClient::new(server.channel.clone());
+    let status = own.get_status(GetStatusRequest {}).await.expect("answered").into_inner();
+    assert_eq!(status.connections_refused, 0, "nobody was one too many");
     server.close().await;
 }

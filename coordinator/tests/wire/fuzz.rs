@@ -64,7 +64,7 @@ fn reads(path: &str) -> bool {
 
 /// A valid message of every call that may change something, and of some that read.
 fn messages(run: &str, worker: u64, task: &Task, lease_epoch: u64) -> Vec<(&'static str, Vec<u8>)> {
-    let report = |result| to_json(&Report { task: task.id, lease_epoch, seconds: 1.5, result });
+    let report = |result| to_json(&Report { task: task.id, lease_epoch, seconds: 1.5, inputs: None, result });
     let complete = |report_json| CompleteRequest { worker, run: run.to_owned(), report_json }.encode_to_vec();
     let id: Option<TaskId> = Some(task.id.into());
     let progress = Progress { done: 1, total: 2, loss: 0.5, ..Progress::default() };
@@ -78,10 +78,12 @@ fn messages(run: &str, worker: u64, task: &Task, lease_epoch: u64) -> Vec<(&'sta
         memory_bytes: 1 << 30,
         instance: "0123456789abcdef".into(),
         holding: Some(holding),
+        store: "none".into(),
+        precision: "f32".into(),
     };
     let heartbeat = HeartbeatRequest { worker, run: run.to_owned(), task: id, lease_epoch, progress_json: to_json(&progress) };
     let submission_json = to_json(&crate::fleet::submission(3, 2, 0));
-    let lost = Failure::InputLost { key: format!("runs/{run}/x"), problem: "gone".into() };
+    let lost = Failure::InputLost { key: format!("runs/{run}/x"), problem: "gone".into(), content: false };
     vec![
         ("/bloctrain.v1.WorkerService/Register", register.encode_to_vec()),
         ("/bloctrain.v1.WorkerService/Heartbeat", heartbeat.encode_to_vec()),

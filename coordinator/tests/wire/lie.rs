@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 /// The honest report of a task, as JSON.
 fn honest(task: &Task, lease_epoch: u64) -> Value {
-    let report = Report { task: task.id, lease_epoch, seconds: 1.0, result: Ok(output(task, 2)) };
+    let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Ok(output(task, 2)) };
     serde_json::to_value(report).expect("serialises")
 }
 
@@ -143,7 +143,7 @@ async fn leases_of_an_earlier_coordinator_are_old() {
     let artefacts = server.close().await;
     let server = Server::start_on(artefacts, Default::default(), None, None).await.ready().await;
     let before = server.state().await;
-    let report = to_json(&Report { task: task.id, lease_epoch, seconds: 1.0, result: Ok(output(&task, 2)) });
+    let report = to_json(&Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Ok(output(&task, 2)) });
     assert_eq!(code(&server.report(worker, &run, report.clone()).await), Code::NotFound, "it has to register anew");
     let worker = server.register("w").await;
     assert_eq!(code(&server.report(worker, &run, report).await), Code::Aborted, "R-3");
@@ -151,5 +151,31 @@ async fn leases_of_an_earlier_coordinator_are_old() {
     assert_eq!((&after.0, &after.2, &after.3), (&before.0, &before.2, &before.3));
     server.finish().await;
     assert_eq!(server.view(&run).await.state, RunState::Completed);
+    server.close().await;
+}
+
+/// An object that is said to be lost is there: nothing is reset, and the worker that says so for a third time gets nothing more.
+#[tokio::test]
+async fn a_loss_that_is_none_changes_nothing() {
+    let server = Server::open().await.ready().await;
+    let run = server.submit(1).await.expect("submits");
+    let worker = server.register("blind").await;
+    let before = server.view(&run).await;
+    for _ in 0..3 {
+        let (task, lease_epoch) = loop {
+            // The task comes back when the coordinator has looked.
+            if let Some(granted) = server.lease(worker).await {
+                break granted;
+            }
+        };
+        let lost = json!({"input-lost": {"key": task.submission.key, "problem": "there is no object"}});
+        let report = json!({"task": task.id, "lease_epoch": lease_epoch, "seconds": 1.0, "result": {"Err": lost}});
+        server.report(worker, &run, report.to_string()).await.expect("it is looked at");
+    }
+    while server.view(&run).await.state != RunState::Completed {
+        server.finish().await;
+    }
+    let after = server.view(&run).await;
+    assert_eq!((after.state, after.notes), (RunState::Completed, before.notes), "nothing was lost");
     server.close().await;
 }

@@ -10,4 +10,8 @@ mod fleet;
 mod fuzz;
 mod lie;
 mod limit;
+mod long;
+mod moved;
+mod page;
+mod resubmit;
 mod server;

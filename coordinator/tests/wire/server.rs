@@ -33,7 +33,7 @@ pub(crate) fn token(kind: &str) -> String {
 pub(crate) struct Server {
     pub(crate) address: String,
     pub(crate) channel: Channel,
-    artefacts: Artefacts,
+    pub(crate) artefacts: Artefacts,
     stop: watch::Sender<bool>,
     serving: tokio::task::JoinHandle<()>,
     /// Token for looking at it.
@@ -67,7 +67,24 @@ impl Server {
         Self::start_with(connections, Artefacts::open("memory://").expect("opens"), Access::default(), None, None).await
     }
 
+    /// One that takes everybody, and says little in a message.
+    pub(crate) async fn terse() -> Self {
+        let store = Artefacts::open("memory://").expect("opens");
+        Self::start_inline(8, CONNECTIONS as usize, store, Access::default(), None, None).await
+    }
+
     async fn start_with(
+        connections: usize,
+        artefacts: Artefacts,
+        access: Access,
+        tls: Option<Tls>,
+        operator: Option<String>,
+    ) -> Self {
+        Self::start_inline(1 << 20, connections, artefacts, access, tls, operator).await
+    }
+
+    async fn start_inline(
+        inline_bytes: usize,
         connections: usize,
         artefacts: Artefacts,
         access: Access,
@@ -80,7 +97,7 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let (addresses, store) = (Vec::new(), "memory://".into());
         let fleet = Fleet { listener, connections, addresses, store, access, tls, standby: false };
-        let config = Config { lease_ms: 60_000, heartbeat_ms: 1_000, settle_ms: 0 };
+        let config = Config { lease_ms: 60_000, heartbeat_ms: 1_000, settle_ms: 0, stall_ms: 0, inline_bytes };
         let store = artefacts.clone();
         let serving = tokio::spawn(async move {
             Box::pin(serve(config, fleet, store, Arc::new(|| 1_000), stopping)).await.expect("serves until it is stopped");
@@ -93,7 +110,7 @@ impl Server {
     /// Waits until it is active: before, calls are answered with UNAVAILABLE.
     pub(crate) async fn ready(self) -> Self {
         let mut turn = tokio::time::interval(std::time::Duration::from_millis(5));
-        while self.runs().list_runs(self.look(ListRunsRequest {})).await.is_err() {
+        while self.runs().list_runs(self.look(ListRunsRequest::default())).await.is_err() {
             turn.tick().await;
         }
         self
@@ -124,7 +141,7 @@ impl Server {
 
     /// Everything that may be seen of it: runs, workers, what lasts, and the objects in its store.
     pub(crate) async fn state(&self) -> (Vec<String>, Vec<String>, Vec<RunView>, Vec<(String, u64)>) {
-        let runs = self.runs().list_runs(self.look(ListRunsRequest {})).await.expect("answers").into_inner().view_json;
+        let runs = self.runs().list_runs(self.look(ListRunsRequest::default())).await.expect("answers").into_inner().view_json;
         let workers = self.runs().list_workers(self.look(ListWorkersRequest {})).await.expect("answers").into_inner().worker_json;
         let lasting = read_runs(&self.artefacts).await.expect("reads");
         let mut objects = self.artefacts.list("").await.expect("lists");
@@ -171,6 +188,7 @@ impl Server {
             name: name.into(),
             backend: "cpu".into(),
             arithmetic: ARITHMETIC_VERSION,
+            store: self.artefacts.identity().await.expect("a store"),
             ..RegisterRequest::default()
         };
         self.workers().register(request).await.expect("registers").into_inner().worker
@@ -197,7 +215,7 @@ impl Server {
         let worker = self.register("honest").await;
         while let Some((task, lease_epoch)) = self.lease(worker).await {
             let result = Ok(crate::fleet::output(&task, 2));
-            let report = Report { task: task.id, lease_epoch, seconds: 1.0, result };
+            let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result };
             self.report(worker, &task.run, to_json(&report)).await.expect("the truth is accepted");
         }
     }

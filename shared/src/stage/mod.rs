@@ -12,7 +12,9 @@ pub mod merge;
 pub mod train;
 pub mod validate;
 
+use crate::Digest;
 use crate::object::{Names, ObjectRef};
+use crate::summary::CacheSize;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -58,6 +60,16 @@ stages! {
 }
 
 impl Stage {
+    /// How long its tasks may go without getting on before they count as hung, in units of what a step of training has: some
+    /// do much between two signs of life.
+    pub const fn patience(self) -> u64 {
+        match self {
+            Self::Train | Self::Merge | Self::Validate | Self::Export | Self::Evaluate => 1,
+            Self::Detect => 2,
+            Self::Finish => 3,
+        }
+    }
+
     /// Whether its tasks change a block's parameters. What one run trains, others may take over.
     pub const fn is_training(self) -> bool {
         match self {
@@ -131,6 +143,17 @@ impl Work {
             Self::Export(work) => work.objects(),
             Self::Evaluate(work) => work.objects(),
             Self::Finish(work) => work.objects(),
+        }
+    }
+
+    /// What it works from: the digest of all of it, but of figures for people that may change while the task is open.
+    pub fn identity(&self) -> Digest {
+        match self {
+            Self::Finish(work) => {
+                let (cache, seconds) = (CacheSize::default(), 0.0);
+                Digest::of_json(&Self::Finish(finish::Work { cache, seconds, ..work.clone() }))
+            }
+            work => Digest::of_json(work),
         }
     }
 }

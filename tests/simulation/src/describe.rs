@@ -19,9 +19,12 @@ pub(crate) fn event(name: &str, event: &Event, result: &Result<Vec<Effect>, Reje
             let kind = report.result.as_ref().map_or_else(|failure| format!("failure: {failure}"), |_| "output".into());
             format!("worker {worker} reports {} by {:x}: {kind}", report.task, report.lease_epoch)
         }
+        Event::Verified { doubt, found } => format!("{} of {} is looked for: {found:?}", doubt.key, doubt.task),
         Event::Left { worker } => format!("worker {worker} leaves"),
+        Event::Late { by_ms } => format!("{by_ms} ms are given back"),
         Event::Tick => "tick".into(),
         Event::Cancelled { run } => format!("{run} is cancelled"),
+        Event::Deleted { run } => format!("{run} is deleted"),
         Event::Paused { run } => format!("{run} is paused"),
         Event::Resumed { run } => format!("{run} is resumed"),
     };
@@ -36,6 +39,7 @@ fn effect(effect: &Effect) -> Option<String> {
     match effect {
         Effect::Grant { lease_epoch, task, .. } => Some(format!("grant {} by {lease_epoch:x}", task.id)),
         Effect::Welcome { worker, adopted } => Some(format!("welcome as {worker}, adopted {adopted:x?}")),
+        Effect::Verify(doubt) => Some(format!("look for {}", doubt.key)),
         Effect::Log(entry) => Some(entry.text.clone()),
         Effect::HandBack { .. } => Some("hand back".into()),
         Effect::Delete(keys) => Some(format!("delete {} objects", keys.len())),

@@ -1,5 +1,6 @@
 //! The processes of the simulated fleet: coordinators, workers, and somebody who submits. Whoever dies is started again.
 
+use crate::bug::Bug;
 use crate::disk;
 use crate::network::{Server, call, name_of};
 use crate::process::Process;
@@ -20,6 +21,7 @@ use bloctrain_shared::plan::Submission;
 use bloctrain_shared::view::RunState;
 use rand::RngExt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Status};
@@ -30,11 +32,16 @@ fn coordinator_name(number: usize) -> String {
 
 /// The addresses of all coordinators.
 fn addresses(world: &World) -> Vec<String> {
-    (0..world.scenario.coordinators).map(|number| format!("http://{}", coordinator_name(number))).collect()
+    (0..world.scenario.coordinators).map(|number| format!("https://{}", coordinator_name(number))).collect()
 }
 
 fn dialer(world: &World, seed: u64) -> Dialer {
-    Dialer::new(addresses(world), Trust::default(), None, seed).unwrap_or_default()
+    let (addresses, token) = (addresses(world), Some("a-token-of-the-fleet"));
+    if world.bug == Some(Bug::TrustedAddress) {
+        let plain = addresses.iter().map(|address| address.replace("https://", "http://")).collect();
+        return Dialer::new(plain, Trust { is_insecure: true, ..Trust::default() }, token, seed).unwrap_or_default();
+    }
+    Dialer::new(addresses, Trust::default(), token, seed).unwrap_or_default()
 }
 
 /// Begins the whole fleet.
@@ -59,7 +66,7 @@ async fn coordinator(world: World, number: usize) {
         let process = Process::default();
         let gate = Gate::default();
         let (stop, stopping) = watch::channel(false);
-        world.running().insert(name.clone(), Running { process: process.clone(), leaving: None, stop: Some(stop) });
+        world.running().insert(name.clone(), Running { process: process.clone(), leaving: None, stop: Some(stop), hangs: None });
         let server = Server {
             process: process.clone(),
             workers: Arc::new(WorkerRpc::new(gate.clone())),
@@ -67,7 +74,7 @@ async fn coordinator(world: World, number: usize) {
         };
         world.network().bind(&name, server);
         let environment = environment(&world, &process, &name);
-        let seat = Seat::new(vec![format!("http://{name}")], STORE.to_owned(), is_standby);
+        let seat = Seat::new(vec![format!("https://{name}")], STORE.to_owned(), is_standby);
         let config = world.scenario.config;
         let held = async move { hold(config, seat, &environment, &gate, Arc::default(), stopping).await };
         let ended = process.spawn(held).await;
@@ -108,7 +115,7 @@ fn rules(world: World, name: String) -> Rules {
         if event != bloctrain_coordinator::schedule::Event::Tick {
             world.trace(|| crate::describe::event(&name, &event, &result));
         }
-        world.oracle().applied(opening, now, &event, (&before, state), &result);
+        world.oracle().applied(opening, (now, world.now_ms()), &event, (&before, state), &result);
         result
     })
 }
@@ -120,18 +127,26 @@ async fn worker(world: World, number: usize) {
         generation += 1;
         let process = Process::default();
         let (leave, leaving) = watch::channel(Leaving::No);
-        world.running().insert(name.clone(), Running { process: process.clone(), leaving: Some(leave), stop: None });
+        let hangs = Arc::<AtomicBool>::default();
+        let running = Running { process: process.clone(), leaving: Some(leave), stop: None, hangs: Some(Arc::clone(&hangs)) };
+        world.running().insert(name.clone(), running);
         let about =
             About { name: name.clone(), backend: "cpu".into(), instance: format!("{name}-{generation}"), ..About::default() };
         let transport =
             Wire { world: world.clone(), name: name.clone(), dialer: dialer(&world, number as u64 * 1_000 + generation) };
-        let equip = equip(world.clone(), process.clone(), name.clone(), number);
+        let equip = equip(world.clone(), process.clone(), name.clone(), (number, hangs));
         let ended = process.spawn(client::serve(transport, about, equip, leaving)).await;
         match ended {
             Ok(Ok(())) => world.trace(|| format!("{name} left")),
             Ok(Err(error)) => {
                 world.trace(|| format!("{name} gave up: {error}"));
-                world.oracle().fail(format!("{name} gave up: {error}"));
+                // Who sees another store is told so.
+                let is_told = error.to_string().contains("no store at its address");
+                // Whose task hangs ends itself.
+                let is_stalled = matches!(error, client::ClientError::Stalled { .. });
+                if !is_told && !is_stalled {
+                    world.oracle().fail(format!("{name} gave up: {error}"));
+                }
             }
             Err(_) => world.trace(|| format!("{name} was killed")),
         }
@@ -141,18 +156,22 @@ async fn worker(world: World, number: usize) {
 }
 
 /// The computing thread of a simulated worker, and the way to the published address.
-fn equip(world: World, process: Process, name: String, number: usize) -> client::Equip {
+fn equip(world: World, process: Process, name: String, (number, hangs): (usize, Arc<AtomicBool>)) -> client::Equip {
     Box::new(move |_| {
         let artefacts = world.artefacts(&name);
-        let discover = discover::in_store(artefacts.clone());
+        let (seen, discover) = (artefacts.clone(), discover::in_store(artefacts.clone()));
         let (jobs, mut inbox) = mpsc::unbounded_channel::<Job>();
         let (outbox, done) = mpsc::channel(1);
         let step_ms = world.scenario.step_ms[number];
+        let dying = process.clone();
         process.spawn(async move {
             while let Some(Job { task, control }) = inbox.recv().await {
                 world.trace(|| format!("{name} begins {} of {}", task.id, task.run));
                 world.oracle().started(&task);
-                let bench = Bench { world: &world, artefacts: &artefacts, step_ms, is_watched: true };
+                if world.scenario.is_poison(&task) {
+                    dying.kill();
+                }
+                let bench = Bench { world: &world, artefacts: &artefacts, step_ms, is_watched: true, hangs: &hangs };
                 let result = bench.run(&task, &control).await;
                 world.trace(|| format!("{name} ends {}{}", task.id, crate::describe::end(&result)));
                 if outbox.send(Done { result, seconds: 1.0 }).await.is_err() {
@@ -160,7 +179,7 @@ fn equip(world: World, process: Process, name: String, number: usize) -> client:
                 }
             }
         });
-        Ok(Tools { engine: Engine { jobs, done }, discover: Some(discover) })
+        Ok(Tools { engine: Engine { jobs, done }, artefacts: seen, discover: Some(discover) })
     })
 }
 
@@ -226,6 +245,22 @@ async fn submitter(world: World, number: u64, submission: Submission) {
             // If it fails, there is a next time.
             let _ = order(&world, &mut dialer, Order::Resume(run.clone())).await;
         }
+    }
+}
+
+/// Submits a run again, with its data at another place each time: the same run, and another specification of it.
+pub(crate) async fn resubmit(world: World, submission: Submission, place: u64) {
+    let mut dialer = dialer(&world, 55);
+    let mut moved = submission.clone();
+    moved.spec.data.dir = Some(format!("/elsewhere/{place}"));
+    let run = submission.run_id();
+    world.trace(|| format!("{run} is submitted again"));
+    // A person tries for a while.
+    for _ in 0..4 {
+        if order(&world, &mut dialer, Order::Submit(Box::new(moved.clone()))).await.is_ok() {
+            return;
+        }
+        world.pause(1_000).await;
     }
 }
 

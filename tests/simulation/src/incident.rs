@@ -1,8 +1,11 @@
 //! What befalls processes and links in the phase with faults.
 
-use crate::fleet::interlude;
+use crate::fleet::{interlude, resubmit};
+use crate::network::THIEF;
 use crate::world::{Running, World};
 use bloctrain_session::client::Leaving;
+use bloctrain_shared::key;
+use bloctrain_store::leader::Leader;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use rand::RngExt;
@@ -27,9 +30,14 @@ enum Incident {
     Stop,
     Pause,
     Lose,
+    HideStore,
+    Resubmit,
+    Hang,
+    StepClock,
+    Thief,
 }
 
-const ALL: [Incident; 12] = [
+const ALL: [Incident; 17] = [
     Incident::Kill,
     Incident::KillCoordinators,
     Incident::KillAll,
@@ -42,6 +50,11 @@ const ALL: [Incident; 12] = [
     Incident::Stop,
     Incident::Pause,
     Incident::Lose,
+    Incident::HideStore,
+    Incident::Resubmit,
+    Incident::Hang,
+    Incident::StepClock,
+    Incident::Thief,
 ];
 
 fn draw<T>(world: &World, draw: impl FnOnce(&mut rand_chacha::ChaCha8Rng) -> T) -> T {
@@ -103,6 +116,30 @@ async fn one(world: &World, incident: Incident) {
             }
         }
         Incident::CutStore => choose(world, "").into_iter().for_each(|(name, _)| world.cut_store(&name, long)),
+        Incident::Resubmit => {
+            if let Some(submission) = draw(world, |rng| world.scenario.submissions.choose(rng).cloned()) {
+                tokio::spawn(resubmit(world.clone(), submission, long));
+            }
+        }
+        Incident::Hang => {
+            if let Some((name, Running { hangs: Some(hangs), .. })) = choose(world, "w") {
+                world.trace(|| format!("tasks of {name} hang"));
+                hangs.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        Incident::StepClock => {
+            let by = draw(world, |rng| rng.random_range(-60_000..60_000));
+            world.trace(|| format!("the clock is set by {by} ms"));
+            world.step_clock(by);
+        }
+        Incident::Thief => steal(world, long).await,
+        Incident::HideStore => {
+            if let Some((name, running)) = choose(world, "w") {
+                // A worker that is started meanwhile sees it from the beginning.
+                draw(world, |rng| rng.random_bool(0.5)).then(|| running.process.kill());
+                world.hide_store(&name, long);
+            }
+        }
         Incident::Outage => world.names().iter().for_each(|name| world.cut_store(name, long)),
         Incident::Leave => {
             let Some((_, Running { leaving: Some(leaving), .. })) = choose(world, "w") else { return };
@@ -125,7 +162,10 @@ async fn one(world: &World, incident: Incident) {
             }
         }
         Incident::Lose => {
-            let keys = world.oracle().losable();
+            let mut keys = world.oracle().losable();
+            if world.scenario.is_differing {
+                keys.retain(|key| key.contains("/weights-"));
+            }
             if let Some(key) = draw(world, |rng| keys.choose(rng).cloned()) {
                 world.trace(|| format!("the store loses {key}"));
                 // It may have been removed already.
@@ -133,6 +173,21 @@ async fn one(world: &World, incident: Incident) {
             }
         }
     }
+}
+
+/// Somebody who can write to the store publishes an address of its own for a while, as if it were the newest.
+async fn steal(world: &World, milliseconds: u64) {
+    let opening = 1 << 40;
+    let addresses = vec![format!("http://{THIEF}")];
+    let leader = Leader { opening, addresses, beat: 0, released: false, state: THIEF.into() };
+    let (place, bytes) = (Path::from(key::leader(opening)), serde_json::to_vec(&leader).unwrap_or_default());
+    // Nothing is wrong with what is below the faults.
+    let _ = world.memory.put(&place, bytes.into()).await;
+    let world = world.clone();
+    tokio::spawn(async move {
+        world.pause(milliseconds).await;
+        let _ = world.memory.delete(&place).await;
+    });
 }
 
 fn suspend(world: &World, beginning: &str, milliseconds: u64) {

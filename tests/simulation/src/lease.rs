@@ -16,6 +16,8 @@ struct Lease {
 struct Book {
     opening: u64,
     lease_ms: u64,
+    /// When this coordinator last looked at its leases.
+    ticked_ms: u64,
     last: u64,
     /// By lease epoch.
     leases: BTreeMap<u64, Lease>,
@@ -43,7 +45,14 @@ impl Leases {
     ) -> Result<(), String> {
         let book = self.0.entry(coordinator).or_default();
         match event {
-            Event::Tick => book.leases.retain(|_, lease| lease.expires_ms > now),
+            Event::Tick | Event::Late { .. } => {
+                // Time in which it stood still is not the workers'.
+                let late = now.saturating_sub(book.ticked_ms).saturating_sub(LATE_MS);
+                if book.ticked_ms > 0 && late > 0 {
+                    book.leases.values_mut().for_each(|lease| lease.expires_ms += late);
+                }
+                book.ticked_ms = now;
+            }
             Event::Asked { worker } | Event::Left { worker } => book.leases.retain(|_, lease| lease.worker != *worker),
             Event::Registered(newcomer) if !newcomer.instance.is_empty() => {
                 if let Some(before) = book.instances.get(&newcomer.instance).copied() {
@@ -66,6 +75,26 @@ impl Leases {
             _ => {}
         }
         effects.iter().try_for_each(|effect| book.granted(now, event, effect))
+    }
+}
+
+/// Milliseconds between two looks at leases that are nobody's fault.
+const LATE_MS: u64 = 1_000;
+
+impl Leases {
+    /// Follows leases that a look ended; says which was ended before its time.
+    pub(crate) fn ended(&mut self, coordinator: u64, now: u64, ended: impl Iterator<Item = u64>) -> Option<String> {
+        let book = self.0.entry(coordinator).or_default();
+        let mut early = None;
+        for lease_epoch in ended {
+            let lease = book.leases.remove(&lease_epoch);
+            // What ended with its run is not there any more.
+            if let Some(lease) = lease.filter(|lease| lease.expires_ms > now) {
+                let left = lease.expires_ms - now;
+                early.get_or_insert(format!("that of {} was ended {left} ms before its time", lease.task));
+            }
+        }
+        early
     }
 }
 

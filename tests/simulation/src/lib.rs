@@ -22,12 +22,14 @@ mod disk;
 mod fleet;
 mod incident;
 mod lease;
+mod lineage;
 mod network;
 mod oracle;
 mod process;
 mod scenario;
 mod transport;
 mod undisturbed;
+mod watch;
 mod work;
 mod world;
 
@@ -35,6 +37,8 @@ pub use bug::Bug;
 pub use oracle::Counts;
 
 use bloctrain_shared::Digest;
+use bloctrain_shared::plan::Submission;
+use object_store::ObjectStoreExt;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -81,12 +85,19 @@ pub fn simulate(seed: u64, bug: Option<Bug>, is_printed: bool) -> Outcome {
 }
 
 async fn live(world: &World) {
+    let place = object_store::path::Path::from(bloctrain_shared::key::FORMAT);
+    if let Err(error) = world.memory.put(&place, world::format().into()).await {
+        return world.oracle().fail(format!("the store cannot be prepared: {error}"));
+    }
     for submission in &world.scenario.submissions {
         match Box::pin(undisturbed::result(world, submission)).await {
             Ok(result) => drop(world.oracle().expected.insert(submission.run_id(), result)),
             Err(problem) => return world.oracle().fail(format!("the undisturbed run fails: {problem}")),
         }
     }
+    let poisoned = world.scenario.submissions.iter().map(Submission::run_id).find(|run| world.scenario.is_poisoned(run));
+    world.oracle().poisoned = poisoned;
+    world.oracle().is_differing = world.scenario.is_differing;
     fleet::start(world);
     tokio::spawn(incident::happen(world.clone()));
     let safety = u64::try_from(world.scenario.safety.as_millis()).unwrap_or(u64::MAX);

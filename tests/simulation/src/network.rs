@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// A coordinator's process as it can be called.
 #[derive(Clone)]
@@ -20,6 +20,9 @@ pub(crate) struct Server {
     pub(crate) workers: Arc<WorkerRpc>,
     pub(crate) runs: Arc<RunRpc>,
 }
+
+/// Whoever wrote an address of its own into the store.
+pub(crate) const THIEF: &str = "thief";
 
 /// Who serves where, and who cannot reach whom.
 #[derive(Default)]
@@ -54,8 +57,19 @@ impl Network {
 
 /// Name of the process at an address.
 pub(crate) fn name_of(address: &str) -> &str {
-    address.trim_start_matches("http://")
+    address.split_once("://").map_or(address, |(_, name)| name)
 }
+
+/// What proxies and broken streams look like: HTTP 400, 401, 403, 404, 429 and 503, RST_STREAM.
+const INTERFERENCE: [Code; 7] = [
+    Code::Internal,
+    Code::Unauthenticated,
+    Code::PermissionDenied,
+    Code::Unimplemented,
+    Code::Unavailable,
+    Code::Cancelled,
+    Code::InvalidArgument,
+];
 
 type Handler<T> = dyn Fn(Server) -> BoxFuture<'static, Result<T, Status>> + Send + Sync;
 
@@ -68,17 +82,33 @@ pub(crate) async fn call<T: Send + 'static>(
     what: &'static str,
     handler: Arc<Handler<T>>,
 ) -> Result<T, Status> {
+    if to == THIEF {
+        world.oracle().fail(format!("a token: {what} of {from} went to an address that somebody wrote into the store"));
+    }
     let faults = world.faults();
     let (lost, repeated) = world.draw("network", |rng| (rng.random_bool(faults.request_lost), rng.random_bool(faults.repeated)));
     if lost {
         world.trace(|| format!("{what} from {from} to {to} is lost"));
         return gone(limit).await;
     }
+    let interfered = world.draw("interfered", |rng| {
+        let by = rng.random_range(0..INTERFERENCE.len());
+        rng.random_bool(faults.interfered).then(|| (INTERFERENCE[by], rng.random_bool(0.5)))
+    });
+    if let Some((code, false)) = interfered {
+        world.trace(|| format!("{what} from {from} to {to} is answered by a proxy: {code:?}"));
+        return Err(Status::new(code, "made by a proxy"));
+    }
     let (sender, answer) = oneshot::channel();
     tokio::spawn(deliver(world.clone(), from.to_owned(), to.to_owned(), Arc::clone(&handler), Some(sender)));
     if repeated {
         world.trace(|| format!("{what} from {from} to {to} is repeated"));
         tokio::spawn(deliver(world.clone(), from.to_owned(), to.to_owned(), handler, None));
+    }
+    if let Some((code, true)) = interfered {
+        // The request arrives, and what is answered does not.
+        world.pause(travel(world)).await;
+        return Err(Status::new(code, "made by a proxy"));
     }
     match timeout(limit, answer).await {
         Ok(Ok(answer)) => answer,

@@ -5,6 +5,7 @@
 
 use crate::coverage::Coverage;
 use crate::lease::Leases;
+use crate::lineage::Lineage;
 use bloctrain_coordinator::run::durable::{Durable, Run};
 use bloctrain_coordinator::run::record::Record;
 use bloctrain_coordinator::schedule::{Effect, Event, Rejected, State};
@@ -56,6 +57,11 @@ pub(crate) struct Oracle {
     outputs: BTreeSet<(String, Digest)>,
     hard: BTreeMap<(String, usize), LabelMap>,
     coverage: Coverage,
+    lineage: Lineage,
+    /// The run with a task that ends its workers.
+    pub(crate) poisoned: Option<String>,
+    /// Whether what is made again comes out differently.
+    pub(crate) is_differing: bool,
     /// What the undisturbed runs came to.
     pub(crate) expected: BTreeMap<String, Digest>,
     leases: Leases,
@@ -90,25 +96,37 @@ impl Oracle {
         }
     }
 
-    /// Whether some run is not completed.
+    /// Whether some run is not completed, nor failed for a reason that there is.
     pub(crate) fn is_unfinished(&self) -> bool {
-        self.expected.keys().any(|run| self.durable.runs.get(run).is_none_or(|run| run.state != RunState::Completed))
+        let is_over = |id: &String| match self.durable.runs.get(id).map(|run| &run.state) {
+            Some(RunState::Completed) => true,
+            Some(RunState::Failed { .. }) => self.poisoned.as_ref() == Some(id),
+            _ => false,
+        };
+        !self.expected.keys().all(is_over)
     }
 
     /// Keys of objects that the store may lose: what tasks made, but not what people asked for.
     pub(crate) fn losable(&self) -> Vec<String> {
         let keys = self.outputs.iter().map(|(key, _)| key);
-        keys.filter(|key| !key.ends_with("spec.json")).cloned().collect()
+        keys.filter(|key| !key.contains("/spec-")).cloned().collect()
     }
 
     /// A round of training ran.
-    pub(crate) fn trained(&mut self, weights: Digest, covered: Covered) {
+    pub(crate) fn trained(&mut self, weights: Digest, covered: Covered, spikes: BTreeSet<Digest>) {
         self.counts.rounds += 1;
+        self.lineage.trained(weights, spikes);
         self.coverage.trained(weights, covered);
+    }
+
+    /// Spikes of a block were made with some weights.
+    pub(crate) fn exported(&mut self, spikes: Digest, weights: Digest) {
+        self.lineage.exported(spikes, weights);
     }
 
     /// The replicas of a round were merged.
     pub(crate) fn merged(&mut self, weights: Digest, from: Option<Digest>, replicas: &[Digest]) {
+        self.lineage.merged(weights, replicas);
         if let Err(problem) = self.coverage.merged(weights, from, replicas) {
             self.fail(format!("R-2: a merge: {problem}"));
         }
@@ -155,6 +173,13 @@ impl Oracle {
             // What was lost may be made, and committed, again.
             self.committed.retain(|(run, task)| durable.runs.get(run).is_some_and(|run| run.is_committed(*task)));
         }
+        if self.is_differing {
+            // Weights that came out differently, or were taken over, open all tasks that rest on the earlier ones again.
+            let runs = &self.durable.runs;
+            self.committed.retain(|(id, task)| runs.get(id).is_some_and(|run| run.is_committed(*task)));
+            let is_decided = |run: &Run, index: usize| run.blocks.get(index).is_some_and(|block| block.hard.is_some());
+            self.hard.retain(|(id, index), _| runs.get(id).is_some_and(|run| is_decided(run, *index)));
+        }
         if let Record::Committed { run, task, output, .. } = &before {
             let known = self.durable.runs.get(run).cloned();
             let Some(known) = known else { return self.fail(format!("{task} of the unknown run {run} was committed")) };
@@ -169,6 +194,7 @@ impl Oracle {
             .runs
             .iter()
             .find_map(|(id, run)| matches!(run.state, RunState::Failed { .. }).then_some((id, &run.state)))
+            .filter(|(id, _)| self.poisoned.as_ref() != Some(id))
         {
             let problem = format!("run {run} failed although nothing is beyond repair: {message}");
             self.fail(problem);
@@ -212,9 +238,21 @@ impl Oracle {
                 self.fail(format!("R-2: {task} of {id}: {problem}"));
             }
         }
-        if run.state == RunState::Completed {
+        if let Err(problem) = self.lineage.check(run) {
+            self.fail(format!("R-4: {task} of {id}: {problem}"));
+        }
+        if run.state == RunState::Completed && !self.is_differing {
             let expected = self.expected.get(id).copied();
             self.expect(expected == Some(result(run)), || format!("R-8: {id} came to something else than undisturbed"));
+        }
+    }
+
+    /// Content was written at a place, whatever was there.
+    pub(crate) fn stored(&mut self, is_there: impl Fn(&str) -> bool, content: Digest) {
+        let is_other = |object: &&ObjectRef| object.digest != content && is_there(&object.key);
+        let other = self.durable.runs.values().flat_map(Run::names).find(is_other).map(|object| object.key.clone());
+        if let Some(key) = other {
+            self.fail(format!("R-3: {key}, which a record names, was written over with other content"));
         }
     }
 
@@ -236,7 +274,7 @@ impl Oracle {
     pub(crate) fn applied(
         &mut self,
         coordinator: u64,
-        now: u64,
+        (now, true_now): (u64, u64),
         event: &Event,
         (before, after): (&State, &State),
         result: &Result<Vec<Effect>, Rejected>,
@@ -260,8 +298,18 @@ impl Oracle {
         self.counts.granted += effects.iter().filter(granted).count() as u64;
         let adopted = |effect: &&Effect| matches!(effect, Effect::Welcome { adopted: Some(_), .. });
         self.counts.adopted += effects.iter().filter(adopted).count() as u64;
-        if let Err(problem) = self.leases.applied(coordinator, now, event, effects, &persisted) {
+        if let Err(problem) = self.leases.applied(coordinator, true_now, event, effects, &persisted) {
             self.fail(format!("R-3: {problem}"));
+        }
+        if *event == Event::Tick {
+            let gone = before.attempts.iter().filter(|attempt| after.attempts.get(attempt.lease_epoch).is_none());
+            // A run that failed takes all of its leases along.
+            let goes_on = |run: &Run| matches!(run.state, RunState::Running | RunState::Paused);
+            let gone = gone.filter(|attempt| after.durable.runs.get(&attempt.run).is_some_and(goes_on));
+            let silent = gone.filter(|attempt| !before.is_stalled(now, attempt)).map(|attempt| attempt.lease_epoch);
+            if let Some(problem) = self.leases.ended(coordinator, true_now, silent) {
+                self.fail(format!("leases: {problem}"));
+            }
         }
     }
 

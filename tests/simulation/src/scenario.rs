@@ -3,6 +3,7 @@
 use bloctrain_coordinator::Config;
 use bloctrain_shared::plan::{ANY_BACKEND, ARITHMETIC_VERSION, DatasetInfo, Plan, Submission};
 use bloctrain_shared::spec::{Augment, DetectorPolicy, HardClassPolicy, RunSpec};
+use bloctrain_shared::task::{Stage, Task};
 use bloctrain_shared::{Digest, ImageShape, seed};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -15,6 +16,8 @@ pub(crate) struct FaultRates {
     pub(crate) request_lost: f64,
     /// An answer never arrives.
     pub(crate) answer_lost: f64,
+    /// Something on the way answers in place of the coordinator.
+    pub(crate) interfered: f64,
     /// A request arrives twice.
     pub(crate) repeated: f64,
     /// Longest ordinary journey of a message, milliseconds.
@@ -44,6 +47,7 @@ impl FaultRates {
     pub(crate) const NONE: Self = Self {
         request_lost: 0.0,
         answer_lost: 0.0,
+        interfered: 0.0,
         repeated: 0.0,
         delay_ms: 5,
         late: 0.0,
@@ -68,6 +72,10 @@ pub(crate) struct Scenario {
     /// Milliseconds of one step of each worker.
     pub(crate) step_ms: Vec<u64>,
     pub(crate) faults: FaultRates,
+    /// Whether what is made again comes out differently, as on a GPU.
+    pub(crate) is_differing: bool,
+    /// Stage of the first run whose first task ends every worker that begins it.
+    pub(crate) poison: Option<Stage>,
     /// Length of the phase with faults.
     pub(crate) safety: Duration,
     /// Number of things that befall processes and links in it.
@@ -84,12 +92,37 @@ impl Scenario {
         let coordinators = rng.random_range(1..=3);
         let workers = rng.random_range(1..=4);
         let lease_ms = rng.random_range(3_000..=10_000);
-        let config = Config { lease_ms, heartbeat_ms: lease_ms / 5, settle_ms: rng.random_range(0..=4_000) };
+        let inline_bytes = if seed::rng(seed, "inline", &[]).random_bool(0.3) { 400 } else { 1 << 20 };
+        let config = Config {
+            lease_ms,
+            heartbeat_ms: lease_ms / 5,
+            settle_ms: rng.random_range(0..=4_000),
+            stall_ms: 60_000,
+            inline_bytes,
+        };
         let step_ms = (0..workers).map(|_| rng.random_range(20..400)).collect();
         let safety = Duration::from_secs(rng.random_range(15..60));
         let incidents = rng.random_range(0..14);
-        let faults = faults(&mut rng);
-        Self { submissions, coordinators, workers, config, step_ms, faults, safety, incidents }
+        let mut faults = faults(&mut rng);
+        let mut interfered = seed::rng(seed, "interfered", &[]);
+        faults.interfered = if interfered.random_bool(0.5) { 0.0 } else { interfered.random_range(0.0..0.1) };
+        // Drawn apart, so that what else a seed decides stays as it was.
+        let is_differing = seed::rng(seed, "differing", &[]).random_bool(0.25);
+        let mut poison = seed::rng(seed, "poison", &[]);
+        let poison = poison.random_bool(0.05).then(|| Stage::ALL[poison.random_range(0..Stage::ALL.len())]);
+        Self { submissions, coordinators, workers, config, step_ms, faults, is_differing, poison, safety, incidents }
+    }
+}
+
+impl Scenario {
+    /// Whether a task ends whoever begins it.
+    pub(crate) fn is_poison(&self, task: &Task) -> bool {
+        self.poison == Some(task.id.stage) && task.id.part == 0 && self.is_poisoned(&task.run)
+    }
+
+    /// Whether a run may come to nothing, because one of its tasks ends whoever begins it.
+    pub(crate) fn is_poisoned(&self, run: &str) -> bool {
+        self.poison.is_some() && self.submissions[0].run_id() == run
     }
 }
 
@@ -120,6 +153,7 @@ fn faults(rng: &mut ChaCha8Rng) -> FaultRates {
     FaultRates {
         request_lost,
         answer_lost,
+        interfered: 0.0,
         repeated,
         delay_ms: rng.random_range(3..200),
         late,

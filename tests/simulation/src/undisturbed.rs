@@ -14,14 +14,17 @@ use bloctrain_store::{Artefacts, Place};
 use bytes::Bytes;
 use object_store::memory::InMemory;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// The digest of everything that the run makes.
 pub(crate) async fn result(world: &World, submission: &Submission) -> Result<Digest, String> {
     let artefacts = Artefacts::with_store(Arc::new(InMemory::new()), "memory://undisturbed", Place::Memory);
-    let bench = Bench { world, artefacts: &artefacts, step_ms: 0, is_watched: false };
+    let never = AtomicBool::new(false);
+    let bench = Bench { world, artefacts: &artefacts, step_ms: 0, is_watched: false, hangs: &never };
     let run = submission.run_id();
     let bytes = serde_json::to_vec(submission).map_err(|error| error.to_string())?;
-    let object = artefacts.put(&key::spec(&run), Bytes::from(bytes)).await.map_err(|error| error.to_string())?;
+    let object =
+        artefacts.put(&key::spec(&run, Digest::of(&bytes)), Bytes::from(bytes)).await.map_err(|error| error.to_string())?;
     let mut state = State::new(Durable::default(), u64::from(u32::MAX));
     let mut apply = |event| state.apply(0, event).map_err(|rejected| rejected.to_string());
     apply(Event::Submitted { submission: Box::new(submission.clone()), object })?;
@@ -39,7 +42,7 @@ pub(crate) async fn result(world: &World, submission: &Submission) -> Result<Dig
         });
         let Some((task, lease_epoch)) = granted else { break };
         let output = Box::pin(bench.run(&task, &Control::default())).await.map_err(|stop| format!("{}: {stop:?}", task.id))?;
-        let report = Report { task: task.id, lease_epoch, seconds: 1.0, result: Ok(output) };
+        let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Ok(output) };
         apply(Event::Reported { worker, run: run.clone(), report: Box::new(report) })?;
     }
     let run = state.durable.runs.get(&run).ok_or("no run")?;

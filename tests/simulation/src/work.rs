@@ -23,6 +23,8 @@ use bloctrain_shared::task::{
 };
 use bloctrain_store::Artefacts;
 use bytes::Bytes;
+use rand::RngExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Inputs of a round of training.
 #[derive(Clone, Copy)]
@@ -41,6 +43,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) step_ms: u64,
     /// Whether what is done here counts; the undisturbed run does not.
     pub(crate) is_watched: bool,
+    /// Whether its tasks hang from now on.
+    pub(crate) hangs: &'a AtomicBool,
 }
 
 /// Samples of every shard of a split that belong to some classes; sample `i` has class `i % classes`.
@@ -113,6 +117,9 @@ impl Bench<'_> {
                 let part = [split.name().as_bytes(), &view.to_le_bytes(), &shard.to_le_bytes()].concat();
                 let content = Digest::of_parts(&[b"spikes", made.as_bytes(), Digest::of_json(hard).as_bytes(), &part]);
                 let object = self.put(&key::cache_data(content), content.to_string()).await?;
+                if self.is_watched {
+                    self.world.oracle().exported(object.digest, weights.digest);
+                }
                 let shard = CachedShard { split: *split, view: *view, shard: *shard, object };
                 Ok(Output::Export(export::Output { shard, uncompressed_bytes: 8, reused: false }))
             }
@@ -177,6 +184,10 @@ impl Bench<'_> {
                 break;
             }
         }
+        if self.is_watched && self.world.scenario.is_differing && !covered.samples.is_empty() {
+            let unlike = self.world.draw("work", |rng| rng.random::<u64>());
+            weights = Digest::of_parts(&[b"unlike", weights.as_bytes(), &unlike.to_le_bytes()]);
+        }
         let checkpoint = self.save(run, block, steps, weights).await?;
         let epochs = course.epochs(steps);
         let accuracy = drawn(&[b"accuracy", weights.as_bytes()], 20) as f64 / 20.0;
@@ -188,7 +199,8 @@ impl Bench<'_> {
             ..RoundMetrics::default()
         };
         if self.is_watched {
-            self.world.oracle().trained(checkpoint.weights.digest, covered);
+            let spikes = inputs.iter().map(|shard| shard.object.digest).collect();
+            self.world.oracle().trained(checkpoint.weights.digest, covered, spikes);
         }
         if replica > 0 {
             return Ok(Output::Replica(train::Part { checkpoint, complete: is_whole, metrics }));
@@ -254,6 +266,9 @@ impl Bench<'_> {
     async fn step(&self, control: &Control) -> Result<(), Stop> {
         if self.step_ms > 0 {
             self.world.pause(self.step_ms).await;
+        }
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
         }
         control.check()
     }

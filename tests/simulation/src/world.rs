@@ -6,6 +6,7 @@ use crate::network::Network;
 use crate::oracle::Oracle;
 use crate::process::Process;
 use crate::scenario::{FaultRates, Scenario};
+use crate::watch::WatchedStore;
 use bloctrain_coordinator::Clock;
 use bloctrain_session::client::Leaving;
 use bloctrain_shared::{Digest, seed};
@@ -14,7 +15,7 @@ use bloctrain_store::{Artefacts, Place, RetryPolicy};
 use object_store::memory::InMemory;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -22,6 +23,12 @@ use tokio::time::Instant;
 
 /// The time at which every simulation begins, Unix milliseconds.
 const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// What `format.json` of the store says: the version of its layout and its identity.
+pub(crate) fn format() -> String {
+    let (version, check) = (bloctrain_shared::key::STORE_VERSION, Digest::of(b"simulated").short(8));
+    format!("{{\"version\":{version},\"store\":\"simulated-{check}\"}}")
+}
 
 /// Address of the store, as messages call it.
 pub(crate) const STORE: &str = "memory://simulation";
@@ -39,6 +46,8 @@ pub(crate) struct Running {
     pub(crate) leaving: Option<watch::Sender<Leaving>>,
     /// Asks a coordinator to stop.
     pub(crate) stop: Option<watch::Sender<bool>>,
+    /// Makes the tasks of a worker hang, as long as it lives.
+    pub(crate) hangs: Option<Arc<AtomicBool>>,
 }
 
 pub(crate) struct Inner {
@@ -52,9 +61,11 @@ pub(crate) struct Inner {
     generators: Mutex<BTreeMap<&'static str, ChaCha8Rng>>,
     disk: Mutex<Disk>,
     network: Mutex<Network>,
-    oracle: Mutex<Oracle>,
+    oracle: Arc<Mutex<Oracle>>,
     trace: Mutex<Trace>,
     running: Mutex<BTreeMap<String, Running>>,
+    /// How far the system's clock is off, milliseconds.
+    stepped: AtomicI64,
     /// How each process's store misbehaves, and until when it is cut off.
     stores: Mutex<BTreeMap<String, (Faults, Instant)>>,
 }
@@ -88,9 +99,10 @@ impl World {
             generators: Mutex::default(),
             disk: Mutex::default(),
             network: Mutex::default(),
-            oracle: Mutex::default(),
+            oracle: Arc::default(),
             trace: Mutex::new(Trace { digest: Digest::of(b""), is_printed }),
             running: Mutex::default(),
+            stepped: AtomicI64::new(0),
             stores: Mutex::default(),
         }))
     }
@@ -179,9 +191,24 @@ impl Inner {
 }
 
 impl World {
+    /// The clock of a coordinator, which is never set; with a bug, the system's.
     pub(crate) fn clock(&self) -> Clock {
         let world = self.clone();
-        Arc::new(move || EPOCH_MS + world.elapsed_ms())
+        Arc::new(move || if world.bug == Some(Bug::WallClock) { world.wall_ms() } else { world.now_ms() })
+    }
+
+    /// The time, whatever clocks say.
+    pub(crate) fn now_ms(&self) -> u64 {
+        EPOCH_MS + self.elapsed_ms()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.now_ms().saturating_add_signed(self.stepped.load(Ordering::Relaxed))
+    }
+
+    /// Sets the system's clock.
+    pub(crate) fn step_clock(&self, milliseconds: i64) {
+        self.stepped.fetch_add(milliseconds, Ordering::Relaxed);
     }
 
     /// The store as a process sees it.
@@ -214,8 +241,23 @@ impl World {
             jitter_seed: own_seed,
             ..RetryPolicy::default()
         };
-        let store = FaultyStore::new(Arc::clone(&self.memory) as Arc<dyn object_store::ObjectStore>, faults);
+        let (inner, oracle) = (Arc::clone(&self.memory), Arc::clone(&self.oracle));
+        let store = FaultyStore::new(Arc::new(WatchedStore { inner, oracle, bug: self.bug }), faults);
         Artefacts::with_store(Arc::new(store), STORE, Place::Memory).with_retry(retry)
+    }
+
+    /// Puts another, empty store in the place of a process's for a while, as when a folder is not mounted.
+    pub(crate) fn hide_store(&self, name: &str, milliseconds: u64) {
+        if let Some((faults, _)) = lock(&self.stores).get(name) {
+            faults.change(|misbehaviour| misbehaviour.empty = true);
+        }
+        let (world, name) = (self.clone(), name.to_owned());
+        tokio::spawn(async move {
+            world.pause(milliseconds).await;
+            if let Some((faults, _)) = lock(&world.stores).get(&name) {
+                faults.change(|misbehaviour| misbehaviour.empty = false);
+            }
+        });
     }
 
     /// Cuts a process off its store for a while.

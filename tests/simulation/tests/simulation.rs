@@ -56,6 +56,14 @@ fn planted_bugs_are_found_within_a_thousand_seeds() {
         (Bug::DoubleCommit, ["R-1", "R-3"]),
         (Bug::SkippedSample, ["R-2", "R-2"]),
         (Bug::EarlyAnswer, ["R-7", "R-4"]),
+        (Bug::BelievedLoss, ["run", "R-4"]),
+        (Bug::StaleInputs, ["R-4", "R-3"]),
+        (Bug::SharedSpec, ["R-3", "run"]),
+        (Bug::UncountedLosses, ["liveness", "liveness"]),
+        (Bug::Unwatched, ["liveness", "liveness"]),
+        (Bug::WallClock, ["leases", "R-3"]),
+        (Bug::KeptTime, ["leases", "leases"]),
+        (Bug::TrustedAddress, ["a token", "a token"]),
     ];
     for (bug, broken) in invariants {
         let (seed, violation) = hunt(bug);

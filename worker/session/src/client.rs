@@ -4,15 +4,17 @@
 
 use crate::control::{Control, Stop};
 use crate::transport::{Calls, Transport};
+use crate::watch::Watch;
 use crate::{Effect, Event, Phase, Session};
 use bloctrain_proto::convert::{from_grant, to_json};
 use bloctrain_proto::dial::Discover;
 use bloctrain_proto::status::{Kind, kind};
 use bloctrain_proto::v1;
 use bloctrain_proto::v1::{CompleteRequest, HeartbeatRequest, LeaseRequest, LeaveRequest, RegisterRequest};
-use bloctrain_shared::Digest;
+use bloctrain_shared::key::NO_STORE;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
-use bloctrain_shared::task::{Failure, Output, Report, Task};
+use bloctrain_shared::task::{Failure, ObjectRef, Output, Report, Task, TaskId};
+use bloctrain_store::{Artefacts, ErrorKind};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -26,6 +28,9 @@ const CALL: Duration = Duration::from_secs(10);
 
 /// Longest time that a heartbeat may take.
 const BEAT: Duration = Duration::from_secs(3);
+
+/// Longest time that an interrupted task has to come to its end when its worker leaves.
+const WIND_DOWN: Duration = Duration::from_secs(30);
 
 /// Longest time to say good-bye.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -73,6 +78,8 @@ pub struct About {
     pub name: String,
     /// Its backend.
     pub backend: String,
+    /// Element of its convolutions where a specification leaves it open.
+    pub precision: String,
     /// Its device.
     pub device: String,
     /// Version of its code.
@@ -81,12 +88,16 @@ pub struct About {
     pub memory_bytes: u64,
     /// Drawn anew at every start.
     pub instance: String,
+    /// Identity of the store that it sees; empty until it was looked at.
+    pub store: String,
 }
 
 /// What a worker computes with, once it knows its store.
 pub struct Tools {
     /// The computing thread.
     pub engine: Engine,
+    /// The store as this worker sees it.
+    pub artefacts: Artefacts,
     /// Where else to find the coordinator.
     pub discover: Option<Discover>,
 }
@@ -103,9 +114,30 @@ pub enum ClientError {
     /// The store of the fleet cannot be used, or the thread cannot be made.
     #[error("this worker cannot work: {0}")]
     Equip(String),
+    /// The running task does not get on.
+    #[error(
+        "{task} of {run} has not got on for {} s: this worker ends, for whatever started it to start it anew; see what it waits for (its device, its store)",
+        .still.as_secs()
+    )]
+    Stalled {
+        /// The run.
+        run: String,
+        /// The task.
+        task: TaskId,
+        /// For how long.
+        still: Duration,
+    },
     /// The computing thread is gone.
     #[error("the worker's computing thread has ended unexpectedly; this is a defect, please report it")]
     EngineGone,
+}
+
+/// A task on the thread that computes.
+#[derive(Clone)]
+struct Running {
+    run: String,
+    task: TaskId,
+    control: Control,
 }
 
 struct Client<T: Transport> {
@@ -114,10 +146,12 @@ struct Client<T: Transport> {
     about: About,
     equip: Option<Equip>,
     engine: Option<Engine>,
+    artefacts: Option<Artefacts>,
     worker: u64,
     heartbeat: Duration,
-    /// Control of the task that is running.
-    running: Option<Control>,
+    /// The task that is running, with the way to it.
+    running: Option<Running>,
+    watch: Watch,
     /// The task that is running or whose report is on its way, with its lease.
     held: Option<(Task, u64)>,
     why: String,
@@ -142,9 +176,11 @@ pub async fn serve<T: Transport>(
         about,
         equip: Some(equip),
         engine: None,
+        artefacts: None,
         worker: 0,
         heartbeat: Duration::from_millis(500),
         running: None,
+        watch: Watch::default(),
         held: None,
         why: String::new(),
         leaving,
@@ -176,23 +212,27 @@ impl<T: Transport> Client<T> {
                 let job = Job { task: (*task).clone(), control: control.clone() };
                 let engine = self.engine.as_ref().ok_or(ClientError::EngineGone)?;
                 engine.jobs.send(job).map_err(|_| ClientError::EngineGone)?;
-                self.running = Some(control);
+                self.running = Some(Running { run: task.run.clone(), task: task.id, control });
+                self.watch.begin();
                 self.held = Some((*task, lease_epoch));
                 Ok(None)
             }
             Effect::HandBack => {
-                self.running.iter().for_each(Control::hand_back);
+                self.running.iter().for_each(|running| running.control.hand_back());
                 Ok(None)
             }
             Effect::Interrupt => {
-                self.running.iter().for_each(Control::interrupt);
+                self.running.iter().for_each(|running| running.control.interrupt());
                 Ok(None)
             }
             Effect::Send(report) => self.send(report).await.map(Some),
             Effect::Leave => {
-                if let (Some(control), Some(engine)) = (self.running.take(), &mut self.engine) {
-                    control.interrupt();
-                    engine.done.recv().await;
+                if let (Some(running), Some(engine)) = (self.running.take(), &mut self.engine) {
+                    running.control.interrupt();
+                    // One that hangs does not keep its worker from leaving.
+                    if tokio::time::timeout(WIND_DOWN, engine.done.recv()).await.is_err() {
+                        tracing::warn!(run = running.run, task = %running.task, "the task does not come to an end; left without it");
+                    }
                 }
                 let request = LeaveRequest { worker: self.worker };
                 if let Some(rpc) = &mut self.rpc {
@@ -221,12 +261,35 @@ impl<T: Transport> Client<T> {
         }
     }
 
+    /// Looks which store this worker sees, once it has one; the event that keeps it from that, if any.
+    async fn look_at_store(&mut self) -> Result<Option<Event>, ClientError> {
+        let Some(artefacts) = self.artefacts.clone().filter(|_| self.about.store.is_empty()) else { return Ok(None) };
+        let found = tokio::select! {
+            biased;
+            found = artefacts.find_identity() => found,
+            event = asked(&mut self.leaving, &mut self.told) => return Ok(Some(event)),
+        };
+        match found {
+            Ok(found) => self.about.store = found.unwrap_or_else(|| NO_STORE.to_owned()),
+            // Damaged on the way, or while a store is written; what is damaged for good shows at the coordinator.
+            Err(error) if matches!(error.kind(), ErrorKind::Retry | ErrorKind::InputLost) => {
+                self.remark(error.to_string());
+                return Ok(Some(self.pause().await));
+            }
+            Err(error) => return Err(ClientError::Equip(error.to_string())),
+        }
+        Ok(None)
+    }
+
     async fn register(&mut self) -> Result<Event, ClientError> {
+        if let Some(event) = self.look_at_store().await? {
+            return Ok(event);
+        }
         let about = self.about.clone();
         let holding = self.held.as_ref().map(|(task, _)| v1::Holding {
             run: task.run.clone(),
             task: Some(task.id.into()),
-            work_digest: Digest::of_json(&task.work).as_bytes().to_vec(),
+            work_digest: task.work.identity().as_bytes().to_vec(),
         });
         let request = RegisterRequest {
             name: about.name,
@@ -237,6 +300,8 @@ impl<T: Transport> Client<T> {
             memory_bytes: about.memory_bytes,
             instance: about.instance,
             holding,
+            store: about.store,
+            precision: about.precision,
         };
         let mut rpc = match self.rpc().await {
             Ok(rpc) => rpc,
@@ -254,10 +319,13 @@ impl<T: Transport> Client<T> {
         self.transport.dialer().answered();
         self.worker = answer.worker;
         self.heartbeat = Duration::from_millis(answer.heartbeat_ms.clamp(100, 60_000));
+        self.watch.set(answer.stall_ms);
         if let Some(equip) = self.equip.take() {
-            let Tools { engine, discover } = equip(&answer.store).map_err(ClientError::Equip)?;
-            self.engine = Some(engine);
+            let Tools { engine, artefacts, discover } = equip(&answer.store).map_err(ClientError::Equip)?;
+            (self.engine, self.artefacts) = (Some(engine), Some(artefacts));
             discover.into_iter().for_each(|discover| self.transport.dialer().discover(discover));
+            // Now that it has a store it can show which.
+            return Ok(Event::CallFailed);
         }
         let adopted = (answer.adopted_lease_epoch > 0).then_some(answer.adopted_lease_epoch);
         match (&mut self.held, adopted) {
@@ -286,11 +354,36 @@ impl<T: Transport> Client<T> {
                 self.remark(why);
                 Ok(Event::NothingToDo)
             }
-            Ok(v1::LeaseResponse { grant: Some(grant), .. }) => match from_grant(grant) {
-                Ok((task, lease_epoch)) => Ok(Event::Granted { task: Box::new(task), lease_epoch }),
-                Err(error) => Err(ClientError::Refused(error.to_string())),
+            Ok(v1::LeaseResponse { grant: Some(grant), .. }) => match self.whole(grant).await {
+                Err(event) => Ok(event),
+                Ok(grant) => match from_grant(grant) {
+                    Ok((task, lease_epoch)) => Ok(Event::Granted { task: Box::new(task), lease_epoch }),
+                    Err(error) => Err(ClientError::Refused(error.to_string())),
+                },
             },
             Err(status) => self.failed(&status).await,
+        }
+    }
+
+    /// A grant with its work, which may be in the store; or the event that it cannot be had now.
+    async fn whole(&mut self, mut grant: v1::Grant) -> Result<v1::Grant, Event> {
+        let Some(object) = grant.work.take().and_then(|object| ObjectRef::try_from(object).ok()) else { return Ok(grant) };
+        let Some(artefacts) = self.artefacts.clone() else { return Ok(grant) };
+        let read = tokio::select! {
+            biased;
+            read = artefacts.get(&object) => read,
+            event = asked(&mut self.leaving, &mut self.told) => return Err(event),
+        };
+        match read {
+            Ok(bytes) => {
+                grant.work_json = String::from_utf8_lossy(&bytes).into_owned();
+                Ok(grant)
+            }
+            Err(error) => {
+                // Whoever asks again gets the task, and its work, anew.
+                self.remark(error.to_string());
+                Err(self.pause().await)
+            }
         }
     }
 
@@ -304,7 +397,7 @@ impl<T: Transport> Client<T> {
 
     /// Waits for the running task, heartbeating; or, without one, to be asked to leave.
     async fn work(&mut self) -> Result<Event, ClientError> {
-        let (Some(control), Some(engine)) = (self.running.clone(), &mut self.engine) else {
+        let (Some(Running { run, task, control }), Some(engine)) = (self.running.clone(), &mut self.engine) else {
             return Ok(asked(&mut self.leaving, &mut self.told).await);
         };
         let mut beat = tokio::time::interval(self.heartbeat);
@@ -326,6 +419,11 @@ impl<T: Transport> Client<T> {
                 }
                 event = asked(&mut self.leaving, &mut self.told) => return Ok(event),
                 _ = beat.tick() => {
+                    let mut progress = control.progress();
+                    progress.ticks += self.artefacts.as_ref().map_or(0, Artefacts::completed);
+                    if let Some(still) = self.watch.look(task, progress.clone()) {
+                        return Err(ClientError::Stalled { run, task, still });
+                    }
                     // Without a lease there is nothing to keep alive.
                     let Some((task, lease_epoch)) = &self.held else { continue };
                     let request = HeartbeatRequest {
@@ -333,7 +431,7 @@ impl<T: Transport> Client<T> {
                         run: task.run.clone(),
                         task: Some(task.id.into()),
                         lease_epoch: *lease_epoch,
-                        progress_json: to_json(&control.progress()),
+                        progress_json: to_json(&progress),
                     };
                     match beat_once(&mut self.rpc, &mut self.transport, request).await {
                         Ok(v1::Command::Drop) => {

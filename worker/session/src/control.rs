@@ -2,7 +2,7 @@
 
 use bloctrain_shared::task::{Failure, Progress};
 use bloctrain_store::{ErrorKind, StoreError};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why a task ended without output.
@@ -26,6 +26,7 @@ pub struct Control {
     stop: Arc<AtomicBool>,
     back: Arc<AtomicBool>,
     progress: Arc<Mutex<Progress>>,
+    ticks: Arc<AtomicU64>,
 }
 
 impl Control {
@@ -49,12 +50,14 @@ impl Control {
     /// # Errors
     /// [`Stop::Interrupted`].
     pub fn check(&self) -> Result<(), Stop> {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
         if self.stop.load(Ordering::Relaxed) { Err(Stop::Interrupted) } else { Ok(()) }
     }
 
-    /// How far the task is.
+    /// How far the task is, with a count of its signs of life.
     pub fn progress(&self) -> Progress {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let ticks = self.ticks.load(Ordering::Relaxed);
+        Progress { ticks, ..self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone() }
     }
 
     /// Says how far the task is.
@@ -66,7 +69,10 @@ impl Control {
 /// A store error as the failure of a task.
 pub fn failure(error: StoreError) -> Failure {
     match (error.kind(), error.key()) {
-        (ErrorKind::InputLost, Some(key)) => Failure::InputLost { key: key.to_owned(), problem: error.to_string() },
+        (ErrorKind::InputLost, Some(key)) => {
+            let content = matches!(error, StoreError::Unusable { .. });
+            Failure::InputLost { key: key.to_owned(), problem: error.to_string(), content }
+        }
         (ErrorKind::Retry, _) => Failure::Transient { message: error.to_string() },
         _ => Failure::Fatal { message: error.to_string() },
     }

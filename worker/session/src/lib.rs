@@ -9,7 +9,9 @@ pub mod client;
 pub mod control;
 pub mod discover;
 pub mod transport;
+mod watch;
 
+use bloctrain_shared::Digest;
 use bloctrain_shared::task::{Failure, Output, Report, Task, TaskId};
 
 /// Where a session stands.
@@ -37,6 +39,8 @@ pub enum Phase {
 pub struct Work {
     /// The task.
     pub task: TaskId,
+    /// What it works from.
+    pub inputs: Digest,
     /// Epoch of its lease.
     pub lease_epoch: u64,
     /// Whether the lease was revoked while the work still winds down.
@@ -152,7 +156,8 @@ fn next(phase: &Phase, event: Event) -> Result<(Phase, Vec<Effect>), Rejected> {
         (Phase::Registering, Event::CallFailed | Event::Forgotten) => Ok((Phase::Registering, vec![Effect::Register])),
         (Phase::Registering, _) => Err(Rejected("registering")),
         (Phase::Asking, Event::Granted { task, lease_epoch }) => {
-            let work = Work { task: task.id, lease_epoch, revoked: false, leaving: false };
+            let inputs = task.work.identity();
+            let work = Work { task: task.id, inputs, lease_epoch, revoked: false, leaving: false };
             Ok((Phase::Working(work), vec![Effect::Start { task, lease_epoch }]))
         }
         (Phase::Asking, Event::NothingToDo | Event::CallFailed) => Ok((Phase::Asking, vec![Effect::Ask])),
@@ -174,7 +179,8 @@ fn working(work: Work, event: Event) -> Result<(Phase, Vec<Effect>), Rejected> {
         Event::HandBackAsked => stay(work, vec![Effect::HandBack]),
         Event::LeaveAsked => stay(Work { leaving: true, ..work }, vec![Effect::HandBack]),
         Event::Finished { result: Some(result), seconds } if !work.revoked => {
-            let report = Report { task: work.task, lease_epoch: work.lease_epoch, seconds, result };
+            let Work { task, inputs, lease_epoch, .. } = work;
+            let report = Report { task, lease_epoch, seconds, inputs: Some(inputs), result };
             Ok((Phase::Reporting { report: report.clone(), leaving: work.leaving }, vec![Effect::Send(report)]))
         }
         Event::Finished { .. } => Ok(after(work.leaving)),
@@ -205,7 +211,6 @@ fn after(leaving: bool) -> (Phase, Vec<Effect>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bloctrain_shared::Digest;
     use bloctrain_shared::label::LabelMap;
     use bloctrain_shared::metric::Confusion;
     use bloctrain_shared::stage::validate;
@@ -248,6 +253,7 @@ mod tests {
         let sent = session.apply(finished()).expect("fits");
         let [Effect::Send(report)] = sent.as_slice() else { panic!("one report, not {sent:?}") };
         assert_eq!((report.lease_epoch, report.task), (3, task().id));
+        assert_eq!(report.inputs, Some(task().work.identity()), "it says what it worked from");
         assert_eq!(session.apply(Event::CallFailed), Ok(sent.clone()));
         assert_eq!(session.apply(Event::Acknowledged), Ok(vec![Effect::Ask]));
     }

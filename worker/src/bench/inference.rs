@@ -1,8 +1,8 @@
 //! Inference with and without early exits, for `bench inference`.
 
 use super::{Clock, Images, SEED, WARM_UP, step};
-use bloctrain_data::Dataset;
 use crate::snn::detector::DetectorNet;
+use bloctrain_data::Dataset;
 use bloctrain_infer::{BlockParts, Input, NamedTensors, Network, Package, Predictor};
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::exit::{ExitRule, Gate};

@@ -93,6 +93,16 @@ impl Device {
         }
     }
 
+    /// Element of convolutions where a specification leaves it open: bf16 where the card's matrix units take it, which came
+    /// with compute capability 8.0.
+    pub fn precision(self) -> &'static str {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(number) if cuda::ready(number).is_ok_and(|ready| ready.capability >= 80) => "bf16",
+            _ => "f32",
+        }
+    }
+
     /// Name of the backend, as runs and workers state it.
     pub fn backend(self) -> &'static str {
         match self {

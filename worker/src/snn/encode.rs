@@ -1,8 +1,8 @@
 //! Samples of data sets and encoded images as a backend takes them; the encoder itself is that of inference.
 
 use crate::data::augment;
-use bloctrain_data::{Dataset, SplitKind};
 use crate::kernel::{BodyInput, SpikingBackend};
+use bloctrain_data::{Dataset, SplitKind};
 use bloctrain_infer::{Encoder, Input, Values};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::spec::RunSpec;

@@ -88,7 +88,7 @@ fn records<B: TrainingBackend>(
 ) -> Result<Records, Failure> {
     let mut all = Records::default();
     for (object, ids) in objects.iter().zip(shards) {
-        let lost = |problem: String| Failure::InputLost { key: object.key.clone(), problem };
+        let lost = |problem: String| Failure::InputLost { key: object.key.clone(), problem, content: true };
         let part: Records = serde_json::from_slice(&executor.io.get(object)?).map_err(|error| lost(error.to_string()))?;
         part.check(ids, blocks.iter().map(|block| &block.classes)).map_err(|error| lost(error.to_string()))?;
         all.join(part).map_err(|error| lost(error.to_string()))?;

@@ -5,9 +5,9 @@
 
 use super::io::{Io, fatal};
 use super::prepared::Prepared;
-use bloctrain_data::{Dataset, SplitKind};
 use crate::kernel::{BodyInput, SpikingBackend};
 use crate::snn::encode::{body_input, samples};
+use bloctrain_data::{Dataset, SplitKind};
 use bloctrain_infer::Encoder;
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::label::LabelMap;
@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
             let object = u32::try_from(*shard).ok().and_then(|shard| self.cached.as_ref()?.get(&(view, shard)));
             return Err(object.map_or_else(
                 || fatal(&problem),
-                |object| Failure::InputLost { key: object.key.clone(), problem: problem.clone() },
+                |object| Failure::InputLost { key: object.key.clone(), problem: problem.clone(), content: true },
             ));
         }
         let size = dims.packed_bytes();
@@ -148,7 +148,8 @@ impl<'a> Reader<'a> {
             fatal(format!("the task names no cached shard {shard} of view {view} of the {} split", self.split.name()))
         })?;
         let read = self.io.shard(object)?;
-        let lost = |problem: &str| Err(Failure::InputLost { key: object.key.clone(), problem: problem.to_owned() });
+        let lost =
+            |problem: &str| Err(Failure::InputLost { key: object.key.clone(), problem: problem.to_owned(), content: true });
         if read.ids != self.shards[shard] {
             return lost("it lists other samples than its place in the data set");
         }

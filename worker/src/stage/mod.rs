@@ -87,7 +87,7 @@ impl<B: TrainingBackend> Executor<B> {
     /// The tensors of a stored object.
     fn tensors(&self, object: &ObjectRef) -> Result<NamedTensors, Failure> {
         let bytes = self.io.get(object)?;
-        NamedTensors::decode(&bytes).map_err(|error| Failure::InputLost { key: object.key.clone(), problem: error.to_string() })
+        NamedTensors::decode(&bytes).map_err(|error| train::lost(object, error.to_string()))
     }
 
     /// A frozen block, without autodiff.
@@ -103,7 +103,7 @@ impl<B: TrainingBackend> Executor<B> {
 fn misfit<'a>(error: &LoadError, object: impl Fn(&LoadError) -> Option<&'a ObjectRef>) -> Failure {
     match (error, object(error)) {
         (LoadError::Network(_), _) | (_, None) => fatal(error),
-        (_, Some(object)) => Failure::InputLost { key: object.key.clone(), problem: error.to_string() },
+        (_, Some(object)) => train::lost(object, error.to_string()),
     }
 }
 

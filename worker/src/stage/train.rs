@@ -113,7 +113,7 @@ fn take_trainer<B: TrainingBackend>(
 }
 
 pub(super) fn lost(object: &ObjectRef, problem: String) -> Failure {
-    Failure::InputLost { key: object.key.clone(), problem }
+    Failure::InputLost { key: object.key.clone(), problem, content: true }
 }
 
 fn load_weights<B: TrainingBackend>(executor: &Executor<B>, trainer: &mut Trainer<B>, object: &ObjectRef) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ use super::{Claim, Kind, Scope, is_own};
 use crate::run::block::Detected;
 use crate::run::durable::Run;
 use crate::run::open::{Open, task_id};
+use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::spec::DetectorPolicy;
 use bloctrain_shared::stage::detect;
 use bloctrain_shared::task::{ObjectRef, Stage, TaskId, Work};
@@ -62,7 +63,11 @@ impl Claim for detect::Output {
         fits.then_some(()).ok_or_else(|| "it has a detector where none is learned, or none where one is".into())
     }
 
-    fn commit(&self, run: &mut Run, task: TaskId) -> Vec<String> {
+    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
+        None
+    }
+
+    fn commit(&self, run: &mut Run, task: TaskId, _: Option<&LabelMap>) -> Vec<String> {
         if let Some(block) = Scope::of(task).block_mut(run) {
             block.detector = Some(Detected { object: self.detector.clone() });
         }

@@ -3,6 +3,7 @@
 use super::{Claim, Kind, Scope, is_own};
 use crate::run::durable::Run;
 use crate::run::open::{Open, missing, task_id};
+use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::stage::evaluate;
 use bloctrain_shared::task::{ObjectRef, Stage, TaskId, Work};
 
@@ -68,7 +69,11 @@ impl Claim for evaluate::Output {
         Ok(())
     }
 
-    fn commit(&self, run: &mut Run, task: TaskId) -> Vec<String> {
+    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
+        None
+    }
+
+    fn commit(&self, run: &mut Run, task: TaskId, _: Option<&LabelMap>) -> Vec<String> {
         run.evaluated.insert(task.part, self.records.clone());
         Vec::new()
     }

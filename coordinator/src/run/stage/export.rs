@@ -5,6 +5,7 @@ use crate::run::claim::count;
 use crate::run::durable::Run;
 use crate::run::open::{Open, missing, task_id};
 use bloctrain_shared::key;
+use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::ExportPart;
 use bloctrain_shared::stage::export;
 use bloctrain_shared::task::{ObjectRef, Stage, TaskId, Work};
@@ -75,7 +76,11 @@ impl Claim for export::Output {
         count("the size of the spikes", self.uncompressed_bytes)
     }
 
-    fn commit(&self, run: &mut Run, task: TaskId) -> Vec<String> {
+    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
+        None
+    }
+
+    fn commit(&self, run: &mut Run, task: TaskId, _: Option<&LabelMap>) -> Vec<String> {
         if let Some(block) = Scope::of(task).block_mut(run) {
             block.exports.insert(task.part, self.clone());
         }
@@ -91,6 +96,6 @@ fn note_reuse(run: &mut Run, task: TaskId) {
     let reused = block.exports.values().filter(|exported| exported.reused).count();
     let note = format!("block {}: {reused} of {parts} cached shards were there already and are used again", index + 1);
     if reused > 0 && !run.notes.contains(&note) {
-        run.notes.push(note);
+        run.note(note);
     }
 }

@@ -4,6 +4,7 @@ use super::{Claim, Kind, Scope, evaluate, is_own};
 use crate::run::claim::{MAX_NAME, MAX_PATH, fraction, is_name, measure};
 use crate::run::durable::Run;
 use crate::run::open::{Open, task_id};
+use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::stage::finish;
 use bloctrain_shared::task::{ObjectRef, Split, Stage, TaskId, Work};
 use bloctrain_shared::view::RunState;
@@ -77,7 +78,11 @@ impl Claim for finish::Output {
         measure("the time of work", summary.wall_seconds)
     }
 
-    fn commit(&self, run: &mut Run, _: TaskId) -> Vec<String> {
+    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
+        None
+    }
+
+    fn commit(&self, run: &mut Run, _: TaskId, _: Option<&LabelMap>) -> Vec<String> {
         run.summary = Some((*self.summary).clone());
         run.state = RunState::Completed;
         Vec::new()

@@ -17,6 +17,7 @@ use super::block::Block;
 use super::durable::Run;
 use super::open::Open;
 use bloctrain_shared::key;
+use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::task::{ObjectRef, Output, Stage, TaskId};
 
 /// Where in a run tasks are.
@@ -99,8 +100,12 @@ pub(crate) trait Claim {
     /// Refuses what cannot be true of the task and its run.
     fn check(&self, run: &Run, task: TaskId) -> Result<(), String>;
 
-    /// Makes it part of the run. Returns keys of objects that nothing needs any more.
-    fn commit(&self, run: &mut Run, task: TaskId) -> Vec<String>;
+    /// The hard classes, where this completes what decides them.
+    fn decides(&self, run: &Run, task: TaskId) -> Option<LabelMap>;
+
+    /// Makes it part of the run, with the hard classes that were decided by it. Returns keys of objects that nothing needs any
+    /// more.
+    fn commit(&self, run: &mut Run, task: TaskId, hard: Option<&LabelMap>) -> Vec<String>;
 }
 
 /// An output as a claim.
@@ -122,6 +127,13 @@ pub(crate) fn names(run: &Run) -> impl Iterator<Item = &ObjectRef> {
     scopes.flat_map(move |scope| Stage::ALL.iter().flat_map(move |stage| of(*stage).names(run, scope)))
 }
 
+impl Run {
+    /// All stored objects that it needs, as garbage collection sees it.
+    pub fn names(&self) -> impl Iterator<Item = &ObjectRef> {
+        names(self).chain([&self.object])
+    }
+}
+
 /// Whether a key lies in the run's own folder, and in its block's for a task of a block.
 fn is_own(run: &Run, task: TaskId, key: &str) -> bool {
     key::is_output_of(&run.plan.run, (task.block > 0).then_some(task.block), key)
@@ -131,7 +143,7 @@ fn is_own(run: &Run, task: TaskId, key: &str) -> bool {
 pub(super) fn froze(run: &mut Run, index: usize) {
     let frozen = run.blocks.get_mut(index).filter(|block| block.frozen.is_some());
     if frozen.is_some_and(Block::froze_differently) {
-        run.notes.push(format!("block {} came out differently than before; what follows it is done again", index + 1));
+        run.note(format!("block {} came out differently than before; what follows it is done again", index + 1));
         Stage::ALL.iter().for_each(|stage| of(*stage).reset(run, index));
     }
 }

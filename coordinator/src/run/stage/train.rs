@@ -6,6 +6,7 @@ use crate::run::claim::{count, fraction, measure};
 use crate::run::durable::Run;
 use crate::run::open::{Open, task_id};
 use crate::run::round::{Part, Round};
+use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::rounds::{Rounds, batch_count};
 use bloctrain_shared::stage::train;
 use bloctrain_shared::task::{ObjectRef, RoundMetrics, Source, Stage, TaskId, Work};
@@ -137,7 +138,11 @@ impl Claim for train::Output {
         figures(run, &self.metrics)
     }
 
-    fn commit(&self, run: &mut Run, task: TaskId) -> Vec<String> {
+    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
+        None
+    }
+
+    fn commit(&self, run: &mut Run, task: TaskId, _: Option<&LabelMap>) -> Vec<String> {
         let (Self { checkpoint, finished, metrics }, patience) = (self.clone(), run.plan.patience);
         let Scope::Block(index) = Scope::of(task) else { return Vec::new() };
         let Some(block) = run.blocks.get_mut(index) else { return Vec::new() };
@@ -158,7 +163,11 @@ impl Claim for train::Part {
         figures(run, &self.metrics)
     }
 
-    fn commit(&self, run: &mut Run, task: TaskId) -> Vec<String> {
+    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
+        None
+    }
+
+    fn commit(&self, run: &mut Run, task: TaskId, _: Option<&LabelMap>) -> Vec<String> {
         let Self { checkpoint, complete, metrics } = self.clone();
         let Some(block) = Scope::of(task).block_mut(run) else { return Vec::new() };
         block.add_part(task.replica, checkpoint, complete, metrics)

@@ -5,6 +5,7 @@ use crate::run::block::Block;
 use crate::run::durable::Run;
 use crate::run::open::{Open, missing, task_id};
 use bloctrain_shared::decide;
+use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::metric::Confusion;
 use bloctrain_shared::plan::{ExportPart, shard_samples};
 use bloctrain_shared::stage::validate;
@@ -85,29 +86,43 @@ impl Claim for validate::Output {
         Ok(())
     }
 
-    fn commit(&self, run: &mut Run, task: TaskId) -> Vec<String> {
+    fn decides(&self, run: &Run, task: TaskId) -> Option<LabelMap> {
+        let (_, block) = Scope::of(task).block(run)?;
+        let others = block.confusions.iter().filter(|(shard, _)| **shard != task.part).map(|(_, confusion)| confusion);
+        let is_complete = others.clone().count() + 1 >= run.plan.validation_shards as usize && block.hard.is_none();
+        let sum = is_complete.then(|| sum(block, others.chain([&self.confusion]))).flatten()?;
+        Some(decide::hard_classes(&run.submission.spec.hard_classes, &sum.by_class(&block.classes)))
+    }
+
+    fn commit(&self, run: &mut Run, task: TaskId, hard: Option<&LabelMap>) -> Vec<String> {
         let Scope::Block(index) = Scope::of(task) else { return Vec::new() };
         let shards = run.plan.validation_shards as usize;
         let Some(block) = run.blocks.get_mut(index) else { return Vec::new() };
         block.confusions.insert(task.part, self.confusion.clone());
         if block.confusions.len() >= shards && block.hard.is_none() {
-            decide(run, index);
+            decided(run, index, hard);
         }
         Vec::new()
     }
 }
 
-/// decides once, from the complete validation.
-fn decide(run: &mut Run, index: usize) {
-    let Some(block) = run.blocks.get_mut(index) else { return };
+/// The counts of all shards; `None` where they do not fit each other.
+fn sum<'c>(block: &Block, confusions: impl Iterator<Item = &'c Confusion>) -> Option<Confusion> {
     let mut sum = Confusion::new(block.classes.len());
-    let fits = block.confusions.values().all(|confusion| sum.merge(confusion));
-    if !fits {
+    let fits = confusions.fold(true, |fits, confusion| sum.merge(confusion) && fits);
+    fits.then_some(sum)
+}
+
+/// decided once, from the complete validation. Where a record does not say how, it is from before records did.
+fn decided(run: &mut Run, index: usize, hard: Option<&LabelMap>) {
+    let Some(block) = run.blocks.get_mut(index) else { return };
+    let Some(sum) = sum(block, block.confusions.values()) else {
         let message = format!("validation of block {} answered for another number of classes", index + 1);
         run.state = RunState::Failed { message };
         return;
-    }
-    let hard = decide::hard_classes(&run.submission.spec.hard_classes, &sum.by_class(&block.classes));
+    };
+    let derived = || decide::hard_classes(&run.submission.spec.hard_classes, &sum.by_class(&block.classes));
+    let hard = hard.cloned().unwrap_or_else(derived);
     block.confusion = Some(sum);
     block.hard = Some(hard.clone());
     if index + 1 >= run.plan.blocks as usize {
@@ -117,6 +132,6 @@ fn decide(run: &mut Run, index: usize) {
         run.blocks.truncate(index + 1);
         run.blocks.push(Block::new(hard));
     } else {
-        run.notes.push(format!("after block {} fewer than two classes are hard: the network is complete", index + 1));
+        run.note(format!("after block {} fewer than two classes are hard: the network is complete", index + 1));
     }
 }

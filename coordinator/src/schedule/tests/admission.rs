@@ -128,7 +128,7 @@ fn impossible_times_are_refused() {
     for seconds in [-1.0, 1e308, f64::INFINITY, f64::NAN] {
         let before = state.clone();
         let result = Err(Failure::Transient { message: "x".into() });
-        let report = Box::new(Report { task: task.id, lease_epoch, seconds, result });
+        let report = Box::new(Report { task: task.id, lease_epoch, seconds, inputs: None, result });
         let result = state.apply(0, Event::Reported { worker, run: task.run.clone(), report });
         assert!(matches!(result, Err(Rejected::Impossible { .. })), "{seconds}: {result:?}");
         assert_eq!(state, before, "R-5");
@@ -140,7 +140,7 @@ fn what_the_task_does_not_read_cannot_be_lost() {
     let (mut state, run, worker) = started(1, 0);
     for number in 0..5 {
         let (task, lease) = ask(&mut state, 0, worker).expect("a task");
-        let lost = Failure::InputLost { key: format!("models/{number}"), problem: "x".into() };
+        let lost = Failure::InputLost { key: format!("models/{number}"), problem: "x".into(), content: false };
         report(&mut state, 0, worker, &task, lease, Err(lost)).expect("a failure of the attempt");
     }
     let run = &state.durable.runs[&run];

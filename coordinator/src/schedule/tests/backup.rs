@@ -139,7 +139,7 @@ proptest! {
             });
             let reported = |(worker, task, lease_epoch): (u64, Task, u64), right: bool| {
                 let result = if right { Ok(output(&task, 5)) } else { Err(Failure::Transient { message: "x".into() }) };
-                Event::Reported { worker, run: task.run.clone(), report: Box::new(Report { task: task.id, lease_epoch, seconds: 0.0, result }) }
+                Event::Reported { worker, run: task.run.clone(), report: Box::new(Report { task: task.id, lease_epoch, seconds: 0.0, inputs: None, result }) }
             };
             let event = match &step {
                 Step::Ask(worker) => Event::Asked { worker: *worker },

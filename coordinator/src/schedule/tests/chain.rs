@@ -176,7 +176,7 @@ fn a_lost_shared_block_is_trained_again_and_its_owner_keeps_it_for_others() {
     let key = made(&first, "block1/train/3.w");
     let weights = |state: &State, run: &String| state.durable.runs[run].blocks[0].weights().map(|weights| weights.key.clone());
     assert_eq!(weights(&state, &second), Some(key.clone()), "shared as soon as it is submitted");
-    let lost = || Err(Failure::InputLost { key: key.clone(), problem: "it is gone".into() });
+    let lost = || Err(Failure::InputLost { key: key.clone(), problem: "it is gone".into(), content: false });
     // The owner loses it and trains on from there: the key is another run's as well, so it stays.
     state.apply(10, Event::Paused { run: second.clone() }).expect("pauses");
     let (task, lease) = ask(&mut state, 10, worker).expect("a shard");
@@ -204,7 +204,7 @@ fn a_lost_shared_block_is_trained_again_and_its_owner_keeps_it_for_others() {
     let now = made(&first, "block1/train/7.w");
     assert_eq!(weights(&state, &second), Some(now.clone()));
     let (task, lease) = ask(&mut state, 10, worker).expect("a shard");
-    let lost = Err(Failure::InputLost { key: now, problem: "it is gone".into() });
+    let lost = Err(Failure::InputLost { key: now, problem: "it is gone".into(), content: false });
     report(&mut state, 10, worker, &task, lease, lost).expect("accepted");
     let (task, _) = ask(&mut state, 10, worker).expect("a round");
     assert_eq!((&task.run, task.id.to_string().as_str()), (&second, "block1/train/0"), "R-4: not shared again");

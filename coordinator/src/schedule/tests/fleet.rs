@@ -137,7 +137,8 @@ fn a_specification_that_one_worker_cannot_read_is_read_again_before_the_run_fail
     let (mut state, run, worker) = started(1, 0);
     for time in 1..=4 {
         let (task, lease) = ask(&mut state, 0, worker).expect("a task");
-        let lost = Failure::InputLost { key: task.submission.key.clone(), problem: "its checksum is wrong".into() };
+        let lost =
+            Failure::InputLost { key: task.submission.key.clone(), problem: "its checksum is wrong".into(), content: false };
         report(&mut state, 0, worker, &task, lease, Err(lost)).expect("accepted");
         assert_eq!(matches!(state.durable.runs[&run].state, RunState::Failed { .. }), time == 4);
     }

@@ -1,14 +1,21 @@
 //! Exact effects of single events, and properties of random event sequences.
 
 mod admission;
+mod arithmetic;
 mod backup;
 mod chain;
+mod decision;
+mod delete;
+mod doubt;
 mod fleet;
+mod late;
+mod lost;
+mod outdated;
 mod replica;
 mod share;
 
 use super::worker::Newcomer;
-use super::{Effect, Event, Rejected, State};
+use super::{Doubt, Effect, Event, Lost, Rejected, State};
 use crate::run::durable::Durable;
 use crate::run::record::Record;
 use bloctrain_shared::label::LabelMap;
@@ -158,8 +165,26 @@ fn report(
     lease_epoch: u64,
     result: Result<Output, Failure>,
 ) -> Result<Vec<Effect>, Rejected> {
-    let report = Report { task: task.id, lease_epoch, seconds: 1.0, result };
-    state.apply(now, Event::Reported { worker, run: task.run.clone(), report: Box::new(report) })
+    let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result };
+    let mut effects = state.apply(now, Event::Reported { worker, run: task.run.clone(), report: Box::new(report) })?;
+    if let Some(doubt) = doubt_of(&effects) {
+        effects.extend(state.apply(now, confirmed(doubt))?);
+    }
+    Ok(effects)
+}
+
+/// What the coordinator is to look for.
+fn doubt_of(effects: &[Effect]) -> Option<Box<Doubt>> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Verify(doubt) => Some(doubt.clone()),
+        _ => None,
+    })
+}
+
+/// The coordinator finds lost what a worker said is lost.
+fn confirmed(doubt: Box<Doubt>) -> Event {
+    let lost = Lost { key: doubt.key.clone(), problem: doubt.problem.clone() };
+    Event::Verified { doubt, found: Ok(vec![lost]) }
 }
 
 /// Works until nothing is open; answers the tasks in order.
@@ -252,7 +277,7 @@ fn old_checkpoints_are_removed_and_a_damaged_one_falls_back() {
     let expected = ["0.w", "0.o", "1.w", "1.o"].map(|part| made(&run, &format!("block1/train/{part}")));
     assert_eq!(removed, expected);
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
-    let lost = Failure::InputLost { key: made(&run, "block1/train/4.w"), problem: "it is damaged".into() };
+    let lost = Failure::InputLost { key: made(&run, "block1/train/4.w"), problem: "it is damaged".into(), content: false };
     report(&mut state, 0, worker, &task, lease, Err(lost)).expect("accepted");
     assert!(state.durable.runs[&run].notes[0].contains("round 4"), "{:?}", state.durable.runs[&run].notes);
     let (task, _) = ask(&mut state, 0, worker).expect("a task");
@@ -269,7 +294,7 @@ fn a_lost_shard_is_exported_again_and_frozen_weights_are_made_again() {
     }
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
     assert_eq!(task.id.to_string(), "block2/train/0");
-    let lost = |key: String| Err(Failure::InputLost { key, problem: "damaged".into() });
+    let lost = |key: String| Err(Failure::InputLost { key, problem: "damaged".into(), content: false });
     report(&mut state, 0, worker, &task, lease, lost(cached("block1/export/1"))).expect("accepted");
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
     assert_eq!(task.id.to_string(), "block1/export/1");
@@ -303,7 +328,8 @@ fn a_run_of_before_is_replayed_and_taken_up_under_its_own_id() {
     let former = submission.former_run_id().expect("one");
     assert_ne!(former, submission.run_id());
     let mut durable = Durable::default();
-    let record = Record::Submitted { run: former.clone(), submission: Box::new(submission.clone()), object: object("spec") };
+    let record =
+        Record::Submitted { run: former.clone(), submission: Box::new(submission.clone()), object: object("spec"), plan: None };
     durable.replay(record, 0);
     assert_eq!(durable.runs[&former].plan.run, former);
     let mut state = State::new(durable, LEASE);
@@ -376,7 +402,7 @@ proptest! {
     #[test]
     fn invariants_hold_after_every_event_and_the_run_completes(steps in steps(), replicas in 1_u32..4) {
         let (mut state, run, _) = begun(replicated(2, replicas));
-        let mut log = vec![Record::Submitted { run: run.clone(), submission: Box::new(replicated(2, replicas)), object: object("spec") }];
+        let mut log = vec![Record::Submitted { run: run.clone(), submission: Box::new(replicated(2, replicas)), object: object("spec"), plan: None }];
         let mut held: BTreeMap<u64, (Task, u64)> = BTreeMap::new();
         let mut decided: BTreeMap<usize, LabelMap> = BTreeMap::new();
         let mut now = 0;
@@ -398,22 +424,22 @@ proptest! {
                 Step::Ask(worker) => Event::Asked { worker },
                 Step::Report(worker, right) => match held.get(&worker) {
                     Some((task, lease_epoch)) => {
-                        let result = if right { Ok(output(task, 2)) } else { Err(Failure::InputLost { key: "nothing".into(), problem: "x".into() }) };
-                        Event::Reported { worker, run: run.clone(), report: Box::new(Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, result }) }
+                        let result = if right { Ok(output(task, 2)) } else { Err(Failure::InputLost { key: "nothing".into(), problem: "x".into(), content: false }) };
+                        Event::Reported { worker, run: run.clone(), report: Box::new(Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, inputs: None, result }) }
                     }
                     None => Event::Tick,
                 },
                 Step::Stale(worker) => match held.get(&worker) {
                     Some((task, lease_epoch)) => {
-                        let report = Report { task: task.id, lease_epoch: lease_epoch - 1, seconds: 0.0, result: Ok(output(task, 2)) };
+                        let report = Report { task: task.id, lease_epoch: lease_epoch - 1, seconds: 0.0, inputs: None, result: Ok(output(task, 2)) };
                         Event::Reported { worker, run: run.clone(), report: Box::new(report) }
                     }
                     None => Event::Tick,
                 },
                 Step::Lose(worker) => match (held.get(&worker), state.durable.runs[&run].blocks[0].exports.get(&0)) {
                     (Some((task, lease_epoch)), Some(exported)) => {
-                        let failure = Failure::InputLost { key: exported.shard.object.key.clone(), problem: "x".into() };
-                        let report = Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, result: Err(failure) };
+                        let failure = Failure::InputLost { key: exported.shard.object.key.clone(), problem: "x".into(), content: false };
+                        let report = Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, inputs: None, result: Err(failure) };
                         Event::Reported { worker, run: run.clone(), report: Box::new(report) }
                     }
                     _ => Event::Tick,
@@ -440,7 +466,11 @@ proptest! {
             prop_assert!(!is_stale || result.is_err(), "R-3: an old lease was accepted");
             match result {
                 Err(_) => prop_assert_eq!(&state, &before, "R-5: a rejected event changed the state"),
-                Ok(effects) => for effect in effects {
+                Ok(mut effects) => {
+                    if let Some(doubt) = doubt_of(&effects) {
+                        effects.extend(state.apply(now, confirmed(doubt)).expect("never refused"));
+                    }
+                    for effect in effects {
                     match effect {
                         Effect::Grant { worker, lease_epoch, task } => {
                             prop_assert!(!before.durable.runs[&run].is_committed(task.id), "R-1: a committed task was handed out");
@@ -452,6 +482,7 @@ proptest! {
                         Effect::Persist(record) => log.push(record),
                         _ => {}
                     }
+                }
                 },
             }
             check_choice(&state, now)?;

@@ -119,7 +119,7 @@ fn what_is_lost_is_trained_again_and_no_more() {
     let lose = |state: &State, worker: u64, key: &str| {
         let mut state = state.clone();
         let (task, lease) = ask(&mut state, 0, worker).expect("a task");
-        let lost = Failure::InputLost { key: made(&run, key), problem: "it is damaged".into() };
+        let lost = Failure::InputLost { key: made(&run, key), problem: "it is damaged".into(), content: false };
         report(&mut state, 0, worker, &task, lease, Err(lost)).expect("accepted");
         state
     };

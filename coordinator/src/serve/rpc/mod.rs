@@ -20,16 +20,17 @@ fn refused(error: &DriverError) -> Status {
         // Another coordinator may answer.
         DriverError::Stopped(_) => Kind::Unavailable,
         DriverError::Rejected(rejected) => match rejected {
-            Rejected::UnknownWorker(_) | Rejected::UnknownRun(_) => Kind::NotFound,
-            Rejected::Stale(_) | Rejected::Committed(_) => Kind::Stale,
+            Rejected::UnknownWorker(_) | Rejected::UnknownRun(_) | Rejected::Expired(_) => Kind::NotFound,
+            Rejected::Stale(_) | Rejected::Outdated(_) | Rejected::Committed(_) => Kind::Stale,
             Rejected::WrongOutput(_)
             | Rejected::Impossible { .. }
             | Rejected::BadSubmission(_)
             | Rejected::Backend(_)
             | Rejected::ForeignKey { .. }
-            | Rejected::Ended(_) => Kind::Invalid,
+            | Rejected::Ended(_)
+            | Rejected::GoesOn(_) => Kind::Invalid,
             Rejected::Full(_) => Kind::Exhausted,
-            Rejected::Arithmetic { .. } => Kind::Mismatch,
+            Rejected::Arithmetic { .. } | Rejected::OtherStore { .. } => Kind::Mismatch,
         },
     };
     status(kind, error.to_string())

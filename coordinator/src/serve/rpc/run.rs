@@ -9,14 +9,14 @@ use bloctrain_proto::convert::{from_json, to_json};
 use bloctrain_proto::status::{Kind, status};
 use bloctrain_proto::v1::run_service_server::RunService;
 use bloctrain_proto::v1::{
-    CancelRunRequest, CancelRunResponse, GetFleetRequest, GetFleetResponse, GetRunRequest, GetRunResponse, GetStatusRequest,
-    GetStatusResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse, PauseRunRequest,
-    PauseRunResponse, ResumeRunRequest, ResumeRunResponse, StreamLogRequest, StreamLogResponse, SubmitRequest, SubmitResponse,
-    WatchRunRequest, WatchRunResponse,
+    CancelRunRequest, CancelRunResponse, DeleteRunRequest, DeleteRunResponse, GetFleetRequest, GetFleetResponse, GetRunRequest,
+    GetRunResponse, GetStatusRequest, GetStatusResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest,
+    ListWorkersResponse, PauseRunRequest, PauseRunResponse, ResumeRunRequest, ResumeRunResponse, StreamLogRequest,
+    StreamLogResponse, SubmitRequest, SubmitResponse, WatchRunRequest, WatchRunResponse,
 };
-use bloctrain_shared::key;
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Submission};
 use bloctrain_shared::view::{RunState, RunView};
+use bloctrain_shared::{Digest, key};
 use bytes::Bytes;
 use futures::Stream;
 use std::pin::Pin;
@@ -28,6 +28,12 @@ use tonic::{Request, Response, Status};
 
 /// Longest submission.
 const MAX_SUBMISSION: usize = 1 << 20;
+
+/// Most runs in a page of a listing.
+const MAX_PAGE: usize = 100;
+
+/// Bytes of a page: far below what a message may have.
+const MAX_PAGE_BYTES: usize = 4 << 20;
 
 /// Streams that may be open at once.
 const MAX_STREAMS: usize = 1_024;
@@ -87,7 +93,8 @@ impl RunService for RunRpc {
         let new = admission::plan(&submission).map_err(|rejected| refused(&rejected.into()))?.run;
         let run = former(&handle, &submission).await?.unwrap_or(new);
         let bytes = Bytes::from(to_json(&submission));
-        let object = artefacts.put(&key::spec(&run), bytes).await.map_err(|error| status(Kind::Internal, error.to_string()))?;
+        let object = artefacts.put(&key::spec(&run, Digest::of(&bytes)), bytes).await;
+        let object = object.map_err(|error| status(Kind::Internal, error.to_string()))?;
         handle.apply(Event::Submitted { submission: Box::new(submission), object }).await.map_err(|error| refused(&error))?;
         Ok(Response::new(SubmitResponse { run }))
     }
@@ -97,9 +104,24 @@ impl RunService for RunRpc {
         Ok(Response::new(GetRunResponse { view_json: to_json(&view) }))
     }
 
-    async fn list_runs(&self, _request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
-        let views = self.gate.active()?.handle.views().await.map_err(|error| refused(&error))?;
-        Ok(Response::new(ListRunsResponse { view_json: views.iter().map(to_json).collect() }))
+    async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
+        let ListRunsRequest { page_size, after } = request.into_inner();
+        short("after", &after)?;
+        let most = if page_size == 0 { MAX_PAGE } else { (page_size as usize).min(MAX_PAGE) };
+        // One more says whether there is another page.
+        let views = self.gate.active()?.handle.views(&after, most + 1).await.map_err(|error| refused(&error))?;
+        let (mut view_json, mut bytes, mut next) = (Vec::new(), 0, String::new());
+        for view in views {
+            let json = to_json(&view);
+            bytes += json.len();
+            // However large its runs are, a page has one.
+            if view_json.len() >= most || (bytes > MAX_PAGE_BYTES && !view_json.is_empty()) {
+                return Ok(Response::new(ListRunsResponse { view_json, next }));
+            }
+            view_json.push(json);
+            next = view.run;
+        }
+        Ok(Response::new(ListRunsResponse { view_json, next: String::new() }))
     }
 
     async fn watch_run(&self, request: Request<WatchRunRequest>) -> Result<Response<Self::WatchRunStream>, Status> {
@@ -133,6 +155,13 @@ impl RunService for RunRpc {
         let run = request.into_inner().run;
         self.order(&run, Event::Resumed { run: run.clone() }).await?;
         Ok(Response::new(ResumeRunResponse {}))
+    }
+
+    async fn delete_run(&self, request: Request<DeleteRunRequest>) -> Result<Response<DeleteRunResponse>, Status> {
+        operator(&request)?;
+        let run = request.into_inner().run;
+        self.order(&run, Event::Deleted { run: run.clone() }).await?;
+        Ok(Response::new(DeleteRunResponse {}))
     }
 
     async fn stream_log(&self, request: Request<StreamLogRequest>) -> Result<Response<Self::StreamLogStream>, Status> {

@@ -13,7 +13,8 @@ use bloctrain_proto::v1::{
     CompleteRequest, CompleteResponse, HeartbeatRequest, HeartbeatResponse, LeaseRequest, LeaseResponse, LeaveRequest,
     LeaveResponse, RegisterRequest, RegisterResponse,
 };
-use bloctrain_shared::Digest;
+use bloctrain_shared::{Digest, key};
+use bytes::Bytes;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
 
@@ -43,19 +44,35 @@ impl WorkerRpc {
     }
 }
 
-fn newcomer(request: RegisterRequest) -> Result<Newcomer, Status> {
-    let RegisterRequest { name, backend, arithmetic, version, device, memory_bytes, instance, holding } = request;
-    for (field, text) in
-        [("name", &name), ("backend", &backend), ("version", &version), ("device", &device), ("instance", &instance)]
-    {
-        short(field, text)?;
+impl WorkerRpc {
+    /// A grant that fits into a message: work that grows with classes, shards or samples goes through the store, under a name
+    /// of its content.
+    async fn grant(&self, mut grant: v1::Grant) -> Result<v1::Grant, Status> {
+        let active = self.gate.active()?;
+        if grant.work_json.len() <= active.config.inline_bytes {
+            return Ok(grant);
+        }
+        let work = Bytes::from(std::mem::take(&mut grant.work_json));
+        let stored = active.artefacts.put(&key::work(&grant.run, Digest::of(&work)), work).await;
+        // The worker asks again, and the task with it.
+        let object = stored.map_err(|error| status(Kind::Unavailable, error.to_string()))?;
+        grant.work = Some(object.into());
+        Ok(grant)
     }
+}
+
+fn newcomer(request: RegisterRequest) -> Result<Newcomer, Status> {
+    let RegisterRequest { name, backend, arithmetic, version, device, memory_bytes, instance, holding, store, precision } =
+        request;
+    let texts = [&name, &backend, &version, &device, &instance, &store, &precision];
+    let fields = ["name", "backend", "version", "device", "instance", "store", "precision"];
+    fields.into_iter().zip(texts).try_for_each(|(field, text)| short(field, text))?;
     if name.is_empty() {
         return Err(missing("name"));
     }
     let holding = holding.map(hold).transpose().map_err(|error| malformed(&error))?;
     short("run", holding.as_ref().map_or("", |holding| &holding.run))?;
-    Ok(Newcomer { name, backend, arithmetic, version, device, memory_bytes, instance, holding })
+    Ok(Newcomer { name, backend, arithmetic, precision, version, device, memory_bytes, instance, store, holding })
 }
 
 fn hold(holding: v1::Holding) -> Result<Holding, ConvertError> {
@@ -78,6 +95,7 @@ impl WorkerService for WorkerRpc {
             heartbeat_ms: active.config.heartbeat_ms,
             adopted_lease_epoch: answer.adopted.unwrap_or_default(),
             store: active.store.clone(),
+            stall_ms: active.config.stall_ms,
         }))
     }
 
@@ -85,7 +103,10 @@ impl WorkerService for WorkerRpc {
         let LeaseRequest { worker, wait_ms } = request.into_inner();
         let wait = Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
         let answer = self.gate.active()?.handle.ask(worker, wait).await.map_err(|error| refused(&error))?;
-        let grant = answer.grant.map(|(task, lease_epoch)| to_grant(task, lease_epoch));
+        let grant = match answer.grant {
+            Some((task, lease_epoch)) => Some(self.grant(to_grant(task, lease_epoch)).await?),
+            None => None,
+        };
         Ok(Response::new(LeaseResponse { grant, why: answer.why.unwrap_or_default() }))
     }
 

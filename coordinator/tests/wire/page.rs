@@ -1,0 +1,34 @@
+//! More runs than fit into one answer.
+
+use crate::server::Server;
+use bloctrain_proto::convert::from_json;
+use bloctrain_proto::v1::ListRunsRequest;
+use bloctrain_proto::v1::run_service_client::RunServiceClient;
+use bloctrain_shared::view::RunView;
+use std::collections::BTreeSet;
+
+#[tokio::test]
+async fn every_run_is_on_one_page() {
+    let server = Server::open().await.ready().await;
+    let mut submitted = BTreeSet::new();
+    for seed in 0..120 {
+        submitted.insert(server.submit(seed).await.expect("submits"));
+    }
+    for (page_size, pages) in [(0, 2), (7, 18), (120, 2), (u32::MAX, 2)] {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        for page in 1.. {
+            let request = ListRunsRequest { page_size, after };
+            let answer = RunServiceClient::new(server.channel.clone()).list_runs(request).await.expect("answers").into_inner();
+            assert!(answer.view_json.len() <= 100, "a page is never larger, whatever is asked");
+            found.extend(answer.view_json.iter().map(|json| from_json::<RunView>(json).expect("a view").run));
+            after = answer.next;
+            if after.is_empty() {
+                assert_eq!(page, pages, "pages of {page_size}");
+                break;
+            }
+        }
+        assert_eq!(found.len(), submitted.len(), "each once");
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), submitted);
+    }
+    server.close().await;
+}
