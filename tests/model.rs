@@ -44,7 +44,7 @@ fn images_are_answered_by_name_and_wrong_ones_refused() {
     let wide = folder.join("wide.png");
     let output = on_model("predict", &[wide.to_str().expect("utf-8")]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("the image is 30x28 pixels, the network takes 28x28"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the image is 30 x 28 pixels, the network takes 28 x 28"), "{}", stderr(&output));
 }
 
 #[test]
