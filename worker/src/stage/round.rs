@@ -171,6 +171,8 @@ impl<'a> Round<'a> {
             images_per_second: sums.samples as f64 / seconds,
             firing_rate: sums.firing_rate(),
             waiting_fraction: sums.waited / seconds,
+            // Counted where progress is told.
+            ticks: 0,
         }
     }
 
