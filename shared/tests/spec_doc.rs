@@ -144,7 +144,7 @@ fn range(field: &Field) -> String {
 
 fn reach(reach: Reach) -> &'static str {
     match reach {
-        Reach::Place => "nothing",
+        Reach::Place => "the data",
         Reach::Label => "id",
         Reach::Answers => "id, answers",
         Reach::Training => "id, answers, weights",
