@@ -176,7 +176,8 @@ mod tests {
         let more: Vec<Place> = (0..20).filter_map(|_| places.take(address(1))).collect();
         assert!(more.len() == 20 && !is_sent_away(&operator), "who was let in stays");
         drop((crowd, more, operator));
-        assert_eq!((places.taken().open, places.taken().waiting.len()), (0, 0));
+        let taken = places.taken();
+        assert_eq!((taken.open, taken.waiting.len()), (0, 0));
     }
 
     #[test]
