@@ -223,7 +223,7 @@ pub(crate) struct ConnectArgs {
     #[arg(long, value_name = "NAME", env = "BLOCTRAIN_TLS_NAME")]
     pub(crate) tls_name: Option<String>,
     /// Send the token in plain text to addresses that are not on this machine: only on a network that you trust
-    #[arg(long, env = "BLOCTRAIN_INSECURE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_value_t = false, default_missing_value = "true")]
+    #[arg(long)]
     pub(crate) insecure: bool,
 }
 

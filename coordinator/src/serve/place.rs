@@ -176,7 +176,8 @@ mod tests {
         let more: Vec<Place> = (0..20).filter_map(|_| places.take(address(1))).collect();
         assert!(more.len() == 20 && !is_sent_away(&operator), "who was let in stays");
         drop((crowd, more, operator));
-        assert_eq!((places.taken().open, places.taken().waiting.len()), (0, 0));
+        let taken = places.taken();
+        assert_eq!((taken.open, taken.waiting.len()), (0, 0));
     }
 
     #[test]
@@ -191,13 +192,16 @@ mod tests {
     #[test]
     fn workers_leave_places_for_operators() {
         let places = Places::new(16);
-        let open: Vec<Place> = (0..16).filter_map(|_| places.take(address(1))).collect();
-        let let_in = open.iter().take(8).filter(|place| place.let_in(true)).count();
-        assert_eq!(let_in, 8);
-        let more: Vec<Place> = (0..8).filter_map(|_| places.take(address(2))).collect();
-        assert_eq!(more.iter().filter(|place| place.let_in(true)).count(), 6, "14 of 16");
-        let operators: Vec<Place> = (0..2).filter_map(|_| places.take(address(3))).collect();
-        assert!(operators.len() == 2 && operators.iter().all(|place| place.let_in(false)));
-        assert!(operators[0].let_in(true), "whoever was let in once stays");
+        let come = |number: u8, is_worker: bool| {
+            let place = places.take(address(number)).expect("a place");
+            let is_let_in = place.let_in(is_worker);
+            (place, is_let_in)
+        };
+        let workers: Vec<(Place, bool)> = (0..16).map(|number| come(number, true)).collect();
+        assert_eq!(workers.iter().filter(|(_, is_let_in)| *is_let_in).count(), 14, "an eighth is kept free");
+        let operators: Vec<(Place, bool)> = (20..22).map(|number| come(number, false)).collect();
+        assert!(operators.iter().all(|(_, is_let_in)| *is_let_in));
+        assert!(workers[0].0.let_in(true), "whoever was let in stays");
+        assert!(places.take(address(30)).is_none(), "all are taken by connections that were let in");
     }
 }

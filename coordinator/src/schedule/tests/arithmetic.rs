@@ -31,7 +31,7 @@ fn a_run_of_another_arithmetic_version_gets_no_worker_and_says_why() {
     let told = why(&mut state, worker).expect("no task");
     assert!(told.contains(&format!("version {}", ARITHMETIC_VERSION - 1)) && told.contains("submit it anew"), "{told}");
     let shown = state.view(&run).expect("a run").refused;
-    assert!(shown.iter().any(|refused| refused.why == told), "{shown:?}");
+    assert!(shown.iter().any(|refused| told.contains(&refused.why)), "{shown:?}");
 }
 
 #[test]
