@@ -107,10 +107,9 @@ impl Claim for validate::Output {
 }
 
 /// The counts of all shards; `None` where they do not fit each other.
-fn sum<'c>(block: &Block, confusions: impl Iterator<Item = &'c Confusion>) -> Option<Confusion> {
+fn sum<'c>(block: &Block, mut confusions: impl Iterator<Item = &'c Confusion>) -> Option<Confusion> {
     let mut sum = Confusion::new(block.classes.len());
-    let fits = confusions.fold(true, |fits, confusion| sum.merge(confusion) && fits);
-    fits.then_some(sum)
+    confusions.all(|confusion| sum.merge(confusion)).then_some(sum)
 }
 
 /// decided once, from the complete validation. Where a record does not say how, it is from before records did.

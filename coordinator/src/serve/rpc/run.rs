@@ -91,7 +91,7 @@ impl RunService for RunRpc {
         let submission: Submission = from_json(&text).map_err(|error| malformed(&error))?;
         // What is refused leaves no object behind.
         let new = admission::plan(&submission).map_err(|rejected| refused(&rejected.into()))?.run;
-        let run = former(&handle, &submission).await?.unwrap_or(new);
+        let run = former(handle, &submission).await?.unwrap_or(new);
         let bytes = Bytes::from(to_json(&submission));
         let object = artefacts.put(&key::spec(&run, Digest::of(&bytes)), bytes).await;
         let object = object.map_err(|error| status(Kind::Internal, error.to_string()))?;
