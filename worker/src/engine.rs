@@ -8,7 +8,8 @@ use crate::stage::io::Io;
 use crate::stage::prepared::Datasets;
 use crate::stage::{Executor, Stopwatch};
 use bloctrain_shared::task::Failure;
-use burn::backend::{Autodiff, Flex};
+use burn_autodiff::Autodiff;
+use burn_flex::Flex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Starts a computing thread on a device (after [`Device::resolve`]).
@@ -20,12 +21,12 @@ pub fn start(device: Device, io: Io, datasets: Datasets, stopwatch: Stopwatch) -
     match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(number) => {
-            let device = burn::backend::cuda::CudaDevice::new(number);
-            spawn(move || Executor::<Autodiff<burn::backend::Cuda>>::new(io, device, datasets, stopwatch, backend))
+            let device = burn_cuda::CudaDevice::new(number);
+            spawn(move || Executor::<Autodiff<burn_cuda::Cuda>>::new(io, device, datasets, stopwatch, backend))
         }
         #[cfg(feature = "wgpu")]
         Device::Wgpu => {
-            spawn(move || Executor::<Autodiff<burn::backend::Wgpu>>::new(io, Default::default(), datasets, stopwatch, backend))
+            spawn(move || Executor::<Autodiff<burn_wgpu::Wgpu>>::new(io, Default::default(), datasets, stopwatch, backend))
         }
         _ => spawn(move || Executor::<Autodiff<Flex>>::new(io, Default::default(), datasets, stopwatch, backend)),
     }

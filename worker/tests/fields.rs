@@ -10,7 +10,7 @@ use bloctrain_shared::task::{ObjectRef, Output, Source, Split, Stage, TaskId, Wo
 use bloctrain_shared::{Digest, key};
 use bloctrain_store::cache;
 use bloctrain_worker::snn::block::{BlockConfig, BlockNet};
-use burn::backend::Flex;
+use burn_flex::Flex;
 use bytes::Bytes;
 use common::{Bench, SHAPE, dataset, spec};
 

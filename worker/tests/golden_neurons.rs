@@ -4,11 +4,12 @@
 
 use bloctrain_shared::neuron::{NeuronModel, NeuronRule, Reset, Surrogate};
 use bloctrain_worker::kernel::{self, SpikingBackend, reference};
-use burn::backend::{Autodiff, Flex};
-use burn::tensor::{Tensor, TensorData};
+use burn_autodiff::Autodiff;
+use burn_flex::Flex;
+use burn_tensor::{Tensor, TensorData};
 use serde::Deserialize;
 
-type Device = <Flex as burn::tensor::backend::BackendTypes>::Device;
+type Device = <Flex as burn_tensor::backend::BackendTypes>::Device;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -50,7 +51,7 @@ impl Case {
     }
 }
 
-fn host<B: burn::tensor::backend::Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+fn host<B: burn_tensor::backend::Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().into_vec().expect("floats")
 }
 
@@ -78,7 +79,7 @@ fn check(file: &str, text: &str) {
             Tensor::<Flex, 2>::from_data(matrix(&golden.g), &device).into_primitive().tensor(),
             case.rule(),
         );
-        let [x_grad, leak_grad] = by_reference.map(burn::tensor::TensorPrimitive::Float);
+        let [x_grad, leak_grad] = by_reference.map(burn_tensor::TensorPrimitive::Float);
         let x_grad = host(Tensor::<Flex, 2>::from_primitive(x_grad));
         let leak_grad = host(Tensor::<Flex, 1>::from_primitive(leak_grad))[0];
         let (spikes, fast_x_grad, fast_leak_grad) = differentiate::<Flex>(&golden, case);

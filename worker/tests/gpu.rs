@@ -19,17 +19,18 @@ use bloctrain_worker::kernel::{
 use bloctrain_worker::snn::block::BlockConfig;
 use bloctrain_worker::snn::param::{Store, to_host};
 use bloctrain_worker::snn::trainer::{Batch, StepMetrics, Trainer, TrainingBackend};
-use burn::backend::{Autodiff, Flex};
-use burn::tensor::backend::Backend;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn_autodiff::Autodiff;
+use burn_flex::Flex;
+use burn_tensor::backend::Backend;
+use burn_tensor::{DType, Tensor, TensorData};
 use rand::{Rng, RngExt};
 use std::io::Write;
 use std::sync::LazyLock;
 
 #[cfg(feature = "cuda")]
-type Gpu = burn::backend::Cuda;
+type Gpu = burn_cuda::Cuda;
 #[cfg(not(feature = "cuda"))]
-type Gpu = burn::backend::Wgpu;
+type Gpu = burn_wgpu::Wgpu;
 
 /// Half precision of the device, and its element.
 #[cfg(feature = "cuda")]

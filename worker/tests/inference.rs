@@ -13,9 +13,9 @@ use bloctrain_worker::snn::block::{BlockConfig, BlockNet};
 use bloctrain_worker::snn::detector::DetectorNet;
 use bloctrain_worker::snn::param::to_host;
 use bloctrain_worker::snn::pass::Pass;
-use burn::backend::Flex;
-use burn::tensor::activation::{sigmoid, softmax};
-use burn::tensor::{Tensor, TensorData};
+use burn_flex::Flex;
+use burn_tensor::activation::{sigmoid, softmax};
+use burn_tensor::{Tensor, TensorData};
 use rand::RngExt;
 
 const IMAGE: ImageShape = ImageShape::new(3, 20, 20);

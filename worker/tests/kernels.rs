@@ -7,8 +7,9 @@ use bloctrain_shared::spec::{LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, Su
 use bloctrain_shared::{ImageShape, seed};
 use bloctrain_worker::kernel::{BodyCall, BodyInput, BodyRecord, Mode, Precision, SpikingBackend, Statistic, reference};
 use bloctrain_worker::snn::param::{Store, to_host};
-use burn::backend::{Autodiff, Flex};
-use burn::tensor::{Tensor, TensorData};
+use burn_autodiff::Autodiff;
+use burn_flex::Flex;
+use burn_tensor::{Tensor, TensorData};
 use rand::RngExt;
 
 type Train = Autodiff<Flex>;

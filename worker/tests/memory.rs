@@ -8,8 +8,9 @@ use bloctrain_worker::kernel::BodyInput;
 use bloctrain_worker::kernel::memory::CountingAllocator;
 use bloctrain_worker::snn::block::BlockConfig;
 use bloctrain_worker::snn::trainer::{Batch, Trainer};
-use burn::backend::{Autodiff, Flex};
-use burn::tensor::{Tensor, TensorData};
+use burn_autodiff::Autodiff;
+use burn_flex::Flex;
+use burn_tensor::{Tensor, TensorData};
 use rand::RngExt;
 
 #[global_allocator]

@@ -11,8 +11,9 @@ use bloctrain_worker::snn::loss::loss;
 use bloctrain_worker::snn::optim::{self, Optimizer};
 use bloctrain_worker::snn::param::to_host;
 use bloctrain_worker::snn::pass::Pass;
-use burn::backend::{Autodiff, Flex};
-use burn::tensor::{Tensor, TensorData};
+use burn_autodiff::Autodiff;
+use burn_flex::Flex;
+use burn_tensor::{Tensor, TensorData};
 use rand::RngExt;
 
 fn config(layers: Vec<LayerSpec>, image: ImageShape, norm: Norm, steps: usize, classes: usize) -> BlockConfig {

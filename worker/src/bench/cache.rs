@@ -13,7 +13,7 @@ use bloctrain_shared::plan::{ARITHMETIC_VERSION, SHARD_SAMPLES};
 use bloctrain_shared::task::Split;
 use bloctrain_shared::{Digest, RunSpec};
 use bloctrain_store::cache::{self, CacheMeta, SpikeShard, ZSTD_LEVEL};
-use burn::backend::Flex;
+use burn_flex::Flex;
 use serde::Serialize;
 use std::io::{Read, Write};
 use std::path::Path;

@@ -7,10 +7,10 @@ use crate::kernel::{lift, lower, to_host};
 use crate::snn::block::{BlockConfig, BlockNet};
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::graph::{Body, Conv, Node};
-use burn::backend::Flex;
-use burn::tensor::backend::Backend;
-use burn::tensor::{DType, Distribution, Tensor};
 use burn_cubecl::{CubeBackend, CubeRuntime};
+use burn_flex::Flex;
+use burn_tensor::backend::Backend;
+use burn_tensor::{DType, Distribution, Tensor};
 use serde::Serialize;
 
 /// One direction of one convolution by one algorithm.
@@ -47,7 +47,7 @@ pub fn convolutions(
     let net = BlockNet::<Flex>::new(&config, &Default::default());
     match device {
         Device::Cuda(number) => {
-            let device = burn::backend::cuda::CudaDevice::new(number);
+            let device = burn_cuda::CudaDevice::new(number);
             let frames = batch * net.steps();
             all::<cubecl::cuda::CudaRuntime>(net.layers(), frames, &device, iters, clock, &mut found)
         }

@@ -9,7 +9,7 @@ use bloctrain_shared::exit::{ExitRule, Gate};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::Records;
 use bloctrain_shared::spec::Combine;
-use burn::backend::Flex;
+use burn_flex::Flex;
 use serde::Serialize;
 
 /// Images that batches are cut from, at least one batch of them.

@@ -13,8 +13,8 @@ pub mod step;
 use bloctrain_data::{DataError, Dataset, Options, Split, embedded};
 use bloctrain_infer::Levels;
 use bloctrain_shared::ImageShape;
-use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
+use burn_tensor::backend::Backend;
+use burn_tensor::{Tensor, TensorData};
 use std::path::Path;
 
 /// Seconds since some start.

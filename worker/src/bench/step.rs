@@ -14,8 +14,9 @@ use bloctrain_infer::NamedTensors;
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::graph::Graph;
-use burn::backend::{Autodiff, Flex};
-use burn::tensor::backend::AutodiffBackend;
+use burn_autodiff::Autodiff;
+use burn_flex::Flex;
+use burn_tensor::backend::AutodiffBackend;
 use serde::Serialize;
 
 /// Learning rate of all steps.
@@ -63,14 +64,14 @@ pub fn step(
     match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(number) => {
-            let device = burn::backend::cuda::CudaDevice::new(number);
-            let blocks = || blocks::<Autodiff<burn::backend::Cuda>>(spec, images, &device, options, clock);
+            let device = burn_cuda::CudaDevice::new(number);
+            let blocks = || blocks::<Autodiff<burn_cuda::Cuda>>(spec, images, &device, options, clock);
             failure::guarded(blocks).map(|(figures, _)| figures)
         }
         #[cfg(feature = "wgpu")]
         Device::Wgpu => {
             let device = Default::default();
-            blocks::<Autodiff<burn::backend::Wgpu>>(spec, images, &device, options, clock).map(|(figures, _)| figures)
+            blocks::<Autodiff<burn_wgpu::Wgpu>>(spec, images, &device, options, clock).map(|(figures, _)| figures)
         }
         _ => blocks::<Autodiff<Flex>>(spec, images, &Default::default(), options, clock).map(|(figures, _)| figures),
     }
@@ -173,7 +174,7 @@ impl<B: TrainingBackend> Source<'_, B> {
         }
         let input = match spikes {
             Some(spikes) => BodyInput::Spikes(spikes),
-            None => BodyInput::Image(burn::tensor::Tensor::from_inner(image)),
+            None => BodyInput::Image(burn_tensor::Tensor::from_inner(image)),
         };
         (input, labels)
     }

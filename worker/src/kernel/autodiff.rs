@@ -4,13 +4,13 @@ use super::{BodyCall, BodyInput, BodyOutput, Count, Emitted, Precision, SpikingB
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Body};
 use bloctrain_shared::neuron::NeuronRule;
-use burn::backend::Autodiff;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::tensor::Tensor;
-use burn::tensor::ops::FloatTensor;
+use burn_autodiff::Autodiff;
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn_tensor::Tensor;
+use burn_tensor::ops::FloatTensor;
 use std::sync::Arc;
 
 /// A whole body: one node, whose parent is the flat parameter vector. Its input is never asked for a gradient, since a

@@ -8,8 +8,8 @@ use bloctrain_kernel::cpu::{self, FrozenBody, Input, Tape, linear, optimize};
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{AdaptivePool, Body};
-use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
+use burn_tensor::{Tensor, TensorData};
 use std::sync::Arc;
 
 /// A tensor's values in order; copied only when its memory is not in order.

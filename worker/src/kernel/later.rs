@@ -1,8 +1,8 @@
 //! Values that the device may still be working on.
 
 use super::to_host;
-use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
+use burn_tensor::Tensor;
+use burn_tensor::backend::Backend;
 use std::fmt;
 use std::sync::Arc;
 

@@ -25,9 +25,9 @@ use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{AdaptivePool, Body};
 use bloctrain_shared::neuron::NeuronRule;
 use bloctrain_shared::spec;
-use burn::tensor::backend::Backend;
-use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Tensor, TensorData, TensorPrimitive};
+use burn_tensor::backend::Backend;
+use burn_tensor::ops::FloatTensor;
+use burn_tensor::{Tensor, TensorData, TensorPrimitive};
 use later::Later;
 use std::sync::Arc;
 

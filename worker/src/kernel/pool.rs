@@ -2,8 +2,8 @@
 
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::AdaptivePool;
-use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
+use burn_tensor::backend::Backend;
+use burn_tensor::{Tensor, TensorData};
 
 /// Weights `[H * W, h * w]`.
 pub(crate) fn matrix<B: Backend>(pool: &AdaptivePool, device: &B::Device) -> Tensor<B, 2> {

@@ -7,7 +7,7 @@ use bloctrain_kernel::count::Count;
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::spec::RunSpec;
-use burn::tensor::{Tensor, TensorData};
+use burn_tensor::{Tensor, TensorData};
 
 /// The own layers of a frozen block on a backend. On the CPU they are those of inference.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{AdaptivePool, BlockGraph, Body, Detector, Graph, GraphError, Running, ShapeError};
 use bloctrain_shared::spec::{Precision, RunSpec};
 use bloctrain_shared::spike::SpikeDims;
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 
 /// Share of a batch's statistics in the running ones, as in PyTorch.
 pub const MOMENTUM: f32 = 0.1;

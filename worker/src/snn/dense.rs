@@ -5,8 +5,8 @@ use super::pass::Pass;
 use crate::kernel::{self, SpikingBackend};
 use bloctrain_shared::graph::{Dense, HiddenLayer};
 use bloctrain_shared::neuron::Leak;
-use burn::tensor::activation::sigmoid;
-use burn::tensor::{Tensor, TensorData};
+use burn_tensor::activation::sigmoid;
+use burn_tensor::{Tensor, TensorData};
 
 /// `x [N, inputs]` to `[N, outputs]`, with the parameters of a part that begin at index `first` of the store; `binary` says
 /// whether x is zeros and ones, for the count.

@@ -5,8 +5,8 @@ use super::param::Store;
 use super::pass::Pass;
 use crate::kernel::{Emitted, SpikingBackend};
 use bloctrain_shared::graph::Detector;
-use burn::tensor::activation::{log_sigmoid, relu};
-use burn::tensor::{Tensor, TensorData};
+use burn_tensor::activation::{log_sigmoid, relu};
+use burn_tensor::{Tensor, TensorData};
 
 /// A detector.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use bloctrain_data::{Dataset, SplitKind};
 use bloctrain_infer::{Encoder, Input, Values};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::spec::RunSpec;
-use burn::tensor::{Tensor, TensorData};
+use burn_tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 /// Samples of a data set in a view; those of its training images augmented by the specification, where `augmented`.

@@ -5,7 +5,7 @@ use super::param::Store;
 use super::pass::Pass;
 use crate::kernel::{Emitted, SpikingBackend, pool};
 use bloctrain_shared::graph::Classifier;
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 
 /// A classifier with the place of its parameters.
 #[derive(Debug, Clone)]

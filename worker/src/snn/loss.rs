@@ -1,9 +1,9 @@
 //! Training losses on logits over time.
 
 use bloctrain_shared::spec::Loss;
-use burn::tensor::activation::log_softmax;
-use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
+use burn_tensor::activation::log_softmax;
+use burn_tensor::backend::Backend;
+use burn_tensor::{Tensor, TensorData};
 
 /// Target distribution `[B, classes]`: `1 - e` on the label, `e` spread evenly over all classes.
 fn targets<B: Backend>(labels: &[usize], classes: usize, smoothing: f64, device: &B::Device) -> Tensor<B, 2> {

@@ -4,8 +4,8 @@ use super::param::{Param, to_host};
 use crate::kernel::{Moments, SpikingBackend, StepRule};
 use bloctrain_infer::{NamedTensor, NamedTensors};
 use bloctrain_shared::spec::{OptimizerKind, TrainSpec};
-use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorData};
+use burn_tensor::backend::{AutodiffBackend, Backend};
+use burn_tensor::{Tensor, TensorData};
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;

@@ -4,8 +4,8 @@ pub use crate::kernel::to_host;
 use bloctrain_infer::{NamedTensor, NamedTensors};
 use bloctrain_shared::graph::{Initial, Parameter, Running};
 use bloctrain_shared::seed;
-use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
+use burn_tensor::backend::Backend;
+use burn_tensor::{Tensor, TensorData};
 use rand::RngExt;
 
 /// One trainable tensor, stored flat.

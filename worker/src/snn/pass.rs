@@ -4,8 +4,8 @@ use super::param::to_host;
 use crate::kernel::later::Later;
 use crate::kernel::{BodyRecord, Mode, Statistic};
 use bloctrain_kernel::count::Count;
-use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
+use burn_tensor::Tensor;
+use burn_tensor::backend::Backend;
 
 /// The state of one forward pass.
 #[derive(Debug)]

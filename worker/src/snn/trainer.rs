@@ -7,8 +7,8 @@ use super::pass::Pass;
 use crate::kernel::later::Later;
 use crate::kernel::{BodyInput, Mode, SpikingBackend, memory};
 use bloctrain_shared::spec::{Loss, TrainSpec};
-use burn::tensor::Tensor;
-use burn::tensor::backend::AutodiffBackend;
+use burn_tensor::Tensor;
+use burn_tensor::backend::AutodiffBackend;
 
 /// A backend that can train: autodiff over a backend with the spiking operations.
 pub trait TrainingBackend: AutodiffBackend<InnerBackend: SpikingBackend> + SpikingBackend {}

@@ -15,7 +15,7 @@ use bloctrain_shared::spec::{DetectorPolicy, OptimizerKind, Schedule, TrainSpec}
 use bloctrain_shared::stage::detect::{self, Work};
 use bloctrain_shared::task::{Output, Progress, Split};
 use bloctrain_shared::{Digest, key, seed};
-use burn::tensor::{Tensor, TensorData};
+use burn_tensor::{Tensor, TensorData};
 use bytes::Bytes;
 use rand::seq::SliceRandom;
 

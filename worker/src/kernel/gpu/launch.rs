@@ -15,9 +15,9 @@ use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::EPSILON;
 use bloctrain_shared::neuron::NeuronRule;
 use bloctrain_shared::spec::{Reset, Surrogate};
-use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
+use burn_tensor::DType;
 use cubecl::prelude::{CubeCount, CubeDim, SequenceArg};
 
 /// Most cubes over the sites where every site is on its own.

@@ -1,13 +1,13 @@
 //! How tensors lie in memory: convolutions give and take channels-last, so `[F, C, H, W]` is mostly rows of channels.
 
 use bloctrain_shared::ImageShape;
-use burn::tensor::DType;
-use burn::tensor::Shape;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::zspace::metadata::Metadata;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
+use burn_tensor::DType;
+use burn_tensor::Shape;
 
 /// `[F, C, H, W]` as `F H W` rows of C values, `pitch` apart.
 #[derive(Debug, Clone)]

@@ -3,9 +3,9 @@
 use super::layout::empty;
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
-use burn::tensor::{Bytes, DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
+use burn_tensor::{Bytes, DType, Shape};
 
 /// Channels in a word on the device.
 const WORD: usize = 32;

@@ -3,8 +3,8 @@
 use super::super::{BodyCall, BodyInput, Emitted, Mode, Precision, SpikingBackend, Statistic};
 use bloctrain_kernel::count::Count;
 use bloctrain_shared::graph::Body;
-use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
+use burn_tensor::Tensor;
+use burn_tensor::backend::Backend;
 
 /// A body with its flat parameters and running statistics.
 #[derive(Debug)]

@@ -18,10 +18,10 @@ use bloctrain_kernel::call::dropout_mask;
 use bloctrain_kernel::count::{Count, Counted};
 use bloctrain_shared::graph::{Body, Branch, Content, EPSILON, Node, Norm, Spiking};
 use bloctrain_shared::neuron::Leak;
-use burn::tensor::activation::sigmoid;
-use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Tensor, TensorData};
+use burn_tensor::activation::sigmoid;
+use burn_tensor::module::{avg_pool2d, conv2d, max_pool2d};
+use burn_tensor::ops::ConvOptions;
+use burn_tensor::{Tensor, TensorData};
 
 /// See [`SpikingBackend::body`].
 pub fn body<B: SpikingBackend>(call: &BodyCall<'_>, params: Tensor<B, 1>, input: BodyInput<B>) -> BodyOutput<B> {

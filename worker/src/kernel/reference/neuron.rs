@@ -2,9 +2,9 @@
 
 use super::super::{lift, lower};
 use bloctrain_shared::neuron::{NeuronRule, Reset, Surrogate};
-use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
-use burn::tensor::ops::FloatTensor;
+use burn_tensor::Tensor;
+use burn_tensor::backend::Backend;
+use burn_tensor::ops::FloatTensor;
 
 struct Trace<B: Backend> {
     /// Membranes before the reset, one `[1, M]` per step.

@@ -1,8 +1,8 @@
 //! Optimiser steps in plain tensor operations.
 
 use super::super::{Moments, StepRule, Stepped};
-use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
+use burn_tensor::Tensor;
+use burn_tensor::backend::Backend;
 
 /// See [`SpikingBackend::optimize`](crate::kernel::SpikingBackend::optimize).
 pub fn optimize<B: Backend>(rule: &StepRule, parameter: Tensor<B, 1>, grad: Tensor<B, 1>, moments: Moments<B>) -> Stepped<B> {

@@ -8,10 +8,10 @@ use super::{Cube, Dense, Network, Tape, Value, masked};
 use crate::kernel::{lift, lower};
 use bloctrain_shared::graph::{Branch, Node, Norm, Pool, Spiking};
 use bloctrain_shared::neuron::Leak;
-use burn::tensor::Tensor;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
+use burn_tensor::Tensor;
 
 /// Gradients of all parameters from the gradient of what left: spikes `[T * B, C, H, W]`, or averages `[B, C, h, w]`.
 pub(in super::super) fn backward<R: CubeRuntime, B: Cube<R>>(
@@ -185,7 +185,7 @@ fn windows(pool: &Pool, largest: bool) -> Windows {
 }
 
 /// The sum of two maps, added in the order in which they lie in memory.
-fn add<B: burn::tensor::backend::Backend>(a: Tensor<B, 4>, b: Tensor<B, 4>) -> Tensor<B, 4> {
+fn add<B: burn_tensor::backend::Backend>(a: Tensor<B, 4>, b: Tensor<B, 4>) -> Tensor<B, 4> {
     let last = [0, 2, 3, 1];
     let b = b.cast(a.dtype());
     (a.permute(last) + b.permute(last)).permute([0, 3, 1, 2])

@@ -13,9 +13,9 @@ use bloctrain_kernel::call::dropout_mask;
 use bloctrain_kernel::count::{Count, Counted};
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{Branch, Content, Node, Norm, Running, Spiking};
-use burn::tensor::{Bytes, DType, FloatDType, Shape, Tensor};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
+use burn_tensor::{Bytes, DType, FloatDType, Shape, Tensor};
 
 /// What a pass gives.
 pub(in super::super) struct Outcome<R: CubeRuntime, B: Cube<R>> {

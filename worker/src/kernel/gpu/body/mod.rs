@@ -20,11 +20,11 @@ use super::layout::Rows;
 use super::packed::Packed;
 use crate::kernel::{lift, lower};
 use bloctrain_shared::graph::{AdaptivePool, Body, Branch, Node, Pool};
-use burn::tensor::backend::Backend;
-use burn::tensor::module::{avg_pool2d, max_pool2d};
-use burn::tensor::{DType, FloatDType, Tensor};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
+use burn_tensor::backend::Backend;
+use burn_tensor::module::{avg_pool2d, max_pool2d};
+use burn_tensor::{DType, FloatDType, Tensor};
 
 /// What the backward pass needs.
 #[derive(Debug)]
