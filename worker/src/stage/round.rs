@@ -134,7 +134,7 @@ impl<'a> Round<'a> {
         let size = self.batch_sizes[course.place(step).1];
         let step_seed = seed::rng(spec.run.seed, "step", &[self.context.block.into(), course.batch(step)]).next_u64();
         let rate = learning_rate(&spec.train, course.position(step), self.per_epoch());
-        let measure = step % RATE_EVERY == 0 || ends;
+        let measure = step.is_multiple_of(RATE_EVERY) || ends;
         let (parts, mut taken) = (size.div_ceil(self.micro), 0);
         let batches = input.by_ref().take(parts).inspect(|_| taken += 1);
         let mut metrics = trainer.step(batches, size, rate, step_seed, measure)?;
