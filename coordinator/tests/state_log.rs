@@ -195,7 +195,9 @@ async fn a_newer_state_is_its_own_message() {
 }
 
 /// A table with some cells.
-struct Fixed(Box<dyn Fn(&[u8]) -> Option<Bytes> + Send + Sync>);
+struct Fixed(Lookup);
+
+type Lookup = Box<dyn Fn(&[u8]) -> Option<Bytes> + Send + Sync>;
 
 impl Table for Fixed {
     fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StateError>> {

@@ -53,8 +53,8 @@ fn damaged_idx_files() {
         let contents = [file(images), file(labels), file(images), file(labels)];
         idx::dataset("set", Some("letters"), &contents).is_ok()
     };
-    each("idx images", &[images.clone()], |bytes| set(bytes, &labels));
-    each("idx labels", &[labels.clone()], |bytes| set(&images, bytes));
+    each("idx images", std::slice::from_ref(&images), |bytes| set(bytes, &labels));
+    each("idx labels", std::slice::from_ref(&labels), |bytes| set(&images, bytes));
 }
 
 #[test]
