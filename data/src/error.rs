@@ -1,5 +1,6 @@
 //! What is wrong with data.
 
+use bloctrain_infer::FileError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -33,25 +34,9 @@ pub enum DataError {
         /// What is there.
         known: &'static str,
     },
-    /// A file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file's content is wrong.
-    #[error("{}: {problem}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where in the file.
-        problem: String,
-    },
-    /// A picture cannot be used.
+    /// A file cannot be used.
     #[error(transparent)]
-    Picture(#[from] bloctrain_infer::ImageError),
+    File(#[from] FileError),
     /// Several files are wrong.
     #[error("{0}")]
     Several(Several),
@@ -82,11 +67,11 @@ impl fmt::Display for Several {
 
 impl DataError {
     pub(crate) fn content(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Content { path: path.to_owned(), problem: problem.into() }
+        Self::File(FileError::content(path, problem))
     }
 
     pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
-        Self::Read { path: path.to_owned(), source }
+        Self::File(FileError::read(path, source))
     }
 
     /// One error of many files; `None` where there is none.

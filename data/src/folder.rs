@@ -3,7 +3,7 @@
 //! Hidden files and folders, and what systems leave behind, are no data. Files that are no pictures are counted, and said.
 
 use super::{DataError, Dataset, Opened, Options, Split};
-use bloctrain_infer::ImageError;
+use bloctrain_infer::FileError;
 use bloctrain_infer::picture::{EXTENSIONS, FORMATS, Picture};
 use bloctrain_shared::ImageShape;
 use rayon::prelude::*;
@@ -59,7 +59,7 @@ pub(super) fn open(folder: &Path, options: &Options) -> Result<Option<Opened>, D
 
 /// Reads all pictures; every one that is wrong is found before anything is said.
 fn read(sources: &[Source], size: Option<u32>) -> Result<(ImageShape, [Split; 2]), DataError> {
-    let read: Vec<Result<Picture, ImageError>> = sources.par_iter().map(|source| Picture::read(&source.path, size)).collect();
+    let read: Vec<Result<Picture, FileError>> = sources.par_iter().map(|source| Picture::read(&source.path, size)).collect();
     let (mut pictures, mut errors) = (Vec::with_capacity(read.len()), Vec::new());
     for picture in read {
         picture.map_or_else(|error| errors.push(error.into()), |picture| pictures.push(picture));

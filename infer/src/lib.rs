@@ -8,6 +8,7 @@
 //! There is no tensor library here, no asynchronous runtime and no network: a test holds that line.
 
 mod encode;
+mod file;
 mod head;
 mod level;
 mod network;
@@ -17,10 +18,10 @@ mod predict;
 mod tensors;
 
 pub use encode::{Encoder, Input, Values};
+pub use file::FileError;
 pub use head::{FrozenDetector, FrozenHead};
 pub use level::Levels;
 pub use network::{BlockParts, Layers, LoadError, Network, part_values};
 pub use package::{BlockManifest, CURVE, CURVE_PICTURE, MANIFEST, Manifest, Package, PackageError, SUMMARY, TENSORS, prefixed};
-pub use picture::ImageError;
 pub use predict::Predictor;
 pub use tensors::{NamedTensor, NamedTensors, TensorsError};

@@ -3,43 +3,13 @@
 //! A picture is turned as its metadata (EXIF) say, as people see it. One that is cut off is refused, though decoders of
 //! JPEG would fill the rest with grey.
 
+use crate::file::FileError;
 use bloctrain_shared::ImageShape;
 use image::imageops::FilterType;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use std::io::Cursor;
-use std::path::{Path, PathBuf};
-
-/// An image that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Its content is wrong.
-    #[error("{}: {problem}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-}
-
-impl ImageError {
-    fn content(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Content { path: path.to_owned(), problem: problem.into() }
-    }
-
-    fn read(path: &Path, source: std::io::Error) -> Self {
-        Self::Read { path: path.to_owned(), source }
-    }
-}
+use std::path::Path;
 
 /// Extensions of files that are read, in lower case.
 pub const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
@@ -63,12 +33,8 @@ impl Picture {
     ///
     /// # Errors
     /// When it cannot be read, is cut off, or is of another format.
-    pub fn read(path: &Path, size: Option<u32>) -> Result<Self, ImageError> {
-        let image = decode(path)?;
-        let image = match size {
-            Some(size) => scaled(&image, size),
-            None => image,
-        };
+    pub fn read(path: &Path, size: Option<u32>) -> Result<Self, FileError> {
+        let image = decode(path, size)?;
         let (width, height) = (image.width() as usize, image.height() as usize);
         let channels = if is_gray(image.color()) { 1 } else { 3 };
         Ok(Self { width, height, pixels: planes(&image, channels) })
@@ -98,41 +64,42 @@ impl Picture {
 ///
 /// # Errors
 /// When it cannot be read or has another size.
-pub fn read_image(path: &Path, shape: ImageShape, size: Option<u32>) -> Result<Vec<u8>, ImageError> {
-    let image = decode(path)?;
-    let image = match size {
-        Some(size) => scaled(&image, size),
-        None => image,
-    };
+pub fn read_image(path: &Path, shape: ImageShape, size: Option<u32>) -> Result<Vec<u8>, FileError> {
+    let image = decode(path, size)?;
     let (width, height) = (image.width() as usize, image.height() as usize);
     if (width, height) != (shape.width, shape.height) {
         let problem = format!(
             "the image is {width} x {height} pixels, the network takes {} x {}; resize it, or train with `data.size`",
             shape.width, shape.height
         );
-        return Err(ImageError::content(path, problem));
+        return Err(FileError::content(path, problem));
     }
     Ok(planes(&image, shape.channels))
 }
 
-fn decode(path: &Path) -> Result<DynamicImage, ImageError> {
-    let bytes = std::fs::read(path).map_err(|error| ImageError::read(path, error))?;
-    decode_bytes(path, &bytes)
+/// Reads a file; with a size it is [`scaled`].
+fn decode(path: &Path, size: Option<u32>) -> Result<DynamicImage, FileError> {
+    let bytes = std::fs::read(path).map_err(|error| FileError::read(path, error))?;
+    let image = decode_bytes(path, &bytes)?;
+    Ok(match size {
+        Some(size) => scaled(&image, size),
+        None => image,
+    })
 }
 
 /// Decodes what a file holds; its name is for messages.
 ///
 /// # Errors
 /// When it is cut off, or of another format.
-pub fn decode_bytes(path: &Path, bytes: &[u8]) -> Result<DynamicImage, ImageError> {
+pub fn decode_bytes(path: &Path, bytes: &[u8]) -> Result<DynamicImage, FileError> {
     if bytes.is_empty() {
-        return Err(ImageError::content(path, "the file is empty"));
+        return Err(FileError::content(path, "the file is empty"));
     }
     let wrong =
-        |problem: &dyn std::fmt::Display| ImageError::content(path, format!("it is not a readable {FORMATS} image: {problem}"));
+        |problem: &dyn std::fmt::Display| FileError::content(path, format!("it is not a readable {FORMATS} image: {problem}"));
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| wrong(&error))?;
     if reader.format() == Some(ImageFormat::Jpeg) && !is_whole_jpeg(bytes) {
-        return Err(ImageError::content(path, "the JPEG image is cut off: its data ends before the image does"));
+        return Err(FileError::content(path, "the JPEG image is cut off: its data ends before the image does"));
     }
     let mut decoder = reader.into_decoder().map_err(|error| wrong(&error))?;
     // Metadata that make no sense turn nothing.

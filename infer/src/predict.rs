@@ -2,9 +2,10 @@
 
 use crate::encode::{Encoder, Input};
 
+use crate::file::FileError;
 use crate::network::{BlockParts, Network};
 use crate::package::{BlockManifest, Manifest, Package, PackageError};
-use crate::picture::{ImageError, read_image};
+use crate::picture::read_image;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::exit::{Answer, ExitRule};
 use bloctrain_shared::record::Records;
@@ -69,7 +70,7 @@ impl Predictor {
     ///
     /// # Errors
     /// When an image cannot be read or has another size.
-    pub fn files(&self, paths: &[PathBuf]) -> Result<Vec<Answer>, ImageError> {
+    pub fn files(&self, paths: &[PathBuf]) -> Result<Vec<Answer>, FileError> {
         let mut answers = Vec::with_capacity(paths.len());
         for chunk in paths.chunks(BATCH) {
             let images = chunk.iter().map(|path| read_image(path, self.shape, self.size)).collect::<Result<Vec<_>, _>>()?;

@@ -26,6 +26,16 @@ pub enum RunState {
     Cancelled,
 }
 
+impl RunState {
+    /// Whether the run may go on without being submitted again.
+    pub fn is_live(&self) -> bool {
+        match self {
+            Self::Running | Self::Paused => true,
+            Self::Completed | Self::Failed { .. } | Self::Cancelled => false,
+        }
+    }
+}
+
 /// A run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunView {

@@ -48,7 +48,7 @@ pub(crate) async fn ended(runs: &mut Runs, run: &str) -> Result<RunView, Failure
             last = Some(view);
         }
         match last {
-            Some(view) if !matches!(view.state, RunState::Running | RunState::Paused) => {
+            Some(view) if !view.state.is_live() => {
                 display.finish();
                 return Ok(view);
             }
@@ -128,9 +128,8 @@ pub(crate) fn delete(args: &DeleteArgs) -> Result<(), Failure> {
 /// Runs that ended longer ago than an age.
 async fn older(runs: &mut Runs, age: Duration) -> Result<Vec<String>, Failure> {
     let before = super::clock()().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-    let has_ended = |view: &RunView| !matches!(view.state, RunState::Running | RunState::Paused);
     let views = every_page(runs).await?;
-    Ok(views.into_iter().filter(|view| has_ended(view) && view.updated_ms < before).map(|view| view.run).collect())
+    Ok(views.into_iter().filter(|view| !view.state.is_live() && view.updated_ms < before).map(|view| view.run).collect())
 }
 
 pub(crate) fn workers(args: &ReadArgs) -> Result<(), Failure> {

@@ -31,7 +31,7 @@ fn submit_one(args: &SubmitArgs, spec: RunSpec) -> Result<(), Failure> {
     let mut runs = Runs::new(&args.connect)?;
     super::block_on(Box::pin(async {
         let store = fleet_store(&mut runs).await?;
-        admit(args, &mut runs, &submission, &dataset).await?;
+        admit(&submission.spec, &dataset, allowed(args, &mut runs).await?)?;
         upload(args, &store, &dataset).await?;
         let run = submit(&mut runs, &submission).await?;
         if args.watch {
@@ -65,16 +65,15 @@ fn submit_sweep(args: &SubmitArgs, sweep: &Sweep) -> Result<(), Failure> {
     let mut runs = Runs::new(&args.connect)?;
     super::block_on(Box::pin(async {
         let store = fleet_store(&mut runs).await?;
+        let allowed = allowed(args, &mut runs).await?;
         for submission in &submissions {
             let own = datasets.iter().find(|(_, dataset)| dataset.digest == submission.dataset.digest);
-            if let Some((_, dataset)) = own {
-                admit(args, &mut runs, submission, dataset).await?;
-            }
+            own.map_or(Ok(()), |(_, dataset)| admit(&submission.spec, dataset, allowed))?;
         }
         for (_, dataset) in &datasets {
             upload(args, &store, dataset).await?;
         }
-        let mut submitted = Vec::new();
+        let (mut submitted, mut ids) = (Vec::new(), Vec::new());
         for (point, submission) in sweep.points.iter().zip(&submissions) {
             let run = submit(&mut runs, submission).await?;
             let name = point.spec.run.name.clone().unwrap_or_default();
@@ -83,9 +82,10 @@ fn submit_sweep(args: &SubmitArgs, sweep: &Sweep) -> Result<(), Failure> {
                 if args.watch { eprintln!("{line}") } else { println!("{line}") }
             }
             submitted.push(json!({ "run": run, "name": name, "values": point.values }));
+            ids.push(run);
         }
         if args.watch {
-            return watch(&mut runs, args, submissions.iter().map(Submission::run_id)).await;
+            return watch(&mut runs, args, ids).await;
         }
         if args.json {
             return print_json(&json!({ "sweep": sweep.name, "runs": submitted }));
@@ -95,7 +95,7 @@ fn submit_sweep(args: &SubmitArgs, sweep: &Sweep) -> Result<(), Failure> {
 }
 
 /// Follows all runs of a sweep, and prints their results.
-async fn watch(runs: &mut Runs, args: &SubmitArgs, ids: impl Iterator<Item = String>) -> Result<(), Failure> {
+async fn watch(runs: &mut Runs, args: &SubmitArgs, ids: Vec<String>) -> Result<(), Failure> {
     let mut views = Vec::new();
     for run in ids {
         views.push(order::ended(runs, &run).await?);
@@ -133,20 +133,22 @@ async fn fleet_store(runs: &mut Runs) -> Result<String, Failure> {
     Ok(fleet.store)
 }
 
-/// Refuses a run whose training step takes more memory than was said, or than any worker of the fleet has. A fleet without
+/// The memory that a training step may take: what was said, or what the largest worker of the fleet has. A fleet without
 /// workers, or with others than those of CPUs, says nothing about that.
-async fn admit(args: &SubmitArgs, runs: &mut Runs, submission: &Submission, dataset: &Dataset) -> Result<(), Failure> {
+async fn allowed(args: &SubmitArgs, runs: &mut Runs) -> Result<Option<ByteSize>, Failure> {
     if args.source.memory.is_some() {
-        return spec::admit(&submission.spec, dataset, args.source.memory);
+        return Ok(args.source.memory);
     }
     let workers = runs.call(ListWorkersRequest {}, |mut rpc, request| async move { rpc.list_workers(request).await }).await?;
     let workers: Vec<WorkerView> = workers.worker_json.iter().map(|json| from_json(json)).collect::<Result<_, _>>()?;
     let is_known = |worker: &WorkerView| worker.backend == "cpu" && worker.memory_bytes > 0;
     let most = workers.iter().map(|worker| worker.memory_bytes).max();
-    match most.filter(|_| workers.iter().all(is_known)) {
-        Some(most) => spec::admit(&submission.spec, dataset, Some(ByteSize::b(most))),
-        None => Ok(()),
-    }
+    Ok(most.filter(|_| workers.iter().all(is_known)).map(ByteSize::b))
+}
+
+/// Refuses a run whose training step takes more memory than it may, where that is known.
+fn admit(spec: &RunSpec, dataset: &Dataset, allowed: Option<ByteSize>) -> Result<(), Failure> {
+    allowed.map_or(Ok(()), |allowed| spec::admit(spec, dataset, Some(allowed)))
 }
 
 async fn upload(args: &SubmitArgs, store: &str, dataset: &Dataset) -> Result<(), Failure> {

@@ -13,8 +13,8 @@ use bloctrain_shared::spec::network::Network;
 use bloctrain_shared::spec::{BlockSpec, HeadSpec, LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, RunSpec, Surrogate};
 use bloctrain_shared::{ImageShape, seed};
 use bloctrain_worker::kernel::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Mode, Moments, Precision, SpikingBackend, Statistic, StepRule, Stepped, neuron,
-    reference,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, Mode, Moments, Precision, SpikingBackend, Statistic, StepRule, Stepped,
+    neuron, reference,
 };
 use bloctrain_worker::snn::block::BlockConfig;
 use bloctrain_worker::snn::param::{Store, to_host};
@@ -199,7 +199,8 @@ impl Case {
     }
 
     fn call<'a>(&'a self, mode: Mode, average: Option<&'a AdaptivePool>) -> BodyCall<'a> {
-        BodyCall { body: &self.body, mode, running: &[], measure: true, count: true, average, precision: self.precision }
+        let pass = Call { body: &self.body, mode, running: &[], measure: true, count: true, average };
+        BodyCall { pass, precision: self.precision }
     }
 
     /// Spikes (or averages of them), record and gradients of `sum(grad * spikes)`.
@@ -224,7 +225,8 @@ impl Case {
             variance: uniform(&mut rng, channels, 0.2..1.5),
         };
         let running: Vec<Statistic> = self.body.running.iter().map(running).collect();
-        let call = BodyCall { running: &running, ..self.call(Mode::Eval, None) };
+        let BodyCall { pass, precision } = self.call(Mode::Eval, None);
+        let call = BodyCall { pass: Call { running: &running, ..pass }, precision };
         let output = run(&call, tensor(&self.params, [self.params.len()]), self.input());
         (output.emitted.into_spikes(self.batch), output.record)
     }

@@ -5,7 +5,7 @@ use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Body, Lowering, Running};
 use bloctrain_shared::spec::{LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, Surrogate};
 use bloctrain_shared::{ImageShape, seed};
-use bloctrain_worker::kernel::{BodyCall, BodyInput, BodyRecord, Mode, Precision, SpikingBackend, Statistic, reference};
+use bloctrain_worker::kernel::{BodyCall, BodyInput, BodyRecord, Call, Mode, Precision, SpikingBackend, Statistic, reference};
 use bloctrain_worker::snn::param::{Store, to_host};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
@@ -78,12 +78,7 @@ impl Case {
     /// The same, for the averages of a pooling where there is one.
     fn train_with(&self, by_reference: bool, average: Option<&AdaptivePool>) -> (Vec<f32>, BodyRecord, Vec<f32>) {
         let call = BodyCall {
-            body: &self.body,
-            mode: Mode::Train { seed: 5 },
-            running: &[],
-            measure: true,
-            count: true,
-            average,
+            pass: Call { body: &self.body, mode: Mode::Train { seed: 5 }, running: &[], measure: true, count: true, average },
             precision: Precision::Auto,
         };
         let data = TensorData::new(self.params.clone(), [self.params.len()]);
@@ -113,12 +108,7 @@ impl Case {
         };
         let running: Vec<Statistic> = self.body.running.iter().map(running).collect();
         let call = BodyCall {
-            body: &self.body,
-            mode: Mode::Eval,
-            running: &running,
-            measure: true,
-            count: true,
-            average: None,
+            pass: Call { body: &self.body, mode: Mode::Eval, running: &running, measure: true, count: true, average: None },
             precision: Precision::Auto,
         };
         let params = Tensor::<Flex, 1>::from_data(TensorData::new(self.params.clone(), [self.params.len()]), &Default::default());

@@ -179,7 +179,7 @@ impl Run {
 
     /// Whether it may go on without being submitted again.
     pub(crate) fn is_live(&self) -> bool {
-        matches!(self.state, RunState::Running | RunState::Paused)
+        self.state.is_live()
     }
 
     /// Whether everything of it is done.

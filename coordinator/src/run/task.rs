@@ -4,7 +4,6 @@ use super::durable::Run;
 use super::open::Open;
 use super::stage::{self, Scope};
 use bloctrain_shared::task::{Stage, Task, TaskId};
-use bloctrain_shared::view::RunState;
 
 /// Stages of a block or a network in order of preference. It has as many as there are: shards are exported before the
 /// detector is trained, because the next block waits for them.
@@ -24,7 +23,7 @@ impl Run {
     }
 
     fn open(&self, wanted: &mut dyn FnMut(TaskId) -> bool, most: usize) -> Vec<Task> {
-        if !matches!(self.state, RunState::Running | RunState::Paused) {
+        if !self.is_live() {
             return Vec::new();
         }
         let mut open = Open::new(wanted, most);

@@ -52,7 +52,7 @@ impl State {
             return Err(Rejected::UnknownWorker(worker));
         }
         let state = self.durable.runs.get(&run).map(|run| &run.state);
-        let (goes_on, paused) = (matches!(state, Some(RunState::Running | RunState::Paused)), state == Some(&RunState::Paused));
+        let (goes_on, paused) = (state.is_some_and(RunState::is_live), state == Some(&RunState::Paused));
         let ended = self.over(worker, &run, task, lease_epoch);
         let known = self.workers.get_mut(&worker).ok_or(Rejected::UnknownWorker(worker))?;
         let attempt = self.attempts.held(worker, &run, task, lease_epoch).filter(|_| goes_on).ok_or(ended)?;
@@ -68,9 +68,9 @@ impl State {
 
     /// Why a lease does not count any more. Whoever fell silent, or was not heard, may come back with what it holds.
     pub(super) fn over(&self, worker: u64, run: &str, task: TaskId, lease_epoch: u64) -> Rejected {
-        let is_held = self.attempts.of_task(run, task).next().is_some();
+        let is_held = || self.attempts.of_task(run, task).next().is_some();
         let is_open = || self.durable.runs.get(run).is_some_and(|run| run.open_task(|open| open == task).is_some());
-        if self.attempts.is_silent(worker, run, task, lease_epoch) && !is_held && is_open() {
+        if self.attempts.is_silent(worker, run, task, lease_epoch) && !is_held() && is_open() {
             return Rejected::Expired(task);
         }
         Rejected::Stale(task)
@@ -142,8 +142,7 @@ impl State {
     fn lost_lease(&mut self, now: u64, attempt: &Attempt, why: &str) -> Vec<Effect> {
         let mut effects = self.ended_early(attempt, why);
         let run = &attempt.run;
-        let goes_on = |run: &Run| matches!(run.state, RunState::Running | RunState::Paused);
-        if self.durable.runs.get(run).is_some_and(goes_on) {
+        if self.durable.runs.get(run).is_some_and(Run::is_live) {
             let worker = self.name(attempt.worker).unwrap_or_default();
             let about = self.about(attempt, &worker);
             effects.extend(self.record(now, run, Record::Lost { run: run.clone(), task: attempt.task, worker, about }));
@@ -185,8 +184,8 @@ impl State {
     pub(super) fn end_outdated(&mut self, run: &str) -> Vec<Effect> {
         let Some(known) = self.durable.runs.get(run) else { return Vec::new() };
         let is_outdated = |attempt: &Attempt| {
-            let open = known.open_task(|task| task == attempt.task);
-            attempt.run == run && open.is_none_or(|open| open.work.identity() != attempt.work)
+            let open = || known.open_task(|task| task == attempt.task);
+            attempt.run == run && open().is_none_or(|open| open.work.identity() != attempt.work)
         };
         let ended = self.attempts.end_where(is_outdated);
         ended.iter().map(|attempt| Effect::Log(self.line(attempt, "dropped: its inputs came out differently"))).collect()

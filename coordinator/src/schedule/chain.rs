@@ -7,7 +7,6 @@
 
 use crate::run::block::Block;
 use crate::run::durable::{Durable, Run};
-use bloctrain_shared::view::RunState;
 use bloctrain_shared::{Digest, key};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +56,7 @@ impl Own {
             foreign: resumable.filter(|key| !key.starts_with(&prefix)).cloned().collect(),
             backend: run.backend().map(str::to_owned),
             precision: run.precision().map(str::to_owned),
-            goes_on: matches!(run.state, RunState::Running | RunState::Paused),
+            goes_on: run.is_live(),
         }
     }
 }

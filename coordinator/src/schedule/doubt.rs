@@ -4,9 +4,9 @@
 use super::event::{Doubt, Effect, Entry, Lost};
 use super::state::State;
 use super::worker::ASIDE_AFTER;
+use crate::run::durable::Run;
 use crate::run::record::Record;
 use bloctrain_shared::task::{Failure, TaskId};
-use bloctrain_shared::view::RunState;
 use std::collections::BTreeSet;
 
 /// Leases for which a worker gets nothing whose reports of losses are untrue.
@@ -54,8 +54,7 @@ impl State {
         });
         let mut effects = Vec::new();
         for Lost { key, problem } in lost.into_iter().filter(|lost| named.contains(&lost.key)) {
-            let state = self.durable.runs.get(&doubt.run).map(|run| &run.state);
-            if !matches!(state, Some(RunState::Running | RunState::Paused)) {
+            if !self.durable.runs.get(&doubt.run).is_some_and(Run::is_live) {
                 break;
             }
             // Attempts that work on what may now be done again are of no use.

@@ -48,7 +48,7 @@ impl State {
     }
 
     pub(super) fn cancelled(&mut self, now: u64, run: String) -> Result<Vec<Effect>, Rejected> {
-        if !matches!(self.order(&run)?, RunState::Running | RunState::Paused) {
+        if !self.order(&run)?.is_live() {
             return Ok(Vec::new());
         }
         self.attempts.end_run(&run);
@@ -57,7 +57,7 @@ impl State {
     }
 
     pub(super) fn deleted(&mut self, now: u64, run: String) -> Result<Vec<Effect>, Rejected> {
-        if matches!(self.order(&run)?, RunState::Running | RunState::Paused) {
+        if self.order(&run)?.is_live() {
             return Err(Rejected::GoesOn(run));
         }
         self.paces.forget(&run);

@@ -64,8 +64,7 @@ impl State {
         if state.is_committed(report.task) {
             return Err(Rejected::Committed(report.task));
         }
-        let goes_on = matches!(state.state, RunState::Running | RunState::Paused);
-        if !goes_on || !self.attempts.holds(worker, run, report.task, report.lease_epoch) {
+        if !state.is_live() || !self.attempts.holds(worker, run, report.task, report.lease_epoch) {
             return Err(self.over(worker, run, report.task, report.lease_epoch));
         }
         let granted = self.attempts.get(report.lease_epoch).map(|attempt| attempt.work);

@@ -76,7 +76,7 @@ impl State {
 
 /// The frozen block of a chain, for a run that is still to train it; not one that this run found lost.
 fn shared(run: &Run, index: usize, made: &[&Run]) -> Option<Record> {
-    let wants = matches!(run.state, RunState::Running | RunState::Paused) && run.is_resolved();
+    let wants = run.is_live() && run.is_resolved();
     run.blocks.get(index).filter(|block| wants && block.frozen.is_none())?;
     let usable = |owner: &&&Run| {
         let weights = owner.blocks[index].weights();

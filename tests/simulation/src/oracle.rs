@@ -304,7 +304,7 @@ impl Oracle {
         if *event == Event::Tick {
             let gone = before.attempts.iter().filter(|attempt| after.attempts.get(attempt.lease_epoch).is_none());
             // A run that failed takes all of its leases along.
-            let goes_on = |run: &Run| matches!(run.state, RunState::Running | RunState::Paused);
+            let goes_on = |run: &Run| run.state.is_live();
             let gone = gone.filter(|attempt| after.durable.runs.get(&attempt.run).is_some_and(goes_on));
             let silent = gone.filter(|attempt| !before.is_stalled(now, attempt)).map(|attempt| attempt.lease_epoch);
             if let Some(problem) = self.leases.ended(coordinator, true_now, silent) {

@@ -6,7 +6,7 @@
 //! Every time is that of the fastest pass, since differences of medians are noise on a machine that does other things.
 
 use super::{Clock, GIGA, SEED, fastest};
-use crate::kernel::{BodyCall, BodyInput, Mode, Precision, SpikingBackend, reference};
+use crate::kernel::{BodyCall, BodyInput, Call, Mode, Precision, SpikingBackend, reference};
 use bloctrain_kernel::count::{Count, Counted};
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Body, Branch, Conv, Node, Norm, Parameter, Pool, Running, Spiking};
@@ -175,12 +175,14 @@ impl Timed {
 
     fn call(&self) -> BodyCall<'_> {
         BodyCall {
-            body: &self.body,
-            mode: Mode::Train { seed: SEED },
-            running: &[],
-            measure: true,
-            count: false,
-            average: Some(&self.pool),
+            pass: Call {
+                body: &self.body,
+                mode: Mode::Train { seed: SEED },
+                running: &[],
+                measure: true,
+                count: false,
+                average: Some(&self.pool),
+            },
             precision: Precision::F32,
         }
     }
@@ -246,7 +248,8 @@ mod tests {
         let values: Vec<f32> = (0..3 * 2 * shape.len()).map(|index| f32::from(u8::from(index % 3 == 0))).collect();
         let spikes = Spikes::from_values(&values, 2, 3, shape);
         let timed = Timed::new(vec![through(shape)], 3, shape);
-        let call = BodyCall { mode: Mode::Eval, average: None, ..timed.call() };
+        let BodyCall { pass, precision } = timed.call();
+        let call = BodyCall { pass: Call { mode: Mode::Eval, average: None, ..pass }, precision };
         let emitted = Flex::body(&call, timed.params(), BodyInput::Spikes(spikes.clone())).emitted;
         assert_eq!(emitted.into_spikes(2), spikes);
     }

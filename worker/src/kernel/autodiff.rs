@@ -94,7 +94,7 @@ impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C>
             OpsKind::Tracked(prepared) => prepared.finish((tape, params.primitive), lower(spikes)),
             OpsKind::UnTracked(prepared) => prepared.finish(lower(spikes)),
         };
-        let emitted = if call.average.is_some() { Emitted::Average(lift(spikes)) } else { Emitted::Tensor(lift(spikes)) };
+        let emitted = if call.pass.average.is_some() { Emitted::Average(lift(spikes)) } else { Emitted::Tensor(lift(spikes)) };
         BodyOutput { emitted, record }
     }
 

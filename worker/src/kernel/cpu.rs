@@ -1,7 +1,7 @@
 //! Bodies on burn's Flex backend: its tensors as slices for the crate of CPU kernels.
 
 use super::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, Count, Emitted, Moments, Precision, SpikingBackend, Statistic, StepRule,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Count, Emitted, Moments, Precision, SpikingBackend, Statistic, StepRule,
     Stepped, spikes_tensor,
 };
 use bloctrain_kernel::cpu::{self, FrozenBody, Input, Tape, linear, optimize};
@@ -22,11 +22,6 @@ fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("the Flex backend's floats are f32 and the tensor was put in order")
 }
 
-fn call<'a>(call: &BodyCall<'a>) -> Call<'a> {
-    let BodyCall { body, mode, running, measure, count, average, precision: _ } = *call;
-    Call { body, mode, running, measure, count, average }
-}
-
 /// Runs something on an input as the kernels take it.
 fn with_input<R>(input: BodyInput<Flex>, run: impl FnOnce(Input<'_>) -> R) -> R {
     match input {
@@ -43,7 +38,7 @@ impl SpikingBackend for Flex {
 
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
         let params = ordered(params);
-        let found = with_input(input, |input| cpu::forward(&self::call(call), values(&params), input));
+        let found = with_input(input, |input| cpu::forward(&call.pass, values(&params), input));
         BodyOutput { emitted: Emitted::Spikes(found.spikes), record: found.record.into() }
     }
 
@@ -53,8 +48,8 @@ impl SpikingBackend for Flex {
         input: BodyInput<Self>,
     ) -> (Tensor<Self, 4>, BodyRecord, Arc<Tape>) {
         let params = ordered(params);
-        let (found, tape) = with_input(input, |input| cpu::forward_tracked(&self::call(call), values(&params), input));
-        let spikes = match call.average {
+        let (found, tape) = with_input(input, |input| cpu::forward_tracked(&call.pass, values(&params), input));
+        let spikes = match call.pass.average {
             Some(pool) => Self::average(&found.spikes, pool, &Default::default()),
             None => spikes_tensor(&found.spikes, &Default::default()),
         };

@@ -15,10 +15,10 @@ pub mod memory;
 pub mod pool;
 pub mod reference;
 
-pub use bloctrain_kernel::call::{Mode, Statistic};
+pub use bloctrain_kernel::call::{Call, Mode, Statistic};
 pub use bloctrain_kernel::step::StepRule;
 
-use bloctrain_kernel::call::{Call, Record};
+use bloctrain_kernel::call::Record;
 use bloctrain_kernel::count::Count;
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
@@ -52,21 +52,11 @@ impl From<spec::Precision> for Precision {
     }
 }
 
-/// One pass over a body.
+/// One pass over a body on a backend.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyCall<'a> {
-    /// The layers.
-    pub body: &'a Body,
-    /// How norms and dropout behave.
-    pub mode: Mode,
-    /// Running statistics of every norm, for [`Mode::Eval`].
-    pub running: &'a [Statistic],
-    /// Whether firing rates are wanted.
-    pub measure: bool,
-    /// Whether operations are to be counted.
-    pub count: bool,
-    /// The pooling whose averages over windows and time are all that is wanted of the spikes, in [`Mode::Train`].
-    pub average: Option<&'a AdaptivePool>,
+    /// What is asked of every backend.
+    pub pass: Call<'a>,
     /// Numbers in which a GPU computes convolutions.
     pub precision: Precision,
 }
@@ -211,7 +201,7 @@ pub trait SpikingBackend: Backend {
     }
 
     /// Runs a body and keeps what [`body_grad`](Self::body_grad) needs; only where [`FUSED`](Self::FUSED).
-    /// The spikes are `[T * B, C, H, W]`, or their averages `[B, C, h, w]` where [`BodyCall::average`] asks for them.
+    /// The spikes are `[T * B, C, H, W]`, or their averages `[B, C, h, w]` where [`Call::average`] asks for them.
     fn body_tracked(
         _call: &BodyCall<'_>,
         _params: Tensor<Self, 1>,

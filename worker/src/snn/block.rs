@@ -4,7 +4,7 @@ use super::head::Head;
 use super::param::{Buffer, Store};
 use super::pass::Pass;
 use crate::kernel::later::Later;
-use crate::kernel::{self, BodyCall, BodyInput, Emitted, Mode, SpikingBackend, Statistic};
+use crate::kernel::{self, BodyCall, BodyInput, Call, Emitted, Mode, SpikingBackend, Statistic};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{AdaptivePool, BlockGraph, Body, Detector, Graph, GraphError, Running, ShapeError};
 use bloctrain_shared::spec::{Precision, RunSpec};
@@ -137,12 +137,14 @@ impl<B: SpikingBackend> BlockNet<B> {
     fn emit(&self, input: BodyInput<B>, pass: &mut Pass, average: Option<&AdaptivePool>) -> Emitted<B> {
         let running = if pass.mode.trains() { Vec::new() } else { self.running() };
         let call = BodyCall {
-            body: &self.graph.body,
-            mode: pass.mode,
-            running: &running,
-            measure: pass.rates.is_some(),
-            count: pass.count.is_some(),
-            average,
+            pass: Call {
+                body: &self.graph.body,
+                mode: pass.mode,
+                running: &running,
+                measure: pass.rates.is_some(),
+                count: pass.count.is_some(),
+                average,
+            },
             precision: self.precision,
         };
         let output = B::body(&call, self.flat(), input);

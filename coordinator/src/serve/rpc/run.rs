@@ -15,7 +15,7 @@ use bloctrain_proto::v1::{
     StreamLogResponse, SubmitRequest, SubmitResponse, WatchRunRequest, WatchRunResponse,
 };
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Submission};
-use bloctrain_shared::view::{RunState, RunView};
+use bloctrain_shared::view::RunView;
 use bloctrain_shared::{Digest, key};
 use bytes::Bytes;
 use futures::Stream;
@@ -211,7 +211,7 @@ impl RunService for RunRpc {
 }
 
 fn goes_on(view: &RunView) -> bool {
-    matches!(view.state, RunState::Running | RunState::Paused)
+    view.state.is_live()
 }
 
 /// Sends a run's view after every change until the run ends, the watcher goes away or the coordinator stops.

@@ -79,7 +79,7 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBac
 
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
         let dtype = element(&R::client(&params.device()), call.precision);
-        let found = body::forward(call, params, input, dtype);
+        let found = body::forward(&call.pass, params, input, dtype);
         BodyOutput { emitted: found.emitted, record: found.record }
     }
 
@@ -89,7 +89,7 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBac
         input: BodyInput<Self>,
     ) -> (Tensor<Self, 4>, BodyRecord, Arc<Tape<R>>) {
         let dtype = element(&R::client(&params.device()), call.precision);
-        let found = body::forward(call, params, input, dtype);
+        let found = body::forward(&call.pass, params, input, dtype);
         let emitted = match found.emitted {
             Emitted::Tensor(x) | Emitted::Average(x) => x,
             Emitted::Spikes(_) => unreachable!("spikes stay on the device"),

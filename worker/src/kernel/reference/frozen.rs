@@ -1,6 +1,6 @@
 //! A frozen body of a backend that keeps nothing of its own for it.
 
-use super::super::{BodyCall, BodyInput, Emitted, Mode, Precision, SpikingBackend, Statistic};
+use super::super::{BodyCall, BodyInput, Call, Emitted, Mode, Precision, SpikingBackend, Statistic};
 use bloctrain_kernel::count::Count;
 use bloctrain_shared::graph::Body;
 use burn_tensor::Tensor;
@@ -24,12 +24,7 @@ impl<B: SpikingBackend> FrozenBody<B> {
     /// See [`SpikingBackend::run_frozen`].
     pub fn run(&self, input: BodyInput<B>, count: bool) -> (Emitted<B>, Count) {
         let call = BodyCall {
-            body: &self.body,
-            mode: Mode::Eval,
-            running: &self.running,
-            measure: false,
-            count,
-            average: None,
+            pass: Call { body: &self.body, mode: Mode::Eval, running: &self.running, measure: false, count, average: None },
             precision: self.precision,
         };
         let output = B::body(&call, self.params.clone(), input);

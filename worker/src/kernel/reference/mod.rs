@@ -12,7 +12,7 @@ pub use neuron::{membranes, neuron, neuron_grad};
 pub use optimize::optimize;
 
 use super::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Emitted, Mode, SpikingBackend, Statistic, mean_over_time, pool, to_host,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, Emitted, Mode, SpikingBackend, Statistic, mean_over_time, pool, to_host,
 };
 use bloctrain_kernel::call::dropout_mask;
 use bloctrain_kernel::count::{Count, Counted};
@@ -25,6 +25,7 @@ use burn_tensor::{Tensor, TensorData};
 
 /// See [`SpikingBackend::body`].
 pub fn body<B: SpikingBackend>(call: &BodyCall<'_>, params: Tensor<B, 1>, input: BodyInput<B>) -> BodyOutput<B> {
+    let call = &call.pass;
     let (batch, device) = (input.batch(), params.device());
     let (start, enters) = match input {
         BodyInput::Image(x) => (x, Content::Fractions),
@@ -51,7 +52,7 @@ pub fn body<B: SpikingBackend>(call: &BodyCall<'_>, params: Tensor<B, 1>, input:
 }
 
 struct Pass<'a, B: SpikingBackend> {
-    call: &'a BodyCall<'a>,
+    call: &'a Call<'a>,
     params: Tensor<B, 1>,
     batch: usize,
     /// What the numbers of each value are.

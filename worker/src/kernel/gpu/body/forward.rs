@@ -8,7 +8,7 @@ use super::super::packed::Packed;
 use super::super::{leak, observe};
 use super::{Cube, Network, Tape, Value};
 use crate::kernel::later::Later;
-use crate::kernel::{BodyCall, BodyInput, BodyRecord, Emitted, Mode, lift, lower, mean_over_time};
+use crate::kernel::{BodyInput, BodyRecord, Call, Emitted, Mode, lift, lower, mean_over_time};
 use bloctrain_kernel::call::dropout_mask;
 use bloctrain_kernel::count::{Count, Counted};
 use bloctrain_kernel::spikes::Spikes;
@@ -25,7 +25,7 @@ pub(in super::super) struct Outcome<R: CubeRuntime, B: Cube<R>> {
 }
 
 struct Pass<'a, R: CubeRuntime, B: Cube<R>> {
-    call: &'a BodyCall<'a>,
+    call: &'a Call<'a>,
     params: Tensor<B, 1>,
     batch: usize,
     dtype: FloatDType,
@@ -39,7 +39,7 @@ struct Pass<'a, R: CubeRuntime, B: Cube<R>> {
 
 /// Runs a body.
 pub(in super::super) fn forward<R: CubeRuntime, B: Cube<R>>(
-    call: &BodyCall<'_>,
+    call: &Call<'_>,
     params: Tensor<B, 1>,
     input: BodyInput<B>,
     dtype: FloatDType,
@@ -78,7 +78,7 @@ fn channels(running: &[Running]) -> usize {
 }
 
 /// Room for the statistics of a training pass, or the running ones.
-fn statistics<R: CubeRuntime>(call: &BodyCall<'_>, near: &CubeTensor<R>) -> CubeTensor<R> {
+fn statistics<R: CubeRuntime>(call: &Call<'_>, near: &CubeTensor<R>) -> CubeTensor<R> {
     let values: Vec<f32> =
         call.running.iter().flat_map(|statistic| statistic.mean.iter().chain(&statistic.variance).copied()).collect();
     let length = 2 * channels(&call.body.running);
