@@ -10,8 +10,8 @@ use bloctrain_shared::RunSpec;
 use bloctrain_shared::graph::Graph;
 use bloctrain_shared::rounds::{Rounds, batch_count};
 use bloctrain_shared::spec::sweep::{self, Sweep};
-use bloctrain_shared::spec::written::Given;
-use bloctrain_shared::spec::{Override, TrainSpec, check, parse, preset};
+use bloctrain_shared::spec::written::{self, Given};
+use bloctrain_shared::spec::{Override, TrainSpec, check, preset};
 use bloctrain_worker::stage::prepared::Prepared;
 use bytesize::ByteSize;
 use std::path::Path;
@@ -143,7 +143,7 @@ pub(crate) fn asked(source: &SpecSource) -> Result<Asked, Failure> {
     if sweep::is_sweep(&text) {
         return Ok(Asked::Sweep(text, changes));
     }
-    let Given { spec, written } = parse::read(&text, &changes).map_err(Failure::usage)?;
+    let Given { spec, written } = written::read(&text, &changes).map_err(Failure::usage)?;
     check::check(&spec).map_err(Failure::usage)?;
     // The flag is for comparing: it takes the specification of a network that is trained block by block.
     let mut in_blocks = spec.clone();

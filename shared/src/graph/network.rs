@@ -6,7 +6,8 @@ use super::head::{Classifier, Detector};
 use super::lowering::Lowering;
 use crate::ImageShape;
 use crate::neuron::NeuronSpec;
-use crate::spec::network::{BlockSpec, HeadSpec, Network, ResolveError};
+use crate::spec::network::{BlockSpec, HeadSpec};
+use crate::spec::resolve::{ResolveError, ResolvedNetwork};
 use crate::spec::{EncodingKind, RunSpec};
 
 /// The blocks of a network.
@@ -70,7 +71,7 @@ impl Graph {
     /// # Errors
     /// Names the first layer that cannot be built, and why.
     pub fn lower(
-        network: &Network,
+        network: &ResolvedNetwork,
         neuron: &NeuronSpec,
         steps: usize,
         image: ImageShape,

@@ -1,7 +1,7 @@
 //! Values that parse but cannot work.
 
 use super::field::FIELDS;
-use super::network::ResolveError;
+use super::resolve::ResolveError;
 use super::{EncodingKind, RunSpec, TrainSpec};
 use crate::ImageShape;
 use crate::graph::{Graph, GraphError, ShapeError};

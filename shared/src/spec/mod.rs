@@ -13,6 +13,7 @@ pub mod network;
 pub mod parse;
 pub mod preset;
 pub mod print;
+pub mod resolve;
 pub mod sweep;
 pub mod train;
 pub mod written;

@@ -2,7 +2,6 @@
 
 use super::RunSpec;
 use super::field::FIELDS;
-use super::written::{Given, Written};
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -82,25 +81,22 @@ impl Override {
 /// # Errors
 /// Names the key that is unknown (with the nearest known one) or has a wrong value.
 pub fn parse(text: &str, overrides: &[Override]) -> Result<RunSpec, ParseError> {
-    read(text, overrides).map(|given| given.spec)
+    with_keys(text, overrides).map(|(spec, _)| spec)
 }
 
-/// The same, with what was written.
-///
-/// # Errors
-/// Names the key that is unknown (with the nearest known one) or has a wrong value.
-pub fn read(text: &str, overrides: &[Override]) -> Result<Given, ParseError> {
+/// The same, with the paths of the keys that stood there.
+pub(super) fn with_keys(text: &str, overrides: &[Override]) -> Result<(RunSpec, Vec<String>), ParseError> {
     let mut table: Table = toml::from_str(text).map_err(|error| ParseError::Syntax(error.to_string()))?;
     for change in overrides {
         set(&mut table, &change.path, change.value.clone())?;
     }
-    let written = written(&table)?;
+    let keys = keys(&table)?;
     for (section, value) in &table {
         check_section(section, value)?;
     }
     let spec = RunSpec::deserialize(Value::Table(table))
         .map_err(|error| ParseError::Value { key: "spec".into(), problem: one_line(&error.to_string()) })?;
-    Ok(Given { spec, written })
+    Ok((spec, keys))
 }
 
 fn set(table: &mut Table, path: &str, value: Value) -> Result<(), ParseError> {
@@ -177,13 +173,13 @@ fn nearest(key: &str) -> Option<String> {
 }
 
 /// The keys that a text has, all of which fields or sections have.
-fn written(table: &Table) -> Result<Written, ParseError> {
+fn keys(table: &Table) -> Result<Vec<String>, ParseError> {
     let mut given = Vec::new();
     collect("", &Value::Table(table.clone()), &mut given);
     let is_known = |key: &str| known_keys().any(|known| known == key || known.starts_with(&format!("{key}.")));
     match given.iter().find(|key| !key.is_empty() && !is_known(key)) {
         Some(key) => Err(ParseError::UnknownKey { nearest: nearest(key), key: key.clone() }),
-        None => Ok(Written::new(given)),
+        None => Ok(given),
     }
 }
 

@@ -77,7 +77,8 @@ fn blocks(value: Option<Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::field::EXAMPLES;
-    use super::super::parse::{Override, read};
+    use super::super::parse::Override;
+    use super::super::written::read;
     use super::*;
 
     #[test]

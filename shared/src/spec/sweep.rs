@@ -8,8 +8,8 @@
 //! ```
 
 use super::field::Reach;
-use super::parse::{Override, ParseError, read};
-use super::written::{Given, Written};
+use super::parse::{Override, ParseError};
+use super::written::{Given, Written, read};
 use super::{RunSpec, check};
 use std::collections::BTreeMap;
 use toml::{Table, Value};

@@ -3,6 +3,7 @@
 use super::RunSpec;
 use super::check::CheckError;
 use super::field::{FIELDS, Field};
+use super::parse::{Override, ParseError, with_keys};
 use std::collections::BTreeSet;
 
 /// The fields that stood in a file or after `--set`, as dotted paths, even where the value is the default.
@@ -47,6 +48,15 @@ impl Written {
     }
 }
 
+/// Reads a spec as [`parse`](super::parse::parse) does, and keeps what was written.
+///
+/// # Errors
+/// Names the key that is unknown (with the nearest known one) or has a wrong value.
+pub fn read(text: &str, overrides: &[Override]) -> Result<Given, ParseError> {
+    let (spec, keys) = with_keys(text, overrides)?;
+    Ok(Given { spec, written: Written::new(keys) })
+}
+
 impl Given {
     /// Refuses a written field that nothing reads.
     ///
@@ -59,7 +69,6 @@ impl Given {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse::{Override, read};
     use super::*;
 
     fn given(text: &str, sets: &[&str]) -> Given {

@@ -1,9 +1,10 @@
 //! The processes of the simulated fleet: coordinators, workers, and somebody who submits. Whoever dies is started again.
 
 use crate::bug::Bug;
-use crate::disk;
-use crate::network::{Server, call, name_of};
+use crate::call::call;
+use crate::network::{Server, name_of};
 use crate::process::Process;
+use crate::table;
 use crate::transport::Wire;
 use crate::work::Bench;
 use crate::world::{Running, STORE, World};
@@ -96,7 +97,7 @@ fn environment(world: &World, process: &Process, name: &str) -> Environment {
     Environment {
         artefacts: world.artefacts(name),
         clock: world.clock(),
-        log: Arc::new(move |_| Box::pin(disk::open(opened.clone(), opening.clone(), opener.clone()))),
+        log: Arc::new(move |_| Box::pin(table::open(opened.clone(), opening.clone(), opener.clone()))),
         rules: Arc::new(move || rules(watched.clone(), watcher.clone())),
         spawn: Arc::new(move |task| spawning.spawn(task)),
     }

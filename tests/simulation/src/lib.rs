@@ -2,8 +2,8 @@
 //!
 //! **Real** are the coordinator (`run::State`, `driver`, `store::Log` with its snapshots, `fleet::hold` with standing by, taking over and
 //! publishing, the services in `rpc`), the worker's session (`Session` and its client), the dialer, discovery, and the
-//! store's retries and verified reads. **Simulated** are time (tokio's paused clock), the network at the level of calls (`network`),
-//! the durable table under the log (`disk`, [ADR 0014](https://github.com/bloctrain/bloctrain/blob/main/docs/adr/0014-simulation.md)),
+//! store's retries and verified reads. **Simulated** are time (tokio's paused clock), the network at the level of calls (`network`, `call`),
+//! the durable table under the log (`disk`, `table`, [ADR 0014](https://github.com/bloctrain/bloctrain/blob/main/docs/adr/0014-simulation.md)),
 //! the object store (in memory, behind `FaultyStore`), processes (`process`) and the tasks themselves (`work`).
 //!
 //! A simulation has two phases. In the first, messages and requests go wrong at the rates of the seed's `scenario`, and
@@ -16,6 +16,7 @@
 //! trace every time. [`Bug`] plants bugs around the real parts, to show that they are found.
 
 mod bug;
+mod call;
 mod coverage;
 mod describe;
 mod disk;
@@ -26,7 +27,9 @@ mod lineage;
 mod network;
 mod oracle;
 mod process;
+mod sample;
 mod scenario;
+mod table;
 mod transport;
 mod undisturbed;
 mod watch;
@@ -112,7 +115,7 @@ async fn live(world: &World) {
     if world.oracle().violation().is_none() {
         // with every process gone, the log alone holds all of it.
         world.running().values().for_each(|running| running.process.kill());
-        let opened = disk::open(world.clone(), process::Process::default(), "auditor".into()).await;
+        let opened = table::open(world.clone(), process::Process::default(), "auditor".into()).await;
         if let Err(error) = opened {
             world.oracle().fail(format!("R-7: the log cannot be opened in the end: {error}"));
         }

@@ -3,20 +3,19 @@
 //! It keeps its own books (what became durable, who has which lease, which samples a round covered) and never asks the code under
 //! test whether it is right, except for how records change a state.
 
-use crate::coverage::Coverage;
+use crate::coverage::{Coverage, Covered};
 use crate::lease::Leases;
 use crate::lineage::Lineage;
+use crate::sample::sizes;
 use bloctrain_coordinator::run::durable::{Durable, Run};
 use bloctrain_coordinator::run::record::Record;
 use bloctrain_coordinator::schedule::{Effect, Event, Rejected, State};
 use bloctrain_shared::Digest;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::stage::train;
-use bloctrain_shared::task::{ObjectRef, Output, Report, Task, TaskId};
+use bloctrain_shared::task::{ObjectRef, Output, Report, Split, Task, TaskId};
 use bloctrain_shared::view::RunState;
 use std::collections::{BTreeMap, BTreeSet};
-
-pub(crate) use crate::coverage::Covered;
 
 /// What happened in a simulation, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -211,7 +210,7 @@ impl Oracle {
         let frozen = block_state.frozen.and_then(|frozen| block_state.rounds.get(frozen));
         let Some(frozen) = frozen else { return self.fail(format!("block {block} of {id} was shared and is not frozen")) };
         let (weights, epochs) = (frozen.checkpoint.weights.clone(), frozen.metrics.epochs);
-        let samples = crate::work::sizes(&run.submission, bloctrain_shared::task::Split::Train, &block_state.classes);
+        let samples = sizes(&run.submission, Split::Train, &block_state.classes);
         let was_lost = run.losses.contains_key(&weights.key);
         self.expect(!was_lost, || format!("R-4: {id} was given {}, which it found lost", weights.key));
         let known = self.outputs.contains(&(weights.key.clone(), weights.digest));
@@ -233,7 +232,7 @@ impl Oracle {
         if let Output::Train(train::Output { checkpoint, .. }) = output
             && let Some(block) = (task.block as usize).checked_sub(1).and_then(|index| run.blocks.get(index))
         {
-            let samples = crate::work::sizes(&run.submission, bloctrain_shared::task::Split::Train, &block.classes);
+            let samples = sizes(&run.submission, Split::Train, &block.classes);
             if let Err(problem) = self.coverage.check(checkpoint.weights.digest, block.epochs(), &samples) {
                 self.fail(format!("R-2: {task} of {id}: {problem}"));
             }

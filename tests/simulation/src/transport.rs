@@ -1,7 +1,8 @@
 //! A worker's calls over the simulated network.
 
 use crate::bug::Bug;
-use crate::network::{Server, call, name_of};
+use crate::call::call;
+use crate::network::{Server, name_of};
 use crate::world::World;
 use bloctrain_proto::convert::from_json;
 use bloctrain_proto::dial::{DialError, Dialer};
@@ -25,18 +26,18 @@ pub(crate) struct Wire {
 
 /// A way to one coordinator.
 #[derive(Clone)]
-pub(crate) struct Way {
+pub(crate) struct Link {
     world: World,
     from: String,
     to: String,
 }
 
 impl Transport for Wire {
-    type Calls = Way;
+    type Calls = Link;
 
-    async fn connect(&mut self) -> Result<Way, DialError> {
+    async fn connect(&mut self) -> Result<Link, DialError> {
         let address = self.dialer.next_address().await?;
-        Ok(Way { world: self.world.clone(), from: self.name.clone(), to: name_of(&address).to_owned() })
+        Ok(Link { world: self.world.clone(), from: self.name.clone(), to: name_of(&address).to_owned() })
     }
 
     fn dialer(&mut self) -> &mut Dialer {
@@ -57,7 +58,7 @@ macro_rules! method {
     }};
 }
 
-impl Calls for Way {
+impl Calls for Link {
     async fn register(&mut self, limit: Duration, request: RegisterRequest) -> Result<RegisterResponse, Status> {
         let mut answer: RegisterResponse = method!(self, limit, request, register)?;
         if self.world.bug == Some(Bug::Unwatched) {

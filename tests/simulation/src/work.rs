@@ -5,7 +5,8 @@
 //! round also says which samples it covered.
 
 use crate::bug::Bug;
-use crate::oracle::Covered;
+use crate::coverage::Covered;
+use crate::sample::sizes;
 use crate::world::World;
 use bloctrain_session::control::{Control, Stop, failure};
 use bloctrain_shared::Digest;
@@ -14,7 +15,7 @@ use bloctrain_shared::key::{self, CheckpointPart};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::metric::Confusion;
 use bloctrain_shared::order::{batches, epoch_order};
-use bloctrain_shared::plan::{SHARD_SAMPLES, Submission};
+use bloctrain_shared::plan::Submission;
 use bloctrain_shared::rounds::{Rounds, batch_count};
 use bloctrain_shared::stage::{detect, evaluate, export, finish, merge, train, validate};
 use bloctrain_shared::summary::Summary;
@@ -45,20 +46,6 @@ pub(crate) struct Bench<'a> {
     pub(crate) is_watched: bool,
     /// Whether its tasks hang from now on.
     pub(crate) hangs: &'a AtomicBool,
-}
-
-/// Samples of every shard of a split that belong to some classes; sample `i` has class `i % classes`.
-pub(crate) fn sizes(submission: &Submission, split: Split, classes: &LabelMap) -> Vec<usize> {
-    let dataset = &submission.dataset;
-    let samples = match split {
-        Split::Train => dataset.train,
-        Split::Validation => dataset.validation,
-        Split::Test => dataset.test,
-    };
-    let all = dataset.classes.len();
-    let is_known = |sample: &usize| u16::try_from(sample % all).is_ok_and(|class| classes.contains(class));
-    let shard = |first: usize| (first..(first + SHARD_SAMPLES).min(samples)).filter(is_known).count();
-    (0..samples).step_by(SHARD_SAMPLES).map(shard).collect()
 }
 
 /// A number below `below` that follows from what is given.

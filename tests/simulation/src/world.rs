@@ -2,7 +2,7 @@
 
 use crate::bug::Bug;
 use crate::disk::Disk;
-use crate::network::Network;
+use crate::network::SimNetwork;
 use crate::oracle::Oracle;
 use crate::process::Process;
 use crate::scenario::{FaultRates, Scenario};
@@ -60,7 +60,7 @@ pub(crate) struct Inner {
     openings: AtomicU64,
     generators: Mutex<BTreeMap<&'static str, ChaCha8Rng>>,
     disk: Mutex<Disk>,
-    network: Mutex<Network>,
+    network: Mutex<SimNetwork>,
     oracle: Arc<Mutex<Oracle>>,
     trace: Mutex<Trace>,
     running: Mutex<BTreeMap<String, Running>>,
@@ -113,7 +113,7 @@ impl Inner {
         lock(&self.disk)
     }
 
-    pub(crate) fn network(&self) -> MutexGuard<'_, Network> {
+    pub(crate) fn network(&self) -> MutexGuard<'_, SimNetwork> {
         lock(&self.network)
     }
 
