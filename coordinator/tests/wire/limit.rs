@@ -19,17 +19,10 @@ fn deep(levels: usize) -> String {
     format!("{}{}", "[".repeat(levels), "]".repeat(levels))
 }
 
-#[tokio::test]
-async fn absurd_values_are_refused() {
-    let server = Server::open().await.ready().await;
-    let run = server.submit(1).await.expect("submits");
-    let worker = server.register("w").await;
-    let (task, lease_epoch) = server.lease(worker).await.expect("a task");
-    let before = server.state().await;
-    let long = "x".repeat(1 << 20);
-
+/// Registrations that are refused, and how.
+fn absurd_registrations(run: &str, long: &str) -> Vec<(Code, RegisterRequest)> {
     let newcomer = |change: fn(&mut RegisterRequest, String)| {
-        let (mut request, long) = (RegisterRequest::default(), long.clone());
+        let (mut request, long) = (RegisterRequest::default(), long.to_owned());
         (request.name, request.backend, request.arithmetic) = ("x".into(), "cpu".into(), ARITHMETIC_VERSION);
         change(&mut request, long);
         request
@@ -51,11 +44,44 @@ async fn absurd_values_are_refused() {
         (Code::FailedPrecondition, newcomer(|request, _| request.arithmetic = u32::MAX)),
         (Code::FailedPrecondition, newcomer(|request, _| request.arithmetic = 0)),
     ];
-    for held in [holding(&run, "train", 31), holding(&run, "", 32), holding(&run, &long, 32), holding(&long, "train", 32)] {
+    for held in [holding(run, "train", 31), holding(run, "", 32), holding(run, long, 32), holding(long, "train", 32)] {
         wrong.push((Code::InvalidArgument, newcomer(|_, _| {})));
         wrong.last_mut().expect("just pushed").1.holding = Some(held);
     }
-    for (expected, request) in wrong {
+    wrong
+}
+
+/// Orders of people that are refused.
+async fn absurd_orders(server: &Server, long: &str) {
+    let people = server.runs();
+    let absent = ["", "../state", "/etc/passwd", "r000000000000", "s3://bucket/run"];
+    for name in absent {
+        assert_eq!(code(people.clone().get_run(GetRunRequest { run: name.into() }).await), Code::NotFound, "{name}");
+        assert_eq!(code(people.clone().cancel_run(CancelRunRequest { run: name.into() }).await), Code::NotFound, "{name}");
+        assert_eq!(code(people.clone().watch_run(WatchRunRequest { run: name.into() }).await), Code::NotFound, "{name}");
+    }
+    for name in [long, "a\0b", "a\u{1b}[2J"] {
+        assert_eq!(code(people.clone().get_run(GetRunRequest { run: name.into() }).await), Code::InvalidArgument);
+        assert_eq!(code(people.clone().pause_run(PauseRunRequest { run: name.into() }).await), Code::InvalidArgument);
+        let request = StreamLogRequest { run: name.into(), follow: true };
+        assert_eq!(code(people.clone().stream_log(request).await), Code::InvalidArgument);
+    }
+    for text in ["", "{}", &deep(100_000), long, &format!("{long}{long}")] {
+        let answer = people.clone().submit(SubmitRequest { submission_json: (*text).to_owned() }).await;
+        assert_eq!(code(answer), Code::InvalidArgument, "{:.60}", text);
+    }
+}
+
+#[tokio::test]
+async fn absurd_values_are_refused() {
+    let server = Server::open().await.ready().await;
+    let run = server.submit(1).await.expect("submits");
+    let worker = server.register("w").await;
+    let (task, lease_epoch) = server.lease(worker).await.expect("a task");
+    let before = server.state().await;
+    let long = "x".repeat(1 << 20);
+
+    for (expected, request) in absurd_registrations(&run, &long) {
         assert_eq!(code(server.workers().register(request.clone()).await), expected, "{:.200?}", request);
     }
 
@@ -88,27 +114,11 @@ async fn absurd_values_are_refused() {
     }
     assert_eq!(code(server.report(worker, &long, "{}".into()).await), Code::InvalidArgument);
 
-    let people = run_service_client::RunServiceClient::new(server.channel.clone());
-    let absent = ["", "../state", "/etc/passwd", "r000000000000", "s3://bucket/run"];
-    for name in absent {
-        assert_eq!(code(people.clone().get_run(GetRunRequest { run: name.into() }).await), Code::NotFound, "{name}");
-        assert_eq!(code(people.clone().cancel_run(CancelRunRequest { run: name.into() }).await), Code::NotFound, "{name}");
-        assert_eq!(code(people.clone().watch_run(WatchRunRequest { run: name.into() }).await), Code::NotFound, "{name}");
-    }
-    for name in [long.as_str(), "a\0b", "a\u{1b}[2J"] {
-        assert_eq!(code(people.clone().get_run(GetRunRequest { run: name.into() }).await), Code::InvalidArgument);
-        assert_eq!(code(people.clone().pause_run(PauseRunRequest { run: name.into() }).await), Code::InvalidArgument);
-        let request = StreamLogRequest { run: name.into(), follow: true };
-        assert_eq!(code(people.clone().stream_log(request).await), Code::InvalidArgument);
-    }
-    for text in ["", "{}", &deep(100_000), &long, &format!("{long}{long}")] {
-        let answer = people.clone().submit(SubmitRequest { submission_json: (*text).to_owned() }).await;
-        assert_eq!(code(answer), Code::InvalidArgument, "{:.60}", text);
-    }
+    absurd_orders(&server, &long).await;
     // One that parses and cannot work leaves no object behind either.
     let mut submission = serde_json::to_value(crate::fleet::submission(2, 1, 0)).expect("serialises");
     submission["dataset"]["train"] = usize::MAX.into();
-    let answer = people.clone().submit(SubmitRequest { submission_json: submission.to_string() }).await;
+    let answer = server.runs().submit(SubmitRequest { submission_json: submission.to_string() }).await;
     assert_eq!(code(answer), Code::InvalidArgument);
 
     assert_eq!(server.state().await, before, "a refused call changed something");

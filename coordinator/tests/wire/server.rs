@@ -123,7 +123,7 @@ impl Server {
         self.artefacts
     }
 
-    fn runs(&self) -> RunServiceClient<Channel> {
+    pub(crate) fn runs(&self) -> RunServiceClient<Channel> {
         RunServiceClient::new(self.channel.clone())
     }
 

@@ -384,6 +384,44 @@ enum Step {
     Restart,
 }
 
+impl Step {
+    /// The same by the numbers that an opening gives: they begin anew with every coordinator, its own.
+    fn on(self, opening: u64) -> Self {
+        let base = opening << 32;
+        match self {
+            Self::Ask(worker) => Self::Ask(base + worker),
+            Self::Report(worker, right) => Self::Report(base + worker, right),
+            Self::Stale(worker) => Self::Stale(base + worker),
+            Self::Lose(worker) => Self::Lose(base + worker),
+            Self::Leave(worker) => Self::Leave(base + worker),
+            Self::Wait(_) | Self::Restart => self,
+        }
+    }
+}
+
+/// What a step of a worker tells the coordinator; nothing where the worker holds no task to report on.
+fn event(step: &Step, state: &State, run: &str, held: &BTreeMap<u64, (Task, u64)>) -> Event {
+    let lost = |key: &str| Failure::InputLost { key: key.into(), problem: "x".into(), content: false };
+    let reported = |worker: u64, age: u64, result: &dyn Fn(&Task) -> Option<Result<Output, Failure>>| {
+        let Some((task, lease_epoch)) = held.get(&worker) else { return Event::Tick };
+        let Some(result) = result(task) else { return Event::Tick };
+        let report = Report { task: task.id, lease_epoch: lease_epoch - age, seconds: 0.0, inputs: None, result };
+        Event::Reported { worker, run: run.into(), report: Box::new(report) }
+    };
+    match *step {
+        Step::Ask(worker) => Event::Asked { worker },
+        Step::Report(worker, true) => reported(worker, 0, &|task| Some(Ok(output(task, 2)))),
+        Step::Report(worker, false) => reported(worker, 0, &|_| Some(Err(lost("nothing")))),
+        Step::Stale(worker) => reported(worker, 1, &|task| Some(Ok(output(task, 2)))),
+        Step::Lose(worker) => reported(worker, 0, &|_| {
+            let exported = state.durable.runs[run].blocks[0].exports.get(&0)?;
+            Some(Err(lost(&exported.shard.object.key)))
+        }),
+        Step::Leave(worker) => Event::Left { worker },
+        Step::Wait(_) | Step::Restart => Event::Tick,
+    }
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (1_u64..4).prop_map(Step::Ask),
@@ -410,45 +448,12 @@ proptest! {
         register(&mut state);
         for step in steps {
             let before = state.clone();
-            // Worker numbers begin anew with every coordinator, its own.
-            let base = state.durable.openings << 32;
-            let step = match step {
-                Step::Ask(worker) => Step::Ask(base + worker),
-                Step::Report(worker, right) => Step::Report(base + worker, right),
-                Step::Stale(worker) => Step::Stale(base + worker),
-                Step::Lose(worker) => Step::Lose(base + worker),
-                Step::Leave(worker) => Step::Leave(base + worker),
-                other => other,
-            };
+            let step = step.on(state.durable.openings);
             let event = match step {
-                Step::Ask(worker) => Event::Asked { worker },
-                Step::Report(worker, right) => match held.get(&worker) {
-                    Some((task, lease_epoch)) => {
-                        let result = if right { Ok(output(task, 2)) } else { Err(Failure::InputLost { key: "nothing".into(), problem: "x".into(), content: false }) };
-                        Event::Reported { worker, run: run.clone(), report: Box::new(Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, inputs: None, result }) }
-                    }
-                    None => Event::Tick,
-                },
-                Step::Stale(worker) => match held.get(&worker) {
-                    Some((task, lease_epoch)) => {
-                        let report = Report { task: task.id, lease_epoch: lease_epoch - 1, seconds: 0.0, inputs: None, result: Ok(output(task, 2)) };
-                        Event::Reported { worker, run: run.clone(), report: Box::new(report) }
-                    }
-                    None => Event::Tick,
-                },
-                Step::Lose(worker) => match (held.get(&worker), state.durable.runs[&run].blocks[0].exports.get(&0)) {
-                    (Some((task, lease_epoch)), Some(exported)) => {
-                        let failure = Failure::InputLost { key: exported.shard.object.key.clone(), problem: "x".into(), content: false };
-                        let report = Report { task: task.id, lease_epoch: *lease_epoch, seconds: 0.0, inputs: None, result: Err(failure) };
-                        Event::Reported { worker, run: run.clone(), report: Box::new(report) }
-                    }
-                    _ => Event::Tick,
-                },
                 Step::Wait(passed) => {
                     now += passed;
                     Event::Tick
                 }
-                Step::Leave(worker) => Event::Left { worker },
                 Step::Restart => {
                     state = State::new(state.durable.clone(), LEASE);
                     state.durable.replay(Record::Opened, now);
@@ -460,6 +465,7 @@ proptest! {
                     held = held.into_iter().map(|(worker, task)| (worker + (1 << 32), task)).collect();
                     continue;
                 }
+                _ => event(&step, &state, &run, &held),
             };
             let is_stale = matches!(step, Step::Stale(_)) && matches!(event, Event::Reported { .. });
             let result = state.apply(now, event);
