@@ -5,7 +5,7 @@ mod fleet;
 use bloctrain_coordinator::collect::named;
 use bloctrain_coordinator::schedule::{Effect, Event};
 use bloctrain_shared::key;
-use bloctrain_shared::task::{Failure, Stage};
+use bloctrain_shared::task::{Failure, Stage, TaskId};
 use bloctrain_shared::view::RunState;
 use bloctrain_store::Artefacts;
 use bloctrain_store::collect::{Sweep, candidates, sweep};
@@ -122,6 +122,19 @@ proptest! {
     }
 }
 
+/// Every object of an output may get lost: then it is not needed any more, and what made it is open again.
+fn everything_can_be_lost(fleet: &Fleet, task: TaskId, own: &BTreeSet<String>) {
+    for key in own {
+        let mut fleet = fleet.clone();
+        fleet.ask();
+        if fleet.granted.is_none() {
+            return;
+        }
+        fleet.report(Some(Failure::InputLost { key: key.clone(), problem: "p".into(), content: false }));
+        assert!(!named(&fleet.state.durable).keys.contains(key), "{task} made {key}, which was lost, and the run still has it");
+    }
+}
+
 /// Works through a run, and after every commit looks for what garbage collection would take. Gives the stages that it saw.
 fn nothing_is_taken(replicas: u32) -> BTreeSet<Stage> {
     let mut fleet = Fleet::new(3);
@@ -145,6 +158,7 @@ fn nothing_is_taken(replicas: u32) -> BTreeSet<Stage> {
         seen.insert(task.id.stage);
         let keep = named(&fleet.state.durable).keys;
         assert!(own.is_subset(&keep), "{} made {own:?}, which would be collected", task.id);
+        everything_can_be_lost(&fleet, task.id, &own);
         committed.extend(own);
         for effect in effects {
             if let Effect::Delete(keys) = effect {

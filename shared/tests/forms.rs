@@ -1,9 +1,10 @@
 //! The serialised form of every kind of task: stores and workers of earlier versions have it. The texts are what the
 //! program wrote before each kind had a file of its own.
 
-use bloctrain_shared::task::{Failure, Output, Report, Source, Split, Task, Work};
+use bloctrain_shared::task::{Failure, Output, Report, Source, Split, Stage, Task, Work};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 
 const DIGEST: &str = "0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20";
 
@@ -27,6 +28,11 @@ fn check<T: Serialize + DeserializeOwned>(text: &str) -> T {
 
 fn keys<'a>(objects: &[&'a bloctrain_shared::task::ObjectRef]) -> Vec<&'a str> {
     objects.iter().map(|object| object.key.as_str()).collect()
+}
+
+/// The kinds that some forms are of: the first word of each.
+fn kinds<'a>(forms: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    forms.filter_map(|form| form.split('"').nth(1)).collect()
 }
 
 const METRICS: &str = r#"{"epochs":1,"epoch_samples":9,"loss":0.5,"accuracy":0.25,"validation_accuracy":null,"firing_rate":0.1,"samples":9,"seconds":1.5,"waiting_seconds":0.0,"peak_memory_bytes":3,"parameters":4}"#;
@@ -64,6 +70,8 @@ fn work_keeps_its_form() {
         (format!(r#"{{"evaluate":{{"split":"test","shard":2,{blocks}}}}}"#), vec!["w1", "d1", "w2"]),
         (finish, vec!["w1", "d1", "w2", "v", "t"]),
     ];
+    let all = Stage::ALL.map(Stage::name);
+    assert_eq!(kinds(forms.iter().map(|(form, _)| form.as_str())), BTreeSet::from(all), "a form of every kind");
     for (form, named) in forms {
         assert_eq!(keys(&check::<Work>(&form).objects()), named, "{form}");
     }
@@ -87,6 +95,10 @@ fn outputs_keep_their_form() {
         (r#"{"evaluate":{"records":<e>}}"#.to_owned(), vec!["e"]),
         (format!(r#"{{"finish":{{"summary":{summary}}}}}"#), vec![]),
     ];
+    let mut made = kinds(forms.iter().map(|(form, _)| form.as_str()));
+    // A merge makes a round as training does; a replica makes its part of one.
+    assert!(made.insert("merge") && made.remove("replica"));
+    assert_eq!(made, BTreeSet::from(Stage::ALL.map(Stage::name)), "a form of every kind");
     for (form, named) in forms {
         assert_eq!(keys(&check::<Output>(&form).objects()), named, "{form}");
     }

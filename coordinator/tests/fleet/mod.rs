@@ -88,6 +88,7 @@ pub fn output(task: &Task, epochs: u32) -> Output {
 }
 
 /// The state and the records that led to it.
+#[derive(Clone)]
 pub struct Fleet {
     pub state: State,
     pub records: Vec<Record>,
