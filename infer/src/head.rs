@@ -161,7 +161,7 @@ impl FrozenHead {
                     .iter_mut()
                     .zip(&drive)
                     .enumerate()
-                    .filter_map(|(site, (membrane, &drive))| neuron.rule.fire(membrane, neuron.leak, drive).then_some(site));
+                    .filter_map(|(site, (membrane, &drive))| neuron.rule.step(membrane, neuron.leak, drive).then_some(site));
                 fired = Some(fires.collect());
             }
             fired.iter().flatten().for_each(|&site| mean[site] += 1.0);

@@ -1,7 +1,7 @@
 //! The spiking neuron: `[neuron]` of a specification, its rule, and what of it is learned.
 //!
-//! All models are leaky integrate-and-fire; they differ in their leak. What computes them: `cpu/fire` of the kernel crate,
-//! and `reference/neuron` and `gpu/kernels/neuron` in the worker's kernels.
+//! All models are leaky integrate-and-fire; they differ in their leak. What computes them: `cpu/norm_neuron` of the kernel
+//! crate, and `reference/neuron` and `gpu/kernels/neuron` in the worker's kernels.
 
 use crate::graph::Parameter;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,11 @@ pub enum NeuronModel {
     Plif,
 }
 
+impl NeuronModel {
+    /// All of them: tests of kernels go through the list.
+    pub const ALL: [Self; 3] = [Self::Lif, Self::Plif, Self::If];
+}
+
 /// What a spike does to the membrane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reset {
@@ -83,6 +88,8 @@ pub enum Surrogate {
 }
 
 /// What a neuron does with its membrane, apart from the leak.
+///
+/// Whoever computes it takes it apart without `..`, so that a further field does not compile before every backend has it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NeuronRule {
     /// Membrane value at which the neuron fires.
@@ -111,12 +118,13 @@ impl NeuronRule {
 
     /// One step of one neuron: whether it fires, and its membrane after that.
     #[inline]
-    pub fn fire(&self, membrane: &mut f32, leak: f32, drive: f32) -> bool {
+    pub fn step(&self, membrane: &mut f32, leak: f32, drive: f32) -> bool {
+        let Self { threshold, reset, detach_reset: _, surrogate: _, width: _ } = *self;
         let before = *membrane * leak + drive;
-        let fires = before >= self.threshold;
-        *membrane = match (fires, self.reset) {
+        let fires = before >= threshold;
+        *membrane = match (fires, reset) {
             (false, _) => before,
-            (true, Reset::Subtract) => before - self.threshold,
+            (true, Reset::Subtract) => before - threshold,
             (true, Reset::Zero) => 0.0,
         };
         fires
@@ -146,5 +154,23 @@ impl NeuronSpec {
     fn leak_logit(&self) -> f32 {
         let leak = self.leak.clamp(1e-3, 1.0 - 1e-3);
         (leak / (1.0 - leak)).ln()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_model_is_in_the_list() {
+        for (index, model) in NeuronModel::ALL.into_iter().enumerate() {
+            // Whoever adds a model is asked for it here, and counts on.
+            let place = match model {
+                NeuronModel::Lif => 0,
+                NeuronModel::Plif => 1,
+                NeuronModel::If => 2,
+            };
+            assert_eq!(index, place);
+        }
     }
 }

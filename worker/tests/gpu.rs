@@ -9,16 +9,16 @@
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Body, Content, Graph, Lowering, Node, Running};
 use bloctrain_shared::neuron::NeuronRule;
-use bloctrain_shared::spec::network::Network;
+use bloctrain_shared::spec::resolve::ResolvedNetwork;
 use bloctrain_shared::spec::{BlockSpec, HeadSpec, LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, RunSpec, Surrogate};
 use bloctrain_shared::{ImageShape, seed};
 use bloctrain_worker::kernel::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, Mode, Moments, Precision, SpikingBackend, Statistic, StepRule, Stepped,
-    neuron, reference,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, ConvPrecision, Mode, Moments, SpikingBackend, Statistic, StepRule,
+    Stepped, neuron, reference,
 };
 use bloctrain_worker::snn::block::BlockConfig;
 use bloctrain_worker::snn::param::{Store, to_host};
-use bloctrain_worker::snn::trainer::{Batch, StepMetrics, Trainer, TrainingBackend};
+use bloctrain_worker::snn::trainer::{MicroBatch, StepMetrics, Trainer, TrainingBackend};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use burn_tensor::backend::Backend;
@@ -34,9 +34,9 @@ type Gpu = burn_wgpu::Wgpu;
 
 /// Half precision of the device, and its element.
 #[cfg(feature = "cuda")]
-const HALF: (Precision, DType) = (Precision::Auto, DType::BF16);
+const HALF: (ConvPrecision, DType) = (ConvPrecision::Auto, DType::BF16);
 #[cfg(not(feature = "cuda"))]
-const HALF: (Precision, DType) = (Precision::F16, DType::F16);
+const HALF: (ConvPrecision, DType) = (ConvPrecision::F16, DType::F16);
 
 /// Whether there is a device; says so once where there is none.
 fn device_found() -> bool {
@@ -84,7 +84,7 @@ fn rules() -> Vec<NeuronSpec> {
         for (reset, detach_reset) in
             [(Reset::Subtract, true), (Reset::Subtract, false), (Reset::Zero, true), (Reset::Zero, false)]
         {
-            let model = [NeuronModel::Lif, NeuronModel::Plif, NeuronModel::If][rules.len() % 3];
+            let model = NeuronModel::ALL[rules.len() % NeuronModel::ALL.len()];
             rules.push(NeuronSpec { model, leak: 0.7, threshold: 0.8, reset, detach_reset, surrogate, surrogate_width: 1.3 });
         }
     }
@@ -129,7 +129,7 @@ fn neurons<B: TrainingBackend>(x: &[f32], weights: &[f32], shape: [usize; 2], ru
 struct Case {
     name: String,
     body: Body,
-    precision: Precision,
+    precision: ConvPrecision,
     params: Vec<f32>,
     input: Input,
     batch: usize,
@@ -181,7 +181,7 @@ impl Case {
         };
         let sites = kind.steps * kind.batch * body.shape(body.output()).len();
         let grad = uniform(&mut rng, sites, -1.0..1.0);
-        Self { name: name.into(), body, precision: Precision::F32, params, input, batch: kind.batch, grad }
+        Self { name: name.into(), body, precision: ConvPrecision::F32, params, input, batch: kind.batch, grad }
     }
 
     fn input<B: Backend>(&self) -> BodyInput<B> {
@@ -199,8 +199,8 @@ impl Case {
     }
 
     fn call<'a>(&'a self, mode: Mode, average: Option<&'a AdaptivePool>) -> BodyCall<'a> {
-        let pass = Call { body: &self.body, mode, running: &[], measure: true, count: true, average };
-        BodyCall { pass, precision: self.precision }
+        let call = Call { body: &self.body, mode, running: &[], measure: true, count: true, average };
+        BodyCall { call, precision: self.precision }
     }
 
     /// Spikes (or averages of them), record and gradients of `sum(grad * spikes)`.
@@ -225,8 +225,8 @@ impl Case {
             variance: uniform(&mut rng, channels, 0.2..1.5),
         };
         let running: Vec<Statistic> = self.body.running.iter().map(running).collect();
-        let BodyCall { pass, precision } = self.call(Mode::Eval, None);
-        let call = BodyCall { pass: Call { running: &running, ..pass }, precision };
+        let BodyCall { call, precision } = self.call(Mode::Eval, None);
+        let call = BodyCall { call: Call { running: &running, ..call }, precision };
         let output = run(&call, tensor(&self.params, [self.params.len()]), self.input());
         (output.emitted.into_spikes(self.batch), output.record)
     }
@@ -445,8 +445,8 @@ fn every_form_of_every_kernel_launches() {
     let all: Vec<Case> = cases().into_iter().chain(by_steps.clone()).collect();
     let of_a_net = cases().into_iter().filter(|case| case.name == "aligned" || case.name == "pools");
     let some: Vec<Case> = of_a_net.chain(by_steps).collect();
-    let half = (Precision::F16, DType::F16);
-    for ((precision, dtype), cases) in [((Precision::F32, DType::F32), all), (HALF, some.clone()), (half, some)] {
+    let half = (ConvPrecision::F16, DType::F16);
+    for ((precision, dtype), cases) in [((ConvPrecision::F32, DType::F32), all), (HALF, some.clone()), (half, some)] {
         if !Gpu::supports_dtype(&Default::default(), dtype) {
             continue;
         }
@@ -461,7 +461,7 @@ fn every_form_of_every_kernel_launches() {
 }
 
 /// The only block of a network on images, for 4 classes.
-fn config(network: &Network, steps: usize, image: ImageShape) -> BlockConfig {
+fn config(network: &ResolvedNetwork, steps: usize, image: ImageShape) -> BlockConfig {
     let graph = Graph::lower(network, &NeuronSpec::default(), steps, image, Content::Fractions).expect("fits");
     let graph = graph.blocks.into_iter().next().expect("one block");
     BlockConfig { graph, index: 0, classes: 4, seed: 3, precision: bloctrain_shared::spec::Precision::F32 }
@@ -474,14 +474,14 @@ fn trained<B: TrainingBackend>(hidden: Vec<usize>) -> (StepMetrics, Vec<f32>) {
     let image = ImageShape::new(1, 8, 8);
     let head = HeadSpec { pool: 0, hidden };
     let layers = vec![LayerSpec::residual(8, 2), LayerSpec::residual(5, 2)];
-    let network = Network { blocks: vec![BlockSpec { layers }], norm: Norm::Batch, classifier: head.clone(), head };
+    let network = ResolvedNetwork { blocks: vec![BlockSpec { layers }], norm: Norm::Batch, classifier: head.clone(), head };
     let config = config(&network, 3, image);
     let mut trainer = Trainer::<B>::new(&config, &spec.train, &Default::default());
     let mut sum = StepMetrics::default();
     for step in 0..4_u64 {
         let values = uniform(&mut seed::rng(7, "images", &[step]), 6 * 64, -1.5..1.5);
         let input = BodyInput::Image(tensor(&values, [6, 1, 8, 8]));
-        let batch = Batch { input, labels: vec![0, 1, 2, 3, 0, 1] };
+        let batch = MicroBatch { input, labels: vec![0, 1, 2, 3, 0, 1] };
         let found = trainer.step(std::iter::once(Ok::<_, ()>(batch)), 6, 1e-3, step, step == 3).expect("a batch");
         sum.loss_sum += found.loss_sum;
         sum.samples += found.samples;
@@ -526,7 +526,7 @@ fn learned<B: TrainingBackend>() -> Vec<f64> {
     let head = HeadSpec { pool: 4, hidden: vec![] };
     let conv = |channels, stride| LayerSpec::conv(channels, 3, stride);
     let blocks = vec![BlockSpec { layers: vec![conv(16, 2), conv(16, 1)] }];
-    let network = Network { blocks, norm: Norm::Batch, classifier: head.clone(), head };
+    let network = ResolvedNetwork { blocks, norm: Norm::Batch, classifier: head.clone(), head };
     let config = config(&network, 4, image);
     let mut trainer = Trainer::<B>::new(&config, &RunSpec::default().train, &Default::default());
     let mut losses = Vec::new();
@@ -541,7 +541,7 @@ fn learned<B: TrainingBackend>() -> Vec<f64> {
                 rng.random_range(-1.0_f32..1.0) + if bright { 0.7 } else { -0.7 }
             })
             .collect();
-        let batch = Batch { input: BodyInput::Image(tensor(&values, [32, 1, 12, 12])), labels };
+        let batch = MicroBatch { input: BodyInput::Image(tensor(&values, [32, 1, 12, 12])), labels };
         let mut found = trainer.step(std::iter::once(Ok::<_, ()>(batch)), 32, 1e-3, step, false).expect("a batch");
         trainer.settle(&mut found);
         losses.push(found.loss_sum / 32.0);

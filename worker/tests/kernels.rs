@@ -5,7 +5,9 @@ use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Body, Lowering, Running};
 use bloctrain_shared::spec::{LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, Surrogate};
 use bloctrain_shared::{ImageShape, seed};
-use bloctrain_worker::kernel::{BodyCall, BodyInput, BodyRecord, Call, Mode, Precision, SpikingBackend, Statistic, reference};
+use bloctrain_worker::kernel::{
+    BodyCall, BodyInput, BodyRecord, Call, ConvPrecision, Mode, SpikingBackend, Statistic, reference,
+};
 use bloctrain_worker::snn::param::{Store, to_host};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
@@ -78,8 +80,8 @@ impl Case {
     /// The same, for the averages of a pooling where there is one.
     fn train_with(&self, by_reference: bool, average: Option<&AdaptivePool>) -> (Vec<f32>, BodyRecord, Vec<f32>) {
         let call = BodyCall {
-            pass: Call { body: &self.body, mode: Mode::Train { seed: 5 }, running: &[], measure: true, count: true, average },
-            precision: Precision::Auto,
+            call: Call { body: &self.body, mode: Mode::Train { seed: 5 }, running: &[], measure: true, count: true, average },
+            precision: ConvPrecision::Auto,
         };
         let data = TensorData::new(self.params.clone(), [self.params.len()]);
         let params = Tensor::<Train, 1>::from_data(data, &Default::default()).require_grad();
@@ -108,8 +110,8 @@ impl Case {
         };
         let running: Vec<Statistic> = self.body.running.iter().map(running).collect();
         let call = BodyCall {
-            pass: Call { body: &self.body, mode: Mode::Eval, running: &running, measure: true, count: true, average: None },
-            precision: Precision::Auto,
+            call: Call { body: &self.body, mode: Mode::Eval, running: &running, measure: true, count: true, average: None },
+            precision: ConvPrecision::Auto,
         };
         let params = Tensor::<Flex, 1>::from_data(TensorData::new(self.params.clone(), [self.params.len()]), &Default::default());
         let input = match self.input() {
@@ -190,7 +192,7 @@ fn cases() -> Vec<Case> {
             [(Reset::Subtract, true), (Reset::Subtract, false), (Reset::Zero, true), (Reset::Zero, false)]
         {
             which += 1;
-            let model = [NeuronModel::Lif, NeuronModel::Plif, NeuronModel::If][which as usize % 3];
+            let model = NeuronModel::ALL[which as usize % NeuronModel::ALL.len()];
             let neuron = NeuronSpec { model, leak: 0.7, threshold: 0.8, reset, detach_reset, surrogate, surrogate_width: 1.3 };
             let name = format!("{model:?} {surrogate:?} {reset:?} {detach_reset}");
             cases.push(Case::new(&name, &[conv(6, 3, 1), residual(10, 2)], s(4, 6, 6), Kind { neuron, steps: 5, ..kind(which) }));

@@ -7,7 +7,7 @@ use bloctrain_shared::{ImageShape, RunSpec, seed};
 use bloctrain_worker::kernel::BodyInput;
 use bloctrain_worker::kernel::memory::CountingAllocator;
 use bloctrain_worker::snn::block::BlockConfig;
-use bloctrain_worker::snn::trainer::{Batch, Trainer};
+use bloctrain_worker::snn::trainer::{MicroBatch, Trainer};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use burn_tensor::{Tensor, TensorData};
@@ -41,7 +41,7 @@ fn measured(spec: &RunSpec, image: ImageShape, block: u32, entering: ImageShape)
         };
         let mut next = |_| {
             let input = input(&mut || rng.random::<f32>());
-            Ok::<_, std::convert::Infallible>(Batch { input, labels: (0..batch).map(|sample| sample % CLASSES).collect() })
+            Ok::<_, std::convert::Infallible>(MicroBatch { input, labels: (0..batch).map(|sample| sample % CLASSES).collect() })
         };
         let micro_batches: Vec<_> = (0..spec.train.batch / batch).map(&mut next).collect();
         let metrics = trainer.step(micro_batches.into_iter(), spec.train.batch, 1e-3, step, true).expect("infallible");

@@ -12,12 +12,12 @@ use super::simd::{PAD, Simd, kernel};
 /// Positions whose sums are kept in registers together.
 const POSITIONS: usize = 6;
 
-/// A framed map `[positions, distance]` with weights `[taps, rows, width]`: each tap and each row takes the value of a
+/// A framed map `[positions, row_stride]` with weights `[taps, rows, width]`: each tap and each row takes the value of a
 /// position at an offset.
 #[derive(Clone, Copy)]
 pub(super) struct Operands<'a> {
     pub(super) map: &'a [f32],
-    pub(super) distance: usize,
+    pub(super) row_stride: usize,
     pub(super) weights: &'a [f32],
     pub(super) rows: usize,
     pub(super) width: usize,
@@ -30,16 +30,16 @@ kernel! {
 
 #[inline(always)]
 unsafe fn product_body<S: Simd>(classes: &[Class], operands: Operands<'_>, target: Target<'_>) {
-    let Operands { map, distance, weights, rows, width } = operands;
+    let Operands { map, row_stride, weights, rows, width } = operands;
     for class in classes {
-        assert!((class.last_place + 1) * distance <= map.len() && rows <= distance, "a map of another shape");
-        let end = target.start + class.last_result * target.distance + width;
+        assert!((class.last_place + 1) * row_stride <= map.len() && rows <= row_stride, "a map of another shape");
+        let end = target.start + class.last_result * target.row_stride + width;
         assert!(end <= target.values.len(), "a target of another shape");
         let taps = if class.taps.is_empty() { 0 } else { class.last_tap + 1 };
         assert!(taps * rows * width <= weights.len() && width.is_multiple_of(PAD), "weights of another shape");
     }
-    let product = Product { map: map.as_ptr(), distance, rows, weights: weights.as_ptr(), width };
-    let target = (target.values.as_mut_ptr(), target.start, target.distance);
+    let product = Product { map: map.as_ptr(), row_stride, rows, weights: weights.as_ptr(), width };
+    let target = (target.values.as_mut_ptr(), target.start, target.row_stride);
     // SAFETY: the shapes were just checked.
     unsafe {
         for class in classes.iter().filter(|class| !class.taps.is_empty()) {
@@ -59,7 +59,7 @@ unsafe fn product_body<S: Simd>(classes: &[Class], operands: Operands<'_>, targe
 
 struct Product {
     map: *const f32,
-    distance: usize,
+    row_stride: usize,
     rows: usize,
     weights: *const f32,
     width: usize,
@@ -98,14 +98,14 @@ impl Product {
         class: &Class,
         positions: &[(usize, usize)],
         from: usize,
-        (values, start, distance): (*mut f32, usize, usize),
+        (values, start, row_stride): (*mut f32, usize, usize),
     ) {
         // SAFETY: every place plus a tap's offset is inside the map; weights and target were checked.
         unsafe {
             let mut sums = [[S::splat(0.0); V]; P];
             for &(tap, offset) in &class.taps {
                 let rows: [*const f32; P] =
-                    std::array::from_fn(|position| self.map.add((positions[position].0 + offset) * self.distance));
+                    std::array::from_fn(|position| self.map.add((positions[position].0 + offset) * self.row_stride));
                 let mut weights = self.weights.add(tap * self.rows * self.width + from);
                 for at in 0..self.rows {
                     let row: [S::V; V] = std::array::from_fn(|vector| S::load(weights.add(vector * S::LANES)));
@@ -119,7 +119,7 @@ impl Product {
                 }
             }
             for position in 0..P {
-                let to = values.add(start + positions[position].1 * distance + from);
+                let to = values.add(start + positions[position].1 * row_stride + from);
                 for vector in 0..V {
                     let to = to.add(vector * S::LANES);
                     S::store(to, S::add(S::load(to), sums[position][vector]));
@@ -129,12 +129,12 @@ impl Product {
     }
 }
 
-/// What a weight gradient is made of: a framed map `[positions, distance]` of `rows` channels, and framed output gradients
+/// What a weight gradient is made of: a framed map `[positions, row_stride]` of `rows` channels, and framed output gradients
 /// `[positions', width]`.
 #[derive(Clone, Copy)]
 pub(super) struct Pair<'a> {
     pub(super) map: &'a [f32],
-    pub(super) distance: usize,
+    pub(super) row_stride: usize,
     pub(super) rows: usize,
     pub(super) dy: &'a [f32],
     pub(super) width: usize,
@@ -147,16 +147,16 @@ kernel! {
 
 #[inline(always)]
 unsafe fn weight_grad_body<S: Simd>(geometry: &Geometry, pair: Pair<'_>, grad: &mut [f32]) {
-    let Pair { map, distance, rows, dy, width } = pair;
-    assert!((geometry.reach.last_place + 1) * distance <= map.len() && rows <= distance, "a map of another shape");
+    let Pair { map, row_stride, rows, dy, width } = pair;
+    assert!((geometry.reach.last_place + 1) * row_stride <= map.len() && rows <= row_stride, "a map of another shape");
     assert_eq!(dy.len(), geometry.framed_area() * width, "gradient of another shape");
     assert_eq!(grad.len(), geometry.taps() * rows * width, "weights of another shape");
     for &(tap, offset) in &geometry.reach.taps {
         let outer = Outer {
             pairs: &geometry.pairs,
             // SAFETY: the shapes were just checked.
-            map: unsafe { map.as_ptr().add(offset * distance) },
-            distance,
+            map: unsafe { map.as_ptr().add(offset * row_stride) },
+            row_stride,
             dy: dy.as_ptr(),
             width,
             to: grad[tap * rows * width..].as_mut_ptr(),
@@ -172,7 +172,7 @@ struct Outer<'a> {
     pairs: &'a [(usize, usize)],
     /// The map from a tap's offset on.
     map: *const f32,
-    distance: usize,
+    row_stride: usize,
     dy: *const f32,
     width: usize,
     /// Weights of the tap.
@@ -190,7 +190,7 @@ impl Groups for Outer<'_> {
         unsafe {
             let mut sums = [[S::splat(0.0); V]; R];
             for &(place, output) in self.pairs {
-                let values = self.map.add(place * self.distance + first);
+                let values = self.map.add(place * self.row_stride + first);
                 let dy = self.dy.add(output * self.width + from);
                 let row: [S::V; V] = std::array::from_fn(|vector| S::load(dy.add(vector * S::LANES)));
                 for at in 0..R {

@@ -33,15 +33,15 @@ impl Class {
     }
 }
 
-/// How the gradient of a convolution's input is made.
+/// How the gradient of a convolution's input is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum InputGradAlgorithm {
     /// A dense product.
     Product,
-    /// At the places of [`winograd`].
-    Places,
-    /// At the points of [`polyphase`].
-    Phases,
+    /// In the transform domain of [`winograd`].
+    Winograd,
+    /// In the transform domain of [`polyphase`].
+    Polyphase,
 }
 
 /// Sizes of a convolution as the kernels see it.
@@ -209,7 +209,7 @@ impl Geometry {
     }
 
     /// Where tile `tile` of the kernels lies in the gradient of the input: its tile, where it starts in a frame (a sample,
-    /// for a fully connected layer), and the distance of its positions.
+    /// for a fully connected layer), and its row stride.
     pub(super) fn input_tile(&self, tile: usize) -> (usize, usize, usize) {
         if !self.flat {
             let width = tile_width(self.conv.input.channels, tile);
@@ -221,12 +221,12 @@ impl Geometry {
         (word, position * width, self.conv.input.area() * width)
     }
 
-    /// How the gradient of the input is made, for an output tile.
-    pub(super) fn turn(&self, tile: usize) -> Turn {
+    /// How the gradient of the input is computed, for an output tile.
+    pub(super) fn input_grad_algorithm(&self, tile: usize) -> InputGradAlgorithm {
         match self.outputs(tile) >= winograd::FEWEST {
-            true if self.winograd => Turn::Places,
-            true if self.polyphase => Turn::Phases,
-            _ => Turn::Product,
+            true if self.winograd => InputGradAlgorithm::Winograd,
+            true if self.polyphase => InputGradAlgorithm::Polyphase,
+            _ => InputGradAlgorithm::Product,
         }
     }
 }

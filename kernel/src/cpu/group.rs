@@ -8,11 +8,11 @@ use std::ops::Range;
 /// Rows of a group.
 pub(super) const ROWS: usize = 6;
 
-/// Where results are added: values of some frames, where the first begins, and the distance of positions.
+/// Where results are added: values of some frames, where the first begins, and the values from one position to the next.
 pub(super) struct Target<'a> {
     pub(super) values: &'a mut [f32],
     pub(super) start: usize,
-    pub(super) distance: usize,
+    pub(super) row_stride: usize,
 }
 
 /// A product that is computed one group at a time.

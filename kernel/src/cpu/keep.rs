@@ -58,7 +58,7 @@ pub(super) fn layer_outputs(body: &Body, contents: &[Content]) -> Vec<LayerOutpu
             values: body.steps * spiking.output.area() * spiking.output.channels.next_multiple_of(PAD),
             worth: spiking.branches.iter().filter(worth).count(),
         },
-        Node::AvgPool(_) | Node::MaxPool(_) | Node::Dropout { .. } => LayerOutputs { values: 0, worth: 0 },
+        Node::Pool(_) | Node::Dropout { .. } => LayerOutputs { values: 0, worth: 0 },
     };
     body.nodes.iter().map(one).collect()
 }

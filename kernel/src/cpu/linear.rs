@@ -16,7 +16,7 @@ use std::ops::Range;
 /// Columns of a panel.
 const PANEL: usize = 4 * PAD;
 
-/// Terms of a sum that are added before the next panel's turn: a block of a panel takes 128 KiB.
+/// Terms of a sum that are added before the next panel comes: a block of a panel takes 128 KiB.
 const BLOCK: usize = 512;
 
 /// Rows of a task: whole groups.
@@ -25,11 +25,11 @@ const TASK: usize = 4 * ROWS;
 /// Multiplications below which waking another thread costs more than it gains.
 const WORTH_A_THREAD: usize = 1 << 21;
 
-/// A matrix whose rows and columns may lie either way.
+/// A matrix whose rows and columns may lie in either order.
 #[derive(Clone, Copy)]
 struct Matrix<'a> {
     values: &'a [f32],
-    /// Distances of rows and of columns; one of them is 1.
+    /// Strides of rows and of columns; one of them is 1.
     strides: [usize; 2],
 }
 
@@ -38,7 +38,7 @@ impl<'a> Matrix<'a> {
         Self { values, strides: [columns, 1] }
     }
 
-    fn turned(self) -> Self {
+    fn transposed(self) -> Self {
         let [rows, columns] = self.strides;
         Self { strides: [columns, rows], ..self }
     }
@@ -49,21 +49,21 @@ pub fn forward(x: &[f32], weight: &[f32], inputs: usize) -> Vec<f32> {
     let (samples, outputs) = (x.len() / inputs, weight.len() / inputs);
     let (x, weight) = (Matrix::new(x, inputs), Matrix::new(weight, inputs));
     if outputs <= samples {
-        return product(x, weight.turned(), [samples, inputs, outputs]);
+        return product(x, weight.transposed(), [samples, inputs, outputs]);
     }
     // The smaller matrix is put in order.
-    let product = product(weight, x.turned(), [outputs, inputs, samples]);
-    let mut turned = vec![0.0; samples * outputs];
+    let product = product(weight, x.transposed(), [outputs, inputs, samples]);
+    let mut transposed = vec![0.0; samples * outputs];
     for (output, row) in product.chunks(samples).enumerate() {
-        turned[output..].iter_mut().step_by(outputs).zip(row).for_each(|(to, value)| *to = *value);
+        transposed[output..].iter_mut().step_by(outputs).zip(row).for_each(|(to, value)| *to = *value);
     }
-    turned
+    transposed
 }
 
 /// Gradient `[outputs, inputs]` of the weights from `x [N, inputs]` and `grad [N, outputs]`.
 pub fn weight_grad(x: &[f32], grad: &[f32], samples: usize) -> Vec<f32> {
     let (inputs, outputs) = (x.len() / samples, grad.len() / samples);
-    product(Matrix::new(grad, outputs).turned(), Matrix::new(x, inputs), [outputs, samples, inputs])
+    product(Matrix::new(grad, outputs).transposed(), Matrix::new(x, inputs), [outputs, samples, inputs])
 }
 
 /// Gradient `[N, inputs]` of the input from `grad [N, outputs]` and `weight [outputs, inputs]`.

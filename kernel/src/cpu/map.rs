@@ -8,25 +8,25 @@ use super::sparse::Planes;
 use crate::spikes::WORD;
 use std::ops::Range;
 
-/// Distance of the positions of a map of spikes.
-pub(super) fn distance(geometry: &Geometry) -> usize {
+/// Values from one position of a map of spikes to the next.
+pub(super) fn row_stride(geometry: &Geometry) -> usize {
     geometry.rows.next_multiple_of(PAD)
 }
 
-/// Writes a map of positions of `distance` values: zeros where it is framed, elsewhere what `write` makes of an input
+/// Writes a map of positions of `row_stride` values: zeros where it is framed, elsewhere what `write` makes of an input
 /// position.
 #[inline(always)]
-fn framed(geometry: &Geometry, distance: usize, map: &mut [f32], mut write: impl FnMut(usize, &mut [f32])) {
+fn framed(geometry: &Geometry, row_stride: usize, map: &mut [f32], mut write: impl FnMut(usize, &mut [f32])) {
     let ([height, width], padding, columns) = (geometry.input, geometry.padding, geometry.map[1]);
     let (first, last) = (padding[1].min(columns), (padding[1] + width).min(columns));
-    for (y, row) in map.chunks_exact_mut(columns * distance).enumerate() {
+    for (y, row) in map.chunks_exact_mut(columns * row_stride).enumerate() {
         let Some(y) = y.checked_sub(padding[0]).filter(|&y| y < height) else {
             row.fill(0.0);
             continue;
         };
-        row[..first * distance].fill(0.0);
-        row[last * distance..].fill(0.0);
-        let inside = row[first * distance..last * distance].chunks_exact_mut(distance);
+        row[..first * row_stride].fill(0.0);
+        row[last * row_stride..].fill(0.0);
+        let inside = row[first * row_stride..last * row_stride].chunks_exact_mut(row_stride);
         inside.enumerate().for_each(|(x, to)| write(y * width + x, to));
     }
 }
@@ -44,14 +44,14 @@ kernel! {
 
 #[inline(always)]
 unsafe fn of_spikes_body<S: Simd>(geometry: &Geometry, input: &Planes<'_>, frames: Range<usize>, maps: &mut [f32]) {
-    let distance = distance(geometry);
-    let map_len = geometry.map_area() * distance;
+    let row_stride = row_stride(geometry);
+    let map_len = geometry.map_area() * row_stride;
     assert_eq!(maps.len(), frames.len() * map_len, "maps of another shape");
     for (frame, map) in frames.zip(maps.chunks_exact_mut(map_len)) {
-        framed(geometry, distance, map, |position, to| {
+        framed(geometry, row_stride, map, |position, to| {
             let words = (frame * geometry.input_area() + position) * geometry.words;
-            for lane in (0..distance).step_by(S::LANES) {
-                // SAFETY: `to` has `distance` values.
+            for lane in (0..row_stride).step_by(S::LANES) {
+                // SAFETY: `to` has `row_stride` values.
                 unsafe {
                     let mut value = S::splat(0.0);
                     for (plane, worth) in input {

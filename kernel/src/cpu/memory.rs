@@ -8,7 +8,7 @@
 use super::body::PARTS;
 use super::keep::{LayerOutputs, kept_layers, layer_outputs, tiles_together, worth_keeping};
 use super::simd::PAD;
-use super::winograd::PLACES;
+use super::winograd::POINTS;
 use crate::spikes::WORD;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{BlockGraph, Body, Branch, Content, Graph, Node, Parameter, Spiking};
@@ -138,7 +138,7 @@ struct BlockWork<'a> {
     body: &'a Body,
     /// What the numbers of each value are.
     contents: Vec<Content>,
-    /// Bytes of each node's outputs that wait for the way back, for one sample.
+    /// Bytes of each node's outputs that wait for the backward pass, for one sample.
     kept: Vec<usize>,
     /// Parameters of the classifier.
     head_parameters: usize,
@@ -201,7 +201,7 @@ impl<'a> BlockWork<'a> {
         (bytes + bytes * MARGIN / 100 + FIXED) as u64
     }
 
-    /// Largest buffers of the way back through the nodes.
+    /// Largest buffers of the backward pass through the nodes.
     fn backward(&self, batch: usize) -> usize {
         let last = self.body.output();
         let mut gradients = vec![0; last + 1];
@@ -249,13 +249,13 @@ impl<'a> BlockWork<'a> {
             let own = |branch: &Branch| {
                 let inputs = branch.conv.input.channels;
                 let fits = branch.conv.taps() == 9 && !self.contents[branch.source].is_constant() && inputs <= WORD;
-                if fits { FLOAT * PLACES * inputs * width } else { 0 }
+                if fits { FLOAT * POINTS * inputs * width } else { 0 }
             };
             spiking.branches.iter().map(own).max().unwrap_or(0)
         };
         let spiking = |node: &'a Node| match node {
             Node::Spiking(spiking) => Some(spiking),
-            Node::AvgPool(_) | Node::MaxPool(_) | Node::Dropout { .. } => None,
+            Node::Pool(_) | Node::Dropout { .. } => None,
         };
         self.body.nodes.iter().filter_map(spiking).map(one).max().unwrap_or(0)
     }
@@ -273,7 +273,7 @@ impl<'a> BlockWork<'a> {
             let together = if kept { tiles_together(conv.inputs()).min(shape.channels.div_ceil(WORD)) } else { 1 };
             let tile = if kept { 0 } else { batch * frames * shape.area() * width };
             let weights = conv.taps() * padded(conv.input.channels) * width;
-            // Rows, where outputs are computed, and turned for the way back.
+            // Rows, where outputs are computed, and transposed for the backward pass.
             let orders = if parts == 0 || kept { WEIGHT_ORDER } else { WEIGHT_ORDER + 1 };
             FLOAT * (tile + (parts * together + orders) * weights)
         };

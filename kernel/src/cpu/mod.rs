@@ -2,20 +2,20 @@
 //! fixed partitions of the work.
 //!
 //! `simd` finds the processor's vectors, `value` is what flows, `geometry` says where taps reach, `sparse` and
-//! `dense` are the products, `fire` is norm and neuron, `body` puts a block together.
+//! `dense` are the products, `norm_neuron` is norm and neuron, `body` puts a block together.
 
 mod averages;
 mod body;
 mod buffer;
 mod dense;
-mod fire;
 mod geometry;
 mod group;
+mod index_list;
 mod keep;
 pub mod linear;
-mod listing;
 mod map;
 pub mod memory;
+mod norm_neuron;
 pub mod optimize;
 mod orders;
 mod polyphase;

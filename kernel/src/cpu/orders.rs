@@ -1,7 +1,7 @@
 //! A layer's weights in the orders of the kernels, and their gradients back.
 
 use super::buffer::Buffer;
-use super::geometry::{Class, Geometry, Turn};
+use super::geometry::{Class, Geometry, InputGradAlgorithm};
 use super::value::tile_width;
 use super::{polyphase, winograd};
 use crate::spikes::WORD;
@@ -75,47 +75,47 @@ impl Geometry {
         });
     }
 
-    /// Weights `[O, C, kh, kw]` of one output tile turned around for the input's gradient: for each input tile
+    /// Weights `[O, C, kh, kw]` of one output tile transposed for the input's gradient: for each input tile
     /// `[taps, outputs, width]`, or these as [`winograd`] or [`polyphase`] wants them.
-    pub(super) fn turned(&self, flat: &[f32], tile: usize) -> Vec<Buffer> {
+    pub(super) fn transposed(&self, flat: &[f32], tile: usize) -> Vec<Buffer> {
         let outputs = self.outputs(tile);
         let (channels, taps) = (self.conv.input.channels, self.conv.taps());
         let own = &flat[tile * WORD * channels * taps..][..outputs * channels * taps];
-        let turn = |input_tile: usize| {
+        let transpose = |input_tile: usize| {
             let (word, _, _) = self.input_tile(input_tile);
             let width = tile_width(channels, word);
             let first = word * WORD;
             let last = (first + WORD).min(channels);
             // Of a fully connected layer on bits each position has tiles of its own.
             let position = input_tile / channels.div_ceil(WORD);
-            let places = if self.flat { position..position + 1 } else { 0..taps };
-            let mut out = Buffer::zeros(places.len() * outputs * width);
+            let taps_here = if self.flat { position..position + 1 } else { 0..taps };
+            let mut out = Buffer::zeros(taps_here.len() * outputs * width);
             for (output, own) in own.chunks(channels * taps).enumerate() {
-                for (tap, rows) in places.clone().zip(out.chunks_mut(outputs * width)) {
+                for (tap, rows) in taps_here.clone().zip(out.chunks_mut(outputs * width)) {
                     copy(own[first * taps + tap..last * taps].iter().step_by(taps), rows[output * width..].iter_mut());
                 }
             }
-            match self.turn(tile) {
-                Turn::Product => out,
-                Turn::Places => self.at_places(&out, &self.classes[0]),
-                Turn::Phases => {
+            match self.input_grad_algorithm(tile) {
+                InputGradAlgorithm::Product => out,
+                InputGradAlgorithm::Winograd => self.to_transform_domain(&out, &self.classes[0]),
+                InputGradAlgorithm::Polyphase => {
                     let mut points = Buffer::zeros(out.len() * polyphase::KERNELS / 9);
                     polyphase::transform(&out, &mut points);
                     points
                 }
             }
         };
-        (0..self.input_tiles()).into_par_iter().map(turn).collect()
+        (0..self.input_tiles()).into_par_iter().map(transpose).collect()
     }
 
-    /// Weights `[taps, inputs, outputs]` of 3x3 kernels at the places of [`winograd`].
-    pub(super) fn at_places(&self, weights: &[f32], class: &Class) -> Buffer {
+    /// Weights `[taps, inputs, outputs]` of 3x3 kernels in the transform domain of [`winograd`].
+    pub(super) fn to_transform_domain(&self, weights: &[f32], class: &Class) -> Buffer {
         let columns = if std::ptr::eq(class, &self.reach) { self.map[1] } else { self.framed[1] };
         let mut order = [0; 9];
         for &(tap, offset) in &class.taps {
             order[offset / columns * 3 + offset % columns] = tap;
         }
-        let mut out = Buffer::zeros(weights.len() * winograd::PLACES / 9);
+        let mut out = Buffer::zeros(weights.len() * winograd::POINTS / 9);
         winograd::transform(weights, order, &mut out);
         out
     }

@@ -34,7 +34,7 @@ pub(super) fn pays(size: [usize; 2], taps: usize) -> bool {
     tiles(size) * PRODUCTS * WORTH.0 < taps * WORTH.1
 }
 
-/// Sizes: gradients of outputs `[frames, framed, distance]` whose first row and column are at `before`, and of inputs
+/// Sizes: gradients of outputs `[frames, framed, row_stride]` whose first row and column are at `before`, and of inputs
 /// `[frames, input]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
@@ -42,7 +42,7 @@ pub(super) struct Shape {
     pub(super) size: [usize; 2],
     pub(super) framed: [usize; 2],
     pub(super) before: [usize; 2],
-    pub(super) distance: usize,
+    pub(super) row_stride: usize,
     pub(super) input: [usize; 2],
     /// Output channels, at most [`WORD`].
     pub(super) outputs: usize,
@@ -72,7 +72,7 @@ fn products(kernel: usize) -> (usize, usize) {
 }
 
 kernel! {
-    /// Takes kernels `[3 * 3, outputs, inputs]` to the points, `[36, outputs, inputs]`.
+    /// Transforms kernels `[3 * 3, outputs, inputs]` to `[36, outputs, inputs]`.
     pub(super) fn transform(kernels: &[f32], out: &mut [f32]) = transform_body
 }
 
@@ -111,15 +111,15 @@ kernel! {
 
 #[inline(always)]
 unsafe fn add_body<S: Simd>(shape: &Shape, maps: &[f32], kernels: &[f32], target: Target<'_>, scratch: &mut [f32]) {
-    let Shape { frames, size: [height, width], framed, before, distance, input, outputs, inputs } = *shape;
-    let map_len = framed[0] * framed[1] * distance;
+    let Shape { frames, size: [height, width], framed, before, row_stride, input, outputs, inputs } = *shape;
+    let map_len = framed[0] * framed[1] * row_stride;
     assert!(maps.len() == frames * map_len && before[0] < framed[0] && before[1] < framed[1], "maps of another shape");
-    assert!(outputs <= WORD && outputs.next_multiple_of(PAD) <= distance, "maps of another width");
+    assert!(outputs <= WORD && outputs.next_multiple_of(PAD) <= row_stride, "maps of another width");
     assert!(kernels.len() == KERNELS * outputs * inputs && inputs.is_multiple_of(PAD), "kernels of another shape");
-    let target_len = input[0] * input[1] * target.distance;
-    assert!(target.start + frames * target_len - target.distance + inputs <= target.values.len(), "a target of another shape");
+    let target_len = input[0] * input[1] * target.row_stride;
+    assert!(target.start + frames * target_len - target.row_stride + inputs <= target.values.len(), "a target of another shape");
     assert!(scratch.len() >= self::scratch(shape), "scratch of another shape");
-    let (there, back) = scratch.split_at_mut(PRODUCTS * AT_ONCE * WORD);
+    let (transformed, products_at) = scratch.split_at_mut(PRODUCTS * AT_ONCE * WORD);
     let lanes = outputs.next_multiple_of(PAD);
     let (columns, per_frame) = (width.div_ceil(SIDE), tiles([height, width]));
     let corner = |tile: usize| (tile / per_frame, [tile % per_frame / columns * SIDE, tile % columns * SIDE]);
@@ -131,17 +131,17 @@ unsafe fn add_body<S: Simd>(shape: &Shape, maps: &[f32], kernels: &[f32], target
                 let (frame, corner) = corner(first + tile);
                 for lane in (0..lanes).step_by(S::LANES) {
                     let map = maps.as_ptr().add(frame * map_len + lane);
-                    enter::<S>(shape, map, corner, there.as_mut_ptr().add(lane), (tile, lanes));
+                    input_transform::<S>(shape, map, corner, transformed.as_mut_ptr().add(lane), (tile, lanes));
                 }
             }
             for kernel in 0..KERNELS {
                 let (at, rows) = products(kernel);
                 let product = Product {
-                    left: there.as_ptr().add(at * AT_ONCE * lanes),
-                    distance: lanes,
+                    left: transformed.as_ptr().add(at * AT_ONCE * lanes),
+                    row_stride: lanes,
                     inner: outputs,
                     right: kernels.as_ptr().add(kernel * outputs * inputs),
-                    out: back.as_mut_ptr().add(at * AT_ONCE * inputs),
+                    out: products_at.as_mut_ptr().add(at * AT_ONCE * inputs),
                     columns: inputs,
                     more: false,
                 };
@@ -151,7 +151,7 @@ unsafe fn add_body<S: Simd>(shape: &Shape, maps: &[f32], kernels: &[f32], target
                 let (frame, corner) = corner(first + tile);
                 for lane in (0..inputs).step_by(S::LANES) {
                     let to = target.values.as_mut_ptr().add(target.start + frame * target_len + lane);
-                    leave::<S>(shape, back.as_ptr().add(lane), tile, corner, (to, target.distance));
+                    output_transform::<S>(shape, products_at.as_ptr().add(lane), tile, corner, (to, target.row_stride));
                 }
             }
         }
@@ -159,7 +159,7 @@ unsafe fn add_body<S: Simd>(shape: &Shape, maps: &[f32], kernels: &[f32], target
 }
 
 /// Where a row of a tile is, for a kernel whose first product and rows are given.
-const fn place(first: usize, rows: usize, tile: usize, row: usize) -> usize {
+const fn row_of(first: usize, rows: usize, tile: usize, row: usize) -> usize {
     first * AT_ONCE + tile * rows + row
 }
 
@@ -214,20 +214,26 @@ unsafe fn line_out<S: Simd>(m: [S::V; POINTS]) -> [S::V; SIDE] {
     }
 }
 
-/// A tile of outputs to the points of all phases.
+/// The input transform of a tile of outputs, for all phases.
 #[inline(always)]
-unsafe fn enter<S: Simd>(shape: &Shape, map: *const f32, [top, left]: [usize; 2], to: *mut f32, (tile, lanes): (usize, usize)) {
+unsafe fn input_transform<S: Simd>(
+    shape: &Shape,
+    map: *const f32,
+    [top, left]: [usize; 2],
+    to: *mut f32,
+    (tile, lanes): (usize, usize),
+) {
     let (top, left) = (top + shape.before[0], left + shape.before[1]);
     // SAFETY: as for the caller.
     unsafe {
         let store = |first: usize, rows: usize, row: usize, value: S::V| {
-            S::store(to.add(place(first, rows, tile, row) * lanes), value);
+            S::store(to.add(row_of(first, rows, tile, row) * lanes), value);
         };
         let mut d = [[S::splat(0.0); POINTS]; POINTS];
         for y in 0..POINTS {
             for x in 0..POINTS {
                 if top + y < shape.framed[0] && left + x < shape.framed[1] {
-                    d[y][x] = S::load(map.add(((top + y) * shape.framed[1] + left + x) * shape.distance));
+                    d[y][x] = S::load(map.add(((top + y) * shape.framed[1] + left + x) * shape.row_stride));
                 }
             }
         }
@@ -259,22 +265,22 @@ unsafe fn enter<S: Simd>(shape: &Shape, map: *const f32, [top, left]: [usize; 2]
     }
 }
 
-/// Adds a tile's inputs from the points of all phases.
+/// Adds a tile's inputs, by the output transform of all phases.
 #[inline(always)]
-unsafe fn leave<S: Simd>(
+unsafe fn output_transform<S: Simd>(
     shape: &Shape,
     from: *const f32,
     tile: usize,
     [top, left]: [usize; 2],
-    (to, distance): (*mut f32, usize),
+    (to, row_stride): (*mut f32, usize),
 ) {
     let [height, width] = shape.input;
     // SAFETY: as for the caller.
     unsafe {
-        let load = |first: usize, rows: usize, row: usize| S::load(from.add(place(first, rows, tile, row) * shape.inputs));
+        let load = |first: usize, rows: usize, row: usize| S::load(from.add(row_of(first, rows, tile, row) * shape.inputs));
         let add = |y: usize, x: usize, value: S::V| {
             if y < height && x < width {
-                let to = to.add((y * width + x) * distance);
+                let to = to.add((y * width + x) * row_stride);
                 S::store(to, S::add(S::load(to), value));
             }
         };

@@ -7,7 +7,7 @@
 #![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
 
 use super::geometry::{BAND, Geometry};
-use super::listing::{self, Band, Job, Listing, Reach};
+use super::index_list::{self, Band, IndexLists, Job, Reach};
 use super::simd::{PAD, Simd, kernel};
 use crate::spikes::WORD;
 use std::ops::Range;
@@ -66,7 +66,7 @@ unsafe fn forward_body<S: Simd>(geometry: &Geometry, input: &Planes<'_>, weights
     assert_eq!(y.len(), geometry.frames * geometry.output_area() * width, "outputs of another shape");
     let words = geometry.frames * geometry.input_area() * geometry.words;
     assert!(input.iter().all(|(plane, _)| plane.len() == words), "spikes of another shape");
-    assert!(u32::try_from(y.len()).is_ok(), "more outputs of a sample than places are counted in");
+    assert!(u32::try_from(y.len()).is_ok(), "more outputs of a sample than positions are counted in");
     // SAFETY: the shapes were just checked.
     unsafe {
         match width / PAD {
@@ -82,7 +82,7 @@ unsafe fn forward_body<S: Simd>(geometry: &Geometry, input: &Planes<'_>, weights
 unsafe fn forward_rows<S: Simd, const G: usize>(geometry: &Geometry, input: &Planes<'_>, weights: &[f32], y: &mut [f32]) {
     let width = G * PAD;
     let at_once = geometry.frames_at_once();
-    let (mut band, mut listing, mut jobs) = (Band::new(), Listing::new(), [Job::default(); BAND + 1]);
+    let (mut band, mut lists, mut jobs) = (Band::new(), IndexLists::new(), [Job::default(); BAND + 1]);
     for first in (0..geometry.frames).step_by(at_once) {
         let frames = first..(first + at_once).min(geometry.frames);
         for class in &geometry.classes {
@@ -90,9 +90,9 @@ unsafe fn forward_rows<S: Simd, const G: usize>(geometry: &Geometry, input: &Pla
                 band.set(geometry, class, &frames, index);
                 for word in 0..geometry.words {
                     for &(plane, worth) in input {
-                        listing.fill(&band.words(plane, word)[..band.places().len()]);
+                        lists.fill(&band.words(plane, word)[..band.positions().len()]);
                         for &(tap, offset) in &class.taps {
-                            let used = listing::jobs(&band, &listing, Reach::new(geometry, offset), &mut jobs);
+                            let used = index_list::jobs(&band, &lists, Reach::new(geometry, offset), &mut jobs);
                             // SAFETY: a one is a channel that exists, so its weight row does; outputs are inside.
                             unsafe {
                                 let rows = weights.as_ptr().add((tap * geometry.rows + word * WORD) * width);
@@ -100,7 +100,7 @@ unsafe fn forward_rows<S: Simd, const G: usize>(geometry: &Geometry, input: &Pla
                                 for job in &jobs[..used] {
                                     let to = y.as_mut_ptr().add(job.output as usize * width);
                                     let mut sum = read::<S, G>(to);
-                                    let ids = listing.ids.as_ptr().add(usize::from(job.start));
+                                    let ids = lists.ids.as_ptr().add(usize::from(job.start));
                                     add_all::<S, G>(&mut sum, rows, ids, usize::from(job.len), worth);
                                     write::<S, G>(to, &sum);
                                 }
@@ -163,7 +163,7 @@ unsafe fn weight_grad_body<S: Simd>(
     grad: &mut [f32],
 ) {
     assert_eq!(dy.len(), frames.len() * geometry.framed_area() * width, "gradient of another shape");
-    assert!(u32::try_from(size_of_val(dy)).is_ok(), "more gradients than places are counted in, in bytes");
+    assert!(u32::try_from(size_of_val(dy)).is_ok(), "more gradients than positions are counted in, in bytes");
     assert_eq!(grad.len(), geometry.taps() * geometry.rows * width, "weights of another shape");
     // SAFETY: the shapes were just checked.
     unsafe {
@@ -185,28 +185,29 @@ unsafe fn weight_grad_rows<S: Simd, const G: usize>(
     grad: &mut [f32],
 ) {
     let width = G * PAD;
-    let (mut band, mut listing) = (Band::new(), Listing::new());
+    let (mut band, mut lists) = (Band::new(), IndexLists::new());
     let mut offsets = [0_u32; BAND * WORD];
     for class in &geometry.classes {
         for index in 0..Band::count(class, frames.len()) {
             band.set(geometry, class, &frames, index);
             // In bytes.
-            let mut places = [0_u32; BAND];
-            places.iter_mut().zip(band.places()).for_each(|(to, place)| *to = place.framed * (width * size_of::<f32>()) as u32);
+            let row = (width * size_of::<f32>()) as u32;
+            let mut starts = [0_u32; BAND];
+            starts.iter_mut().zip(band.positions()).for_each(|(to, position)| *to = position.framed * row);
             for word in 0..geometry.words {
                 for &(plane, worth) in input {
                     let mut words = band.words(plane, word);
-                    listing::turn(&mut words);
-                    listing.fill(&words);
-                    let ids = &listing.ids[..listing.ones()];
-                    offsets.iter_mut().zip(ids).for_each(|(to, &id)| *to = places[usize::from(id) % BAND]);
+                    index_list::transpose(&mut words);
+                    lists.fill(&words);
+                    let ids = &lists.ids[..lists.ones()];
+                    offsets.iter_mut().zip(ids).for_each(|(to, &id)| *to = starts[usize::from(id) % BAND]);
                     for &(tap, offset) in &class.taps {
-                        // SAFETY: a one is a channel that exists, so its weight row does; places plus a tap's offset are
+                        // SAFETY: a one is a channel that exists, so its weight row does; positions plus a tap's offset are
                         // inside the framed gradient, which was made so.
                         unsafe {
                             let rows = grad.as_mut_ptr().add((tap * geometry.rows + word * WORD) * width);
                             let base = dy.as_ptr().add(offset * width);
-                            for list in listing.lists() {
+                            for list in lists.in_order() {
                                 let mut sum = [S::splat(0.0); MOST];
                                 let own = offsets.as_ptr().add(usize::from(list.start));
                                 let mut at = 0;

@@ -1,8 +1,8 @@
 //! Convolution of dense maps with 3x3 kernels and stride 1 by Winograd's F(4x4, 3x3): 36 products where 144 stood.
 //!
 //! Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016 (arXiv 1509.09308), with the points 0, 1, -1,
-//! 2, -2 and infinity. A tile of 4x4 outputs is made from 6x6 inputs: both are taken to 36 places where a convolution is a
-//! product of matrices, channel by channel of one, place by place.
+//! 2, -2 and infinity. A tile of 4x4 outputs is made from 6x6 inputs: both are taken to 36 points of the transform
+//! domain, where a convolution is a product of matrices over channels, point by point.
 
 #![expect(unsafe_code, reason = "vector loads and stores through pointers whose bounds are asserted at the start")]
 #![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
@@ -17,28 +17,28 @@ pub(super) const OUT: usize = 4;
 /// Rows and columns of a tile's inputs.
 pub(super) const IN: usize = 6;
 
-/// Places of a tile.
-pub(super) const PLACES: usize = IN * IN;
+/// Points of a tile in the transform domain.
+pub(super) const POINTS: usize = IN * IN;
 
 /// Tiles whose products are made together.
 pub(super) const AT_ONCE: usize = 18;
 
-/// Products saved by tiles that fit badly are not worth the way there and back.
+/// Products saved by tiles that fit badly are not worth the transforms.
 pub(super) const WORTH: (usize, usize) = (7, 5);
 
-/// Sizes: maps `[frames, height, width]`, each framed by one row and column of zeros, of `inputs` channels with `distance`
+/// Sizes: maps `[frames, height, width]`, each framed by one row and column of zeros, of `inputs` channels with `row_stride`
 /// values from one position to the next.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub(super) frames: usize,
     pub(super) size: [usize; 2],
-    pub(super) distance: usize,
+    pub(super) row_stride: usize,
     pub(super) inputs: usize,
     /// Padded output channels.
     pub(super) outputs: usize,
 }
 
-/// Input channels below which the way there and back costs more than the products saved.
+/// Input channels below which the transforms cost more than the products saved.
 pub(super) const FEWEST: usize = 16;
 
 /// Tiles of a map.
@@ -48,24 +48,24 @@ pub(super) fn tiles([height, width]: [usize; 2]) -> usize {
 
 /// Whether maps of this size gain from it.
 pub(super) fn pays(size: [usize; 2]) -> bool {
-    tiles(size) * PLACES * WORTH.0 < size[0] * size[1] * 9 * WORTH.1
+    tiles(size) * POINTS * WORTH.0 < size[0] * size[1] * 9 * WORTH.1
 }
 
 /// Values of scratch that [`add`] needs.
 pub(super) fn scratch(shape: &Shape) -> usize {
-    PLACES * AT_ONCE * (WORD + shape.outputs)
+    POINTS * AT_ONCE * (WORD + shape.outputs)
 }
 
 kernel! {
-    /// Takes kernels `[3 * 3, inputs, outputs]` to the places, `[36, inputs, outputs]`. `order` is which kernel is at each
-    /// place of the 3x3 window.
+    /// Transforms kernels `[3 * 3, inputs, outputs]` to `[36, inputs, outputs]`. `order` is which kernel is at each position
+    /// of the 3x3 window.
     pub(super) fn transform(kernels: &[f32], order: [usize; 9], out: &mut [f32]) = transform_body
 }
 
 #[inline(always)]
 unsafe fn transform_body<S: Simd>(kernels: &[f32], order: [usize; 9], out: &mut [f32]) {
     let len = kernels.len() / 9;
-    assert!(len.is_multiple_of(PAD) && kernels.len() == 9 * len && out.len() == PLACES * len, "kernels of another shape");
+    assert!(len.is_multiple_of(PAD) && kernels.len() == 9 * len && out.len() == POINTS * len, "kernels of another shape");
     assert!(order.iter().all(|&kernel| kernel < 9), "no such kernel");
     for at in (0..len).step_by(S::LANES) {
         // SAFETY: the shapes were just checked.
@@ -95,14 +95,14 @@ kernel! {
 
 #[inline(always)]
 unsafe fn add_body<S: Simd>(shape: &Shape, maps: &[f32], kernels: &[f32], target: Target<'_>, scratch: &mut [f32]) {
-    let Shape { frames, size: [height, width], distance, inputs, outputs } = *shape;
-    let map_len = (height + 2) * (width + 2) * distance;
-    assert!(maps.len() == frames * map_len && inputs.next_multiple_of(PAD) <= distance, "maps of another shape");
-    assert!(kernels.len() == PLACES * inputs * outputs && outputs.is_multiple_of(PAD), "kernels of another shape");
-    let last = target.start + (frames * height * width - 1) * target.distance + outputs;
+    let Shape { frames, size: [height, width], row_stride, inputs, outputs } = *shape;
+    let map_len = (height + 2) * (width + 2) * row_stride;
+    assert!(maps.len() == frames * map_len && inputs.next_multiple_of(PAD) <= row_stride, "maps of another shape");
+    assert!(kernels.len() == POINTS * inputs * outputs && outputs.is_multiple_of(PAD), "kernels of another shape");
+    let last = target.start + (frames * height * width - 1) * target.row_stride + outputs;
     assert!(last <= target.values.len(), "a target of another shape");
     assert!(scratch.len() >= self::scratch(shape), "scratch of another shape");
-    let (there, back) = scratch.split_at_mut(PLACES * AT_ONCE * WORD);
+    let (transformed, products) = scratch.split_at_mut(POINTS * AT_ONCE * WORD);
     let columns = width.div_ceil(OUT);
     let per_frame = height.div_ceil(OUT) * columns;
     let corner = |tile: usize| (tile / per_frame, [tile % per_frame / columns * OUT, tile % columns * OUT]);
@@ -117,16 +117,22 @@ unsafe fn add_body<S: Simd>(shape: &Shape, maps: &[f32], kernels: &[f32], target
                     let (frame, corner) = corner(first + tile);
                     for lane in (0..lanes).step_by(S::LANES) {
                         let map = maps.as_ptr().add(frame * map_len + from + lane);
-                        enter::<S>(shape, map, corner, there.as_mut_ptr().add(tile * lanes + lane), AT_ONCE * lanes);
+                        input_transform::<S>(
+                            shape,
+                            map,
+                            corner,
+                            transformed.as_mut_ptr().add(tile * lanes + lane),
+                            AT_ONCE * lanes,
+                        );
                     }
                 }
-                for place in 0..PLACES {
+                for point in 0..POINTS {
                     let product = Product {
-                        left: there.as_ptr().add(place * AT_ONCE * lanes),
-                        distance: lanes,
+                        left: transformed.as_ptr().add(point * AT_ONCE * lanes),
+                        row_stride: lanes,
                         inner: own,
-                        right: kernels.as_ptr().add((place * inputs + from) * outputs),
-                        out: back.as_mut_ptr().add(place * AT_ONCE * outputs),
+                        right: kernels.as_ptr().add((point * inputs + from) * outputs),
+                        out: products.as_mut_ptr().add(point * AT_ONCE * outputs),
                         columns: outputs,
                         more: from > 0,
                     };
@@ -139,9 +145,9 @@ unsafe fn add_body<S: Simd>(shape: &Shape, maps: &[f32], kernels: &[f32], target
             for lane in (0..outputs).step_by(S::LANES) {
                 // SAFETY: as above.
                 unsafe {
-                    let from = back.as_ptr().add(tile * outputs + lane);
-                    let to = target.values.as_mut_ptr().add(target.start + frame * height * width * target.distance + lane);
-                    leave::<S>(shape, from, AT_ONCE * outputs, corner, to, target.distance);
+                    let from = products.as_ptr().add(tile * outputs + lane);
+                    let to = target.values.as_mut_ptr().add(target.start + frame * height * width * target.row_stride + lane);
+                    output_transform::<S>(shape, from, AT_ONCE * outputs, corner, to, target.row_stride);
                 }
             }
         }
@@ -196,9 +202,15 @@ unsafe fn line_out<S: Simd>(m: [S::V; IN]) -> [S::V; OUT] {
     }
 }
 
-/// A tile's inputs to the places.
+/// The input transform of a tile.
 #[inline(always)]
-pub(super) unsafe fn enter<S: Simd>(shape: &Shape, map: *const f32, [top, left]: [usize; 2], to: *mut f32, distance: usize) {
+pub(super) unsafe fn input_transform<S: Simd>(
+    shape: &Shape,
+    map: *const f32,
+    [top, left]: [usize; 2],
+    to: *mut f32,
+    point_stride: usize,
+) {
     let framed = [shape.size[0] + 2, shape.size[1] + 2];
     // SAFETY: as for the caller.
     unsafe {
@@ -207,7 +219,7 @@ pub(super) unsafe fn enter<S: Simd>(shape: &Shape, map: *const f32, [top, left]:
             let mut column = [S::splat(0.0); IN];
             for y in 0..IN {
                 if top + y < framed[0] && left + x < framed[1] {
-                    column[y] = S::load(map.add(((top + y) * framed[1] + left + x) * shape.distance));
+                    column[y] = S::load(map.add(((top + y) * framed[1] + left + x) * shape.row_stride));
                 }
             }
             let line = line_in::<S>(column);
@@ -218,22 +230,29 @@ pub(super) unsafe fn enter<S: Simd>(shape: &Shape, map: *const f32, [top, left]:
         for y in 0..IN {
             let line = line_in::<S>(half[y]);
             for x in 0..IN {
-                S::store(to.add((y * IN + x) * distance), line[x]);
+                S::store(to.add((y * IN + x) * point_stride), line[x]);
             }
         }
     }
 }
 
-/// Adds a tile's outputs from the places.
+/// Adds a tile's outputs, by the output transform.
 #[inline(always)]
-unsafe fn leave<S: Simd>(shape: &Shape, from: *const f32, distance: usize, [top, left]: [usize; 2], to: *mut f32, step: usize) {
+unsafe fn output_transform<S: Simd>(
+    shape: &Shape,
+    from: *const f32,
+    point_stride: usize,
+    [top, left]: [usize; 2],
+    to: *mut f32,
+    row_stride: usize,
+) {
     // SAFETY: as for the caller.
     unsafe {
         let mut half = [[S::splat(0.0); IN]; OUT];
         for x in 0..IN {
             let mut column = [S::splat(0.0); IN];
             for y in 0..IN {
-                column[y] = S::load(from.add((y * IN + x) * distance));
+                column[y] = S::load(from.add((y * IN + x) * point_stride));
             }
             let line = line_out::<S>(column);
             for y in 0..OUT {
@@ -243,7 +262,7 @@ unsafe fn leave<S: Simd>(shape: &Shape, from: *const f32, distance: usize, [top,
         for y in 0..OUT.min(shape.size[0] - top) {
             let line = line_out::<S>(half[y]);
             for x in 0..OUT.min(shape.size[1] - left) {
-                let to = to.add(((top + y) * shape.size[1] + left + x) * step);
+                let to = to.add(((top + y) * shape.size[1] + left + x) * row_stride);
                 S::store(to, S::add(S::load(to), line[x]));
             }
         }
@@ -253,7 +272,7 @@ unsafe fn leave<S: Simd>(shape: &Shape, from: *const f32, distance: usize, [top,
 /// `out [rows, columns] = left [rows, inner] * right [inner, columns]`, or that more than it was.
 pub(super) struct Product {
     pub(super) left: *const f32,
-    pub(super) distance: usize,
+    pub(super) row_stride: usize,
     pub(super) inner: usize,
     pub(super) right: *const f32,
     pub(super) out: *mut f32,
@@ -294,7 +313,7 @@ impl Groups for Product {
             if self.more {
                 sums = std::array::from_fn(|at| std::array::from_fn(|vector| S::load(out(at, vector))));
             }
-            let rows: [*const f32; R] = std::array::from_fn(|row| self.left.add((first + row) * self.distance));
+            let rows: [*const f32; R] = std::array::from_fn(|row| self.left.add((first + row) * self.row_stride));
             let mut right = self.right.add(from);
             for inner in 0..self.inner {
                 let row: [S::V; V] = std::array::from_fn(|vector| S::load(right.add(vector * S::LANES)));

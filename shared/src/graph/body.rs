@@ -73,10 +73,8 @@ impl Body {
 pub enum Node {
     /// Convolutions with norms, summed, into neurons.
     Spiking(Spiking),
-    /// Average over windows.
-    AvgPool(Pool),
-    /// Maximum over windows.
-    MaxPool(Pool),
+    /// Averages or maxima over windows.
+    Pool(Pool),
     /// Dropout with one mask for all time steps.
     Dropout {
         /// The value that it reads.
@@ -95,7 +93,7 @@ impl Node {
     pub fn sources(&self) -> Vec<usize> {
         match self {
             Self::Spiking(spiking) => spiking.branches.iter().map(|branch| branch.source).collect(),
-            Self::AvgPool(pool) | Self::MaxPool(pool) => vec![pool.source],
+            Self::Pool(pool) => vec![pool.source],
             Self::Dropout { source, .. } => vec![*source],
         }
     }
@@ -104,8 +102,10 @@ impl Node {
     pub fn content(&self, contents: &[Content], training: bool) -> Content {
         match self {
             Self::Spiking(_) => Content::Spikes,
-            Self::AvgPool(pool) => contents[pool.source].averaged(pool.size * pool.size),
-            Self::MaxPool(pool) => contents[pool.source],
+            Self::Pool(pool) => match pool.kind {
+                PoolKind::Average => contents[pool.source].averaged(pool.size * pool.size),
+                PoolKind::Maximum => contents[pool.source],
+            },
             Self::Dropout { source, p, .. } if training && *p > 0.0 => contents[*source].thinned(),
             Self::Dropout { source, .. } => contents[*source],
         }
@@ -115,17 +115,26 @@ impl Node {
     pub fn output(&self) -> ImageShape {
         match self {
             Self::Spiking(spiking) => spiking.output,
-            Self::AvgPool(pool) | Self::MaxPool(pool) => {
-                ImageShape::new(pool.input.channels, pool.input.height / pool.size, pool.input.width / pool.size)
-            }
+            Self::Pool(pool) => ImageShape::new(pool.input.channels, pool.input.height / pool.size, pool.input.width / pool.size),
             Self::Dropout { shape, .. } => *shape,
         }
     }
 }
 
+/// What a pooling makes of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolKind {
+    /// The average.
+    Average,
+    /// The maximum.
+    Maximum,
+}
+
 /// Pooling over windows that do not overlap; rows and columns that fill no window are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pool {
+    /// What it makes of a window.
+    pub kind: PoolKind,
     /// The value that it reads.
     pub source: usize,
     /// Side of the window.
@@ -157,12 +166,12 @@ pub struct Branch {
     /// Where its weights `[O, C, kh, kw]` begin.
     pub weight: usize,
     /// Its norm.
-    pub norm: Norm,
+    pub norm: BranchNorm,
 }
 
 /// What follows a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Norm {
+pub enum BranchNorm {
     /// Batch normalisation over (T, B, H, W).
     Batch {
         /// Where the scales `[O]` begin.

@@ -1,6 +1,6 @@
 //! What layers are lowered with: each adds its nodes and parameters to a body.
 
-use super::body::{Body, Branch, Conv, Node, Norm, Spiking};
+use super::body::{Body, Branch, BranchNorm, Conv, Node, Spiking};
 use super::parameter::{Parameter, Running};
 use crate::ImageShape;
 use crate::neuron::{NeuronRule, NeuronSpec};
@@ -58,7 +58,7 @@ impl<'a> Lowering<'a> {
         let first = match self.norm {
             norm::Norm::None => {
                 let bias = self.body.add(Parameter::vector(format!("{name}.bias"), channels, 0.0));
-                return Branch { source, conv, weight, norm: Norm::Bias(bias) };
+                return Branch { source, conv, weight, norm: BranchNorm::Bias(bias) };
             }
             norm::Norm::Batch => 1.0,
             norm::Norm::Td => gain,
@@ -67,7 +67,7 @@ impl<'a> Lowering<'a> {
         let beta = self.body.add(Parameter::vector(format!("{name}.beta"), channels, 0.0));
         let statistic = self.body.running.len();
         self.body.running.push(Running { name: name.to_owned(), channels });
-        Branch { source, conv, weight, norm: Norm::Batch { gamma, beta, statistic } }
+        Branch { source, conv, weight, norm: BranchNorm::Batch { gamma, beta, statistic } }
     }
 
     /// Fully connected weights on a value, with a bias and without a norm.
@@ -75,7 +75,7 @@ impl<'a> Lowering<'a> {
         let input = self.shape(source);
         let weight = self.body.add(Parameter::weight(format!("{name}.weight"), vec![features, input.len()]));
         let bias = self.body.add(Parameter::vector(format!("{name}.bias"), features, 0.0));
-        Branch { source, conv: Conv::full(input, features), weight, norm: Norm::Bias(bias) }
+        Branch { source, conv: Conv::full(input, features), weight, norm: BranchNorm::Bias(bias) }
     }
 
     /// Neurons driven by the sum of some branches.

@@ -16,7 +16,7 @@ mod network;
 mod parameter;
 mod pool;
 
-pub use body::{Body, Branch, Conv, EPSILON, Node, Norm, Pool, Spiking};
+pub use body::{Body, Branch, BranchNorm, Conv, EPSILON, Node, Pool, PoolKind, Spiking};
 pub use content::Content;
 pub use head::{Classifier, Dense, Detector, HiddenLayer};
 pub use lowering::Lowering;

@@ -1,18 +1,16 @@
 //! The layers of a block, one file for each type: its fields in a specification, its checks, and its lowering to nodes of
 //! the [graph](crate::graph), which give its shape.
 
-mod avg_pool;
 mod conv;
 mod dropout;
 mod linear;
-mod max_pool;
+mod pool;
 mod residual;
 
-pub use avg_pool::AvgPool;
 pub use conv::Conv;
 pub use dropout::Dropout;
 pub use linear::Linear;
-pub use max_pool::MaxPool;
+pub use pool::{AvgPool, MaxPool};
 pub use residual::Residual;
 
 use crate::ImageShape;

@@ -22,7 +22,7 @@ pub enum Phase {
     /// Waiting for a task.
     Asking,
     /// Working on a task.
-    Working(Work),
+    Working(HeldTask),
     /// A report is on its way, or waits for a coordinator that knows this worker.
     Reporting {
         /// The report.
@@ -34,9 +34,9 @@ pub enum Phase {
     Stopped,
 }
 
-/// Work on a task.
+/// A task that the session holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Work {
+pub struct HeldTask {
     /// The task.
     pub task: TaskId,
     /// What it works from.
@@ -157,33 +157,33 @@ fn next(phase: &Phase, event: Event) -> Result<(Phase, Vec<Effect>), Rejected> {
         (Phase::Registering, _) => Err(Rejected("registering")),
         (Phase::Asking, Event::Granted { task, lease_epoch }) => {
             let inputs = task.work.identity();
-            let work = Work { task: task.id, inputs, lease_epoch, revoked: false, leaving: false };
-            Ok((Phase::Working(work), vec![Effect::Start { task, lease_epoch }]))
+            let held = HeldTask { task: task.id, inputs, lease_epoch, revoked: false, leaving: false };
+            Ok((Phase::Working(held), vec![Effect::Start { task, lease_epoch }]))
         }
         (Phase::Asking, Event::NothingToDo | Event::CallFailed) => Ok((Phase::Asking, vec![Effect::Ask])),
         (Phase::Asking, Event::Forgotten) => Ok((Phase::Registering, vec![Effect::Register])),
         (Phase::Asking, _) => Err(Rejected("asking")),
-        (Phase::Working(work), event) => working(*work, event),
+        (Phase::Working(held), event) => working(*held, event),
         (Phase::Reporting { report, leaving }, event) => reporting(report, *leaving, event),
     }
 }
 
-fn working(work: Work, event: Event) -> Result<(Phase, Vec<Effect>), Rejected> {
-    let stay = |work: Work, effects: Vec<Effect>| Ok((Phase::Working(work), effects));
+fn working(held: HeldTask, event: Event) -> Result<(Phase, Vec<Effect>), Rejected> {
+    let stay = |held: HeldTask, effects: Vec<Effect>| Ok((Phase::Working(held), effects));
     match event {
-        Event::Revoked | Event::Registered { adopted: None } => stay(Work { revoked: true, ..work }, vec![Effect::Interrupt]),
-        Event::Registered { adopted: Some(lease_epoch) } => stay(Work { lease_epoch, ..work }, Vec::new()),
+        Event::Revoked | Event::Registered { adopted: None } => stay(HeldTask { revoked: true, ..held }, vec![Effect::Interrupt]),
+        Event::Registered { adopted: Some(lease_epoch) } => stay(HeldTask { lease_epoch, ..held }, Vec::new()),
         // What was revoked is dropped; there is nothing to register with.
-        Event::Forgotten if work.revoked => stay(work, Vec::new()),
-        Event::Forgotten | Event::CallFailed => stay(work, vec![Effect::Register]),
-        Event::HandBackAsked => stay(work, vec![Effect::HandBack]),
-        Event::LeaveAsked => stay(Work { leaving: true, ..work }, vec![Effect::HandBack]),
-        Event::Finished { result: Some(result), seconds } if !work.revoked => {
-            let Work { task, inputs, lease_epoch, .. } = work;
+        Event::Forgotten if held.revoked => stay(held, Vec::new()),
+        Event::Forgotten | Event::CallFailed => stay(held, vec![Effect::Register]),
+        Event::HandBackAsked => stay(held, vec![Effect::HandBack]),
+        Event::LeaveAsked => stay(HeldTask { leaving: true, ..held }, vec![Effect::HandBack]),
+        Event::Finished { result: Some(result), seconds } if !held.revoked => {
+            let HeldTask { task, inputs, lease_epoch, .. } = held;
             let report = Report { task, lease_epoch, seconds, inputs: Some(inputs), result };
-            Ok((Phase::Reporting { report: report.clone(), leaving: work.leaving }, vec![Effect::Send(report)]))
+            Ok((Phase::Reporting { report: report.clone(), leaving: held.leaving }, vec![Effect::Send(report)]))
         }
-        Event::Finished { .. } => Ok(after(work.leaving)),
+        Event::Finished { .. } => Ok(after(held.leaving)),
         _ => Err(Rejected("working")),
     }
 }

@@ -6,10 +6,10 @@
 //! Every time is that of the fastest pass, since differences of medians are noise on a machine that does other things.
 
 use super::{Clock, GIGA, SEED, fastest};
-use crate::kernel::{BodyCall, BodyInput, Call, Mode, Precision, SpikingBackend, reference};
+use crate::kernel::{BodyCall, BodyInput, Call, ConvPrecision, Mode, SpikingBackend, reference};
 use bloctrain_kernel::count::{Count, Counted};
 use bloctrain_kernel::spikes::Spikes;
-use bloctrain_shared::graph::{AdaptivePool, Body, Branch, Conv, Node, Norm, Parameter, Pool, Running, Spiking};
+use bloctrain_shared::graph::{AdaptivePool, Body, Branch, BranchNorm, Conv, Node, Parameter, Pool, PoolKind, Running, Spiking};
 use bloctrain_shared::neuron::{Leak, NeuronRule, NeuronSpec};
 use bloctrain_shared::{ImageShape, seed};
 use burn_autodiff::Autodiff;
@@ -77,7 +77,7 @@ pub fn layer(options: Options, clock: Clock<'_>) -> Figures {
     let before = Timed::new(vec![through(input)], steps, input);
     let behind = Timed::new(vec![through(input), normalised(conv)], steps, input);
     let begins = Timed::beginning(steps, input);
-    let [first, through, second, begin] = [&alone, &before, &behind, &begins].map(|timed| Pass::new(timed, &spikes));
+    let [first, through, second, begin] = [&alone, &before, &behind, &begins].map(|timed| Tracked::new(timed, &spikes));
     let [forward_s, backward_s, before_s, behind_s, begin_s] = fastest(
         clock,
         iters,
@@ -153,9 +153,9 @@ impl Timed {
                 let (gamma, beta) = (vector(1.0), vector(0.0));
                 let statistic = body.running.len();
                 body.running.push(Running { name, channels: outputs });
-                Norm::Batch { gamma, beta, statistic }
+                BranchNorm::Batch { gamma, beta, statistic }
             } else {
-                Norm::Bias(vector(0.0))
+                BranchNorm::Bias(vector(0.0))
             };
             let branches = vec![Branch { source, conv: layer.conv, weight, norm }];
             let output = layer.conv.output();
@@ -168,14 +168,14 @@ impl Timed {
     /// A body whose backward pass ends where it begins: pooling over single positions, which learns nothing.
     fn beginning(steps: usize, input: ImageShape) -> Self {
         let mut body = Body::new(input, steps);
-        body.nodes.push(Node::AvgPool(Pool { source: 0, size: 1, input }));
+        body.nodes.push(Node::Pool(Pool { kind: PoolKind::Average, source: 0, size: 1, input }));
         body.add(Parameter::vector("nothing".into(), 1, 0.0));
         Self { body, params: vec![0.0], pool: AdaptivePool::new(input, 0) }
     }
 
     fn call(&self) -> BodyCall<'_> {
         BodyCall {
-            pass: Call {
+            call: Call {
                 body: &self.body,
                 mode: Mode::Train { seed: SEED },
                 running: &[],
@@ -183,7 +183,7 @@ impl Timed {
                 count: false,
                 average: Some(&self.pool),
             },
-            precision: Precision::F32,
+            precision: ConvPrecision::F32,
         }
     }
 
@@ -212,7 +212,7 @@ impl Timed {
 type Tape = <Flex as SpikingBackend>::Tape;
 
 /// A body with what its backward pass needs.
-struct Pass<'a> {
+struct Tracked<'a> {
     timed: &'a Timed,
     params: Tensor<Flex, 1>,
     grad: Tensor<Flex, 4>,
@@ -221,7 +221,7 @@ struct Pass<'a> {
     firing_rate: f64,
 }
 
-impl<'a> Pass<'a> {
+impl<'a> Tracked<'a> {
     fn new(timed: &'a Timed, spikes: &Spikes) -> Self {
         let params = timed.params::<Flex>();
         let (_, record, tape) = Flex::body_tracked(&timed.call(), params.clone(), BodyInput::Spikes(spikes.clone()));
@@ -248,8 +248,8 @@ mod tests {
         let values: Vec<f32> = (0..3 * 2 * shape.len()).map(|index| f32::from(u8::from(index % 3 == 0))).collect();
         let spikes = Spikes::from_values(&values, 2, 3, shape);
         let timed = Timed::new(vec![through(shape)], 3, shape);
-        let BodyCall { pass, precision } = timed.call();
-        let call = BodyCall { pass: Call { mode: Mode::Eval, average: None, ..pass }, precision };
+        let BodyCall { call, precision } = timed.call();
+        let call = BodyCall { call: Call { mode: Mode::Eval, average: None, ..call }, precision };
         let emitted = Flex::body(&call, timed.params(), BodyInput::Spikes(spikes.clone())).emitted;
         assert_eq!(emitted.into_spikes(2), spikes);
     }

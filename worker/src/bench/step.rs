@@ -9,7 +9,7 @@ use crate::kernel::{BodyInput, Mode};
 use crate::model::network::load_block;
 use crate::snn::block::{BlockConfig, BlockNet};
 use crate::snn::pass::Pass;
-use crate::snn::trainer::{Batch, StepMetrics, Trainer, TrainingBackend};
+use crate::snn::trainer::{MicroBatch, StepMetrics, Trainer, TrainingBackend};
 use bloctrain_infer::NamedTensors;
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::RunSpec;
@@ -120,7 +120,7 @@ fn measure<B: TrainingBackend>(
     for number in 0..untimed + options.iters {
         let (input, labels) = source.batch(options.batch, number);
         input_rate = if let BodyInput::Spikes(spikes) = &input { Some(spikes.rate()) } else { None };
-        let micro_batch = std::iter::once(Ok::<_, String>(Batch { input, labels }));
+        let micro_batch = std::iter::once(Ok::<_, String>(MicroBatch { input, labels }));
         let measure = number + 1 == untimed + options.iters;
         if measure {
             trainer.settle(&mut StepMetrics::default());

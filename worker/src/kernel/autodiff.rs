@@ -1,6 +1,6 @@
 //! The operations under burn's autodiff: forward by the inner backend, backward by its own gradients.
 
-use super::{BodyCall, BodyInput, BodyOutput, Count, Emitted, Precision, SpikingBackend, Statistic, lift, lower, reference};
+use super::{BodyCall, BodyInput, BodyOutput, ConvPrecision, Count, Emitted, SpikingBackend, Statistic, lift, lower, reference};
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Body};
 use bloctrain_shared::neuron::NeuronRule;
@@ -94,11 +94,11 @@ impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C>
             OpsKind::Tracked(prepared) => prepared.finish((tape, params.primitive), lower(spikes)),
             OpsKind::UnTracked(prepared) => prepared.finish(lower(spikes)),
         };
-        let emitted = if call.pass.average.is_some() { Emitted::Average(lift(spikes)) } else { Emitted::Tensor(lift(spikes)) };
+        let emitted = if call.call.average.is_some() { Emitted::Average(lift(spikes)) } else { Emitted::Tensor(lift(spikes)) };
         BodyOutput { emitted, record }
     }
 
-    fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, precision: Precision) -> B::Frozen {
+    fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, precision: ConvPrecision) -> B::Frozen {
         B::freeze(body, params.inner(), running, precision)
     }
 

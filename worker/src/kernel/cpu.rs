@@ -1,7 +1,7 @@
 //! Bodies on burn's Flex backend: its tensors as slices for the crate of CPU kernels.
 
 use super::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Count, Emitted, Moments, Precision, SpikingBackend, Statistic, StepRule,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, ConvPrecision, Count, Emitted, Moments, SpikingBackend, Statistic, StepRule,
     Stepped, spikes_tensor,
 };
 use bloctrain_kernel::cpu::{self, FrozenBody, Input, Tape, linear, optimize};
@@ -38,7 +38,7 @@ impl SpikingBackend for Flex {
 
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
         let params = ordered(params);
-        let found = with_input(input, |input| cpu::forward(&call.pass, values(&params), input));
+        let found = with_input(input, |input| cpu::forward(&call.call, values(&params), input));
         BodyOutput { emitted: Emitted::Spikes(found.spikes), record: found.record.into() }
     }
 
@@ -48,8 +48,8 @@ impl SpikingBackend for Flex {
         input: BodyInput<Self>,
     ) -> (Tensor<Self, 4>, BodyRecord, Arc<Tape>) {
         let params = ordered(params);
-        let (found, tape) = with_input(input, |input| cpu::forward_tracked(&call.pass, values(&params), input));
-        let spikes = match call.pass.average {
+        let (found, tape) = with_input(input, |input| cpu::forward_tracked(&call.call, values(&params), input));
+        let spikes = match call.call.average {
             Some(pool) => Self::average(&found.spikes, pool, &Default::default()),
             None => spikes_tensor(&found.spikes, &Default::default()),
         };
@@ -61,7 +61,7 @@ impl SpikingBackend for Flex {
         vector(cpu::backward(tape, values(&params), values(&grad)))
     }
 
-    fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, _precision: Precision) -> FrozenBody {
+    fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, _precision: ConvPrecision) -> FrozenBody {
         FrozenBody::new(body.clone(), owned(params), running)
     }
 

@@ -22,10 +22,11 @@ use bloctrain_kernel::call::Record;
 use bloctrain_kernel::count::Count;
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
-use bloctrain_shared::graph::{AdaptivePool, Body};
+use bloctrain_shared::graph::{AdaptivePool, Body, Pool, PoolKind};
 use bloctrain_shared::neuron::NeuronRule;
 use bloctrain_shared::spec;
 use burn_tensor::backend::Backend;
+use burn_tensor::module::{avg_pool2d, max_pool2d};
 use burn_tensor::ops::FloatTensor;
 use burn_tensor::{Tensor, TensorData, TensorPrimitive};
 use later::Later;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 
 /// Numbers in which a GPU computes convolutions: their inputs, weights and outputs. Sums, norms and membranes are f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precision {
+pub enum ConvPrecision {
     /// bf16 on CUDA devices whose matrix units have it, else f32.
     #[default]
     Auto,
@@ -43,7 +44,7 @@ pub enum Precision {
     F16,
 }
 
-impl From<spec::Precision> for Precision {
+impl From<spec::Precision> for ConvPrecision {
     fn from(asked: spec::Precision) -> Self {
         match asked {
             spec::Precision::Auto => Self::Auto,
@@ -56,9 +57,9 @@ impl From<spec::Precision> for Precision {
 #[derive(Debug, Clone, Copy)]
 pub struct BodyCall<'a> {
     /// What is asked of every backend.
-    pub pass: Call<'a>,
+    pub call: Call<'a>,
     /// Numbers in which a GPU computes convolutions.
-    pub precision: Precision,
+    pub precision: ConvPrecision,
 }
 
 /// What enters a body.
@@ -216,7 +217,7 @@ pub trait SpikingBackend: Backend {
     }
 
     /// Keeps a body at inference, with its flat parameters and the running statistics of its norms.
-    fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, precision: Precision) -> Self::Frozen;
+    fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, precision: ConvPrecision) -> Self::Frozen;
 
     /// Runs a frozen body, and counts operations where they are wanted.
     fn run_frozen(frozen: &Self::Frozen, input: BodyInput<Self>, count: bool) -> (Emitted<Self>, Count);
@@ -316,6 +317,15 @@ fn mean_over_time<B: Backend>(x: Tensor<B, 4>, steps: usize) -> Tensor<B, 4> {
     let [frames, channels, height, width] = x.dims();
     let batch = frames / steps;
     x.reshape([steps, batch * channels * height * width]).mean_dim(0).reshape([batch, channels, height, width])
+}
+
+/// A pooling of `[N, C, H, W]`.
+pub(crate) fn pool2d<B: Backend>(x: Tensor<B, 4>, pool: Pool) -> Tensor<B, 4> {
+    let size = [pool.size; 2];
+    match pool.kind {
+        PoolKind::Average => avg_pool2d(x, size, size, [0, 0], false, false),
+        PoolKind::Maximum => max_pool2d(x, size, size, [0, 0], [1, 1], false),
+    }
 }
 
 /// [`SpikingBackend::neuron`] on tensors.

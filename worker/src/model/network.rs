@@ -1,6 +1,6 @@
 //! A trained network on any backend: inference as it is, with the blocks' own layers on the backend's device.
 
-use crate::kernel::{BodyInput, Precision, SpikingBackend};
+use crate::kernel::{BodyInput, ConvPrecision, SpikingBackend};
 use crate::snn::block::{BlockConfig, BlockNet};
 use bloctrain_infer::{BlockParts, Layers, LoadError, NamedTensors, Network};
 use bloctrain_kernel::count::Count;
@@ -37,7 +37,7 @@ pub fn load_network<B: SpikingBackend>(
     parts: &[BlockParts],
     device: &B::Device,
 ) -> Result<Network<OnDevice<B>>, LoadError> {
-    let precision = Precision::from(spec.train.precision);
+    let precision = ConvPrecision::from(spec.train.precision);
     Network::on(spec, image, parts, |body, params, running| {
         let length = params.len();
         let params = Tensor::from_data(TensorData::new(params, [length]), device);

@@ -63,7 +63,7 @@ pub struct BlockNet<B: SpikingBackend> {
     pub store: Store<B>,
     graph: BlockGraph,
     head: Head,
-    precision: kernel::Precision,
+    precision: kernel::ConvPrecision,
     /// Batch statistics that the device may still be working on, oldest first.
     queued: Vec<Later>,
 }
@@ -137,7 +137,7 @@ impl<B: SpikingBackend> BlockNet<B> {
     fn emit(&self, input: BodyInput<B>, pass: &mut Pass, average: Option<&AdaptivePool>) -> Emitted<B> {
         let running = if pass.mode.trains() { Vec::new() } else { self.running() };
         let call = BodyCall {
-            pass: Call {
+            call: Call {
                 body: &self.graph.body,
                 mode: pass.mode,
                 running: &running,

@@ -22,7 +22,7 @@ pub(super) fn fully_connected<B: SpikingBackend>(
 }
 
 /// Spikes of a hidden layer's neurons driven by `x [T * B, features]`, in the same shape.
-pub(super) fn fire<B: SpikingBackend>(
+pub(super) fn neurons<B: SpikingBackend>(
     (store, first): (&Store<B>, usize),
     layer: &HiddenLayer,
     pass: &mut Pass,

@@ -1,6 +1,6 @@
 //! Classifiers on spikes: adaptive average pooling, spiking hidden layers, a linear readout.
 
-use super::dense::{fire, fully_connected};
+use super::dense::{fully_connected, neurons};
 use super::param::Store;
 use super::pass::Pass;
 use crate::kernel::{Emitted, SpikingBackend, pool};
@@ -49,7 +49,7 @@ impl Head {
         let mut x = x.reshape([pass.steps * batch, pool.features()]);
         for layer in hidden {
             let drive = fully_connected(at, &layer.dense, pass, x, binary);
-            x = fire(at, layer, pass, drive);
+            x = neurons(at, layer, pass, drive);
             binary = true;
         }
         let features = x.dims()[1];

@@ -17,7 +17,7 @@ impl<B> TrainingBackend for B where B: AutodiffBackend<InnerBackend: SpikingBack
 
 /// Samples for one forward and backward pass.
 #[derive(Debug)]
-pub struct Batch<B: SpikingBackend> {
+pub struct MicroBatch<B: SpikingBackend> {
     /// Input of the block.
     pub input: BodyInput<B>,
     /// Dense labels, one per sample.
@@ -88,7 +88,7 @@ impl<B: TrainingBackend> Trainer<B> {
     /// Whatever `next` answers instead of a micro-batch.
     pub fn step<E>(
         &mut self,
-        micro_batches: impl Iterator<Item = Result<Batch<B>, E>>,
+        micro_batches: impl Iterator<Item = Result<MicroBatch<B>, E>>,
         samples: usize,
         rate: f64,
         seed: u64,
@@ -136,7 +136,7 @@ impl<B: TrainingBackend> Trainer<B> {
 
     fn backward(
         &mut self,
-        batch: Batch<B>,
+        batch: MicroBatch<B>,
         samples: usize,
         seed: u64,
         measure: bool,

@@ -32,7 +32,7 @@ pub(super) struct Reader<'a> {
 }
 
 /// One batch, ready for the block.
-pub(super) struct Batch<B: SpikingBackend> {
+pub(super) struct InputBatch<B: SpikingBackend> {
     /// Input of the block.
     pub(super) input: BodyInput<B>,
     /// Dense labels of the block, one per sample.
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
         positions: &[(usize, usize)],
         view: u32,
         device: &B::Device,
-    ) -> Result<Batch<B>, Failure> {
+    ) -> Result<InputBatch<B>, Failure> {
         let ids: Vec<u32> = positions.iter().map(|&(shard, index)| self.shards[shard][index]).collect();
         let samples = self.prepared.samples(self.split);
         let dense = |id: &u32| self.classes.dense(samples.label(*id as usize)).map(usize::from);
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         } else {
             self.image_input(&ids, view, device)
         };
-        Ok(Batch { input, labels, ids })
+        Ok(InputBatch { input, labels, ids })
     }
 
     fn image_input<B: SpikingBackend>(&self, ids: &[u32], view: u32, device: &B::Device) -> BodyInput<B> {

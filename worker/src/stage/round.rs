@@ -3,7 +3,7 @@
 use super::io::fatal;
 use super::prefetch::Ahead;
 use super::{Context, Control, Stop};
-use crate::snn::trainer::{Batch, StepMetrics, Trainer, TrainingBackend};
+use crate::snn::trainer::{MicroBatch, StepMetrics, Trainer, TrainingBackend};
 use bloctrain_shared::course::Course;
 use bloctrain_shared::order::{batches, epoch_order};
 use bloctrain_shared::schedule::learning_rate;
@@ -17,7 +17,7 @@ use rand::Rng;
 const RATE_EVERY: u64 = 16;
 
 /// Micro-batches, made ahead of the steps.
-pub(super) type Input<'a, B> = Ahead<'a, Result<Batch<B>, Failure>>;
+pub(super) type Input<'a, B> = Ahead<'a, Result<MicroBatch<B>, Failure>>;
 
 /// Sums over the steps of a round.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use super::prefetch;
 use super::round::{Input, Round};
 use super::{Context, Control, Executor, Stop, validate};
 use crate::snn::block::BlockConfig;
-use crate::snn::trainer::{Batch, Trainer, TrainingBackend};
+use crate::snn::trainer::{MicroBatch, Trainer, TrainingBackend};
 use bloctrain_infer::NamedTensors;
 use bloctrain_shared::Digest;
 use bloctrain_shared::key::{self, CheckpointPart};
@@ -46,7 +46,7 @@ pub(super) fn run<B: TrainingBackend>(
         // A cache holds some views and cycles them; images are augmented anew in every epoch.
         let view = if *source == Source::Images { epoch } else { epoch % views };
         let batch = reader.batch::<B>(&positions, view, &device)?;
-        Ok::<_, Failure>(Batch { input: batch.input, labels: batch.labels })
+        Ok::<_, Failure>(MicroBatch { input: batch.input, labels: batch.labels })
     });
     let stopwatch = executor.stopwatch.clone();
     let begun = executor.seconds();

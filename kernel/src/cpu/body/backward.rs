@@ -2,17 +2,17 @@
 
 use super::super::averages;
 use super::super::buffer::Buffer;
-use super::super::fire::{self, Coefficients, Sums};
 use super::super::in_pool;
 use super::super::keep::tiles_together;
+use super::super::norm_neuron::{self, Coefficients, Sums};
 use super::super::simd::PAD;
 use super::super::value::{Grad, Value};
 use super::Tape;
 use super::branch::{BranchBack, TileBack};
-use super::layer::{Firing, Normal, Prepared, convolve_all, lanes, prepare};
+use super::layer::{NormNeuron, Normal, PreparedBranch, convolve_all, lanes, prepare};
 use super::pooling::{self, Unpooling};
 use crate::spikes::WORD;
-use bloctrain_shared::graph::{Node, Norm, Pool, Spiking};
+use bloctrain_shared::graph::{BranchNorm, Node, Pool, PoolKind, Spiking};
 use bloctrain_shared::neuron::Leak;
 use rayon::prelude::*;
 
@@ -32,19 +32,19 @@ fn walk(tape: &Tape, params: &[f32], grad: &[f32]) -> Vec<f32> {
         Some(pool) => averages::gradient(grad, pool, batch, body.steps),
         None => Grad::from_values(grad, batch, body.steps, body.shape(body.output())),
     });
-    let mut back = Back { tape, params, learns, grads, out: vec![0.0; body.length()] };
+    let mut state = Backward { tape, params, learns, grads, out: vec![0.0; body.length()] };
     for index in (0..body.nodes.len()).rev() {
-        if let Some(grad) = back.grads[index + 1].take() {
-            back.node(index, grad);
+        if let Some(grad) = state.grads[index + 1].take() {
+            state.node(index, grad);
         }
     }
-    back.out
+    state.out
 }
 
 /// Writes one frame's gradient before a pooling from the one after it.
 type UnpoolRule<'a> = dyn Fn(&Unpooling, &mut [f32], &[f32]) + Sync + 'a;
 
-struct Back<'a> {
+struct Backward<'a> {
     tape: &'a Tape,
     params: &'a [f32],
     learns: Vec<bool>,
@@ -63,23 +63,25 @@ struct TileDone {
     coefficients: Vec<Coefficients>,
 }
 
-impl Back<'_> {
+impl Backward<'_> {
     fn node(&mut self, index: usize, grad: Grad) {
         let tape = self.tape;
         match &tape.body.nodes[index] {
             Node::Spiking(spiking) => self.spiking(index, spiking, grad),
-            Node::AvgPool(pool) if self.learns[pool.source] => self.unpool(*pool, grad, &pooling::spread),
-            Node::MaxPool(pool) if self.learns[pool.source] => {
-                let Value::Counts(counts) = &tape.values[pool.source] else { return };
-                self.unpool(*pool, grad, &|unpooling, to, from| pooling::route(counts, unpooling, to, from));
-            }
+            Node::Pool(pool) if self.learns[pool.source] => match (pool.kind, &tape.values[pool.source]) {
+                (PoolKind::Average, _) => self.unpool(*pool, grad, &pooling::average),
+                (PoolKind::Maximum, Value::Counts(counts)) => {
+                    self.unpool(*pool, grad, &|unpooling, to, from| pooling::maximum(counts, unpooling, to, from));
+                }
+                (PoolKind::Maximum, Value::Image(_)) => {}
+            },
             Node::Dropout { source, p, .. } if self.learns[*source] => {
                 let mask = &tape.nodes[index].mask;
                 let grad = if mask.is_empty() { grad } else { pooling::masked(grad, mask, 1.0 / (1.0 - p)) };
                 self.add(*source, grad);
             }
             // What no neuron made learns nothing.
-            Node::AvgPool(_) | Node::MaxPool(_) | Node::Dropout { .. } => {}
+            Node::Pool(_) | Node::Dropout { .. } => {}
         }
     }
 
@@ -126,7 +128,7 @@ impl Back<'_> {
         for tile in 0..tiles {
             let width = grad.width(tile);
             let mut own_grad = std::mem::take(&mut grad.tiles[tile]);
-            let outputs = |(branch, own): (usize, &Prepared)| {
+            let outputs = |(branch, own): (usize, &PreparedBranch)| {
                 tape.nodes[index].outputs.take(branch, tile).unwrap_or_else(|| {
                     let weights = own.weights(self.params, tile);
                     own.ready(&weights);
@@ -135,7 +137,8 @@ impl Back<'_> {
             };
             let ys: Vec<Buffer> = prepared.iter().enumerate().map(outputs).collect();
             let sums = self.through_neurons(spiking, &prepared, norms, &ys, tile, &mut own_grad);
-            let norm_grad = |(branch, own): (usize, &Prepared)| self.norm_grad(own, &norms[branch], tile, width, &sums, branch);
+            let norm_grad =
+                |(branch, own): (usize, &PreparedBranch)| self.norm_grad(own, &norms[branch], tile, width, &sums, branch);
             let coefficients = prepared.iter().enumerate().map(norm_grad).collect();
             let mut done = TileDone { tile, width, grad: own_grad, ys, coefficients };
             for (branch, own) in of_kept(false) {
@@ -156,7 +159,7 @@ impl Back<'_> {
     }
 
     /// Through one branch, for some tiles of its outputs.
-    fn branch(&mut self, branch: usize, own: &Prepared, norm: &Normal, done: &[TileDone]) {
+    fn branch(&mut self, branch: usize, own: &PreparedBranch, norm: &Normal, done: &[TileDone]) {
         let tape = self.tape;
         let source = own.branch.source;
         let tiles = done.iter().map(|done| TileBack {
@@ -168,7 +171,7 @@ impl Back<'_> {
             tile: done.tile,
         });
         let weights = own.branch.weight..own.branch.weight + own.branch.conv.weights();
-        let back = BranchBack {
+        let state = BranchBack {
             own,
             value: &tape.values[source],
             weights: &self.params[weights.clone()],
@@ -178,7 +181,7 @@ impl Back<'_> {
         let later = || Grad::later(tape.batch, tape.body.steps, own.branch.conv.input);
         let target = self.learns[source].then(|| self.grads[source].get_or_insert_with(later));
         let flat = &mut self.out[weights];
-        for (parts, done) in back.run(tape.batch, target).iter().zip(done) {
+        for (parts, done) in state.run(tape.batch, target).iter().zip(done) {
             own.geometry.add_weight_grad(parts, done.tile, flat);
         }
     }
@@ -188,15 +191,15 @@ impl Back<'_> {
     fn through_neurons(
         &mut self,
         spiking: &Spiking,
-        prepared: &[Prepared],
+        prepared: &[PreparedBranch],
         norms: &[Normal],
         ys: &[Buffer],
         tile: usize,
         grad: &mut [f32],
     ) -> Vec<Vec<f64>> {
         let steps = self.tape.body.steps;
-        let firing = Firing::new(spiking, prepared, norms, tile, steps, self.params);
-        let layer = firing.tile();
+        let neurons = NormNeuron::new(spiking, prepared, norms, tile, steps, self.params);
+        let layer = neurons.tile();
         let (positions, width, leak) = (layer.positions, layer.width, layer.leak);
         let columns = 2 + prepared.len();
         let samples: Vec<Vec<f32>> = grad
@@ -208,7 +211,7 @@ impl Back<'_> {
                 let (Some(drive), Some(leak)) = (parts.next(), parts.next()) else { unreachable!("at least two columns") };
                 let mut sums = Sums { drive, leak, centred: parts.collect() };
                 let mut membranes = vec![0.0; steps * PAD];
-                fire::backward(&layer, &firing.drives(firing.of_sample(ys, sample)), grad, &mut sums, &mut membranes);
+                norm_neuron::backward(&layer, &neurons.drives(neurons.of_sample(ys, sample)), grad, &mut sums, &mut membranes);
                 found
             })
             .collect();
@@ -228,7 +231,7 @@ impl Back<'_> {
     /// Gradients of a norm's parameters, and the coefficients of its input's gradient.
     fn norm_grad(
         &mut self,
-        own: &Prepared,
+        own: &PreparedBranch,
         norm: &Normal,
         tile: usize,
         width: usize,
@@ -242,11 +245,11 @@ impl Back<'_> {
         for (lane, (&sum, &centred)) in by_lane.enumerate() {
             let channel = tile * WORD + lane;
             match own.branch.norm {
-                Norm::Bias(at) => {
+                BranchNorm::Bias(at) => {
                     found.a[lane] = 1.0;
                     self.out[at + channel] += sum as f32;
                 }
-                Norm::Batch { gamma, beta, .. } => {
+                BranchNorm::Batch { gamma, beta, .. } => {
                     let (inverse, scale) = (f64::from(norm.inverse[channel]), f64::from(norm.scale[channel]));
                     self.out[gamma + channel] += (inverse * centred) as f32;
                     self.out[beta + channel] += sum as f32;

@@ -1,18 +1,18 @@
 //! Forward over a batch.
 
 use super::super::buffer::Buffer;
-use super::super::fire::{self, Output};
 use super::super::in_pool;
 use super::super::keep::{kept_layers, layer_outputs};
+use super::super::norm_neuron::{self, Output};
 use super::super::value::{Counts, Value, tile_width};
 use super::kept::Kept;
-use super::layer::{Firing, Moments, Normal, Prepared, Weights, convolve_all, convolve_and_measure, prepare};
+use super::layer::{Moments, NormNeuron, Normal, PreparedBranch, Weights, convolve_all, convolve_and_measure, prepare};
 use super::{Input, NodeTape, Tape};
 use crate::call::{Call, Mode, Record, Statistic, dropout_mask};
 use crate::count::{Count, Counted};
 use crate::spikes::{Spikes, WORD};
 use bloctrain_shared::ImageShape;
-use bloctrain_shared::graph::{Content, Node, Norm, Spiking};
+use bloctrain_shared::graph::{BranchNorm, Content, Node, PoolKind, Spiking};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub struct Outcome {
     /// The spikes that leave the body.
     pub spikes: Spikes,
-    /// What was seen on the way.
+    /// What was seen in passing.
     pub record: Record,
 }
 
@@ -51,15 +51,15 @@ fn walk(call: &Call<'_>, params: &[f32], input: Input<'_>, kept: Option<&Kept>, 
     let record = Record { count: Count::new(batch), ..Record::default() };
     let keeps = if keep { kept_layers(&layer_outputs(body, &contents)) } else { vec![false; body.nodes.len()] };
     let mut values: Vec<Option<Value>> = vec![Some(input.into_value(body))];
-    let mut pass = Pass { call, params, kept, batch, contents, keeps, record, nodes: Vec::new() };
+    let mut state = Forward { call, params, kept, batch, contents, keeps, record, nodes: Vec::new() };
     for (index, node) in body.nodes.iter().enumerate() {
-        let value = pass.node(node, &values);
+        let value = state.node(node, &values);
         values.push(Some(value));
         if !keep {
             (0..=index).filter(|&value| last_use[value] == index).for_each(|value| values[value] = None);
         }
     }
-    let Pass { record, nodes, .. } = pass;
+    let Forward { record, nodes, .. } = state;
     // The backward pass reads what nodes read, which the last value is not.
     let spikes = match values.pop().flatten() {
         Some(Value::Counts(mut counts)) => counts.planes.swap_remove(0),
@@ -70,7 +70,7 @@ fn walk(call: &Call<'_>, params: &[f32], input: Input<'_>, kept: Option<&Kept>, 
     (Outcome { spikes, record }, tape)
 }
 
-struct Pass<'a> {
+struct Forward<'a> {
     call: &'a Call<'a>,
     params: &'a [f32],
     kept: Option<&'a Kept>,
@@ -83,7 +83,7 @@ struct Pass<'a> {
     nodes: Vec<NodeTape>,
 }
 
-impl Pass<'_> {
+impl Forward<'_> {
     fn node(&mut self, node: &Node, values: &[Option<Value>]) -> Value {
         let source = |index: usize| values[index].as_ref().expect("a value lives until its last use");
         let mut tape = NodeTape::default();
@@ -93,13 +93,11 @@ impl Pass<'_> {
                 self.record.rates.extend(self.call.measure.then(|| spikes.rate()));
                 Value::Counts(Counts::spikes(spikes))
             }
-            Node::AvgPool(pool) => match source(pool.source) {
-                Value::Image(image) => Value::Image(image.average(*pool, node.output())),
-                Value::Counts(counts) => Value::Counts(counts.average(*pool, node.output())),
-            },
-            Node::MaxPool(pool) => match source(pool.source) {
-                Value::Image(image) => Value::Image(image.maximum(*pool, node.output())),
-                Value::Counts(counts) => Value::Counts(counts.maximum(*pool, node.output())),
+            Node::Pool(pool) => match (source(pool.source), pool.kind) {
+                (Value::Image(image), PoolKind::Average) => Value::Image(image.average(*pool, node.output())),
+                (Value::Image(image), PoolKind::Maximum) => Value::Image(image.maximum(*pool, node.output())),
+                (Value::Counts(counts), PoolKind::Average) => Value::Counts(counts.average(*pool, node.output())),
+                (Value::Counts(counts), PoolKind::Maximum) => Value::Counts(counts.maximum(*pool, node.output())),
             },
             Node::Dropout { source: from, p, index, shape } => match self.call.mode {
                 Mode::Train { seed } if *p > 0.0 => {
@@ -131,7 +129,7 @@ impl Pass<'_> {
         let mut norms: Vec<Normal> = prepared.iter().map(|own| self.normal(own)).collect();
         let first_statistic = self.record.statistics.len();
         for own in &prepared {
-            if matches!(own.branch.norm, Norm::Batch { .. }) && self.trains() {
+            if matches!(own.branch.norm, BranchNorm::Batch { .. }) && self.trains() {
                 let zeros = || vec![0.0; channels];
                 self.record.statistics.push(Statistic { mean: zeros(), variance: zeros() });
             }
@@ -141,15 +139,15 @@ impl Pass<'_> {
             let width = tile_width(channels, tile);
             let weights: Vec<Arc<Weights>> = prepared.iter().map(|own| self.weights(own, tile)).collect();
             if self.trains() {
-                let convolve = |(branch, own): (usize, &Prepared)| match own.branch.norm {
-                    Norm::Batch { .. } => convolve_and_measure(own, inputs[branch], &weights[branch], width, self.batch),
-                    Norm::Bias(_) => (convolve_all(own, inputs[branch], &weights[branch], width, self.batch), Vec::new()),
+                let convolve = |(branch, own): (usize, &PreparedBranch)| match own.branch.norm {
+                    BranchNorm::Batch { .. } => convolve_and_measure(own, inputs[branch], &weights[branch], width, self.batch),
+                    BranchNorm::Bias(_) => (convolve_all(own, inputs[branch], &weights[branch], width, self.batch), Vec::new()),
                 };
                 let convolved = prepared.iter().enumerate().map(convolve);
                 let (ys, moments): (Vec<Buffer>, Vec<Vec<Moments>>) = convolved.unzip();
                 let mut statistic = first_statistic;
                 for ((own, moments), norm) in prepared.iter().zip(&moments).zip(&mut norms) {
-                    if let Norm::Batch { gamma, beta, .. } = own.branch.norm {
+                    if let BranchNorm::Batch { gamma, beta, .. } = own.branch.norm {
                         let found = &mut self.record.statistics[statistic];
                         statistic += 1;
                         let moments = batch_moments(moments, own.sample_len(width) / width, width);
@@ -160,20 +158,20 @@ impl Pass<'_> {
                         }
                     }
                 }
-                let firing = Firing::new(spiking, &prepared, &norms, tile, steps, self.params);
-                fire_all(&firing, &ys, tile, &mut spikes);
+                let neurons = NormNeuron::new(spiking, &prepared, &norms, tile, steps, self.params);
+                norm_neuron_all(&neurons, &ys, tile, &mut spikes);
                 let kept = ys.into_iter().enumerate().filter(|(branch, _)| keeps && prepared[*branch].is_worth_keeping());
                 kept.for_each(|(branch, y)| tape.outputs.keep(branch, tile, y));
             } else {
-                let firing = Firing::new(spiking, &prepared, &norms, tile, steps, self.params);
-                infer_all(&firing, &inputs, &weights, tile, &mut spikes);
+                let neurons = NormNeuron::new(spiking, &prepared, &norms, tile, steps, self.params);
+                infer_all(&neurons, &inputs, &weights, tile, &mut spikes);
             }
         }
         tape.norms = norms;
         spikes
     }
 
-    fn weights(&self, own: &Prepared, tile: usize) -> Arc<Weights> {
+    fn weights(&self, own: &PreparedBranch, tile: usize) -> Arc<Weights> {
         let make = || own.weights(self.params, tile);
         let weights = match self.kept {
             Some(kept) => kept.get((own.branch.weight, tile), make),
@@ -188,22 +186,22 @@ impl Pass<'_> {
     }
 
     /// A branch's norm as far as it is known before the batch was seen.
-    fn normal(&self, own: &Prepared) -> Normal {
+    fn normal(&self, own: &PreparedBranch) -> Normal {
         let channels = own.branch.conv.outputs;
         let mut normal = Normal::zeros(channels);
         match own.branch.norm {
-            Norm::Bias(at) => {
+            BranchNorm::Bias(at) => {
                 normal.scale[..channels].fill(1.0);
                 normal.shift[..channels].copy_from_slice(&self.params[at..at + channels]);
             }
-            Norm::Batch { gamma, beta, statistic } if !self.trains() => {
+            BranchNorm::Batch { gamma, beta, statistic } if !self.trains() => {
                 let running = &self.call.running[statistic];
                 for channel in 0..channels {
                     let affine = (self.params[gamma + channel], self.params[beta + channel]);
                     normal.set(channel, (running.mean[channel], running.variance[channel]), affine);
                 }
             }
-            Norm::Batch { .. } => {}
+            BranchNorm::Batch { .. } => {}
         }
         normal
     }
@@ -250,25 +248,25 @@ fn batch_moments(samples: &[Moments], rows: usize, width: usize) -> Vec<(f32, f3
     means.iter().zip(within).zip(between).map(lane).collect()
 }
 
-/// Norm and neurons of a tile for every sample.
-fn fire_all(firing: &Firing<'_>, ys: &[Buffer], tile: usize, spikes: &mut Spikes) {
+/// BranchNorm and neurons of a tile for every sample.
+fn norm_neuron_all(neurons: &NormNeuron<'_>, ys: &[Buffer], tile: usize, spikes: &mut Spikes) {
     let (size, words) = (spikes.sample_words(), spikes.words_per_position());
     spikes.words_mut().par_chunks_mut(size).enumerate().for_each(|(sample, out)| {
         let output = Output { words: out, words_per_position: words, word: tile };
-        fire::forward(&firing.tile(), &firing.drives(firing.of_sample(ys, sample)), output);
+        norm_neuron::forward(&neurons.tile(), &neurons.drives(neurons.of_sample(ys, sample)), output);
     });
 }
 
 /// Convolution, norm and neurons of a tile, sample by sample: nothing but spikes outlives a sample.
-fn infer_all(firing: &Firing<'_>, inputs: &[&Value], weights: &[Arc<Weights>], tile: usize, spikes: &mut Spikes) {
-    let (size, words, width) = (spikes.sample_words(), spikes.words_per_position(), firing.tile().width);
-    let scratch = || firing.prepared.iter().map(|own| Buffer::zeros(own.sample_len(width))).collect::<Vec<_>>();
+fn infer_all(neurons: &NormNeuron<'_>, inputs: &[&Value], weights: &[Arc<Weights>], tile: usize, spikes: &mut Spikes) {
+    let (size, words, width) = (spikes.sample_words(), spikes.words_per_position(), neurons.tile().width);
+    let scratch = || neurons.prepared.iter().map(|own| Buffer::zeros(own.sample_len(width))).collect::<Vec<_>>();
     spikes.words_mut().par_chunks_mut(size).enumerate().for_each_init(scratch, |ys, (sample, out)| {
         for (branch, y) in ys.iter_mut().enumerate() {
             y.fill(0.0);
-            firing.prepared[branch].convolve(inputs[branch], sample, &weights[branch], width, y);
+            neurons.prepared[branch].convolve(inputs[branch], sample, &weights[branch], width, y);
         }
         let output = Output { words: out, words_per_position: words, word: tile };
-        fire::forward(&firing.tile(), &firing.drives(firing.of_sample(ys, 0)), output);
+        norm_neuron::forward(&neurons.tile(), &neurons.drives(neurons.of_sample(ys, 0)), output);
     });
 }

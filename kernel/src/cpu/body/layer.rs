@@ -2,15 +2,15 @@
 
 use super::super::buffer::{Buffer, with_scratch};
 use super::super::dense::{self, Operands};
-use super::super::fire::{self, Drive, Tile};
 use super::super::geometry::Geometry;
 use super::super::group::Target;
 use super::super::keep::worth_keeping;
+use super::super::norm_neuron::{self, Drive, Tile};
 use super::super::simd::PAD;
 use super::super::sparse::{self, Planes};
 use super::super::value::{Value, tile_width};
 use super::super::{map, winograd};
-use super::way::{Density, Way};
+use super::algorithm::{Algorithm, Density};
 use crate::spikes::WORD;
 use bloctrain_shared::graph::{Branch, EPSILON, Spiking};
 use bloctrain_shared::neuron::Leak;
@@ -61,11 +61,11 @@ fn leak(spiking: &Spiking, params: &[f32]) -> f32 {
 pub(super) struct Weights {
     /// `[taps, rows, width]`.
     pub(super) rows: Buffer,
-    /// The same at Winograd's places, made by [`Prepared::ready`].
-    places: OnceLock<Buffer>,
+    /// The same in Winograd's transform domain, made by [`PreparedBranch::ready`].
+    transformed: OnceLock<Buffer>,
 }
 
-pub(super) struct Prepared {
+pub(super) struct PreparedBranch {
     pub(super) branch: Branch,
     pub(super) geometry: Geometry,
     pub(super) constant: bool,
@@ -73,7 +73,12 @@ pub(super) struct Prepared {
     densities: Vec<Density>,
 }
 
-pub(super) fn prepare<'a>(spiking: &Spiking, steps: usize, batch: usize, value: impl Fn(usize) -> &'a Value) -> Vec<Prepared> {
+pub(super) fn prepare<'a>(
+    spiking: &Spiking,
+    steps: usize,
+    batch: usize,
+    value: impl Fn(usize) -> &'a Value,
+) -> Vec<PreparedBranch> {
     let one = |branch: &Branch| {
         let value = value(branch.source);
         let constant = matches!(value, Value::Image(_));
@@ -82,12 +87,12 @@ pub(super) fn prepare<'a>(spiking: &Spiking, steps: usize, batch: usize, value: 
             Value::Image(_) => Vec::new(),
             Value::Counts(counts) => (0..batch).into_par_iter().map(|sample| Density::new(&geometry, counts, sample)).collect(),
         };
-        Prepared { branch: *branch, geometry, constant, densities }
+        PreparedBranch { branch: *branch, geometry, constant, densities }
     };
     spiking.branches.iter().map(one).collect()
 }
 
-impl Prepared {
+impl PreparedBranch {
     /// Values of one sample's outputs in a tile.
     pub(super) fn sample_len(&self, width: usize) -> usize {
         self.geometry.frames * self.geometry.output_area() * width
@@ -96,44 +101,45 @@ impl Prepared {
     /// Outputs of one sample, into zeros.
     pub(super) fn convolve(&self, value: &Value, sample: usize, weights: &Weights, width: usize, y: &mut [f32]) {
         let geometry = &self.geometry;
-        match (value, self.densities.get(sample).map(|density| density.way(geometry))) {
+        match (value, self.densities.get(sample).map(|density| density.forward_algorithm(geometry))) {
             (Value::Image(image), _) => with_scratch(geometry.map_area() * geometry.rows, |map| {
                 map::of_image(geometry, image.sample(sample), map);
-                let operands = Operands { map, distance: geometry.rows, weights: &weights.rows, rows: geometry.rows, width };
-                dense::product(std::slice::from_ref(&geometry.reach), operands, Target { values: y, start: 0, distance: width });
+                let operands = Operands { map, row_stride: geometry.rows, weights: &weights.rows, rows: geometry.rows, width };
+                let target = Target { values: y, start: 0, row_stride: width };
+                dense::product(std::slice::from_ref(&geometry.reach), operands, target);
             }),
-            (Value::Counts(counts), None | Some(Way::Lists)) => {
+            (Value::Counts(counts), None | Some(Algorithm::Lists)) => {
                 let planes: Vec<(&[u64], f32)> = counts.sample(sample).collect();
                 sparse::forward(geometry, &planes, &weights.rows, width, y);
             }
-            (Value::Counts(counts), Some(way)) => {
+            (Value::Counts(counts), Some(algorithm)) => {
                 let planes: Vec<(&[u64], f32)> = counts.sample(sample).collect();
-                self.convolve_densely(&planes, way == Way::Places, weights, width, y);
+                self.convolve_densely(&planes, algorithm == Algorithm::Winograd, weights, width, y);
             }
         }
     }
 
-    fn convolve_densely(&self, planes: &Planes<'_>, by_places: bool, weights: &Weights, width: usize, y: &mut [f32]) {
+    fn convolve_densely(&self, planes: &Planes<'_>, by_winograd: bool, weights: &Weights, width: usize, y: &mut [f32]) {
         let geometry = &self.geometry;
-        let distance = map::distance(geometry);
-        let (at_once, map_len) = (geometry.frames_at_once(), geometry.map_area() * distance);
+        let row_stride = map::row_stride(geometry);
+        let (at_once, map_len) = (geometry.frames_at_once(), geometry.map_area() * row_stride);
         let frame_len = geometry.output_area() * width;
-        let shape = winograd::Shape { frames: at_once, size: geometry.output, distance, inputs: geometry.rows, outputs: width };
-        let scratch = if by_places { winograd::scratch(&shape) } else { 0 };
+        let shape = winograd::Shape { frames: at_once, size: geometry.output, row_stride, inputs: geometry.rows, outputs: width };
+        let scratch = if by_winograd { winograd::scratch(&shape) } else { 0 };
         with_scratch(at_once * map_len + scratch, |all| {
             for (index, y) in y.chunks_mut(at_once * frame_len).enumerate() {
                 let frames = y.len() / frame_len;
                 let (maps, scratch) = all.split_at_mut(frames * map_len);
                 map::of_spikes(geometry, planes, index * at_once..index * at_once + frames, maps);
-                if by_places {
-                    let target = Target { values: y, start: 0, distance: width };
-                    let places = weights.places.get().expect("made ready before the samples were looked at");
-                    winograd::add(&winograd::Shape { frames, ..shape }, maps, places, target, scratch);
+                if by_winograd {
+                    let target = Target { values: y, start: 0, row_stride: width };
+                    let transformed = weights.transformed.get().expect("made ready before the samples were looked at");
+                    winograd::add(&winograd::Shape { frames, ..shape }, maps, transformed, target, scratch);
                     continue;
                 }
                 for (map, y) in maps.chunks(map_len).zip(y.chunks_mut(frame_len)) {
-                    let operands = Operands { map, distance, weights: &weights.rows, rows: geometry.rows, width };
-                    let target = Target { values: y, start: 0, distance: width };
+                    let operands = Operands { map, row_stride, weights: &weights.rows, rows: geometry.rows, width };
+                    let target = Target { values: y, start: 0, row_stride: width };
                     dense::product(std::slice::from_ref(&geometry.reach), operands, target);
                 }
             }
@@ -145,18 +151,18 @@ impl Prepared {
         !self.constant && worth_keeping(self.branch.conv.inputs())
     }
 
-    /// The way of a sample's weight gradient.
-    pub(super) fn way_back(&self, sample: usize) -> Way {
-        self.densities.get(sample).map_or(Way::Product, |density| density.way_back(&self.geometry))
+    /// The algorithm of a sample's weight gradient.
+    pub(super) fn weight_grad_algorithm(&self, sample: usize) -> Algorithm {
+        self.densities.get(sample).map_or(Algorithm::Product, |density| density.weight_grad_algorithm(&self.geometry))
     }
 
     /// Makes what the samples of this call need of a tile's weights. Not under a lock: it is done in parallel, and a
     /// thread that waits may take on another sample that needs the same.
     pub(super) fn ready(&self, weights: &Weights) {
-        let by_places = |density: &Density| density.way(&self.geometry) == Way::Places;
-        if weights.places.get().is_none() && self.densities.iter().any(by_places) {
+        let by_winograd = |density: &Density| density.forward_algorithm(&self.geometry) == Algorithm::Winograd;
+        if weights.transformed.get().is_none() && self.densities.iter().any(by_winograd) {
             // Someone else may have been faster, with the same values.
-            let _ = weights.places.set(self.geometry.at_places(&weights.rows, &self.geometry.reach));
+            let _ = weights.transformed.set(self.geometry.to_transform_domain(&weights.rows, &self.geometry.reach));
         }
     }
 
@@ -164,7 +170,7 @@ impl Prepared {
     pub(super) fn weights(&self, params: &[f32], tile: usize) -> Weights {
         let geometry = &self.geometry;
         let rows = geometry.weights(&params[self.branch.weight..self.branch.weight + self.branch.conv.weights()], tile);
-        Weights { rows, places: OnceLock::new() }
+        Weights { rows, transformed: OnceLock::new() }
     }
 }
 
@@ -173,7 +179,7 @@ pub(super) type Moments = [Vec<f32>; 2];
 
 /// Outputs of a tile for every sample, and their moments, taken while a sample is in the cache.
 pub(super) fn convolve_and_measure(
-    own: &Prepared,
+    own: &PreparedBranch,
     input: &Value,
     weights: &Weights,
     width: usize,
@@ -186,7 +192,7 @@ pub(super) fn convolve_and_measure(
         moments[sample].get_or_init(|| {
             let mut found = [vec![0.0; width], vec![0.0; width]];
             let [mean, squares] = &mut found;
-            fire::moments(y, width, mean, squares);
+            norm_neuron::moments(y, width, mean, squares);
             found
         });
     });
@@ -194,15 +200,15 @@ pub(super) fn convolve_and_measure(
 }
 
 /// Outputs of a tile for every sample.
-pub(super) fn convolve_all(own: &Prepared, input: &Value, weights: &Weights, width: usize, batch: usize) -> Buffer {
+pub(super) fn convolve_all(own: &PreparedBranch, input: &Value, weights: &Weights, width: usize, batch: usize) -> Buffer {
     let size = own.sample_len(width);
     Buffer::made(batch * size, size, |sample, y| own.convolve(input, sample, weights, width, y))
 }
 
-/// One tile of a layer, ready to fire: its branches with their norms, and its neurons.
-pub(super) struct Firing<'a> {
+/// One tile of a layer: its branches with their norms, and its neurons.
+pub(super) struct NormNeuron<'a> {
     spiking: &'a Spiking,
-    pub(super) prepared: &'a [Prepared],
+    pub(super) prepared: &'a [PreparedBranch],
     norms: &'a [Normal],
     lanes: Range<usize>,
     /// Sum of the branches' shifts.
@@ -211,10 +217,10 @@ pub(super) struct Firing<'a> {
     leak: f32,
 }
 
-impl<'a> Firing<'a> {
+impl<'a> NormNeuron<'a> {
     pub(super) fn new(
         spiking: &'a Spiking,
-        prepared: &'a [Prepared],
+        prepared: &'a [PreparedBranch],
         norms: &'a [Normal],
         tile: usize,
         steps: usize,
@@ -241,13 +247,13 @@ impl<'a> Firing<'a> {
 
     /// One sample of every branch's outputs.
     pub(super) fn of_sample<'y>(&self, ys: &'y [Buffer], sample: usize) -> Vec<&'y [f32]> {
-        let size = |own: &Prepared| own.sample_len(self.lanes.len());
+        let size = |own: &PreparedBranch| own.sample_len(self.lanes.len());
         self.prepared.iter().zip(ys).map(|(own, y)| &y[sample * size(own)..][..size(own)]).collect()
     }
 
     /// What drives the neurons, from every branch's outputs for a sample.
     pub(super) fn drives<'y>(&'y self, ys: Vec<&'y [f32]>) -> Vec<Drive<'y>> {
-        let one = |((own, norm), y): ((&Prepared, &'y Normal), &'y [f32])| Drive {
+        let one = |((own, norm), y): ((&PreparedBranch, &'y Normal), &'y [f32])| Drive {
             y,
             constant: own.constant,
             scale: &norm.scale[self.lanes.clone()],

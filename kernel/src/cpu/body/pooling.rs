@@ -1,4 +1,4 @@
-//! The way back through poolings and dropout.
+//! The backward pass through poolings and dropout.
 
 use super::super::value::{Counts, Grad, window};
 use crate::spikes::WORD;
@@ -6,7 +6,7 @@ use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::Pool;
 use rayon::prelude::*;
 
-/// One frame of one tile on its way back through a pooling.
+/// One frame of one tile in the backward pass of a pooling.
 pub(super) struct Unpooling {
     pub(super) pool: Pool,
     pub(super) output: ImageShape,
@@ -16,7 +16,8 @@ pub(super) struct Unpooling {
     pub(super) step: usize,
 }
 
-pub(super) fn spread(at: &Unpooling, to: &mut [f32], from: &[f32]) {
+/// Backward pass of an average: every value of a window has the same share.
+pub(super) fn average(at: &Unpooling, to: &mut [f32], from: &[f32]) {
     let share = 1.0 / (at.pool.size * at.pool.size) as f32;
     for (position, row) in from.chunks(at.width).enumerate() {
         for place in window(at.pool, at.output, position) {
@@ -26,7 +27,8 @@ pub(super) fn spread(at: &Unpooling, to: &mut [f32], from: &[f32]) {
     }
 }
 
-pub(super) fn route(counts: &Counts, at: &Unpooling, to: &mut [f32], from: &[f32]) {
+/// Backward pass of a maximum: the gradient goes to the first value that is the largest.
+pub(super) fn maximum(counts: &Counts, at: &Unpooling, to: &mut [f32], from: &[f32]) {
     let mut wins = vec![0; at.pool.size * at.pool.size];
     for (position, row) in from.chunks(at.width).enumerate() {
         let places: Vec<usize> = window(at.pool, at.output, position).collect();

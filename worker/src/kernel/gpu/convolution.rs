@@ -319,7 +319,7 @@ fn map<R: CubeRuntime>(rows: CubeTensor<R>, frames: usize, shape: ImageShape) ->
     map
 }
 
-/// `[1, N, C]` as `[N, C]`, with the distance of its rows.
+/// `[1, N, C]` as `[N, C]`, with its row stride.
 fn matrix<R: CubeRuntime>(mut rows: CubeTensor<R>, shape: [usize; 2]) -> CubeTensor<R> {
     let pitch = rows.meta.strides()[1];
     *rows.meta = Metadata::new(Shape::from(shape), [pitch, 1]);

@@ -44,13 +44,15 @@ fn parts(sites: usize) -> usize {
 }
 
 fn form(rule: NeuronRule, steps: usize, plain: bool) -> Form {
-    let slope = match rule.surrogate {
+    // Threshold and width are handed over at every launch.
+    let NeuronRule { threshold: _, reset, detach_reset, surrogate, width: _ } = rule;
+    let slope = match surrogate {
         Surrogate::Atan => Slope::Atan,
         Surrogate::FastSigmoid => Slope::FastSigmoid,
         Surrogate::Triangle => Slope::Triangle,
         Surrogate::Rectangle => Slope::Rectangle,
     };
-    Form { steps, plain, zero: rule.reset == Reset::Zero, detached: rule.detach_reset, slope }
+    Form { steps, plain, zero: reset == Reset::Zero, detached: detach_reset, slope }
 }
 
 /// The output of a convolution that drives neurons.
@@ -100,7 +102,7 @@ impl<R: CubeRuntime> Layer<'_, R> {
     }
 
     /// Spikes.
-    pub(super) fn fire(&self) -> Packed<R> {
+    pub(super) fn spikes(&self) -> Packed<R> {
         let near = self.leak;
         let spikes = Packed::empty(near, self.batch, self.steps, self.shape);
         let (sites, channels) = (self.sites(), self.shape.channels);
@@ -109,7 +111,7 @@ impl<R: CubeRuntime> Layer<'_, R> {
         // SAFETY: units beyond the last site or channel read and write nothing but their own shared memory, and the views
         // of the branches lie inside their buffers by their construction from (steps, sites, channels).
         unsafe {
-            neuron::fire::launch_unchecked(
+            neuron::norm_neuron::launch_unchecked(
                 &near.client,
                 each(sites, channels),
                 dim(),
@@ -130,7 +132,7 @@ impl<R: CubeRuntime> Layer<'_, R> {
 
     /// Gradient `[T B, C, H, W]` of the drive and its sums `[parts, 2 + branches, C]` from the gradient of the spikes:
     /// `[T B, C, H, W]`, or `[B, C, H, W]` of one that is the same at every step.
-    pub(super) fn unfire(&self, grad: &Driving<R>) -> (CubeTensor<R>, CubeTensor<R>) {
+    pub(super) fn backward(&self, grad: &Driving<R>) -> (CubeTensor<R>, CubeTensor<R>) {
         let near = self.leak;
         let (sites, channels) = (self.sites(), self.shape.channels);
         let parts = parts(sites);
@@ -140,9 +142,9 @@ impl<R: CubeRuntime> Layer<'_, R> {
         self.branches.iter().for_each(|branch| branches.push(branch.over_time(self.steps).into_tensor_arg()));
         let grad = grad.over_time(self.steps);
         let dtypes = [self.dtype().into(), grad.dtype.into()];
-        // SAFETY: as for `fire`; the cubes across are the parts of `sums`.
+        // SAFETY: as for `spikes`; the cubes across are the parts of `sums`.
         unsafe {
-            neuron::unfire::launch_unchecked(
+            neuron::norm_neuron_grad::launch_unchecked(
                 &near.client,
                 grid(parts, channels),
                 dim(),
@@ -166,7 +168,7 @@ impl<R: CubeRuntime> Layer<'_, R> {
 
 /// Where a norm's parameters and statistics are.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Places {
+pub(super) struct Offsets {
     /// Where its scales begin.
     pub(super) gamma: usize,
     /// Where its shifts, or its bias, begin.
@@ -187,7 +189,7 @@ pub(super) fn norm<R: CubeRuntime>(
     kind: Kind,
     y: &Rows<R>,
     params: &CubeTensor<R>,
-    places: Places,
+    offsets: Offsets,
     norms: &CubeTensor<R>,
     statistics: &CubeTensor<R>,
 ) {
@@ -207,7 +209,7 @@ pub(super) fn norm<R: CubeRuntime>(
         statistics.clone()
     };
     let count = count as f32;
-    // SAFETY: every unit works on its own channel below `channels`, and the places lie inside the flat parameters and the
+    // SAFETY: every unit works on its own channel below `channels`, and the offsets lie inside the flat parameters and the
     // statistics by the plan.
     unsafe {
         norm::norm::launch_unchecked(
@@ -219,10 +221,10 @@ pub(super) fn norm<R: CubeRuntime>(
             params.clone().into_tensor_arg(),
             norms.clone().into_tensor_arg(),
             statistics.clone().into_tensor_arg(),
-            places.gamma,
-            places.beta,
-            places.statistic,
-            places.branch,
+            offsets.gamma,
+            offsets.beta,
+            offsets.statistic,
+            offsets.branch,
             channels,
             count,
             count / (count - 1.0).max(1.0),
@@ -235,27 +237,27 @@ pub(super) fn norm<R: CubeRuntime>(
 
 /// How the gradients of a layer's branches follow from the drive's.
 #[derive(Debug)]
-pub(super) struct Settled<R: CubeRuntime> {
+pub(super) struct NormGrads<R: CubeRuntime> {
     /// `[branches, 3, C]`.
     back: CubeTensor<R>,
     /// Of scales and shifts of every branch, then of the leak by channel, `[2 branches + 1, C]`.
     pub(super) grads: CubeTensor<R>,
 }
 
-/// See [`norm::settle`]; `batch` says which branches have batch statistics.
-pub(super) fn settle<R: CubeRuntime>(
+/// See [`norm::norm_param_grad`]; `batch` says which branches have batch statistics.
+pub(super) fn norm_param_grad<R: CubeRuntime>(
     layer: &Layer<'_, R>,
     norms: &CubeTensor<R>,
     sums: CubeTensor<R>,
     batch: &[bool],
-) -> Settled<R> {
+) -> NormGrads<R> {
     let (branches, channels, sites) = (layer.branches.len(), layer.shape.channels, layer.sites());
     let back = empty(norms, &[branches, 3, channels], DType::F32);
     let grads = empty(norms, &[2 * branches + 1, channels], DType::F32);
     let bits = |of: &dyn Fn(usize) -> bool| (0..branches).fold(0, |bits, branch| bits | u32::from(of(branch)) << branch);
     // SAFETY: every unit works on its own channel below `channels`.
     unsafe {
-        norm::settle::launch_unchecked(
+        norm::norm_param_grad::launch_unchecked(
             &norms.client,
             grid(1, channels),
             dim(),
@@ -271,14 +273,14 @@ pub(super) fn settle<R: CubeRuntime>(
             bits(&|branch| layer.branches[branch].constant),
         );
     }
-    Settled { back, grads }
+    NormGrads { back, grads }
 }
 
 /// Gradient of the output of one branch's convolution, in its shape.
-pub(super) fn unnorm<R: CubeRuntime>(
+pub(super) fn norm_grad<R: CubeRuntime>(
     layer: &Layer<'_, R>,
     norms: &CubeTensor<R>,
-    settled: &Settled<R>,
+    norm_grads: &NormGrads<R>,
     drive_grad: &CubeTensor<R>,
     branch: usize,
 ) -> CubeTensor<R> {
@@ -288,14 +290,14 @@ pub(super) fn unnorm<R: CubeRuntime>(
     let out = empty_map(norms, steps * layer.batch, layer.shape, layer.dtype());
     // SAFETY: units beyond the last site or channel do nothing.
     unsafe {
-        norm::unnorm::launch_unchecked(
+        norm::norm_grad::launch_unchecked(
             &norms.client,
             each(sites, channels),
             dim(),
             driving.over_time(layer.steps).into_tensor_arg(),
             Rows::of(drive_grad.clone()).over_time(layer.steps).into_tensor_arg(),
             norms.clone().into_tensor_arg(),
-            settled.back.clone().into_tensor_arg(),
+            norm_grads.back.clone().into_tensor_arg(),
             Rows::of(out.clone()).over_time(steps).into_tensor_arg(),
             branch,
             layer.steps,

@@ -13,7 +13,7 @@ mod layout;
 mod packed;
 
 use super::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Count, Emitted, Moments, Precision, SpikingBackend, Statistic, StepRule,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, ConvPrecision, Count, Emitted, Moments, SpikingBackend, Statistic, StepRule,
     Stepped, lift, lower, memory, reference,
 };
 use bloctrain_kernel::spikes::Spikes;
@@ -41,11 +41,11 @@ trait Cube<R: CubeRuntime>: Backend<Device = R::Device, FloatTensorPrimitive = C
 impl<R: CubeRuntime, B: Backend<Device = R::Device, FloatTensorPrimitive = CubeTensor<R>>> Cube<R> for B {}
 
 /// Element of a body's convolutions on this device.
-fn element<R: CubeRuntime>(client: &ComputeClient<R>, precision: Precision) -> FloatDType {
+fn element<R: CubeRuntime>(client: &ComputeClient<R>, precision: ConvPrecision) -> FloatDType {
     match precision {
-        Precision::Auto if convolution::has_units(client, DType::BF16) => FloatDType::BF16,
-        Precision::Auto | Precision::F32 => FloatDType::F32,
-        Precision::F16 => FloatDType::F16,
+        ConvPrecision::Auto if convolution::has_units(client, DType::BF16) => FloatDType::BF16,
+        ConvPrecision::Auto | ConvPrecision::F32 => FloatDType::F32,
+        ConvPrecision::F16 => FloatDType::F16,
     }
 }
 
@@ -79,7 +79,7 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBac
 
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
         let dtype = element(&R::client(&params.device()), call.precision);
-        let found = body::forward(&call.pass, params, input, dtype);
+        let found = body::forward(&call.call, params, input, dtype);
         BodyOutput { emitted: found.emitted, record: found.record }
     }
 
@@ -89,7 +89,7 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBac
         input: BodyInput<Self>,
     ) -> (Tensor<Self, 4>, BodyRecord, Arc<Tape<R>>) {
         let dtype = element(&R::client(&params.device()), call.precision);
-        let found = body::forward(&call.pass, params, input, dtype);
+        let found = body::forward(&call.call, params, input, dtype);
         let emitted = match found.emitted {
             Emitted::Tensor(x) | Emitted::Average(x) => x,
             Emitted::Spikes(_) => unreachable!("spikes stay on the device"),
@@ -101,7 +101,7 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBac
         body::backward(tape, params, grad)
     }
 
-    fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, precision: Precision) -> Self::Frozen {
+    fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, precision: ConvPrecision) -> Self::Frozen {
         reference::FrozenBody::new(body, params, running, precision)
     }
 
@@ -115,7 +115,7 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBac
         let rows = Rows::of_matrix(x, steps * shape.area(), shape.channels);
         let dtype = rows.over_time(steps).dtype;
         let branches = [Driving { rows, constant: false }];
-        let spikes = Layer { branches: &branches, norms: None, leak: &leak, rule, steps, batch: 1, shape }.fire();
+        let spikes = Layer { branches: &branches, norms: None, leak: &leak, rule, steps, batch: 1, shape }.spikes();
         let spikes = lift::<Self, 4>(launch::unpack(&spikes, dtype)).permute([0, 2, 3, 1]);
         lower(spikes.reshape([steps, sites]))
     }
@@ -131,7 +131,7 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBac
         let matrix = |x| Driving { rows: Rows::of_matrix(x, steps * shape.area(), shape.channels), constant: false };
         let branches = [matrix(x)];
         let layer = Layer { branches: &branches, norms: None, leak: &leak, rule, steps, batch: 1, shape };
-        let (x_grad, sums) = layer.unfire(&matrix(grad));
+        let (x_grad, sums) = layer.backward(&matrix(grad));
         let x_grad = lift::<Self, 4>(x_grad).permute([0, 2, 3, 1]).reshape([steps, sites]);
         let parts = lift::<Self, 3>(sums);
         let [count, _, channels] = parts.dims();

@@ -12,20 +12,21 @@ pub use neuron::{membranes, neuron, neuron_grad};
 pub use optimize::optimize;
 
 use super::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, Emitted, Mode, SpikingBackend, Statistic, mean_over_time, pool, to_host,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, Emitted, Mode, SpikingBackend, Statistic, mean_over_time, pool, pool2d,
+    to_host,
 };
 use bloctrain_kernel::call::dropout_mask;
 use bloctrain_kernel::count::{Count, Counted};
-use bloctrain_shared::graph::{Body, Branch, Content, EPSILON, Node, Norm, Spiking};
+use bloctrain_shared::graph::{Body, Branch, BranchNorm, Content, EPSILON, Node, Spiking};
 use bloctrain_shared::neuron::Leak;
 use burn_tensor::activation::sigmoid;
-use burn_tensor::module::{avg_pool2d, conv2d, max_pool2d};
+use burn_tensor::module::conv2d;
 use burn_tensor::ops::ConvOptions;
 use burn_tensor::{Tensor, TensorData};
 
 /// See [`SpikingBackend::body`].
 pub fn body<B: SpikingBackend>(call: &BodyCall<'_>, params: Tensor<B, 1>, input: BodyInput<B>) -> BodyOutput<B> {
-    let call = &call.pass;
+    let call = &call.call;
     let (batch, device) = (input.batch(), params.device());
     let (start, enters) = match input {
         BodyInput::Image(x) => (x, Content::Fractions),
@@ -33,10 +34,10 @@ pub fn body<B: SpikingBackend>(call: &BodyCall<'_>, params: Tensor<B, 1>, input:
     };
     let record = BodyRecord { count: Count::new(batch), ..BodyRecord::default() };
     let contents = call.body.contents(enters, call.mode.trains());
-    let mut pass = Pass { call, params, batch, contents, record };
+    let mut state = Forward { call, params, batch, contents, record };
     let mut values = vec![start];
     for node in &call.body.nodes {
-        let value = pass.node(node, &values);
+        let value = state.node(node, &values);
         values.push(value);
     }
     match values.pop() {
@@ -45,13 +46,13 @@ pub fn body<B: SpikingBackend>(call: &BodyCall<'_>, params: Tensor<B, 1>, input:
                 Some(windows) => Emitted::Average(pool::forward(windows, mean_over_time(x, call.body.steps))),
                 None => Emitted::Tensor(x),
             };
-            BodyOutput { emitted, record: pass.record }
+            BodyOutput { emitted, record: state.record }
         }
         None => unreachable!("the input is a value"),
     }
 }
 
-struct Pass<'a, B: SpikingBackend> {
+struct Forward<'a, B: SpikingBackend> {
     call: &'a Call<'a>,
     params: Tensor<B, 1>,
     batch: usize,
@@ -60,7 +61,7 @@ struct Pass<'a, B: SpikingBackend> {
     record: BodyRecord,
 }
 
-impl<B: SpikingBackend> Pass<'_, B> {
+impl<B: SpikingBackend> Forward<'_, B> {
     fn body(&self) -> &Body {
         self.call.body
     }
@@ -73,8 +74,7 @@ impl<B: SpikingBackend> Pass<'_, B> {
     fn node(&mut self, node: &Node, values: &[Tensor<B, 4>]) -> Tensor<B, 4> {
         match node {
             Node::Spiking(spiking) => self.spiking(spiking, values),
-            Node::AvgPool(pool) => avg_pool2d(values[pool.source].clone(), [pool.size; 2], [pool.size; 2], [0, 0], false, false),
-            Node::MaxPool(pool) => max_pool2d(values[pool.source].clone(), [pool.size; 2], [pool.size; 2], [0, 0], [1, 1], false),
+            Node::Pool(pool) => pool2d(values[pool.source].clone(), *pool),
             Node::Dropout { source, p, index, shape } => match self.call.mode {
                 Mode::Train { seed } if *p > 0.0 => {
                     let sites = self.batch * shape.len();
@@ -150,8 +150,8 @@ impl<B: SpikingBackend> Pass<'_, B> {
         let channels = branch.conv.outputs;
         let spread = |values: Tensor<B, 1>| values.reshape([1, channels, 1, 1]);
         match branch.norm {
-            Norm::Bias(at) => y + spread(self.param(at, channels)),
-            Norm::Batch { gamma, beta, statistic } if self.call.mode == Mode::Eval => {
+            BranchNorm::Bias(at) => y + spread(self.param(at, channels)),
+            BranchNorm::Batch { gamma, beta, statistic } if self.call.mode == Mode::Eval => {
                 let running = &self.call.running[statistic];
                 let given = |values: &[f32]| -> Tensor<B, 1> {
                     Tensor::from_data(TensorData::new(values.to_vec(), [channels]), &self.params.device())
@@ -160,7 +160,7 @@ impl<B: SpikingBackend> Pass<'_, B> {
                 let shift = self.param(beta, channels) - given(&running.mean) * scale.clone();
                 y * spread(scale) + spread(shift)
             }
-            Norm::Batch { gamma, beta, .. } => {
+            BranchNorm::Batch { gamma, beta, .. } => {
                 let [frames, _, height, width] = y.dims();
                 let count = (frames * height * width) as f64;
                 let sum = |x: Tensor<B, 4>| x.sum_dim(0).sum_dim(2).sum_dim(3);

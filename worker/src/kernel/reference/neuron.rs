@@ -15,15 +15,16 @@ struct Trace<B: Backend> {
 }
 
 fn run<B: Backend>(x: &Tensor<B, 2>, leak: &Tensor<B, 1>, rule: NeuronRule) -> Trace<B> {
+    let NeuronRule { threshold, reset, detach_reset: _, surrogate: _, width: _ } = rule;
     let [steps, sites] = x.dims();
     let leak = leak.clone().reshape([1, 1]);
     let mut trace = Trace { before: Vec::new(), after: Vec::new(), spikes: Vec::new() };
     let mut membrane = Tensor::zeros([1, sites], &x.device());
     for step in 0..steps {
         let before = membrane * leak.clone() + x.clone().slice([step..step + 1, 0..sites]);
-        let spike = before.clone().greater_equal_elem(rule.threshold).float();
-        membrane = match rule.reset {
-            Reset::Subtract => before.clone() - spike.clone().mul_scalar(rule.threshold),
+        let spike = before.clone().greater_equal_elem(threshold).float();
+        membrane = match reset {
+            Reset::Subtract => before.clone() - spike.clone().mul_scalar(threshold),
             Reset::Zero => before.clone() * spike.clone().neg().add_scalar(1.0),
         };
         trace.before.push(before);
@@ -67,6 +68,7 @@ pub fn neuron_grad<B: Backend>(
     rule: NeuronRule,
 ) -> [FloatTensor<B>; 2] {
     let (x, leak, grad): (Tensor<B, 2>, Tensor<B, 1>, Tensor<B, 2>) = (lift(x), lift(leak), lift(grad));
+    let NeuronRule { threshold, reset, detach_reset, surrogate: _, width: _ } = rule;
     let [steps, sites] = x.dims();
     let trace = run(&x, &leak, rule);
     let factor = leak.reshape([1, 1]);
@@ -77,9 +79,9 @@ pub fn neuron_grad<B: Backend>(
         let membrane = trace.before[step].clone();
         let slope = derivative(rule, membrane.clone());
         let spike_grad = grad.clone().slice([step..step + 1, 0..sites]);
-        let kept = match (rule.reset, rule.detach_reset) {
+        let kept = match (reset, detach_reset) {
             (Reset::Subtract, true) => Tensor::ones_like(&slope),
-            (Reset::Subtract, false) => slope.clone().mul_scalar(-rule.threshold).add_scalar(1.0),
+            (Reset::Subtract, false) => slope.clone().mul_scalar(-threshold).add_scalar(1.0),
             (Reset::Zero, true) => trace.spikes[step].clone().neg().add_scalar(1.0),
             (Reset::Zero, false) => trace.spikes[step].clone().neg().add_scalar(1.0) - membrane * slope.clone(),
         };

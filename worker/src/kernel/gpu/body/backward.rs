@@ -4,9 +4,9 @@ use super::super::convolution;
 use super::super::kernels::pool::Windows;
 use super::super::launch::{self, Driving, Layer};
 use super::super::{leak, observe};
-use super::{Cube, Dense, Network, Tape, Value, masked};
+use super::{Computed, Cube, Dense, Tape, Value, masked};
 use crate::kernel::{lift, lower};
-use bloctrain_shared::graph::{Branch, Node, Norm, Pool, Spiking};
+use bloctrain_shared::graph::{Branch, BranchNorm, Node, Pool, PoolKind, Spiking};
 use bloctrain_shared::neuron::Leak;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
@@ -31,40 +31,40 @@ pub(in super::super) fn backward<R: CubeRuntime, B: Cube<R>>(
         None => (grad, false),
     };
     grads[body.output()] = Some(Dense { x: grad, constant });
-    let network = Network { body, params: params.clone(), dtype: tape.dtype, values: &tape.values };
-    let mut back = Back { tape, network, learns, grads, found: Vec::new() };
+    let computed = Computed { body, params: params.clone(), dtype: tape.dtype, values: &tape.values };
+    let mut state = Backward { tape, computed, learns, grads, found: Vec::new() };
     for index in (0..body.nodes.len()).rev() {
-        if let Some(grad) = back.grads[index + 1].take() {
-            back.node(index, grad);
+        if let Some(grad) = state.grads[index + 1].take() {
+            state.node(index, grad);
         }
     }
-    back.gather(&params)
+    state.gather(&params)
 }
 
-struct Back<'a, R: CubeRuntime, B: Cube<R>> {
+struct Backward<'a, R: CubeRuntime, B: Cube<R>> {
     tape: &'a Tape<R>,
-    network: Network<'a, R, B>,
+    computed: Computed<'a, R, B>,
     learns: Vec<bool>,
     grads: Vec<Option<Dense<B>>>,
-    /// Gradients of parameters, each with the place of its first.
+    /// Gradients of parameters, each with the index of its first.
     found: Vec<(usize, Tensor<B, 1>)>,
 }
 
-impl<R: CubeRuntime, B: Cube<R>> Back<'_, R, B> {
+impl<R: CubeRuntime, B: Cube<R>> Backward<'_, R, B> {
     fn node(&mut self, index: usize, grad: Dense<B>) {
         let tape = self.tape;
         match &tape.body.nodes[index] {
             Node::Spiking(spiking) => self.spiking(index, spiking, grad),
-            Node::AvgPool(pool) if self.learns[pool.source] => {
+            Node::Pool(pool) if self.learns[pool.source] && pool.kind == PoolKind::Average => {
                 let grad = grad.map(|grad| {
                     let grad = lower(grad);
                     lift(launch::unpool(&grad.clone(), grad, windows(pool, false)))
                 });
                 self.add(pool.source, grad);
             }
-            Node::MaxPool(pool) if self.learns[pool.source] => {
+            Node::Pool(pool) if self.learns[pool.source] => {
                 let grad = self.at_every_step(grad);
-                let before = lower(self.network.dense(pool.source, self.tape.dtype).x);
+                let before = lower(self.computed.dense(pool.source, self.tape.dtype).x);
                 let x = lift(launch::unpool(&before, lower(grad.x), windows(pool, true)));
                 self.add(pool.source, Dense { x, constant: false });
             }
@@ -76,7 +76,7 @@ impl<R: CubeRuntime, B: Cube<R>> Back<'_, R, B> {
                 self.add(*source, grad);
             }
             // What no neuron made learns nothing.
-            Node::AvgPool(_) | Node::MaxPool(_) | Node::Dropout { .. } => {}
+            Node::Pool(_) | Node::Dropout { .. } => {}
         }
     }
 
@@ -105,8 +105,8 @@ impl<R: CubeRuntime, B: Cube<R>> Back<'_, R, B> {
 
     fn spiking(&mut self, index: usize, spiking: &Spiking, grad: Dense<B>) {
         let Some(norms) = &self.tape.norms[index] else { return };
-        let params = self.network.params.clone();
-        let branches: Vec<Driving<R>> = spiking.branches.iter().map(|branch| self.network.convolve(branch).driving()).collect();
+        let params = self.computed.params.clone();
+        let branches: Vec<Driving<R>> = spiking.branches.iter().map(|branch| self.computed.convolve(branch).driving()).collect();
         let leak = leak(spiking.leak, &params);
         let layer = Layer {
             branches: &branches,
@@ -117,18 +117,18 @@ impl<R: CubeRuntime, B: Cube<R>> Back<'_, R, B> {
             batch: self.tape.batch,
             shape: spiking.output,
         };
-        let (drive_grad, sums) = layer.unfire(&grad.driving());
-        let batch: Vec<bool> = spiking.branches.iter().map(|branch| matches!(branch.norm, Norm::Batch { .. })).collect();
-        let settled = launch::settle(&layer, norms, sums, &batch);
+        let (drive_grad, sums) = layer.backward(&grad.driving());
+        let batch: Vec<bool> = spiking.branches.iter().map(|branch| matches!(branch.norm, BranchNorm::Batch { .. })).collect();
+        let norm_grads = launch::norm_param_grad(&layer, norms, sums, &batch);
         let channels = spiking.output.channels;
-        let grads: Tensor<B, 2> = lift(settled.grads.clone());
+        let grads: Tensor<B, 2> = lift(norm_grads.grads.clone());
         let row = |row: usize| grads.clone().slice([row..row + 1, 0..channels]).reshape([channels]);
         for (at, branch) in spiking.branches.iter().enumerate() {
             match branch.norm {
-                Norm::Batch { gamma, beta, .. } => self.found.extend([(gamma, row(2 * at)), (beta, row(2 * at + 1))]),
-                Norm::Bias(bias) => self.found.push((bias, row(2 * at + 1))),
+                BranchNorm::Batch { gamma, beta, .. } => self.found.extend([(gamma, row(2 * at)), (beta, row(2 * at + 1))]),
+                BranchNorm::Bias(bias) => self.found.push((bias, row(2 * at + 1))),
             }
-            let grad = launch::unnorm(&layer, norms, &settled, &drive_grad, at);
+            let grad = launch::norm_grad(&layer, norms, &norm_grads, &drive_grad, at);
             if self.tape.measure {
                 observe(&grad.client);
             }
@@ -144,9 +144,9 @@ impl<R: CubeRuntime, B: Cube<R>> Back<'_, R, B> {
 
     /// Gradients of a convolution's weights and of what it reads.
     fn convolution(&mut self, branch: &Branch, grad: CubeTensor<R>) {
-        let (input, constant) = self.network.input(branch);
+        let (input, constant) = self.computed.input(branch);
         let x_grad = self.learns[branch.source].then(|| {
-            let weight = lower(self.network.weight(branch));
+            let weight = lower(self.computed.weight(branch));
             lift(convolution::input_grad(grad.clone(), weight, branch.conv))
         });
         let weight_grad: Tensor<B, 4> = lift(convolution::weight_grad(input, grad, branch.conv));

@@ -2,17 +2,17 @@
 
 use super::super::convolution;
 use super::super::kernels::norm::Kind;
-use super::super::launch::{self, Driving, Layer, Places};
+use super::super::launch::{self, Driving, Layer, Offsets};
 use super::super::layout::{Rows, empty};
 use super::super::packed::Packed;
 use super::super::{leak, observe};
-use super::{Cube, Network, Tape, Value};
+use super::{Computed, Cube, Tape, Value};
 use crate::kernel::later::Later;
 use crate::kernel::{BodyInput, BodyRecord, Call, Emitted, Mode, lift, lower, mean_over_time};
 use bloctrain_kernel::call::dropout_mask;
 use bloctrain_kernel::count::{Count, Counted};
 use bloctrain_kernel::spikes::Spikes;
-use bloctrain_shared::graph::{Branch, Content, Node, Norm, Running, Spiking};
+use bloctrain_shared::graph::{Branch, BranchNorm, Content, Node, Running, Spiking};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use burn_tensor::{Bytes, DType, FloatDType, Shape, Tensor};
@@ -24,7 +24,7 @@ pub(in super::super) struct Outcome<R: CubeRuntime, B: Cube<R>> {
     pub(in super::super) tape: Tape<R>,
 }
 
-struct Pass<'a, R: CubeRuntime, B: Cube<R>> {
+struct Forward<'a, R: CubeRuntime, B: Cube<R>> {
     call: &'a Call<'a>,
     params: Tensor<B, 1>,
     batch: usize,
@@ -53,20 +53,20 @@ pub(in super::super) fn forward<R: CubeRuntime, B: Cube<R>>(
     let near = lower(params.clone());
     let record = BodyRecord { count: Count::new(batch), ..BodyRecord::default() };
     let statistics = statistics(call, &near);
-    let mut pass = Pass { call, params, batch, dtype, statistics, values: vec![start], contents, record };
-    let norms = call.body.nodes.iter().map(|node| pass.node(node)).collect();
+    let mut state = Forward { call, params, batch, dtype, statistics, values: vec![start], contents, record };
+    let norms = call.body.nodes.iter().map(|node| state.node(node)).collect();
     if matches!(call.mode, Mode::Train { .. }) && !call.body.running.is_empty() {
-        pass.record.queued = Some(Later::new(lift::<B, 1>(pass.statistics.clone())));
+        state.record.queued = Some(Later::new(lift::<B, 1>(state.statistics.clone())));
     }
-    let network = pass.network();
+    let computed = state.computed();
     let output = call.body.output();
-    let dense = || network.dense(output, FloatDType::F32).x;
-    let emitted = match (call.average, &pass.values[output]) {
+    let dense = || computed.dense(output, FloatDType::F32).x;
+    let emitted = match (call.average, &state.values[output]) {
         (Some(pool), Value::Spikes(spikes)) => Emitted::Average(convolution::pool(pool, lift(launch::mean(spikes)))),
         (Some(pool), _) => Emitted::Average(convolution::pool(pool, mean_over_time(dense(), call.body.steps))),
         (None, _) => Emitted::Tensor(dense()),
     };
-    let Pass { values, record, .. } = pass;
+    let Forward { values, record, .. } = state;
     let tape =
         Tape { body: call.body.clone(), batch, average: call.average.cloned(), dtype, measure: call.measure, values, norms };
     Outcome { emitted, record, tape }
@@ -89,9 +89,9 @@ fn statistics<R: CubeRuntime>(call: &Call<'_>, near: &CubeTensor<R>) -> CubeTens
     CubeTensor::new_contiguous(near.client.clone(), near.device.clone(), Shape::from([length]), handle, DType::F32)
 }
 
-impl<R: CubeRuntime, B: Cube<R>> Pass<'_, R, B> {
-    fn network(&self) -> Network<'_, R, B> {
-        Network { body: self.call.body, params: self.params.clone(), dtype: self.dtype, values: &self.values }
+impl<R: CubeRuntime, B: Cube<R>> Forward<'_, R, B> {
+    fn computed(&self) -> Computed<'_, R, B> {
+        Computed { body: self.call.body, params: self.params.clone(), dtype: self.dtype, values: &self.values }
     }
 
     /// Computes a node and keeps what it emits; gives the coefficients of its norms.
@@ -101,7 +101,7 @@ impl<R: CubeRuntime, B: Cube<R>> Pass<'_, R, B> {
                 let (spikes, norms) = self.spiking(spiking);
                 (Value::Spikes(spikes), Some(norms))
             }
-            Node::AvgPool(_) | Node::MaxPool(_) => (Value::Derived(None), None),
+            Node::Pool(_) => (Value::Derived(None), None),
             Node::Dropout { p, index, shape, .. } => match self.call.mode {
                 Mode::Train { seed } if *p > 0.0 => {
                     let kept = dropout_mask(seed, *index, *p, self.batch * shape.len());
@@ -122,7 +122,7 @@ impl<R: CubeRuntime, B: Cube<R>> Pass<'_, R, B> {
         let mut branches = Vec::with_capacity(spiking.branches.len());
         for (index, branch) in spiking.branches.iter().enumerate() {
             self.count(branch);
-            let driving: Driving<R> = self.network().convolve(branch).driving();
+            let driving: Driving<R> = self.computed().convolve(branch).driving();
             self.norm(branch, index, &driving.rows, &norms);
             branches.push(driving);
         }
@@ -136,7 +136,7 @@ impl<R: CubeRuntime, B: Cube<R>> Pass<'_, R, B> {
             batch: self.batch,
             shape: spiking.output,
         }
-        .fire();
+        .spikes();
         if self.call.measure {
             observe(&near.client);
             let rate = lift::<B, 4>(launch::mean(&spikes)).mean();
@@ -147,15 +147,15 @@ impl<R: CubeRuntime, B: Cube<R>> Pass<'_, R, B> {
 
     fn norm(&self, branch: &Branch, index: usize, y: &Rows<R>, norms: &CubeTensor<R>) {
         let params = lower(self.params.clone());
-        let (kind, places) = match branch.norm {
-            Norm::Bias(at) => (Kind::Bias, Places { gamma: at, beta: at, statistic: 0, branch: index }),
-            Norm::Batch { gamma, beta, statistic } => {
+        let (kind, offsets) = match branch.norm {
+            BranchNorm::Bias(at) => (Kind::Bias, Offsets { gamma: at, beta: at, statistic: 0, branch: index }),
+            BranchNorm::Batch { gamma, beta, statistic } => {
                 let kind = if self.call.mode == Mode::Eval { Kind::Given } else { Kind::Batch };
                 let at = 2 * channels(&self.call.body.running[..statistic]);
-                (kind, Places { gamma, beta, statistic: at, branch: index })
+                (kind, Offsets { gamma, beta, statistic: at, branch: index })
             }
         };
-        launch::norm(kind, y, &params, places, norms, &self.statistics);
+        launch::norm(kind, y, &params, offsets, norms, &self.statistics);
     }
 
     fn count(&mut self, branch: &Branch) {
@@ -180,7 +180,7 @@ impl<R: CubeRuntime, B: Cube<R>> Pass<'_, R, B> {
         match &self.values[branch.source] {
             Value::Spikes(spikes) => spikes.download(),
             Value::Image(_) | Value::Derived(_) => {
-                let rows = Rows::of(lower(self.network().dense(branch.source, FloatDType::F32).x));
+                let rows = Rows::of(lower(self.computed().dense(branch.source, FloatDType::F32).x));
                 launch::pack(&rows, self.batch, self.call.body.steps, branch.conv.input).download()
             }
         }

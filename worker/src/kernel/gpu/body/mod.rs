@@ -18,12 +18,11 @@ use super::convolution::{self, Input};
 use super::launch::{self, Driving};
 use super::layout::Rows;
 use super::packed::Packed;
-use crate::kernel::{lift, lower};
-use bloctrain_shared::graph::{AdaptivePool, Body, Branch, Node, Pool};
+use crate::kernel::{lift, lower, pool2d};
+use bloctrain_shared::graph::{AdaptivePool, Body, Branch, Node};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use burn_tensor::backend::Backend;
-use burn_tensor::module::{avg_pool2d, max_pool2d};
 use burn_tensor::{DType, FloatDType, Tensor};
 
 /// What the backward pass needs.
@@ -74,7 +73,7 @@ impl<B: Backend> Dense<B> {
 }
 
 /// A body with what has been computed of it.
-struct Network<'a, R: CubeRuntime, B: Cube<R>> {
+struct Computed<'a, R: CubeRuntime, B: Cube<R>> {
     body: &'a Body,
     params: Tensor<B, 1>,
     /// Element of convolutions.
@@ -82,7 +81,7 @@ struct Network<'a, R: CubeRuntime, B: Cube<R>> {
     values: &'a [Value<R>],
 }
 
-impl<R: CubeRuntime, B: Cube<R>> Network<'_, R, B> {
+impl<R: CubeRuntime, B: Cube<R>> Computed<'_, R, B> {
     fn param(&self, at: usize, length: usize) -> Tensor<B, 1> {
         self.params.clone().slice(at..at + length)
     }
@@ -98,11 +97,7 @@ impl<R: CubeRuntime, B: Cube<R>> Network<'_, R, B> {
             Value::Image(x) => Dense { x: lift::<B, 4>(x.clone()).cast(dtype), constant: true },
             Value::Spikes(spikes) => Dense { x: lift(launch::unpack(spikes, DType::from(dtype))), constant: false },
             Value::Derived(mask) => match self.maker(value) {
-                Node::AvgPool(pool) => self.dense(pool.source, dtype).map(|x| average(x, *pool)),
-                Node::MaxPool(pool) => {
-                    let size = [pool.size; 2];
-                    self.dense(pool.source, dtype).map(|x| max_pool2d(x, size, size, [0; 2], [1; 2], false))
-                }
+                Node::Pool(pool) => self.dense(pool.source, dtype).map(|x| pool2d(x, *pool)),
                 Node::Dropout { source, p, .. } => match mask {
                     Some(mask) => self.dense(*source, dtype).map(|x| masked(x, mask, *p)),
                     None => self.dense(*source, dtype),
@@ -135,10 +130,6 @@ impl<R: CubeRuntime, B: Cube<R>> Network<'_, R, B> {
         let (input, constant) = self.input(branch);
         Dense { x: lift(convolution::forward(input, lower(self.weight(branch)), branch.conv)), constant }
     }
-}
-
-fn average<B: Backend>(x: Tensor<B, 4>, pool: Pool) -> Tensor<B, 4> {
-    avg_pool2d(x, [pool.size; 2], [pool.size; 2], [0, 0], false, false)
 }
 
 /// What a dropout leaves of a value or of a gradient.

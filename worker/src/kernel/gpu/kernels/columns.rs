@@ -1,4 +1,4 @@
-//! Convolutions as products: the inputs of every output side by side, and the way back from their gradients.
+//! Convolutions as products: the inputs of every output side by side, and the backward pass from their gradients.
 //!
 //! A row of the columns `[F H' W', taps C]` has the inputs of one output position, tap by tap and channels last.
 

@@ -101,7 +101,7 @@ fn slope_at(v: f32, width: f32, #[comptime] slope: Slope) -> f32 {
 
 /// Packed spikes `[B, T, P, words]` of neurons driven by branches `[T, B P, C]` through norms `[branches, 4, C]`.
 #[cube(launch_unchecked)]
-pub fn fire<E: Float>(
+pub fn norm_neuron<E: Float>(
     branches: &Sequence<Tensor<E>>,
     norms: &Tensor<f32>,
     leak: &Tensor<f32>,
@@ -146,7 +146,7 @@ pub fn fire<E: Float>(
 /// The gradient `[T, B P, C]` of the drive from that of the spikes, and by part of the sites the sums over them and time,
 /// `[parts, 2 + branches, C]`: of that gradient, of the leak's, and of its products with every branch less its mean.
 #[cube(launch_unchecked)]
-pub fn unfire<E: Float, G: Float>(
+pub fn norm_neuron_grad<E: Float, G: Float>(
     branches: &Sequence<Tensor<E>>,
     norms: &Tensor<f32>,
     leak: &Tensor<f32>,

@@ -1,4 +1,4 @@
-//! Norms by channel: statistics, coefficients, and the way back.
+//! Norms by channel: statistics, coefficients, and the backward pass.
 
 use super::{INVERSE, MEAN, NORM, SCALE, SHIFT, UNITS, own_channel, own_site, rounds, sum_rows, total};
 use cubecl::prelude::*;
@@ -96,11 +96,11 @@ pub fn norm<E: Float>(
     }
 }
 
-/// From the sums of [`unfire`](super::neuron::unfire): for every branch the coefficients `[branches, 3, C]` of the gradient
+/// From the sums of [`norm_neuron_grad`](super::neuron::norm_neuron_grad): for every branch the coefficients `[branches, 3, C]` of the gradient
 /// of its convolution, `a du + b (y - mean) + c`, and the gradients of its scale and shift; last the leak's by channel,
 /// `[2 branches + 1, C]`. Bit k of `batch` says that branch k has batch statistics, of `constant` that it is constant in time.
 #[cube(launch_unchecked)]
-pub fn settle(
+pub fn norm_param_grad(
     sums: &Tensor<f32>,
     norms: &Tensor<f32>,
     back: &mut Tensor<f32>,
@@ -147,7 +147,7 @@ pub fn settle(
 
 /// The gradient of a branch's convolution `[T, B P, C]`, or `[1, B P, C]` of one that is constant in time.
 #[cube(launch_unchecked)]
-pub fn unnorm<E: Float>(
+pub fn norm_grad<E: Float>(
     y: &Tensor<E>,
     drive_grad: &Tensor<E>,
     norms: &Tensor<f32>,

@@ -8,13 +8,13 @@ use super::super::{winograd, winograd_grad};
 
 /// Where the outputs of a sample come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Algorithm {
     /// Rows of weights for ones.
     Lists,
     /// A dense product.
     Product,
     /// A dense product with Winograd's kernels.
-    Places,
+    Winograd,
 }
 
 /// The spikes of a sample, counted.
@@ -52,27 +52,27 @@ impl Density {
         ROW * self.ones + LIST * self.lists
     }
 
-    /// The way forward.
-    pub(super) fn way(&self, geometry: &Geometry) -> Way {
+    /// The algorithm of the forward pass.
+    pub(super) fn forward_algorithm(&self, geometry: &Geometry) -> Algorithm {
         if geometry.flat {
-            return Way::Lists;
+            return Algorithm::Lists;
         }
-        let places = geometry.winograd && geometry.rows >= winograd::FEWEST;
+        let can_winograd = geometry.winograd && geometry.rows >= winograd::FEWEST;
         match (self.by_lists(), DENSE * self.sites) {
-            (lists, dense) if places && WINOGRAD * lists > dense => Way::Places,
-            (lists, dense) if !places && lists > dense => Way::Product,
-            _ => Way::Lists,
+            (lists, dense) if can_winograd && WINOGRAD * lists > dense => Algorithm::Winograd,
+            (lists, dense) if !can_winograd && lists > dense => Algorithm::Product,
+            _ => Algorithm::Lists,
         }
     }
 
-    /// The way of the weight gradient.
-    pub(super) fn way_back(&self, geometry: &Geometry) -> Way {
-        let places = geometry.winograd && winograd_grad::pays(geometry.rows);
+    /// The algorithm of the weight gradient.
+    pub(super) fn weight_grad_algorithm(&self, geometry: &Geometry) -> Algorithm {
+        let can_winograd = geometry.winograd && winograd_grad::pays(geometry.rows);
         match (self.by_lists(), DENSE * self.sites) {
-            _ if geometry.flat => Way::Lists,
-            (lists, dense) if places && WINOGRAD_GRAD * lists > dense => Way::Places,
-            (lists, dense) if lists > dense => Way::Product,
-            _ => Way::Lists,
+            _ if geometry.flat => Algorithm::Lists,
+            (lists, dense) if can_winograd && WINOGRAD_GRAD * lists > dense => Algorithm::Winograd,
+            (lists, dense) if lists > dense => Algorithm::Product,
+            _ => Algorithm::Lists,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Spikes as lists of indices, so that the kernels follow lists instead of searching words for ones.
 //!
-//! A band is up to 64 positions; its spikes in 64 channels are 64 words. They are listed by position, or, turned around,
+//! A band is up to 64 positions; its spikes in 64 channels are 64 words. They are listed by position, or, transposed,
 //! by channel. Lists come in the order of their lengths: the processor then foresees where a list ends, which otherwise
 //! costs as much as adding several rows.
 
@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// One list.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct List {
+pub(super) struct IndexList {
     /// Which word it lists.
     pub(super) index: u8,
     pub(super) len: u8,
@@ -20,10 +20,10 @@ pub(super) struct List {
 
 /// The ones of up to 64 words.
 #[derive(Debug)]
-pub(super) struct Listing {
+pub(super) struct IndexLists {
     /// Indices of ones, word by word. Whole groups of eight are written, so there is room for one more.
     pub(super) ids: Vec<u8>,
-    lists: [List; WORD + 1],
+    lists: [IndexList; WORD + 1],
     used: usize,
     ones: usize,
 }
@@ -48,14 +48,14 @@ const fn ones() -> [u64; 256] {
     table
 }
 
-impl Listing {
+impl IndexLists {
     pub(super) fn new() -> Self {
-        Self { ids: vec![0; WORD * WORD + 8], lists: [List::default(); WORD + 1], used: 0, ones: 0 }
+        Self { ids: vec![0; WORD * WORD + 8], lists: [IndexList::default(); WORD + 1], used: 0, ones: 0 }
     }
 
     /// Lists that are not empty, shortest first.
     #[inline(always)]
-    pub(super) fn lists(&self) -> &[List] {
+    pub(super) fn in_order(&self) -> &[IndexList] {
         &self.lists[..self.used]
     }
 
@@ -78,7 +78,7 @@ impl Listing {
             end += len;
         }
         self.ones = end;
-        // Empty lists go to a place of their own.
+        // Empty lists go to a position of their own.
         let mut slots = [WORD as u8; WORD + 1];
         let mut slot = 0;
         for len in 1..=WORD {
@@ -88,7 +88,7 @@ impl Listing {
         self.used = usize::from(slot);
         for (index, (&start, &word)) in starts.iter().zip(words).enumerate() {
             let len = word.count_ones() as usize;
-            self.lists[usize::from(slots[len])] = List { index: index as u8, len: len as u8, start };
+            self.lists[usize::from(slots[len])] = IndexList { index: index as u8, len: len as u8, start };
             slots[len] += u8::from(len > 0);
         }
     }
@@ -109,27 +109,27 @@ impl Listing {
     }
 }
 
-/// Turns 64 words of 64 bits around: bit `c` of word `p` becomes bit `p` of word `c`.
+/// Transposes 64 words of 64 bits: bit `c` of word `p` becomes bit `p` of word `c`.
 #[inline(always)]
-pub(super) fn turn(words: &mut [u64; WORD]) {
-    let mut distance = WORD / 2;
+pub(super) fn transpose(words: &mut [u64; WORD]) {
+    let mut shift = WORD / 2;
     let mut mask = u64::MAX >> (WORD / 2);
-    while distance > 0 {
-        for block in (0..WORD).step_by(2 * distance) {
-            for low in block..block + distance {
-                let swap = (words[low] >> distance ^ words[low + distance]) & mask;
-                words[low] ^= swap << distance;
-                words[low + distance] ^= swap;
+    while shift > 0 {
+        for block in (0..WORD).step_by(2 * shift) {
+            for low in block..block + shift {
+                let swap = (words[low] >> shift ^ words[low + shift]) & mask;
+                words[low] ^= swap << shift;
+                words[low + shift] ^= swap;
             }
         }
-        distance /= 2;
-        mask ^= mask << distance;
+        shift /= 2;
+        mask ^= mask << shift;
     }
 }
 
 /// A position of a band.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Place {
+pub(super) struct Position {
     /// Its words in the sample, without the word within the position.
     words: usize,
     /// Row and column among the positions of its class.
@@ -144,17 +144,17 @@ pub(super) struct Place {
 /// Up to 64 positions of one class.
 #[derive(Debug)]
 pub(super) struct Band {
-    places: [Place; BAND],
+    positions: [Position; BAND],
     used: usize,
 }
 
 impl Band {
     pub(super) fn new() -> Self {
-        Self { places: [Place::default(); BAND], used: 0 }
+        Self { positions: [Position::default(); BAND], used: 0 }
     }
 
-    pub(super) fn places(&self) -> &[Place] {
-        &self.places[..self.used]
+    pub(super) fn positions(&self) -> &[Position] {
+        &self.positions[..self.used]
     }
 
     /// Number of bands of a class in some frames.
@@ -167,12 +167,12 @@ impl Band {
         let positions = class.positions.len();
         let all = band * BAND..((band + 1) * BAND).min(positions * frames.len());
         self.used = all.len();
-        for (place, at) in self.places.iter_mut().zip(all) {
+        for (own, at) in self.positions.iter_mut().zip(all) {
             let (frame, position) = (at / positions, at % positions);
             let (framed, input) = class.positions[position];
             let (y, x) = (framed / geometry.framed[1], framed % geometry.framed[1]);
             let output = (frames.start + frame) * geometry.output_area() + y * geometry.output[1] + x;
-            *place = Place {
+            *own = Position {
                 words: ((frames.start + frame) * geometry.input_area() + input) * geometry.words,
                 y: y as u32,
                 x: x as u32,
@@ -185,7 +185,7 @@ impl Band {
     /// Word `word` of every position; the rest is zero.
     pub(super) fn words(&self, plane: &[u64], word: usize) -> [u64; WORD] {
         let mut words = [0; WORD];
-        words.iter_mut().zip(self.places()).for_each(|(to, place)| *to = plane[place.words + word]);
+        words.iter_mut().zip(self.positions()).for_each(|(to, position)| *to = plane[position.words + word]);
         words
     }
 }
@@ -221,12 +221,12 @@ pub(super) struct Job {
 /// What a tap has to add for a band listed by position; returns how many jobs there are. Lists whose output is outside
 /// are left out, without a branch.
 #[inline(always)]
-pub(super) fn jobs(band: &Band, listing: &Listing, reach: Reach, jobs: &mut [Job; BAND + 1]) -> usize {
+pub(super) fn jobs(band: &Band, lists: &IndexLists, reach: Reach, jobs: &mut [Job; BAND + 1]) -> usize {
     let mut used = 0;
-    for list in listing.lists() {
-        let place = band.places[usize::from(list.index) % BAND];
-        let inside = (place.y.wrapping_add(reach.y) < reach.size[0]) & (place.x.wrapping_add(reach.x) < reach.size[1]);
-        jobs[used] = Job { start: list.start, len: list.len, output: place.output.wrapping_add(reach.output) };
+    for list in lists.in_order() {
+        let position = band.positions[usize::from(list.index) % BAND];
+        let inside = (position.y.wrapping_add(reach.y) < reach.size[0]) & (position.x.wrapping_add(reach.x) < reach.size[1]);
+        jobs[used] = Job { start: list.start, len: list.len, output: position.output.wrapping_add(reach.output) };
         used += usize::from(inside);
     }
     used
@@ -251,25 +251,25 @@ mod tests {
     #[test]
     fn lists_name_every_one_once_and_grow() {
         let words = some_words(7);
-        let mut listing = Listing::new();
-        listing.fill(&words);
+        let mut lists = IndexLists::new();
+        lists.fill(&words);
         let mut found = [0_u64; WORD];
-        for list in listing.lists() {
-            let ids = &listing.ids[usize::from(list.start)..][..usize::from(list.len)];
+        for list in lists.in_order() {
+            let ids = &lists.ids[usize::from(list.start)..][..usize::from(list.len)];
             assert!(!ids.is_empty() && ids.is_sorted());
             ids.iter().for_each(|id| found[usize::from(list.index)] |= 1 << id);
         }
         assert_eq!(found, words);
-        assert!(listing.lists().is_sorted_by_key(|list| list.len));
+        assert!(lists.in_order().is_sorted_by_key(|list| list.len));
     }
 
     #[test]
-    fn turning_swaps_rows_and_columns() {
+    fn transposing_swaps_rows_and_columns() {
         let words = some_words(3);
-        let mut turned = words;
-        turn(&mut turned);
+        let mut transposed = words;
+        transpose(&mut transposed);
         for (row, word) in words.iter().enumerate() {
-            for (column, other) in turned.iter().enumerate() {
+            for (column, other) in transposed.iter().enumerate() {
                 assert_eq!(word >> column & 1, other >> row & 1);
             }
         }

@@ -112,7 +112,8 @@ unsafe fn forward_of<S: Simd, const V: usize>(
 ) -> usize {
     // SAFETY: as for the caller.
     unsafe {
-        let (leak, threshold) = (S::splat(tile.leak), S::splat(tile.rule.threshold));
+        let NeuronRule { threshold, reset: _, detach_reset: _, surrogate: _, width: _ } = tile.rule;
+        let (leak, threshold) = (S::splat(tile.leak), S::splat(threshold));
         let words = output.words.as_mut_ptr().add(output.word);
         for place in 0..tile.positions {
             let mut membranes = [S::splat(0.0); V];
@@ -161,10 +162,10 @@ unsafe fn backward_body<S: Simd>(
     assert!(membranes.len() >= tile.steps * PAD && sums.centred.len() == drives.len(), "scratch of another shape");
     // SAFETY: the shapes were just checked.
     unsafe {
-        let rule = tile.rule;
-        match rule.surrogate {
+        let NeuronRule { threshold: _, reset: _, detach_reset: _, surrogate, width } = tile.rule;
+        match surrogate {
             Surrogate::Atan => {
-                let (a, half) = (S::splat(std::f32::consts::FRAC_PI_2 * rule.width), S::splat(0.5 * rule.width));
+                let (a, half) = (S::splat(std::f32::consts::FRAC_PI_2 * width), S::splat(0.5 * width));
                 let one = S::splat(1.0);
                 backward_with::<S>(tile, drives, grad, sums, membranes, |v| {
                     let scaled = S::mul(a, v);
@@ -172,20 +173,20 @@ unsafe fn backward_body<S: Simd>(
                 });
             }
             Surrogate::FastSigmoid => {
-                let (a, one) = (S::splat(rule.width), S::splat(1.0));
+                let (a, one) = (S::splat(width), S::splat(1.0));
                 backward_with::<S>(tile, drives, grad, sums, membranes, |v| {
                     let slope = S::fma(a, S::abs(v), one);
                     S::div(one, S::mul(slope, slope))
                 });
             }
             Surrogate::Triangle => {
-                let (a, one) = (S::splat(rule.width), S::splat(1.0));
+                let (a, one) = (S::splat(width), S::splat(1.0));
                 backward_with::<S>(tile, drives, grad, sums, membranes, |v| {
                     S::div(S::max(S::sub(one, S::div(S::abs(v), a)), S::splat(0.0)), a)
                 });
             }
             Surrogate::Rectangle => {
-                let (a, height) = (S::splat(rule.width), S::splat(0.5 / rule.width));
+                let (a, height) = (S::splat(width), S::splat(0.5 / width));
                 backward_with::<S>(tile, drives, grad, sums, membranes, |v| S::keep(!S::at_least(S::abs(v), a), height));
             }
         }
