@@ -92,6 +92,9 @@ pub enum Augment {
     /// Mirror left to right, with probability one half.
     #[serde(rename = "flip")]
     Flip,
+    /// Mirror left to right in every other view; half of the samples begin mirrored (Jordan 2024).
+    #[serde(rename = "alternating-flip")]
+    AlternatingFlip,
     /// Replace a square by the mean.
     #[serde(rename = "cutout")]
     Cutout,

@@ -6,7 +6,7 @@
 //! Every time is that of the fastest pass, since differences of medians are noise on a machine that does other things.
 
 use super::{Clock, GIGA, SEED, fastest};
-use crate::kernel::{BodyCall, BodyInput, Call, Mode, Precision, SpikingBackend, reference};
+use crate::kernel::{BodyCall, BodyInput, Call, Mode, Precision, SpikingBackend, Tracked, reference};
 use bloctrain_kernel::count::{Count, Counted};
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Body, Branch, Conv, Node, Norm, Parameter, Pool, Running, Spiking};
@@ -182,6 +182,7 @@ impl Timed {
                 measure: true,
                 count: false,
                 average: Some(&self.pool),
+                tap: None,
             },
             precision: Precision::F32,
         }
@@ -224,17 +225,17 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(timed: &'a Timed, spikes: &Spikes) -> Self {
         let params = timed.params::<Flex>();
-        let (_, record, tape) = Flex::body_tracked(&timed.call(), params.clone(), BodyInput::Spikes(spikes.clone()));
+        let Tracked { record, tape, .. } = Flex::body_tracked(&timed.call(), params.clone(), BodyInput::Spikes(spikes.clone()));
         let firing_rate = record.rates.last().copied().unwrap_or(0.0);
         Self { timed, params, grad: timed.grad(spikes.batch()), tape, firing_rate }
     }
 
     fn forward(&self, spikes: &Spikes) -> Arc<Tape> {
-        Flex::body_tracked(&self.timed.call(), self.params.clone(), BodyInput::Spikes(spikes.clone())).2
+        Flex::body_tracked(&self.timed.call(), self.params.clone(), BodyInput::Spikes(spikes.clone())).tape
     }
 
     fn backward(&self) {
-        drop(Flex::body_grad(&self.tape, self.params.clone(), self.grad.clone()));
+        drop(Flex::body_grad(&self.tape, self.params.clone(), vec![self.grad.clone()]));
     }
 }
 
