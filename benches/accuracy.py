@@ -2,7 +2,7 @@
 # Copyright the bloctrain authors. Licence: Apache-2.0.
 """Runs specifications with several seeds and keeps what came out, one JSON line a run.
 
-  benches/accuracy.py EXPERIMENTS --data cifar10/ --out results.jsonl [--only PART,..] [--seeds 1,2,3] [--jobs 1]
+  benches/accuracy.py EXPERIMENTS [--data cifar10/] --out results.jsonl [--only PART,..] [--seeds 1,2,3] [--jobs 1]
   benches/accuracy.py --table results.jsonl
 
 EXPERIMENTS is a TOML file: `common = [..]` has settings of all, `[name]` one experiment with `set = [..]` (as after
@@ -32,7 +32,8 @@ def command(args, experiment, common, seed, store):
     flags = [part for setting in settings for part in ("--set", setting)]
     flags += ["--end-to-end"] if experiment.get("end_to_end") else []
     flags += ["--device", args.device] if args.device else []
-    return [args.binary, "train", "--data", args.data, "--store", store, "--json", *flags]
+    flags += ["--data", args.data] if args.data else []
+    return [args.binary, "train", "--store", store, "--json", *flags]
 
 
 def one(args, name, experiment, common, seed, lock):
@@ -87,7 +88,7 @@ def table(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("experiments", type=pathlib.Path, nargs="?")
-    parser.add_argument("--data", type=pathlib.Path, help="folder of a data set")
+    parser.add_argument("--data", type=pathlib.Path, help="folder of a data set; the embedded images without it")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("accuracy.jsonl"))
     parser.add_argument("--stores", type=pathlib.Path, default=pathlib.Path("bloctrain-runs/accuracy"))
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/bloctrain")
@@ -99,8 +100,8 @@ def main():
     args = parser.parse_args()
     if args.table:
         return table(read(args.table))
-    if not args.experiments or not args.data:
-        parser.error("give a file of experiments and --data")
+    if not args.experiments:
+        parser.error("give a file of experiments")
     experiments = tomllib.loads(args.experiments.read_text())
     common = experiments.pop("common", [])
     wanted = [part for part in args.only.split(",") if part]

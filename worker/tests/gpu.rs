@@ -406,8 +406,10 @@ fn half_precision_stays_near() {
         let full = case.train::<Autodiff<Gpu>>(None, None, Autodiff::<Gpu>::body);
         case.precision = HALF.0;
         let half = case.train::<Autodiff<Gpu>>(None, None, Autodiff::<Gpu>::body);
+        // In deep bodies a spike more or less in one layer moves all that follow.
+        let layers = case.body.nodes.iter().filter(|node| matches!(node, Node::Spiking(_))).count();
         let flipped = differing(&half.0, &full.0);
-        if flipped * 20 > half.0.len() {
+        if flipped * 20 > layers * half.0.len() {
             wrong.push(format!("{}: {flipped} of {} spikes differ", case.name, half.0.len()));
         }
         let off = error(&flat(&half.1), &flat(&full.1));
@@ -418,8 +420,6 @@ fn half_precision_stays_near() {
         let (ours, theirs) = (&half.2, &full.2);
         let alike = product(ours, theirs) / (product(ours, ours) * product(theirs, theirs)).sqrt().max(1e-12);
         let nothing = theirs.iter().all(|&value| value == 0.0);
-        // In deep bodies a spike more or less in one layer moves all that follow.
-        let layers = case.body.nodes.iter().filter(|node| matches!(node, Node::Spiking(_))).count();
         let least = if layers == 1 { 0.98 } else { 0.6 };
         if !(alike > least || nothing) {
             wrong.push(format!("{}: gradients point elsewhere, cosine {alike}", case.name));

@@ -73,7 +73,8 @@ pub struct DataSpec {
     /// Augmentations of training images.
     pub augment: Vec<Augment>,
     /// Augmented versions of every sample that a spike cache holds, cycled over epochs; one without augmentation. Training
-    /// on images augments anew in every epoch.
+    /// on images augments anew in every epoch. 0 caches none: every epoch of every block computes a version that no block
+    /// has seen.
     pub views: u32,
 }
 
