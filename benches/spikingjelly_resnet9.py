@@ -28,6 +28,12 @@ import time
 BACKEND = sys.argv[sys.argv.index("--backend") + 1] if "--backend" in sys.argv[:-1] else "auto"
 os.environ.setdefault("SJ_LIF_CUDA_IMPLEMENTATION", BACKEND)
 
+import numpy
+
+if BACKEND == "cupy":
+    # 0.0.0.0.14 uses a name that NumPy 1.24 removed.
+    numpy.int = int
+
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn

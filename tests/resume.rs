@@ -106,6 +106,45 @@ fn killed_while_evaluating() {
     killed_after("evaluation", "records/", 1);
 }
 
+/// A run whose later blocks compute their input again, with auxiliary networks and statistics that are counted anew.
+#[test]
+fn fresh_views_and_auxiliary_networks_give_the_same_bits_after_a_kill() {
+    let settings = [
+        "--set",
+        "data.augment=[\"crop\", \"alternating-flip\"]",
+        "--set",
+        "data.views=0",
+        "--set",
+        "network.auxiliary.kind=conv",
+        "--set",
+        "network.auxiliary.exit_gradient=0.5",
+        "--set",
+        "train.recount=512",
+        "--set",
+        "exit.combine=stack",
+    ];
+    let args = [SMALL.as_slice(), &settings].concat();
+    let folder = || tempfile::tempdir().expect("a folder");
+    let (whole, killed, shared) = (folder(), folder(), folder());
+    let expected = summary(&run(whole.path(), &args));
+    let expected_weights = weights(whole.path(), &expected);
+    let views = files(whole.path(), "cache/").len();
+    assert!(views <= 4, "{views} files are cached; of each block before the last only one validation shard should be");
+    let text = String::from_utf8_lossy(&expected_weights);
+    assert!(text.contains("block1/layer1") && !text.contains("auxiliary"), "the package has what inference needs");
+
+    let mut child = bloctrain(killed.path()).args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
+    wait_until(&mut child, "training of block 2", || !files(killed.path(), "block2/weights").is_empty());
+    child.kill().expect("killed");
+    child.wait().expect("dead");
+    let resumed = summary(&run(killed.path(), &args));
+    assert!(weights(killed.path(), &resumed) == expected_weights, "other weights after the kill");
+    assert_eq!(figures(&resumed), figures(&expected));
+
+    let two = summary(&run(shared.path(), &[args.as_slice(), &["--workers", "2"]].concat()));
+    assert!(weights(shared.path(), &two) == expected_weights, "other weights with two workers");
+}
+
 #[test]
 fn ctrl_c_leaves_a_resumable_run_and_130() {
     let folder = tempfile::tempdir().expect("a folder");

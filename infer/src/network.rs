@@ -13,7 +13,7 @@ use bloctrain_kernel::count::Count;
 use bloctrain_kernel::cpu::FrozenBody;
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
-use bloctrain_shared::exit::{Answer, ExitRule, conclude, judge, top};
+use bloctrain_shared::exit::{self, Answer, ExitRule, judge, top};
 use bloctrain_shared::graph::{Body, Graph, Parameter};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::{BlockRecords, Records};
@@ -207,17 +207,15 @@ impl<L: Layers> Network<L> {
     /// go through the next one.
     pub fn answers(&self, mut input: L::Input, rule: &ExitRule, classes: usize) -> Vec<Answer> {
         let batch = L::samples(&input);
-        let mut heard: Vec<(Vec<Vec<f32>>, Vec<f32>)> = vec![Default::default(); batch];
+        let mut heard: Vec<Vec<(Vec<f32>, f32)>> = vec![Vec::new(); batch];
         let mut left: Vec<usize> = (0..batch).collect();
         for (index, block) in self.blocks.iter().enumerate() {
             let (spikes, _) = block.layers.run(input, false);
             let gate = rule.gates.get(index).filter(|_| index + 1 < self.blocks.len());
             let mut rows = Vec::with_capacity(left.len());
             for (row, said) in self.listen(block, &spikes).into_iter().enumerate() {
-                let (spread, hard) = &mut heard[left[row]];
                 let confidence = top(&said.probabilities).1;
-                spread.push(block.classes.spread(&said.probabilities, classes));
-                hard.push(said.hard);
+                heard[left[row]].push((said.probabilities, said.hard));
                 if !gate.is_some_and(|gate| gate.opens(said.hard, confidence)) {
                     rows.push(row);
                 }
@@ -228,7 +226,13 @@ impl<L: Layers> Network<L> {
             input = if rows.len() == left.len() { spikes } else { spikes.gather(&rows) }.into();
             left = rows.into_iter().map(|row| left[row]).collect();
         }
-        heard.into_iter().map(|(spread, hard)| conclude(rule.combine, &spread, &hard)).collect()
+        let conclude = |heard: Vec<(Vec<f32>, f32)>| {
+            let ran = self.blocks.iter().zip(&heard);
+            let said =
+                ran.map(|(block, (probabilities, hard))| exit::Said { classes: &block.classes, probabilities, hard: *hard });
+            exit::conclude(rule, &said.collect::<Vec<_>>(), classes)
+        };
+        heard.into_iter().map(conclude).collect()
     }
 
     /// What a block's classifier and detector say about the spikes of every sample.

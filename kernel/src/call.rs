@@ -41,6 +41,17 @@ pub struct Call<'a> {
     pub count: bool,
     /// The pooling whose averages over windows and time are all that is wanted of the spikes, in [`Mode::Train`].
     pub average: Option<&'a AdaptivePool>,
+    /// Spikes of an inner node that leave too, in [`Mode::Train`].
+    pub tap: Option<Tap<'a>>,
+}
+
+/// Spikes of an inner node that leave a body besides those of its last.
+#[derive(Debug, Clone, Copy)]
+pub struct Tap<'a> {
+    /// The value of the body's graph.
+    pub value: usize,
+    /// The pooling whose averages over windows and time are all that is wanted of the spikes.
+    pub average: Option<&'a AdaptivePool>,
 }
 
 /// What a pass saw on its way.

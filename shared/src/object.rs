@@ -56,7 +56,7 @@ macro_rules! nameless {
 }
 pub(crate) use nameless;
 
-nameless!(bool, u32, u64, f64, LabelMap, Confusion, CacheSize, Summary);
+nameless!(bool, u32, u64, usize, f64, LabelMap, Confusion, CacheSize, Summary);
 
 impl Names for ObjectRef {
     fn each_object<'a>(&'a self, see: &mut dyn FnMut(&'a ObjectRef)) {

@@ -105,7 +105,7 @@ pub struct Plan {
     pub blocks: u32,
     /// Number of classes.
     pub classes: usize,
-    /// Augmented views in the cache.
+    /// Augmented views in the cache; 0 where every epoch has a view of its own, which is not cached.
     pub views: u32,
     /// Shards of the training split.
     pub train_shards: u32,
@@ -164,7 +164,7 @@ impl Plan {
 
     /// A part of an export stage: view 0 of the training shards, validation, then the other views.
     pub fn export_part(&self, part: u32) -> ExportPart {
-        let (train, validation) = (self.train_shards, self.validation_shards);
+        let (train, validation) = (self.first_view(), self.validation_shards);
         match part.checked_sub(train) {
             None => ExportPart { split: Split::Train, view: 0, shard: part },
             Some(shard) if shard < validation => ExportPart { split: Split::Validation, view: 0, shard },
@@ -180,8 +180,13 @@ impl Plan {
         match (part.split, part.view) {
             (Split::Train, 0) => part.shard,
             (Split::Train, view) => self.train_shards.saturating_mul(view) + self.validation_shards + part.shard,
-            _ => self.train_shards + part.shard,
+            _ => self.first_view() + part.shard,
         }
+    }
+
+    /// Parts of the first training view.
+    fn first_view(&self) -> u32 {
+        if self.views == 0 { 0 } else { self.train_shards }
     }
 
     /// Parts of the evaluate stage: validation shards, then test shards.
@@ -229,6 +234,11 @@ mod tests {
         assert_eq!(parts.len(), 7);
         assert!((0..).zip(&parts).all(|(number, part)| plan.export_index(*part) == number));
         assert_eq!((parts[3].split, parts[4].view, parts[4].shard), (Split::Validation, 1, 0));
+        submission.spec.data.views = 0;
+        let plan = Plan::new(&submission).expect("fits");
+        let parts: Vec<ExportPart> = (0..plan.export_count()).map(|part| plan.export_part(part)).collect();
+        assert_eq!(parts, [ExportPart { split: Split::Validation, view: 0, shard: 0 }], "no view is cached");
+        assert_eq!(plan.export_index(parts[0]), 0);
         assert_eq!([0, 1, 2, 3].map(|shard| shard_samples(2049, shard)), [1024, 1024, 1, 0]);
     }
 

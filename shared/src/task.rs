@@ -7,7 +7,7 @@
 pub use crate::object::ObjectRef;
 pub use crate::split::Split;
 pub use crate::stage::finish::BlockProgress;
-pub use crate::stage::input::{CachedShard, FrozenBlock, Source};
+pub use crate::stage::input::{CachedShard, Fresh, Frozen, FrozenBlock, Source};
 pub use crate::stage::merge::Trained;
 pub use crate::stage::train::{Checkpoint, RoundMetrics};
 pub use crate::stage::{Output, Stage, TaskId, Work};

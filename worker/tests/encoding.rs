@@ -59,7 +59,7 @@ fn files_are_answered_as_they_are_evaluated_under_every_encoding() {
         let evaluated: Records = serde_json::from_slice(&bench.get(&records)).expect("records");
 
         // What the package says about the same data, and about the files.
-        let exit = ExitRule { combine: Combine::Last, gates: vec![Gate { tau: 0.0, gamma: 2.0 }] };
+        let exit = ExitRule::new(Combine::Last, vec![Gate { tau: 0.0, gamma: 2.0 }]);
         let bytes = bench.get(&weights);
         let tensors = prefixed("block1", NamedTensors::decode(&bytes).expect("tensors")).collect();
         let manifest = Manifest {

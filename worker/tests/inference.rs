@@ -73,7 +73,7 @@ fn rule(records: &Records) -> ExitRule {
         gates.push(Gate { tau: 2.0, gamma: block.confidence(left[leaving - 1]) });
         left.drain(..leaving);
     }
-    ExitRule { combine: Combine::Mixture, gates }
+    ExitRule::new(Combine::Mixture, gates)
 }
 
 #[test]

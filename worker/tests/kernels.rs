@@ -2,11 +2,11 @@
 //! layer, odd sizes, all surrogates and resets, and for any number of threads.
 
 use bloctrain_kernel::spikes::Spikes;
-use bloctrain_shared::graph::{AdaptivePool, Body, Lowering, Running};
+use bloctrain_shared::graph::{AdaptivePool, Body, Lowering, Node, Running};
 use bloctrain_shared::spec::{LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, Surrogate};
 use bloctrain_shared::{ImageShape, seed};
 use bloctrain_worker::kernel::{
-    BodyCall, BodyInput, BodyRecord, Call, ConvPrecision, Mode, SpikingBackend, Statistic, reference,
+    BodyCall, BodyInput, BodyRecord, Call, ConvPrecision, Emitted, Mode, SpikingBackend, Statistic, Tap, reference,
 };
 use bloctrain_worker::snn::param::{Store, to_host};
 use burn_autodiff::Autodiff;
@@ -69,7 +69,13 @@ impl Case {
 
     /// Spikes, record and gradients of `sum(grad * spikes)`, by the CPU's own operation or by the reference.
     fn train(&self, by_reference: bool) -> (Vec<f32>, BodyRecord, Vec<f32>) {
-        self.train_with(by_reference, None)
+        self.train_with(by_reference, None, None)
+    }
+
+    /// The spikes of the first neurons, where these are not the last.
+    fn tapped(&self) -> Option<usize> {
+        let first = self.body.nodes.iter().position(|node| matches!(node, Node::Spiking(_)))? + 1;
+        (first < self.body.output()).then_some(first)
     }
 
     /// A pooling of what leaves.
@@ -77,12 +83,16 @@ impl Case {
         AdaptivePool::new(self.body.shape(self.body.output()), side)
     }
 
-    /// The same, for the averages of a pooling where there is one.
-    fn train_with(&self, by_reference: bool, average: Option<&AdaptivePool>) -> (Vec<f32>, BodyRecord, Vec<f32>) {
-        let call = BodyCall {
-            call: Call { body: &self.body, mode: Mode::Train { seed: 5 }, running: &[], measure: true, count: true, average },
-            precision: ConvPrecision::Auto,
-        };
+    /// The same, for the averages of a pooling where there is one, and with spikes that leave on the way.
+    fn train_with(
+        &self,
+        by_reference: bool,
+        average: Option<&AdaptivePool>,
+        tap: Option<Tap<'_>>,
+    ) -> (Vec<f32>, BodyRecord, Vec<f32>) {
+        let (body, mode) = (&self.body, Mode::Train { seed: 5 });
+        let call = Call { body, mode, running: &[], measure: true, count: true, average, tap };
+        let call = BodyCall { call, precision: ConvPrecision::Auto };
         let data = TensorData::new(self.params.clone(), [self.params.len()]);
         let params = Tensor::<Train, 1>::from_data(data, &Default::default()).require_grad();
         let output = if by_reference {
@@ -91,12 +101,18 @@ impl Case {
             Train::body(&call, params.clone(), self.input())
         };
         let device = Default::default();
-        let spikes = match average {
-            Some(pool) => output.emitted.average(pool, self.body.steps, &device),
-            None => output.emitted.tensor(&device),
+        let flat = |emitted: Emitted<Train>, average: Option<&AdaptivePool>| {
+            let x = match average {
+                Some(pool) => emitted.average(pool, self.body.steps, &device),
+                None => emitted.tensor(&device),
+            };
+            let length: usize = x.dims().iter().product();
+            x.reshape([length])
         };
-        let weights = self.grad[..spikes.dims().iter().product()].to_vec();
-        let weights = Tensor::from_data(TensorData::new(weights, spikes.dims()), &Default::default());
+        let tapped = output.tapped.zip(tap).map(|(emitted, tap)| flat(emitted, tap.average));
+        let spikes = Tensor::cat(tapped.into_iter().chain([flat(output.emitted, average)]).collect(), 0);
+        let weights: Vec<f32> = self.grad.iter().cycle().copied().take(spikes.dims()[0]).collect();
+        let weights = Tensor::<Train, 1>::from_data(TensorData::new(weights, spikes.dims()), &Default::default());
         let grads = (spikes.clone() * weights).sum().backward();
         (to_host(spikes.inner()), output.record, to_host(params.grad(&grads).expect("tracked")))
     }
@@ -110,7 +126,15 @@ impl Case {
         };
         let running: Vec<Statistic> = self.body.running.iter().map(running).collect();
         let call = BodyCall {
-            call: Call { body: &self.body, mode: Mode::Eval, running: &running, measure: true, count: true, average: None },
+            call: Call {
+                body: &self.body,
+                mode: Mode::Eval,
+                running: &running,
+                measure: true,
+                count: true,
+                average: None,
+                tap: None,
+            },
             precision: ConvPrecision::Auto,
         };
         let params = Tensor::<Flex, 1>::from_data(TensorData::new(self.params.clone(), [self.params.len()]), &Default::default());
@@ -235,11 +259,22 @@ fn training_agrees_with_the_reference() {
         assert!(off < 2e-5, "{}: gradients are off by {off}", case.name);
         for side in [0, 1, 2, 3] {
             let pool = case.pool(side);
-            let (averages, _, grads) = case.train_with(false, Some(&pool));
-            let (averages2, _, grads2) = case.train_with(true, Some(&pool));
+            let (averages, _, grads) = case.train_with(false, Some(&pool), None);
+            let (averages2, _, grads2) = case.train_with(true, Some(&pool), None);
             assert!(error(&averages, &averages2) < 1e-6, "{}: averages of side {side}", case.name);
             let off = error(&grads, &grads2);
             assert!(off < 2e-5, "{}: gradients by averages of side {side} are off by {off}", case.name);
+        }
+        // Spikes of an inner node leave too, and bring a gradient of their own back.
+        let Some(value) = case.tapped() else { continue };
+        let (inner, last) = (AdaptivePool::new(case.body.shape(value), 2), case.pool(2));
+        for (average, inner) in [(Some(&last), Some(&inner)), (Some(&last), None), (None, Some(&inner)), (None, None)] {
+            let tap = Some(Tap { value, average: inner });
+            let (left, _, grads) = case.train_with(false, average, tap);
+            let (left2, _, grads2) = case.train_with(true, average, tap);
+            assert!(error(&left, &left2) < 1e-6, "{}: what leaves with a tap", case.name);
+            let off = error(&grads, &grads2);
+            assert!(off < 2e-5, "{}: gradients with a tap are off by {off}", case.name);
         }
     }
     assert!(near_the_threshold * 5 < cases.len(), "{near_the_threshold} cases could not be compared");

@@ -2,6 +2,7 @@
 
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{Content, Graph};
+use bloctrain_shared::spec::network::AuxiliarySpec;
 use bloctrain_shared::spec::resolve::ResolvedNetwork;
 use bloctrain_shared::spec::{BlockSpec, HeadSpec, LayerSpec, Loss, NeuronSpec, Norm, Precision, RunSpec, TrainSpec};
 use bloctrain_shared::{ImageShape, seed};
@@ -18,10 +19,16 @@ use rand::RngExt;
 
 fn config(layers: Vec<LayerSpec>, image: ImageShape, norm: Norm, steps: usize, classes: usize) -> BlockConfig {
     let head = HeadSpec { pool: 0, hidden: vec![] };
-    let network = ResolvedNetwork { blocks: vec![BlockSpec { layers }], norm, classifier: head.clone(), head };
+    let network = ResolvedNetwork {
+        blocks: vec![BlockSpec { layers }],
+        norm,
+        classifier: head.clone(),
+        head,
+        auxiliary: AuxiliarySpec::default(),
+    };
     let graph = Graph::lower(&network, &NeuronSpec::default(), steps, image, Content::Spikes).expect("fits");
     let graph = graph.blocks.into_iter().next().expect("one block");
-    BlockConfig { graph, index: 0, classes, seed: 3, precision: Precision::Auto }
+    BlockConfig { graph, index: 0, classes, seed: 3, precision: Precision::Auto, exit_gradient: 1.0 }
 }
 
 fn random(count: usize, label: &str) -> Vec<f32> {

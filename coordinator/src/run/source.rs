@@ -4,7 +4,7 @@ use super::block::Block;
 use super::durable::Run;
 use bloctrain_shared::plan::ExportPart;
 use bloctrain_shared::stage::export;
-use bloctrain_shared::task::{Source, Split};
+use bloctrain_shared::task::{CachedShard, Fresh, Frozen, Source, Split};
 
 impl Run {
     fn before(&self, index: usize) -> Option<&Block> {
@@ -20,7 +20,15 @@ impl Run {
             Split::Train => views.contains(&part.view),
             _ => validation,
         };
-        self.cached(index, wanted)
+        let cached = self.cached(index, wanted)?;
+        if self.plan.views > 0 {
+            return Some(Source::Cache(cached));
+        }
+        // The block before has decided which classes this one sees.
+        self.before(index)?.hard.as_ref()?;
+        let frozen = |block: &Block| Some(Frozen { classes: block.classes.len(), weights: block.weights()?.clone() });
+        let blocks = self.blocks[..index].iter().map(frozen).collect::<Option<_>>()?;
+        Some(Source::Fresh(Fresh { blocks, validation: cached }))
     }
 
     /// Input for one shard, when it is there.
@@ -32,11 +40,11 @@ impl Run {
         Some(Source::Cache(vec![exported.shard.clone()]))
     }
 
-    fn cached(&self, index: usize, wanted: impl Fn(&ExportPart) -> bool) -> Option<Source> {
+    fn cached(&self, index: usize, wanted: impl Fn(&ExportPart) -> bool) -> Option<Vec<CachedShard>> {
         let exports = &self.before(index)?.exports;
         let parts = (0..self.plan.export_count()).filter(|part| wanted(&self.plan.export_part(*part)));
         // Whether all of them are there is known before any is copied.
         let exported: Vec<&export::Output> = parts.map(|part| exports.get(&part)).collect::<Option<_>>()?;
-        Some(Source::Cache(exported.into_iter().map(|exported| exported.shard.clone()).collect()))
+        Some(exported.into_iter().map(|exported| exported.shard.clone()).collect())
     }
 }

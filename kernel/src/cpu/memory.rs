@@ -11,7 +11,7 @@ use super::simd::PAD;
 use super::winograd::POINTS;
 use crate::spikes::WORD;
 use bloctrain_shared::ImageShape;
-use bloctrain_shared::graph::{BlockGraph, Body, Branch, Content, Graph, Node, Parameter, Spiking};
+use bloctrain_shared::graph::{BlockGraph, Body, Branch, Classifier, Content, Graph, Node, Parameter, Spiking};
 use bloctrain_shared::spec::{Loss, OptimizerKind, RunSpec};
 
 /// Bytes of an f32.
@@ -133,18 +133,46 @@ fn value_bytes(shape: ImageShape, content: Content, steps: usize) -> usize {
     }
 }
 
+/// What a classifier's memory depends on.
+struct HeadWork {
+    /// Its parameters.
+    parameters: usize,
+    /// Its values for one sample: those over all steps, or averages.
+    values: usize,
+    /// Values that go from the layers to it for one sample.
+    entering: usize,
+}
+
+impl HeadWork {
+    fn new(head: &Classifier, steps: usize, per_step: bool) -> Self {
+        let (output, features) = (head.pool.input().len(), head.pool.features());
+        let averages = head.sees_averages(per_step).is_some();
+        // Where nothing is pooled, features are the output itself, and fewer copies are made.
+        let copied = if features == output { features * 2 / 3 } else { features };
+        let hidden: usize = head.hidden.iter().map(|layer| layer.dense.outputs).sum();
+        Self {
+            parameters: head.parameters.iter().map(Parameter::len).sum(),
+            values: steps * hidden + if averages { 2 * features } else { steps * (output + copied) },
+            entering: if averages { features } else { steps * output },
+        }
+    }
+}
+
 /// One block with everything that its memory depends on.
 struct BlockWork<'a> {
+    /// The layers that are trained.
     body: &'a Body,
+    /// The block's own output, where others follow it in training.
+    tapped: Option<usize>,
     /// What the numbers of each value are.
     contents: Vec<Content>,
     /// Bytes of each node's outputs that wait for the backward pass, for one sample.
     kept: Vec<usize>,
-    /// Parameters of the classifier.
+    /// Parameters of the classifiers.
     head_parameters: usize,
-    /// Values of the classifier for one sample: those over all steps, or averages.
+    /// Values of the classifiers for one sample: those over all steps, or averages.
     head_values: usize,
-    /// Values that go from the block to the classifier for one sample.
+    /// Values that go to the classifiers for one sample.
     entering: usize,
     /// Copies of all parameters that live throughout: values and moments.
     copies: usize,
@@ -154,23 +182,27 @@ struct BlockWork<'a> {
 
 impl<'a> BlockWork<'a> {
     fn new(spec: &RunSpec, block: &'a BlockGraph, classes: usize) -> Self {
-        let (body, head) = (&block.body, block.classifier(classes));
-        let (steps, output, features) = (body.steps, block.output(), head.pool.features());
+        let body = block.trained();
+        let per_step = spec.train.loss == Loss::Tet;
+        let heads: Vec<HeadWork> = [Some(block.classifier(classes)), block.auxiliary_classifier(classes)]
+            .iter()
+            .flatten()
+            .map(|head| HeadWork::new(head, body.steps, per_step))
+            .collect();
+        let sum = |of: fn(&HeadWork) -> usize| heads.iter().map(of).sum();
         let contents = body.contents(block.enters, true);
         let layers = layer_outputs(body, &contents);
         let bytes = |(layer, kept): (&LayerOutputs, bool)| if kept { FLOAT * layer.values * layer.worth } else { 0 };
         let kept = layers.iter().zip(kept_layers(&layers)).map(bytes).collect();
-        let averages = head.sees_averages(spec.train.loss == Loss::Tet).is_some();
-        // Where nothing is pooled, features are the output itself, and fewer copies are made.
-        let copied = if features == output.len() { features * 2 / 3 } else { features };
-        let hidden: usize = head.hidden.iter().map(|layer| layer.dense.outputs).sum();
+        let tapped = block.body.output();
         Self {
             body,
+            tapped: (tapped != body.output()).then_some(tapped),
             contents,
             kept,
-            head_parameters: head.parameters.iter().map(Parameter::len).sum(),
-            head_values: steps * hidden + if averages { 2 * features } else { steps * (output.len() + copied) },
-            entering: if averages { features } else { steps * output.len() },
+            head_parameters: sum(|head| head.parameters),
+            head_values: sum(|head| head.values),
+            entering: sum(|head| head.entering),
             copies: if spec.train.optimizer == OptimizerKind::Adamw { 3 } else { 2 },
             batch: spec.train.batch,
         }
@@ -205,11 +237,13 @@ impl<'a> BlockWork<'a> {
     fn backward(&self, batch: usize) -> usize {
         let last = self.body.output();
         let mut gradients = vec![0; last + 1];
-        gradients[last] = self.gradient(last, batch);
+        for value in self.tapped.into_iter().chain([last]) {
+            gradients[value] = self.gradient(value, batch);
+        }
         // The gradient comes as the classifier gives it, and is put in the order of the kernels.
         let entering = FLOAT * batch * self.entering;
         let mut kept = self.kept.iter().sum::<usize>() * batch;
-        let mut largest = gradients[last] + entering + kept;
+        let mut largest = gradients.iter().sum::<usize>() + entering + kept;
         for (index, node) in self.body.nodes.iter().enumerate().rev() {
             let mut own = self.outputs(node, self.kept[index] > 0, PARTS.min(batch), batch);
             // Outputs that were computed again are let go of branch by branch, the last one first, if they are of one tile.

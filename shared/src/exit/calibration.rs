@@ -4,7 +4,7 @@
 //! then only chooses among them. All gates equal over a grid of (tau, gamma) gives a first front of accuracy against
 //! compute; then each gate of each point of the front is varied on its own. What is on the front at the end is the curve.
 
-use super::{ExitRule, Gate, answer_at, cost_at, full_cost};
+use super::{ExitRule, Gate, answer_at, cost_at, full_cost, stack};
 use crate::record::Records;
 use crate::spec::{Combine, ExitSpec};
 use serde::{Deserialize, Serialize};
@@ -46,20 +46,21 @@ struct Table {
 }
 
 impl Table {
-    fn new(records: &Records, combine: Combine, classes: usize) -> Self {
-        let samples = records.len();
+    /// What happens to some samples of the records.
+    fn new(records: &Records, among: &[usize], rule: &ExitRule, classes: usize) -> Self {
+        let samples = among.len();
         let exits = 0..records.blocks.len();
         let gated = &records.blocks[..records.blocks.len().saturating_sub(1)];
-        let over = |f: &dyn Fn(usize) -> f64| (0..samples).map(f).collect::<Vec<f64>>();
-        let right =
-            |exit| (0..samples).map(|i| answer_at(records, i, exit, combine, classes).class == records.labels[i]).collect();
+        let over = |f: &dyn Fn(usize) -> f64| among.iter().map(|&i| f(i)).collect::<Vec<f64>>();
+        let right = |exit| among.iter().map(|&i| answer_at(records, i, exit, rule, classes).class == records.labels[i]).collect();
+        let gate = |of: &dyn Fn(usize) -> f32| among.iter().map(|&i| of(i)).collect::<Vec<f32>>();
         Self {
             samples,
             right: exits.clone().map(right).collect(),
             cost: exits.map(|exit| over(&|i| cost_at(records, i, exit).total())).collect(),
-            hard: gated.iter().map(|block| block.hard.clone()).collect(),
-            confidence: gated.iter().map(|block| (0..samples).map(|i| block.confidence(i)).collect()).collect(),
-            full: (0..samples).map(|i| full_cost(records, i).total()).sum(),
+            hard: gated.iter().map(|block| gate(&|i| block.hard[i])).collect(),
+            confidence: gated.iter().map(|block| gate(&|i| block.confidence(i))).collect(),
+            full: among.iter().map(|&i| full_cost(records, i).total()).sum(),
         }
     }
 
@@ -80,9 +81,18 @@ impl Table {
 /// Calibrates the gates of a network on validation records over `classes` classes.
 ///
 /// The chosen point is the cheapest whose accuracy is at most `max_accuracy_drop` below the best of the curve, or,
-/// with a `compute_budget`, the most accurate within it (the cheapest of all when none is).
+/// with a `compute_budget`, the most accurate within it (the cheapest of all when none is). With `stack` one half of the
+/// records gives the weights and the other the gates.
 pub fn calibrate(records: &Records, spec: &ExitSpec, classes: usize) -> Calibration {
-    let table = Table::new(records, spec.combine, classes);
+    let mut rule = ExitRule::new(spec.combine, Vec::new());
+    let all = || 0..records.len();
+    let among: Vec<usize> = if spec.combine == Combine::Stack {
+        rule.weights = stack::fit(records, &all().step_by(2).collect::<Vec<_>>(), classes);
+        all().skip(1).step_by(2).collect()
+    } else {
+        all().collect()
+    };
+    let table = Table::new(records, &among, &rule, classes);
     let gates = records.blocks.len().saturating_sub(1);
     let mut curve = front(grid().map(|gate| table.measure(&vec![gate; gates])).collect());
     if gates > 1 {
@@ -91,7 +101,7 @@ pub fn calibrate(records: &Records, spec: &ExitSpec, classes: usize) -> Calibrat
         }
     }
     let chosen = choose(&curve, spec);
-    let rule = ExitRule { combine: spec.combine, gates: curve.get(chosen).map(|point| point.gates.clone()).unwrap_or_default() };
+    rule.gates = curve.get(chosen).map(|point| point.gates.clone()).unwrap_or_default();
     Calibration { rule, curve, chosen }
 }
 

@@ -1,15 +1,19 @@
 //! Early exit: when an input leaves, what is answered, and what it cost.
 //!
 //! Block k runs; the input exits there when its detector says easy (`P(hard) < tau_k`) and its classifier is confident
-//! (`>= gamma_k`), else it goes deeper. All rules of answering are in this file: [`judge`] says P(hard) where no detector
-//! does, [`answer`] combines what the blocks that ran said; [`evaluate`] sums it up over
-//! samples; [`calibrate`](calibration::calibrate) finds tau and gamma on validation data.
+//! (`>= gamma_k`), else it goes deeper. All rules of answering are in this folder: [`judge`] says P(hard) where no detector
+//! does, [`combine`] makes one answer of what the blocks that ran said; [`evaluate`] sums it up over samples;
+//! [`calibrate`](calibration::calibrate) finds tau, gamma and weights on validation data.
 
 pub mod calibration;
+mod combine;
+mod stack;
+
+pub use combine::combine;
 
 use crate::compute::Operations;
 use crate::label::LabelMap;
-use crate::record::Records;
+use crate::record::{BlockRecords, Records};
 use crate::spec::{Combine, DetectorPolicy};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +40,16 @@ pub struct ExitRule {
     pub combine: Combine,
     /// One gate for every block but the last.
     pub gates: Vec<Gate>,
+    /// Of `stack`: for every depth, the weights of the exits up to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<Vec<f32>>,
+}
+
+impl ExitRule {
+    /// A rule without weights.
+    pub fn new(combine: Combine, gates: Vec<Gate>) -> Self {
+        Self { combine, gates, weights: Vec::new() }
+    }
 }
 
 /// What is answered for one input.
@@ -49,18 +63,22 @@ pub struct Answer {
     pub exit: usize,
 }
 
-/// Combines the answers of the blocks that ran into probabilities over all classes.
-///
-/// `spread[k]` are block k's probabilities over all classes, `hard[k]` its P(hard). `mixture` nests
-/// `p = (1 - h_k) p_k + h_k p_(k+1)` from the deepest block upwards; `last` takes the deepest alone.
-pub fn combine(rule: Combine, spread: &[Vec<f32>], hard: &[f32]) -> Vec<f32> {
-    let Some((deepest, above)) = spread.split_last() else { return Vec::new() };
-    if rule == Combine::Last {
-        return deepest.clone();
+/// What a block said about one sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Said<'a> {
+    /// The block's classes.
+    pub classes: &'a LabelMap,
+    /// Its probabilities over them.
+    pub probabilities: &'a [f32],
+    /// Its P(hard).
+    pub hard: f32,
+}
+
+impl Said<'_> {
+    /// Its probabilities over all classes.
+    fn spread(&self, classes: usize) -> Vec<f32> {
+        self.classes.spread(self.probabilities, classes)
     }
-    above.iter().zip(hard).rev().fold(deepest.clone(), |deeper, (own, &h)| {
-        own.iter().zip(&deeper).map(|(&own, &deeper)| (1.0 - h) * own + h * deeper).collect()
-    })
 }
 
 /// P(hard) by a policy that learns nothing, from a block's probabilities over its classes; 0 where no class is hard, as in
@@ -71,6 +89,10 @@ pub fn judge(policy: DetectorPolicy, classes: &LabelMap, hard: &LabelMap, probab
         DetectorPolicy::Top1 => {
             let answer = classes.global(usize::from(top(probabilities).0));
             f32::from(u8::from(answer.is_some_and(|class| hard.contains(class))))
+        }
+        DetectorPolicy::Mass => {
+            let of = |(at, &p): (usize, &f32)| classes.global(at).filter(|&class| hard.contains(class)).map_or(0.0, |_| p);
+            probabilities.iter().enumerate().map(of).sum()
         }
         DetectorPolicy::Entropy | DetectorPolicy::Learned => {
             let entropy: f32 = probabilities.iter().filter(|&&p| p > 0.0).map(|&p| -p * p.ln()).sum();
@@ -96,25 +118,29 @@ pub fn exit_of(records: &Records, sample: usize, gates: &[Gate]) -> usize {
     (0..last).find(opens).unwrap_or(last)
 }
 
-/// The answer of the blocks that ran, first to last: `spread[k]` are block k's probabilities over all classes, `hard[k]`
-/// its P(hard).
-pub fn conclude(rule: Combine, spread: &[Vec<f32>], hard: &[f32]) -> Answer {
-    let (class, probability) = top(&combine(rule, spread, hard));
-    Answer { class, probability, exit: spread.len().saturating_sub(1) }
+/// The answer of the blocks that ran, first to last, over `classes` classes.
+pub fn conclude(rule: &ExitRule, said: &[Said<'_>], classes: usize) -> Answer {
+    let (class, probability) = top(&combine(rule.combine, &rule.weights, said, classes));
+    Answer { class, probability, exit: said.len().saturating_sub(1) }
+}
+
+/// What blocks 0..=`exit` said about a sample.
+fn said_at(records: &Records, sample: usize, exit: usize) -> Vec<Said<'_>> {
+    fn said(block: &BlockRecords, sample: usize) -> Said<'_> {
+        Said { classes: &block.classes, probabilities: block.probabilities_of(sample), hard: block.hard[sample] }
+    }
+    records.blocks[..=exit].iter().map(|block| said(block, sample)).collect()
 }
 
 /// The answer for a sample that ran blocks 0..=`exit`, over `classes` classes.
-pub fn answer_at(records: &Records, sample: usize, exit: usize, rule: Combine, classes: usize) -> Answer {
-    let ran = &records.blocks[..=exit];
-    let spread: Vec<Vec<f32>> = ran.iter().map(|block| block.classes.spread(block.probabilities_of(sample), classes)).collect();
-    let hard: Vec<f32> = ran.iter().map(|block| block.hard[sample]).collect();
-    conclude(rule, &spread, &hard)
+pub fn answer_at(records: &Records, sample: usize, exit: usize, rule: &ExitRule, classes: usize) -> Answer {
+    conclude(rule, &said_at(records, sample, exit), classes)
 }
 
 /// The answer for a sample under a rule.
 pub fn answer(records: &Records, sample: usize, rule: &ExitRule, classes: usize) -> Answer {
     let exit = exit_of(records, sample, &rule.gates);
-    answer_at(records, sample, exit, rule.combine, classes)
+    answer_at(records, sample, exit, rule, classes)
 }
 
 /// Computation for a sample that exits at block `exit`: every block that ran with its classifier and detector.
@@ -139,6 +165,25 @@ pub struct Outcome {
     pub compute: Operations,
     /// Mean computation per sample of the full network.
     pub full_compute: Operations,
+    /// Expected calibration error of the answers' probabilities, over [`BINS`] bins of equal width (Guo et al. 2017).
+    pub calibration_error: f64,
+}
+
+/// Bins of the expected calibration error.
+pub const BINS: usize = 15;
+
+/// Samples of one range of probabilities: how many, their right answers, and the sum of their probabilities.
+#[derive(Debug, Clone, Copy, Default)]
+struct Bin {
+    samples: u64,
+    right: u64,
+    probability: f64,
+}
+
+impl Bin {
+    fn index(probability: f32) -> usize {
+        ((probability.clamp(0.0, 1.0) * BINS as f32) as usize).min(BINS - 1)
+    }
 }
 
 impl Outcome {
@@ -153,10 +198,15 @@ pub fn evaluate(records: &Records, rule: &ExitRule, classes: usize) -> Outcome {
     let samples = records.len();
     let mut exits = vec![0_u64; records.blocks.len()];
     let (mut right, mut compute, mut full) = (0_u64, Operations::default(), Operations::default());
+    let mut bins = [Bin::default(); BINS];
     for sample in 0..samples {
         let answer = answer(records, sample, rule, classes);
         exits[answer.exit] += 1;
-        right += u64::from(answer.class == records.labels[sample]);
+        let is_right = u64::from(answer.class == records.labels[sample]);
+        right += is_right;
+        let bin = &mut bins[Bin::index(answer.probability)];
+        (bin.samples, bin.right) = (bin.samples + 1, bin.right + is_right);
+        bin.probability += f64::from(answer.probability);
         compute += cost_at(records, sample, answer.exit);
         full += full_cost(records, sample);
     }
@@ -166,6 +216,7 @@ pub fn evaluate(records: &Records, rule: &ExitRule, classes: usize) -> Outcome {
         exit_fraction: exits.into_iter().map(|count| mean(count as f64)).collect(),
         compute: Operations { macs: mean(compute.macs), synops: mean(compute.synops) },
         full_compute: Operations { macs: mean(full.macs), synops: mean(full.synops) },
+        calibration_error: mean(bins.iter().map(|bin| (bin.probability - bin.right as f64).abs()).sum()),
     }
 }
 
@@ -195,14 +246,27 @@ pub(crate) mod tests {
         }
     }
 
-    #[test]
-    fn the_mixture_by_hand() {
-        let mixed = combine(Combine::Mixture, &[vec![0.9, 0.1, 0.0], vec![0.0, 0.6, 0.4]], &[0.25, 0.0]);
-        let expected = [0.675, 0.225, 0.1]; // 0.75 * own + 0.25 * deeper
-        assert!(mixed.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{mixed:?}");
-        let three = combine(Combine::Mixture, &[vec![1.0, 0.0], vec![0.0, 1.0], vec![1.0, 0.0]], &[0.5, 0.5, 0.0]);
-        assert_eq!(three, [0.75, 0.25], "0.5 * 1 + 0.5 * (0.5 * 0 + 0.5 * 1)");
-        assert_eq!(combine(Combine::Last, &[vec![1.0, 0.0], vec![0.0, 1.0]], &[0.5, 0.0]), [0.0, 1.0]);
+    /// Samples as their label and what two blocks that know both of two classes say.
+    pub(crate) fn answers(rows: &[(u16, [f32; 2], [f32; 2])]) -> Records {
+        let zeros = || vec![0.0; rows.len()];
+        let block = |of: fn(&(u16, [f32; 2], [f32; 2])) -> [f32; 2]| BlockRecords {
+            classes: LabelMap::all(2),
+            probabilities: rows.iter().flat_map(of).collect(),
+            hard: vec![0.5; rows.len()],
+            body_synops: zeros(),
+            exit_synops: zeros(),
+            body_macs: 1.0,
+            exit_macs: 0.0,
+        };
+        Records {
+            ids: (0..).take(rows.len()).collect(),
+            labels: rows.iter().map(|row| row.0).collect(),
+            blocks: vec![block(|row| row.1), block(|row| row.2)],
+        }
+    }
+
+    fn plain(combine: Combine) -> ExitRule {
+        ExitRule::new(combine, Vec::new())
     }
 
     #[test]
@@ -211,6 +275,7 @@ pub(crate) mod tests {
         let judged = |policy, probabilities: &[f32]| judge(policy, &classes, &hard, probabilities);
         assert_eq!(judged(DetectorPolicy::Top1, &[0.1, 0.6, 0.2, 0.1]), 1.0);
         assert_eq!(judged(DetectorPolicy::Top1, &[0.6, 0.2, 0.1, 0.1]), 0.0);
+        assert!((judged(DetectorPolicy::Mass, &[0.6, 0.2, 0.1, 0.1]) - 0.3).abs() < 1e-6, "0.2 of class 5, 0.1 of class 9");
         assert!((judged(DetectorPolicy::Entropy, &[0.25; 4]) - 1.0).abs() < 1e-6);
         assert!((judged(DetectorPolicy::Entropy, &[0.5, 0.5, 0.0, 0.0]) - 0.5).abs() < 1e-6);
         assert_eq!(judge(DetectorPolicy::Entropy, &classes, &LabelMap::default(), &[0.25; 4]), 0.0, "the last block");
@@ -219,18 +284,20 @@ pub(crate) mod tests {
     #[test]
     fn an_easy_input_sent_deeper_by_mistake_is_still_answered() {
         let records = two_blocks();
-        assert_eq!(answer_at(&records, 0, 1, Combine::Mixture, 3).class, 0);
-        assert_eq!(answer_at(&records, 0, 1, Combine::Last, 3).class, 1, "the last block does not know class 0");
+        assert_eq!(answer_at(&records, 0, 1, &plain(Combine::Mixture), 3).class, 0);
+        assert_eq!(answer_at(&records, 0, 1, &plain(Combine::Last), 3).class, 1, "the last block does not know class 0");
     }
 
     #[test]
     fn exits_costs_and_accuracy_by_hand() {
         let records = two_blocks();
-        let rule = ExitRule { combine: Combine::Mixture, gates: vec![Gate { tau: 0.3, gamma: 0.8 }] };
+        let rule = ExitRule::new(Combine::Mixture, vec![Gate { tau: 0.3, gamma: 0.8 }]);
         let outcome = evaluate(&records, &rule, 3);
         // Sample 0 exits at once. Sample 1: 0.2 * [.5 .3 .2] + 0.8 * [0 .9 .1] -> class 1. Sample 2: class 2 (0.55).
         assert_eq!(outcome.accuracy, 1.0);
         assert_eq!(outcome.exit_fraction, [1.0 / 3.0, 2.0 / 3.0]);
+        // All are right: with 0.9, 0.2 * 0.3 + 0.8 * 0.9 = 0.78 and 0.5 * 0.3 + 0.5 * 0.8 = 0.55, each in a bin of its own.
+        assert!((outcome.calibration_error - (0.1 + 0.22 + 0.45) / 3.0).abs() < 1e-6, "{}", outcome.calibration_error);
         assert_eq!(outcome.compute, Operations { macs: (12.0 + 24.0 + 24.0) / 3.0, synops: (101.0 + 402.0 + 402.0) / 3.0 });
         assert_eq!(outcome.full_compute, Operations { macs: 22.0, synops: 401.0 });
         assert!((outcome.compute_efficiency() - 423.0 / (20.0 + 905.0 / 3.0)).abs() < 1e-12);

@@ -12,12 +12,19 @@ pub struct Lowering<'a> {
     body: Body,
     norm: norm::Norm,
     neuron: &'a NeuronSpec,
+    /// Put before the names of parameters.
+    prefix: &'static str,
 }
 
 impl<'a> Lowering<'a> {
     /// A body without layers.
     pub fn new(input: ImageShape, steps: usize, norm: norm::Norm, neuron: &'a NeuronSpec) -> Self {
-        Self { body: Body::new(input, steps), norm, neuron }
+        Self { body: Body::new(input, steps), norm, neuron, prefix: "" }
+    }
+
+    /// A body that goes on from another, with a prefix to the names of what is added.
+    pub fn behind(body: Body, norm: norm::Norm, neuron: &'a NeuronSpec, prefix: &'static str) -> Self {
+        Self { body, norm, neuron, prefix }
     }
 
     /// The value that the next layer reads: what was emitted last.
@@ -52,7 +59,7 @@ impl<'a> Lowering<'a> {
 
     /// A convolution of a value, with its norm; tdBN starts its scale at `gain`.
     pub fn convolution(&mut self, name: &str, source: usize, conv: Conv, gain: f32) -> Branch {
-        let channels = conv.outputs;
+        let (name, channels) = (format!("{}{name}", self.prefix), conv.outputs);
         let shape = vec![channels, conv.input.channels, conv.kernel[0], conv.kernel[1]];
         let weight = self.body.add(Parameter::weight(format!("{name}.weight"), shape));
         let first = match self.norm {
@@ -66,13 +73,13 @@ impl<'a> Lowering<'a> {
         let gamma = self.body.add(Parameter::vector(format!("{name}.gamma"), channels, first));
         let beta = self.body.add(Parameter::vector(format!("{name}.beta"), channels, 0.0));
         let statistic = self.body.running.len();
-        self.body.running.push(Running { name: name.to_owned(), channels });
+        self.body.running.push(Running { name, channels });
         Branch { source, conv, weight, norm: BranchNorm::Batch { gamma, beta, statistic } }
     }
 
     /// Fully connected weights on a value, with a bias and without a norm.
     pub fn fully_connected(&mut self, name: &str, source: usize, features: usize) -> Branch {
-        let input = self.shape(source);
+        let (name, input) = (format!("{}{name}", self.prefix), self.shape(source));
         let weight = self.body.add(Parameter::weight(format!("{name}.weight"), vec![features, input.len()]));
         let bias = self.body.add(Parameter::vector(format!("{name}.bias"), features, 0.0));
         Branch { source, conv: Conv::full(input, features), weight, norm: BranchNorm::Bias(bias) }
@@ -81,7 +88,7 @@ impl<'a> Lowering<'a> {
     /// Neurons driven by the sum of some branches.
     pub fn spiking(&mut self, name: &str, branches: Vec<Branch>) {
         let output = branches[0].conv.output();
-        let leak = self.neuron.leak(name, |logit| self.body.add(logit));
+        let leak = self.neuron.leak(&format!("{}{name}", self.prefix), |logit| self.body.add(logit));
         self.body.nodes.push(Node::Spiking(Spiking { branches, rule: NeuronRule::new(self.neuron), leak, output }));
     }
 }

@@ -5,8 +5,9 @@ use super::content::Content;
 use super::head::{Classifier, Detector};
 use super::lowering::Lowering;
 use crate::ImageShape;
+use crate::layer::LayerSpec;
 use crate::neuron::NeuronSpec;
-use crate::spec::network::{BlockSpec, HeadSpec};
+use crate::spec::network::{AuxiliaryKind, AuxiliarySpec, BlockSpec, HeadSpec};
 use crate::spec::resolve::{ResolveError, ResolvedNetwork};
 use crate::spec::{EncodingKind, RunSpec};
 
@@ -26,7 +27,19 @@ pub struct BlockGraph {
     pub enters: Content,
     head: HeadSpec,
     neuron: NeuronSpec,
+    auxiliary: Option<Auxiliary>,
 }
+
+/// Layers that only a block's training has, and the classifier on them.
+#[derive(Debug, Clone, PartialEq)]
+struct Auxiliary {
+    /// The block's own layers and these behind them.
+    body: Body,
+    head: HeadSpec,
+}
+
+/// Put before the names of parameters that only training has.
+const AUXILIARY: &str = "auxiliary.";
 
 /// A layer that cannot be built on the shape that reaches it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +103,12 @@ impl Graph {
             let body = Lowering::new(input, steps, network.norm, neuron);
             let at = |(layer, problem)| ShapeError { block: index + 1, layer, problem };
             let body = lower_block(body, block, head, enters).map_err(at)?;
-            blocks.push(BlockGraph { body, enters, head: head.clone(), neuron: neuron.clone() });
+            blocks.push(BlockGraph { body, enters, head: head.clone(), neuron: neuron.clone(), auxiliary: None });
+        }
+        let outputs: Vec<ImageShape> = blocks.iter().map(BlockGraph::output).collect();
+        for (index, block) in blocks.iter_mut().enumerate() {
+            block.auxiliary = lower_auxiliary(network, neuron, &block.body, &outputs[index..])
+                .map_err(|(layer, problem)| ShapeError { block: index + 1, layer, problem })?;
         }
         Ok(Self { blocks })
     }
@@ -132,6 +150,30 @@ fn lower_block(mut lowering: Lowering<'_>, block: &BlockSpec, head: &HeadSpec, e
     Ok(body)
 }
 
+/// The auxiliary layers behind a block; `outputs` are the shapes of what leaves it and the blocks after it.
+fn lower_auxiliary(
+    network: &ResolvedNetwork,
+    neuron: &NeuronSpec,
+    body: &Body,
+    outputs: &[ImageShape],
+) -> Result<Option<Auxiliary>, Wrong> {
+    let AuxiliarySpec { kind, depth, .. } = network.auxiliary;
+    let [_, after @ .., last] = outputs else { return Ok(None) };
+    let mut lowering = Lowering::behind(body.clone(), network.norm, neuron, AUXILIARY);
+    for index in 0..depth {
+        let (input, stands_for) = (lowering.shape(lowering.value()), after.get(index).unwrap_or(last));
+        let (channels, stride) = (stands_for.channels, (input.height / stands_for.height.max(1)).max(1));
+        let layer = match kind {
+            AuxiliaryKind::None => return Ok(None),
+            AuxiliaryKind::Conv => LayerSpec::conv(channels, 3, stride),
+            AuxiliaryKind::Residual => LayerSpec::residual(channels, stride),
+        };
+        layer.check(input).map_err(|problem| (format!("auxiliary layer {}", index + 1), problem))?;
+        layer.lower(index, &mut lowering);
+    }
+    Ok(Some(Auxiliary { body: lowering.finish(), head: network.classifier.clone() }))
+}
+
 impl BlockGraph {
     /// What enters.
     pub fn input(&self) -> ImageShape {
@@ -148,6 +190,24 @@ impl BlockGraph {
         Classifier::new(&self.head, self.output(), classes, &self.neuron)
     }
 
+    /// The layers that are trained: the block's own, and behind them those that only training has.
+    pub fn trained(&self) -> &Body {
+        self.auxiliary.as_ref().map_or(&self.body, |auxiliary| &auxiliary.body)
+    }
+
+    /// The classifier behind the layers that only training has, for `classes` classes.
+    pub fn auxiliary_classifier(&self, classes: usize) -> Option<Classifier> {
+        let Auxiliary { body, head } = self.auxiliary.as_ref()?;
+        let mut classifier = Classifier::new(head, body.shape(body.output()), classes, &self.neuron);
+        classifier.parameters.iter_mut().for_each(|parameter| parameter.name.insert_str(0, AUXILIARY));
+        Some(classifier)
+    }
+
+    /// Whether a tensor of a checkpoint is one that only training has.
+    pub fn is_auxiliary(name: &str) -> bool {
+        name.starts_with(AUXILIARY)
+    }
+
     /// The block's detector.
     pub fn detector(&self) -> Detector {
         Detector::new(self.output())
@@ -157,7 +217,6 @@ impl BlockGraph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::LayerSpec;
     use crate::spec::NetworkSpec;
 
     fn graph(spec: &NetworkSpec, image: ImageShape) -> Result<Graph, ShapeError> {
@@ -180,6 +239,30 @@ mod tests {
         assert_eq!(outputs, [ImageShape::new(32, 16, 16), ImageShape::new(64, 8, 8), ImageShape::new(128, 4, 4)]);
         let enters: Vec<_> = graph.blocks.iter().map(|block| block.enters).collect();
         assert_eq!(enters, [Content::Fractions, Content::Spikes, Content::Spikes]);
+    }
+
+    #[test]
+    fn auxiliary_layers_stand_for_the_blocks_that_follow() {
+        for (kind, nodes, names) in [
+            (AuxiliaryKind::Conv, 3, ["auxiliary.layer1.conv.weight", "auxiliary.layer3.conv.beta"]),
+            (AuxiliaryKind::Residual, 6, ["auxiliary.layer1.conv1.weight", "auxiliary.layer3.shortcut.beta"]),
+        ] {
+            let auxiliary = AuxiliarySpec { kind, depth: 3, exit_gradient: 1.0 };
+            let graph = graph(&NetworkSpec { auxiliary, ..preset("resnet9", 16) }, ImageShape::new(3, 32, 32)).expect("fits");
+            let [first, second, last] = &graph.blocks[..] else { panic!("three blocks") };
+            let (own, trained) = (&first.body, first.trained());
+            assert_eq!(trained.nodes[..own.nodes.len()], own.nodes, "the block's own layers come first");
+            assert_eq!(trained.parameters[..own.parameters.len()], own.parameters);
+            assert_eq!(trained.nodes.len() - own.nodes.len(), nodes);
+            assert_eq!(trained.shape(trained.output()), ImageShape::new(128, 4, 4), "then it stays as the last block's");
+            let of_auxiliary = &trained.parameters[own.parameters.len()..];
+            assert!(of_auxiliary.iter().all(|parameter| BlockGraph::is_auxiliary(&parameter.name)));
+            assert_eq!([0, of_auxiliary.len() - 1].map(|at| of_auxiliary[at].name.as_str()), names);
+            let classifier = first.auxiliary_classifier(7).expect("it has one");
+            assert_eq!(classifier.parameters[0].name, "auxiliary.head.readout.weight");
+            assert_eq!(second.trained().shape(second.trained().output()), ImageShape::new(128, 4, 4));
+            assert!(last.auxiliary_classifier(7).is_none() && last.trained() == &last.body, "nothing follows the last block");
+        }
     }
 
     #[test]

@@ -74,7 +74,8 @@ pub struct DataSpec {
     /// Augmentations of training images.
     pub augment: Vec<Augment>,
     /// Augmented versions of every sample that a spike cache holds, cycled over epochs; one without augmentation. Training
-    /// on images augments anew in every epoch.
+    /// on images augments anew in every epoch. 0 caches none: every epoch of every block computes a version that no block
+    /// has seen.
     pub views: u32,
 }
 
@@ -93,6 +94,9 @@ pub enum Augment {
     /// Mirror left to right, with probability one half.
     #[serde(rename = "flip")]
     Flip,
+    /// Mirror left to right in every other view; half of the samples begin mirrored (Jordan 2024).
+    #[serde(rename = "alternating-flip")]
+    AlternatingFlip,
     /// Replace a square by the mean.
     #[serde(rename = "cutout")]
     Cutout,

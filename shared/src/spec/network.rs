@@ -25,12 +25,55 @@ pub struct NetworkSpec {
     pub head: Option<HeadSpec>,
     /// The local classifier of every block but the last.
     pub classifier: HeadSpec,
+    /// What every block but the last is trained with besides its classifier.
+    pub auxiliary: AuxiliarySpec,
 }
 
 impl Default for NetworkSpec {
     fn default() -> Self {
-        Self { preset: None, width: None, norm: Norm::Batch, block: Vec::new(), head: None, classifier: HeadSpec::default() }
+        Self {
+            preset: None,
+            width: None,
+            norm: Norm::Batch,
+            block: Vec::new(),
+            head: None,
+            classifier: HeadSpec::default(),
+            auxiliary: AuxiliarySpec::default(),
+        }
     }
+}
+
+/// `[network.auxiliary]`: layers behind a block that only its training has, with a classifier of their own on top. They
+/// stand for what follows, so that the block learns features that deeper layers can use (Belilovsky et al. 2020).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuxiliarySpec {
+    /// What the layers are.
+    pub kind: AuxiliaryKind,
+    /// Number of layers. Each has the shape of the next block's output that it stands for.
+    pub depth: usize,
+    /// Factor of the gradient that the block gets from its own classifier.
+    pub exit_gradient: f64,
+}
+
+impl Default for AuxiliarySpec {
+    fn default() -> Self {
+        Self { kind: AuxiliaryKind::None, depth: 1, exit_gradient: 1.0 }
+    }
+}
+
+/// Layers of an auxiliary network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AuxiliaryKind {
+    /// No auxiliary network.
+    #[serde(rename = "none")]
+    None,
+    /// 3x3 convolutions.
+    #[serde(rename = "conv")]
+    Conv,
+    /// Residual pairs.
+    #[serde(rename = "residual")]
+    Residual,
 }
 
 /// One block: layers between two cuts. Its last layer must emit spikes.

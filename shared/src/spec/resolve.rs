@@ -1,6 +1,6 @@
 //! `[network]` with nothing left open: presets become their blocks.
 
-use super::network::{BlockSpec, HeadSpec, NetworkSpec};
+use super::network::{AuxiliarySpec, BlockSpec, HeadSpec, NetworkSpec};
 use super::preset;
 use crate::norm::Norm;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ pub struct ResolvedNetwork {
     pub classifier: HeadSpec,
     /// The head of block K and of the end-to-end network.
     pub head: HeadSpec,
+    /// What blocks 1..K-1 are trained with besides.
+    pub auxiliary: AuxiliarySpec,
 }
 
 impl ResolvedNetwork {
@@ -83,6 +85,7 @@ impl NetworkSpec {
 
     fn with(&self, blocks: Vec<BlockSpec>, head: HeadSpec) -> ResolvedNetwork {
         let head = self.head.clone().unwrap_or(head);
-        ResolvedNetwork { blocks, norm: self.norm, classifier: self.classifier.clone(), head }
+        let (classifier, auxiliary) = (self.classifier.clone(), self.auxiliary.clone());
+        ResolvedNetwork { blocks, norm: self.norm, classifier, head, auxiliary }
     }
 }

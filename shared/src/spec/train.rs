@@ -49,6 +49,9 @@ pub struct TrainSpec {
     pub loss: Loss,
     /// Epochs without a better validation accuracy before training stops; 0 trains all epochs.
     pub patience: u32,
+    /// Training samples over which the statistics of norms are counted anew when training has ended; 0 keeps the running
+    /// ones, in which the last batches weigh most.
+    pub recount: usize,
     /// Logical data-parallel copies within a round, in 1..=[`MAX_REPLICAS`]; 1 is plain training.
     pub replicas: u32,
     /// Optimiser steps per round, of each replica. 0 makes a round of every epoch; with replicas it means
@@ -79,6 +82,7 @@ impl Default for TrainSpec {
             gradient_clip: 5.0,
             loss: Loss::Ce,
             patience: 0,
+            recount: 0,
             replicas: 1,
             round_steps: 0,
             outer_learning_rate: OUTER_LEARNING_RATE,
@@ -199,6 +203,9 @@ pub enum DetectorPolicy {
     /// The entropy of the classifier's answer over its maximum.
     #[serde(rename = "entropy")]
     Entropy,
+    /// The classifier's probability mass on the hard classes.
+    #[serde(rename = "mass")]
+    Mass,
 }
 
 /// `[exit]`: how answers combine, and which point of the accuracy-against-compute curve is used.
@@ -229,4 +236,11 @@ pub enum Combine {
     /// `p = (1 - h) p_k + h p_(k+1)`, from the deepest block that ran upwards.
     #[serde(rename = "mixture")]
     Mixture,
+    /// The law of total probability: `h p_(k+1)` on the hard classes, `(1 - h) p_k` over its sum on the others.
+    #[serde(rename = "total")]
+    Total,
+    /// Log-probabilities of all exits that ran, weighted; the weights are fitted on one half of the validation data, the
+    /// exits on the other.
+    #[serde(rename = "stack")]
+    Stack,
 }

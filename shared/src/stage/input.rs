@@ -28,13 +28,38 @@ pub enum Source {
     Images,
     /// Cached spikes of the block before.
     Cache(Vec<CachedShard>),
+    /// Training data through the frozen blocks before, computed again for every epoch; validation data from the cache.
+    Fresh(Fresh),
 }
+
+/// Blocks that compute a block's input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fresh {
+    /// The blocks before, first to last.
+    pub blocks: Vec<Frozen>,
+    /// Cached validation shards, where they are read.
+    pub validation: Vec<CachedShard>,
+}
+
+names!(Fresh { blocks, validation });
+
+/// A frozen block that only emits spikes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// Number of classes that it tells apart.
+    pub classes: usize,
+    /// Its parameters.
+    pub weights: ObjectRef,
+}
+
+names!(Frozen { classes, weights });
 
 impl Names for Source {
     fn each_object<'a>(&'a self, see: &mut dyn FnMut(&'a ObjectRef)) {
         match self {
             Self::Images => {}
             Self::Cache(shards) => shards.each_object(see),
+            Self::Fresh(fresh) => fresh.each_object(see),
         }
     }
 }

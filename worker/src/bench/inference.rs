@@ -128,7 +128,7 @@ pub fn model(package: &Package, dataset: &Dataset, options: Options, clock: Cloc
 
 impl Workload {
     fn rule(&self, gates: Vec<Gate>) -> ExitRule {
-        ExitRule { combine: Combine::Mixture, gates }
+        ExitRule::new(Combine::Mixture, gates)
     }
 
     /// Gates by confidence alone, through which a share of the samples that reach them leaves.

@@ -6,7 +6,7 @@
 //! Every time is that of the fastest pass, since differences of medians are noise on a machine that does other things.
 
 use super::{Clock, GIGA, SEED, fastest};
-use crate::kernel::{BodyCall, BodyInput, Call, ConvPrecision, Mode, SpikingBackend, reference};
+use crate::kernel::{self, BodyCall, BodyInput, Call, ConvPrecision, Mode, SpikingBackend, reference};
 use bloctrain_kernel::count::{Count, Counted};
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Body, Branch, BranchNorm, Conv, Node, Parameter, Pool, PoolKind, Running, Spiking};
@@ -182,6 +182,7 @@ impl Timed {
                 measure: true,
                 count: false,
                 average: Some(&self.pool),
+                tap: None,
             },
             precision: ConvPrecision::F32,
         }
@@ -224,17 +225,18 @@ struct Tracked<'a> {
 impl<'a> Tracked<'a> {
     fn new(timed: &'a Timed, spikes: &Spikes) -> Self {
         let params = timed.params::<Flex>();
-        let (_, record, tape) = Flex::body_tracked(&timed.call(), params.clone(), BodyInput::Spikes(spikes.clone()));
+        let kernel::Tracked { record, tape, .. } =
+            Flex::body_tracked(&timed.call(), params.clone(), BodyInput::Spikes(spikes.clone()));
         let firing_rate = record.rates.last().copied().unwrap_or(0.0);
         Self { timed, params, grad: timed.grad(spikes.batch()), tape, firing_rate }
     }
 
     fn forward(&self, spikes: &Spikes) -> Arc<Tape> {
-        Flex::body_tracked(&self.timed.call(), self.params.clone(), BodyInput::Spikes(spikes.clone())).2
+        Flex::body_tracked(&self.timed.call(), self.params.clone(), BodyInput::Spikes(spikes.clone())).tape
     }
 
     fn backward(&self) {
-        drop(Flex::body_grad(&self.tape, self.params.clone(), self.grad.clone()));
+        drop(Flex::body_grad(&self.tape, self.params.clone(), vec![self.grad.clone()]));
     }
 }
 

@@ -14,6 +14,7 @@ const PADDING: i64 = 4;
 struct Draws {
     shift: (i64, i64),
     flip: bool,
+    alternating_flip: bool,
     square: (usize, usize),
 }
 
@@ -21,10 +22,12 @@ impl Draws {
     fn new(dataset: &Dataset, seed: u64, sample: usize, view: u32) -> Self {
         let parts = [sample as u64, view.into()];
         let mut crop = seed::rng(seed, "augment-crop", &parts);
+        let begins_mirrored: bool = seed::rng(seed, "augment-alternating-flip", &[sample as u64]).random();
         let mut cutout = seed::rng(seed, "augment-cutout", &parts);
         Self {
             shift: (crop.random_range(-PADDING..=PADDING), crop.random_range(-PADDING..=PADDING)),
             flip: seed::rng(seed, "augment-flip", &parts).random(),
+            alternating_flip: begins_mirrored ^ (view % 2 == 1),
             square: (cutout.random_range(0..dataset.shape.height), cutout.random_range(0..dataset.shape.width)),
         }
     }
@@ -54,7 +57,7 @@ pub fn write_sample(
     if has(Augment::Crop) {
         shift(dataset.shape, levels, draws.shift, out);
     }
-    if has(Augment::Flip) && draws.flip {
+    if (has(Augment::Flip) && draws.flip) ^ (has(Augment::AlternatingFlip) && draws.alternating_flip) {
         out.chunks_mut(dataset.shape.width).for_each(<[f32]>::reverse);
     }
     if has(Augment::Cutout) {
@@ -125,6 +128,13 @@ mod tests {
         assert!(plain.chunks(16).zip(flipped.chunks(16)).all(|(a, b)| a.iter().eq(b.iter().rev())));
         let zeros = sample(&[Augment::Cutout], 0).iter().filter(|value| **value == 0.0).count();
         assert!((4..=16).contains(&zeros), "{zeros}");
+    }
+
+    #[test]
+    fn alternating_flips_take_turns() {
+        let view = |view| sample(&[Augment::AlternatingFlip], view);
+        assert!(view(0) != view(1) && view(0) == view(2) && view(1) == view(3));
+        assert!([view(0), view(1)].contains(&sample(&[], 0)));
     }
 
     #[test]

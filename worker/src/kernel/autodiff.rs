@@ -1,6 +1,8 @@
 //! The operations under burn's autodiff: forward by the inner backend, backward by its own gradients.
 
-use super::{BodyCall, BodyInput, BodyOutput, ConvPrecision, Count, Emitted, SpikingBackend, Statistic, lift, lower, reference};
+use super::{
+    BodyCall, BodyInput, BodyOutput, ConvPrecision, Count, Emitted, SpikingBackend, Statistic, Tracked, lift, lower, reference,
+};
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Body};
 use bloctrain_shared::neuron::NeuronRule;
@@ -10,23 +12,61 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_tensor::Tensor;
+use burn_tensor::backend::Backend;
 use burn_tensor::ops::FloatTensor;
 use std::sync::Arc;
 
 /// A whole body: one node, whose parent is the flat parameter vector. Its input is never asked for a gradient, since a
-/// body begins at the images or at a frozen block.
+/// body begins at the images or at a frozen block. Where two values leave, the node is one behind the other, flat.
 #[derive(Debug)]
 struct BodyOp;
 
+/// Values that leave a body as one tensor, and the way back.
+#[derive(Debug, Clone)]
+struct Leaving(Vec<[usize; 4]>);
+
+impl Leaving {
+    fn join<B: Backend>(left: Vec<Tensor<B, 4>>) -> (Self, Tensor<B, 4>) {
+        let dims = Self(left.iter().map(Tensor::dims).collect());
+        let mut left = left;
+        let joined = match left.len() {
+            1 => left.swap_remove(0),
+            _ => Tensor::cat(
+                left.into_iter()
+                    .map(|x| {
+                        let length = x.dims().iter().product();
+                        x.reshape([1, 1, 1, length])
+                    })
+                    .collect(),
+                3,
+            ),
+        };
+        (dims, joined)
+    }
+
+    fn split<B: Backend>(&self, joined: Tensor<B, 4>) -> Vec<Tensor<B, 4>> {
+        if self.0.len() == 1 {
+            return vec![joined];
+        }
+        let mut first = 0;
+        let part = |dims: &[usize; 4]| {
+            let length: usize = dims.iter().product();
+            first += length;
+            joined.clone().slice([0..1, 0..1, 0..1, first - length..first]).reshape(*dims)
+        };
+        self.0.iter().map(part).collect()
+    }
+}
+
 impl<B: SpikingBackend> Backward<B, 1> for BodyOp {
-    type State = (Arc<B::Tape>, FloatTensor<B>);
+    type State = (Arc<B::Tape>, FloatTensor<B>, Leaving);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let (tape, params) = ops.state;
+        let (tape, params, leaving) = ops.state;
         let grad = grads.consume::<B>(&ops.node);
         let [parent] = ops.parents;
         if let Some(node) = parent {
-            grads.register::<B>(node.id, lower(B::body_grad(&tape, lift(params), lift(grad))));
+            grads.register::<B>(node.id, lower(B::body_grad(&tape, lift(params), leaving.split(lift(grad)))));
         }
     }
 }
@@ -89,13 +129,18 @@ impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C>
             return reference::body(call, params, input);
         }
         let params = lower(params);
-        let (spikes, record, tape) = B::body_tracked(call, lift(params.primitive.clone()), input.inner());
-        let spikes = match BodyOp.prepare::<C>([params.node]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((tape, params.primitive), lower(spikes)),
-            OpsKind::UnTracked(prepared) => prepared.finish(lower(spikes)),
+        let Tracked { left, record, tape } = B::body_tracked(call, lift(params.primitive.clone()), input.inner());
+        let (leaving, joined) = Leaving::join(left);
+        let joined = match BodyOp.prepare::<C>([params.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((tape, params.primitive, leaving.clone()), lower(joined)),
+            OpsKind::UnTracked(prepared) => prepared.finish(lower(joined)),
         };
-        let emitted = if call.call.average.is_some() { Emitted::Average(lift(spikes)) } else { Emitted::Tensor(lift(spikes)) };
-        BodyOutput { emitted, record }
+        let emit =
+            |x: Tensor<Self, 4>, average: Option<_>| if average.is_some() { Emitted::Average(x) } else { Emitted::Tensor(x) };
+        let mut left = leaving.split(lift::<Self, 4>(joined)).into_iter();
+        let tapped = call.call.tap.and_then(|tap| Some(emit(left.next()?, tap.average)));
+        let emitted = left.next().map(|x| emit(x, call.call.average)).expect("the last value always leaves");
+        BodyOutput { emitted, tapped, record }
     }
 
     fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, precision: ConvPrecision) -> B::Frozen {

@@ -1,8 +1,8 @@
 //! Bodies on burn's Flex backend: its tensors as slices for the crate of CPU kernels.
 
 use super::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, ConvPrecision, Count, Emitted, Moments, SpikingBackend, Statistic, StepRule,
-    Stepped, spikes_tensor,
+    BodyCall, BodyInput, BodyOutput, ConvPrecision, Count, Emitted, Moments, SpikingBackend, Statistic, StepRule, Stepped,
+    Tracked, spikes_tensor,
 };
 use bloctrain_kernel::cpu::{self, FrozenBody, Input, Tape, linear, optimize};
 use bloctrain_kernel::spikes::Spikes;
@@ -39,26 +39,25 @@ impl SpikingBackend for Flex {
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
         let params = ordered(params);
         let found = with_input(input, |input| cpu::forward(&call.call, values(&params), input));
-        BodyOutput { emitted: Emitted::Spikes(found.spikes), record: found.record.into() }
+        let (emitted, tapped) = (Emitted::Spikes(found.spikes), found.tapped.map(Emitted::Spikes));
+        BodyOutput { emitted, tapped, record: found.record.into() }
     }
 
-    fn body_tracked(
-        call: &BodyCall<'_>,
-        params: Tensor<Self, 1>,
-        input: BodyInput<Self>,
-    ) -> (Tensor<Self, 4>, BodyRecord, Arc<Tape>) {
+    fn body_tracked(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> Tracked<Self> {
         let params = ordered(params);
         let (found, tape) = with_input(input, |input| cpu::forward_tracked(&call.call, values(&params), input));
-        let spikes = match call.call.average {
-            Some(pool) => Self::average(&found.spikes, pool, &Default::default()),
-            None => spikes_tensor(&found.spikes, &Default::default()),
+        let leaves = |spikes: &Spikes, average: Option<&AdaptivePool>| match average {
+            Some(pool) => Self::average(spikes, pool, &Default::default()),
+            None => spikes_tensor(spikes, &Default::default()),
         };
-        (spikes, found.record.into(), Arc::new(tape))
+        let tapped = found.tapped.as_ref().zip(call.call.tap).map(|(spikes, tap)| leaves(spikes, tap.average));
+        let left = tapped.into_iter().chain([leaves(&found.spikes, call.call.average)]).collect();
+        Tracked { left, record: found.record.into(), tape: Arc::new(tape) }
     }
 
-    fn body_grad(tape: &Tape, params: Tensor<Self, 1>, grad: Tensor<Self, 4>) -> Tensor<Self, 1> {
-        let (params, grad) = (ordered(params), ordered(grad));
-        vector(cpu::backward(tape, values(&params), values(&grad)))
+    fn body_grad(tape: &Tape, params: Tensor<Self, 1>, grads: Vec<Tensor<Self, 4>>) -> Tensor<Self, 1> {
+        let (params, grads) = (ordered(params), grads.into_iter().map(ordered).collect::<Vec<_>>());
+        vector(cpu::backward(tape, values(&params), &grads.iter().map(values).collect::<Vec<_>>()))
     }
 
     fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, _precision: ConvPrecision) -> FrozenBody {

@@ -15,7 +15,7 @@ pub mod memory;
 pub mod pool;
 pub mod reference;
 
-pub use bloctrain_kernel::call::{Call, Mode, Statistic};
+pub use bloctrain_kernel::call::{Call, Mode, Statistic, Tap};
 pub use bloctrain_kernel::step::StepRule;
 
 use bloctrain_kernel::call::Record;
@@ -141,6 +141,21 @@ impl<B: SpikingBackend> Emitted<B> {
         }
     }
 
+    /// The same with a gradient that is `factor` times as large on its way back; bits have none.
+    #[must_use]
+    pub fn with_gradient_scaled(self, factor: f64) -> Self {
+        // Exactly the same values: what is added is zero.
+        let scaled = |x: Tensor<B, 4>| {
+            let still = x.clone().detach();
+            still.clone() + (x - still).mul_scalar(factor)
+        };
+        match self {
+            Self::Tensor(x) if factor != 1.0 => Self::Tensor(scaled(x)),
+            Self::Average(x) if factor != 1.0 => Self::Average(scaled(x)),
+            Self::Tensor(_) | Self::Average(_) | Self::Spikes(_) => self,
+        }
+    }
+
     /// As bits, of `batch` samples.
     ///
     /// # Panics
@@ -159,8 +174,22 @@ impl<B: SpikingBackend> Emitted<B> {
 pub struct BodyOutput<B: Backend> {
     /// The spikes that leave.
     pub emitted: Emitted<B>,
+    /// Those of the tapped value.
+    pub tapped: Option<Emitted<B>>,
     /// What was seen on the way.
     pub record: BodyRecord,
+}
+
+/// What comes out of a pass whose gradients will be asked for.
+#[derive(Debug)]
+pub struct Tracked<B: SpikingBackend> {
+    /// What leaves: of the tapped value where there is one, then of the last. Spikes `[T * B, C, H, W]`, or averages
+    /// `[B, C, h, w]` where the call asks for them.
+    pub left: Vec<Tensor<B, 4>>,
+    /// What was seen on the way.
+    pub record: BodyRecord,
+    /// What the backward pass needs.
+    pub tape: Arc<B::Tape>,
 }
 
 /// Moments of one parameter: velocity or first moment, and the second moment of AdamW.
@@ -202,17 +231,12 @@ pub trait SpikingBackend: Backend {
     }
 
     /// Runs a body and keeps what [`body_grad`](Self::body_grad) needs; only where [`FUSED`](Self::FUSED).
-    /// The spikes are `[T * B, C, H, W]`, or their averages `[B, C, h, w]` where [`Call::average`] asks for them.
-    fn body_tracked(
-        _call: &BodyCall<'_>,
-        _params: Tensor<Self, 1>,
-        _input: BodyInput<Self>,
-    ) -> (Tensor<Self, 4>, BodyRecord, Arc<Self::Tape>) {
+    fn body_tracked(_call: &BodyCall<'_>, _params: Tensor<Self, 1>, _input: BodyInput<Self>) -> Tracked<Self> {
         unreachable!("this backend has no operation of its own for bodies")
     }
 
-    /// Gradients of the parameters from that of the spikes; only where [`FUSED`](Self::FUSED).
-    fn body_grad(_tape: &Self::Tape, _params: Tensor<Self, 1>, _grad: Tensor<Self, 4>) -> Tensor<Self, 1> {
+    /// Gradients of the parameters from those of what left; only where [`FUSED`](Self::FUSED).
+    fn body_grad(_tape: &Self::Tape, _params: Tensor<Self, 1>, _grads: Vec<Tensor<Self, 4>>) -> Tensor<Self, 1> {
         unreachable!("this backend has no operation of its own for bodies")
     }
 

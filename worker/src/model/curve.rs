@@ -40,12 +40,20 @@ pub struct CurveFigures {
     pub relative_compute: f64,
     /// Fraction of the samples that exit at each block.
     pub exit_fraction: Vec<f64>,
+    /// Expected calibration error in [0, 1]; see [`Outcome::calibration_error`].
+    #[serde(default)]
+    pub calibration_error: f64,
 }
 
 impl CurveFigures {
     fn new(outcome: &Outcome) -> Self {
         let relative_compute = 1.0 / outcome.compute_efficiency();
-        Self { accuracy: outcome.accuracy, relative_compute, exit_fraction: outcome.exit_fraction.clone() }
+        Self {
+            accuracy: outcome.accuracy,
+            relative_compute,
+            exit_fraction: outcome.exit_fraction.clone(),
+            calibration_error: outcome.calibration_error,
+        }
     }
 }
 
@@ -53,7 +61,7 @@ impl Curve {
     /// Evaluates every point of a calibration on validation and test records over `classes` classes.
     pub fn new(calibration: &Calibration, validation: &Records, test: &Records, classes: usize) -> Self {
         let figures = |records: &Records, gates: &[Gate]| {
-            let rule = ExitRule { combine: calibration.rule.combine, gates: gates.to_vec() };
+            let rule = ExitRule { gates: gates.to_vec(), ..calibration.rule.clone() };
             CurveFigures::new(&evaluate(records, &rule, classes))
         };
         let point = |gates: &Vec<Gate>| CurvePoint {

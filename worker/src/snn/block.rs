@@ -4,7 +4,7 @@ use super::head::Head;
 use super::param::{Buffer, Store};
 use super::pass::Pass;
 use crate::kernel::later::Later;
-use crate::kernel::{self, BodyCall, BodyInput, Call, Emitted, Mode, SpikingBackend, Statistic};
+use crate::kernel::{BodyCall, BodyInput, BodyOutput, Call, ConvPrecision, Emitted, Mode, SpikingBackend, Statistic, Tap};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{AdaptivePool, BlockGraph, Body, Detector, Graph, GraphError, Running, ShapeError};
 use bloctrain_shared::spec::{Precision, RunSpec};
@@ -21,6 +21,8 @@ pub struct BlockOutput<B: SpikingBackend> {
     pub spikes: Emitted<B>,
     /// Logits `[R, B, classes]`; see [`Head::forward`].
     pub logits: Tensor<B, 3>,
+    /// Logits of the auxiliary network, in training.
+    pub auxiliary: Option<Tensor<B, 3>>,
 }
 
 /// A block in the making.
@@ -36,6 +38,8 @@ pub struct BlockConfig {
     pub seed: u64,
     /// Numbers in which convolutions are computed.
     pub precision: Precision,
+    /// Factor of the gradient that the block gets from its own classifier, where it has an auxiliary network.
+    pub exit_gradient: f64,
 }
 
 impl BlockConfig {
@@ -51,8 +55,14 @@ impl BlockConfig {
             let problem = "the network has no such block".into();
             return Err(ShapeError { block: number as usize, layer: "block".into(), problem }.into());
         }
-        let (seed, precision) = (spec.run.seed, spec.train.precision);
-        Ok(Self { graph: blocks.swap_remove(index), index, classes, seed, precision })
+        Ok(Self {
+            graph: blocks.swap_remove(index),
+            index,
+            classes,
+            seed: spec.run.seed,
+            precision: spec.train.precision,
+            exit_gradient: spec.network.auxiliary.exit_gradient,
+        })
     }
 }
 
@@ -63,9 +73,12 @@ pub struct BlockNet<B: SpikingBackend> {
     pub store: Store<B>,
     graph: BlockGraph,
     head: Head,
-    precision: kernel::ConvPrecision,
-    /// Batch statistics that the device may still be working on, oldest first.
-    queued: Vec<Later>,
+    /// The classifier of the auxiliary network.
+    auxiliary: Option<Head>,
+    exit_gradient: f64,
+    precision: ConvPrecision,
+    /// Batch statistics that the device may still be working on, oldest first, with their share in the running ones.
+    queued: Vec<(Later, f32)>,
 }
 
 impl<B: SpikingBackend> BlockNet<B> {
@@ -73,10 +86,12 @@ impl<B: SpikingBackend> BlockNet<B> {
     pub fn new(config: &BlockConfig, device: &B::Device) -> Self {
         let graph = config.graph.clone();
         let mut store = Store::new(device, config.seed, config.index as u64);
-        store.add(&graph.body.parameters);
-        store.add_running(&graph.body.running);
+        store.add(&graph.trained().parameters);
+        store.add_running(&graph.trained().running);
         let head = Head::new(&mut store, graph.classifier(config.classes));
-        Self { store, graph, head, precision: config.precision.into(), queued: Vec::new() }
+        let auxiliary = graph.auxiliary_classifier(config.classes).map(|classifier| Head::new(&mut store, classifier));
+        let (exit_gradient, precision) = (config.exit_gradient, config.precision.into());
+        Self { store, graph, head, auxiliary, exit_gradient, precision, queued: Vec::new() }
     }
 
     /// Time steps T.
@@ -95,7 +110,7 @@ impl<B: SpikingBackend> BlockNet<B> {
         self.graph.output()
     }
 
-    /// Trainable values of the block's own layers, without the classifier.
+    /// Trainable values of the block's own layers, without classifiers and auxiliary network.
     pub fn body_parameters(&self) -> usize {
         self.graph.body.length()
     }
@@ -110,46 +125,45 @@ impl<B: SpikingBackend> BlockNet<B> {
         self.graph.detector()
     }
 
-    fn flat(&self) -> Tensor<B, 1> {
-        // The body's parameters come first.
-        let own = &self.store.params[..self.graph.body.parameters.len()];
+    /// Parameters of the block's own layers, or of those that are trained.
+    fn flat(&self, body: &Body) -> Tensor<B, 1> {
+        // The layers' parameters come first, and the block's own before the auxiliary ones.
+        let own = &self.store.params[..body.parameters.len()];
         Tensor::cat(own.iter().map(|param| param.value.clone()).collect(), 0)
     }
 
-    /// Running statistics of every norm.
+    /// Running statistics of every norm of the block's own layers.
     fn running(&self) -> Vec<Statistic> {
         let (pairs, _) = self.store.buffers.as_chunks::<2>();
+        let pairs = &pairs[..self.graph.body.running.len()];
         let one = |[mean, variance]: &[Buffer; 2]| Statistic { mean: mean.values.clone(), variance: variance.values.clone() };
         pairs.iter().map(one).collect()
     }
 
     /// The block's own layers with their parameters as they are now, for inference.
     pub fn frozen_body(&self) -> B::Frozen {
-        B::freeze(&self.graph.body, self.flat(), self.running(), self.precision)
+        B::freeze(&self.graph.body, self.flat(&self.graph.body), self.running(), self.precision)
     }
 
     /// Spikes of the block's own layers.
     pub fn body(&self, input: BodyInput<B>, pass: &mut Pass) -> Emitted<B> {
-        self.emit(input, pass, None)
+        self.run(&self.graph.body, None, input, pass, None).emitted
     }
 
-    /// Spikes of the block's own layers; in training only the averages of a pooling, where there is one.
-    fn emit(&self, input: BodyInput<B>, pass: &mut Pass, average: Option<&AdaptivePool>) -> Emitted<B> {
+    fn run(
+        &self,
+        body: &Body,
+        tap: Option<Tap<'_>>,
+        input: BodyInput<B>,
+        pass: &mut Pass,
+        average: Option<&AdaptivePool>,
+    ) -> BodyOutput<B> {
         let running = if pass.mode.trains() { Vec::new() } else { self.running() };
-        let call = BodyCall {
-            call: Call {
-                body: &self.graph.body,
-                mode: pass.mode,
-                running: &running,
-                measure: pass.rates.is_some(),
-                count: pass.count.is_some(),
-                average,
-            },
-            precision: self.precision,
-        };
-        let output = B::body(&call, self.flat(), input);
-        pass.absorb(output.record);
-        output.emitted
+        let (measure, count) = (pass.rates.is_some(), pass.count.is_some());
+        let call = Call { body, mode: pass.mode, running: &running, measure, count, average, tap };
+        let mut output = B::body(&BodyCall { call, precision: self.precision }, self.flat(body), input);
+        pass.absorb(std::mem::take(&mut output.record));
+        output
     }
 
     /// Logits of spikes; see [`Head::forward`].
@@ -157,24 +171,53 @@ impl<B: SpikingBackend> BlockNet<B> {
         self.head.forward(&self.store, pass, spikes, per_step)
     }
 
-    /// The whole block.
+    /// The whole block, in training with its auxiliary network.
     pub fn forward(&self, input: BodyInput<B>, pass: &mut Pass, per_step: bool) -> BlockOutput<B> {
-        let average = self.head.graph().sees_averages(per_step).filter(|_| pass.mode != Mode::Eval);
-        let spikes = self.emit(input, pass, average);
+        let seen = |head: &'_ Head| head.graph().sees_averages(per_step).cloned().filter(|_| pass.mode != Mode::Eval);
+        let average = seen(&self.head);
+        let Some(auxiliary) = self.auxiliary.as_ref().filter(|_| pass.mode != Mode::Eval) else {
+            let spikes = self.run(&self.graph.body, None, input, pass, average.as_ref()).emitted;
+            let logits = self.classify(&spikes, pass, per_step);
+            return BlockOutput { spikes, logits, auxiliary: None };
+        };
+        let behind = seen(auxiliary);
+        let tap = Tap { value: self.graph.body.output(), average: average.as_ref() };
+        let output = self.run(self.graph.trained(), Some(tap), input, pass, behind.as_ref());
+        let spikes = output.tapped.expect("the block's own output was asked for").with_gradient_scaled(self.exit_gradient);
         let logits = self.classify(&spikes, pass, per_step);
-        BlockOutput { spikes, logits }
+        let behind = auxiliary.forward(&self.store, pass, &output.emitted, per_step);
+        BlockOutput { spikes, logits, auxiliary: Some(behind) }
     }
 
     /// Moves the running statistics towards a pass's batch statistics; those that a device may still be working on wait
     /// for [`settle`](Self::settle).
     pub fn update_statistics(&mut self, pass: &Pass) {
-        self.blend(&pass.statistics);
-        self.queued.extend(pass.queued.clone());
+        self.take_statistics(pass, MOMENTUM);
+    }
+
+    /// Makes the running statistics the mean of the batch statistics of some inputs.
+    ///
+    /// # Errors
+    /// Whatever is there instead of an input.
+    pub fn recount<E>(&mut self, inputs: impl Iterator<Item = Result<BodyInput<B>, E>>, seed: u64) -> Result<(), E> {
+        for (number, input) in inputs.enumerate() {
+            let input = input?;
+            let mut pass = Pass::new(self.steps(), input.batch(), Mode::Train { seed });
+            self.run(self.graph.trained(), None, input, &mut pass, None);
+            self.take_statistics(&pass, 1.0 / (number + 1) as f32);
+            self.settle();
+        }
+        Ok(())
+    }
+
+    fn take_statistics(&mut self, pass: &Pass, share: f32) {
+        self.blend(&pass.statistics, share);
+        self.queued.extend(pass.queued.clone().map(|later| (later, share)));
     }
 
     /// Takes in all batch statistics that waited.
     pub fn settle(&mut self) {
-        for later in std::mem::take(&mut self.queued) {
+        for (later, share) in std::mem::take(&mut self.queued) {
             let values = later.read();
             let mut next = values.as_slice();
             let mut take = |count: usize| {
@@ -183,14 +226,14 @@ impl<B: SpikingBackend> BlockNet<B> {
                 own.to_vec()
             };
             let one = |norm: &Running| Statistic { mean: take(norm.channels), variance: take(norm.channels) };
-            let statistics: Vec<Statistic> = self.graph.body.running.iter().map(one).collect();
-            self.blend(&statistics);
+            let statistics: Vec<Statistic> = self.graph.trained().running.iter().map(one).collect();
+            self.blend(&statistics, share);
         }
     }
 
-    fn blend(&mut self, statistics: &[Statistic]) {
+    fn blend(&mut self, statistics: &[Statistic], share: f32) {
         let blend = |running: &mut Vec<f32>, new: &[f32]| {
-            running.iter_mut().zip(new).for_each(|(running, new)| *running += MOMENTUM * (new - *running));
+            running.iter_mut().zip(new).for_each(|(running, new)| *running += share * (new - *running));
         };
         let (pairs, _) = self.store.buffers.as_chunks_mut::<2>();
         for ([mean, variance], new) in pairs.iter_mut().zip(statistics) {

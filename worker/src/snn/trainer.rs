@@ -134,6 +134,10 @@ impl<B: TrainingBackend> Trainer<B> {
         }
     }
 
+    fn loss(&self, logits: Tensor<B, 3>, labels: &[usize]) -> Tensor<B, 1> {
+        loss(self.spec.loss, logits, labels, self.spec.label_smoothing)
+    }
+
     fn backward(
         &mut self,
         batch: MicroBatch<B>,
@@ -144,16 +148,22 @@ impl<B: TrainingBackend> Trainer<B> {
     ) -> Vec<Tensor<B::InnerBackend, 1>> {
         let count = batch.labels.len();
         let mut pass = Pass::new(self.net.steps(), count, Mode::Train { seed }).with_rates(measure);
-        let logits = self.net.forward(batch.input, &mut pass, self.spec.loss == Loss::Tet).logits;
+        let output = self.net.forward(batch.input, &mut pass, self.spec.loss == Loss::Tet);
+        let logits = output.logits;
         self.net.update_statistics(&pass);
         metrics.firing_rate = pass.firing_rate().or(metrics.firing_rate);
         let [_, _, classes] = logits.dims();
         let mean = logits.clone().inner().mean_dim(0).reshape([count * classes]);
-        let loss = loss(self.spec.loss, logits, &batch.labels, self.spec.label_smoothing);
+        let loss = self.loss(logits, &batch.labels);
+        // What people see is the classifier's own loss: it can be compared with and without an auxiliary network.
         let values = Tensor::cat(vec![loss.clone().inner(), mean], 0);
+        let total = match output.auxiliary {
+            Some(logits) => loss + self.loss(logits, &batch.labels),
+            None => loss,
+        };
         self.queued.push(Queued { values: Later::new(values), labels: batch.labels });
         let share = count as f64 / samples as f64;
-        let scaled = if count == samples { loss } else { loss.mul_scalar(share) };
+        let scaled = if count == samples { total } else { total.mul_scalar(share) };
         let grads = scaled.backward();
         optim::gradients(&self.net.store.params, &grads)
     }

@@ -1,6 +1,6 @@
 //! Training of a block's detector, on features that are computed once.
 
-use super::input::Reader;
+use super::input::{Compute, Reader, view};
 use super::io::fatal;
 use super::{Context, Control, EVAL_BATCH, Executor, Stop};
 use crate::kernel::{Mode, SpikingBackend};
@@ -45,7 +45,11 @@ pub(super) fn run<B: TrainingBackend>(
     let block = executor.frozen(context, classes.len(), weights)?;
     let new = DetectorNet::<B>::new(block.detector(), spec.run.seed, context.block, &executor.device);
     let pooling = DetectorNet::<B::InnerBackend>::new(block.detector(), spec.run.seed, context.block, &executor.device);
-    let reader = Reader::new(&context.prepared, spec, &executor.io, Split::Train, classes, source);
+    let chain = executor.chain(context, source)?;
+    let chain = chain.as_ref().map(|chain| chain as &dyn Compute);
+    let reader = Reader::new(&context.prepared, spec, &executor.io, Split::Train, classes, source).through(chain);
+    // Where views are fresh, one that the block has not trained on; of the cached ones the first.
+    let seen = if spec.data.views == 0 { view(spec, source, context.block + 1, 0) } else { 0 };
     let sizes = reader.sizes();
     let positions: Vec<(usize, usize)> =
         sizes.iter().enumerate().flat_map(|(shard, &size)| (0..size).map(move |index| (shard, index))).collect();
@@ -56,7 +60,7 @@ pub(super) fn run<B: TrainingBackend>(
     let mut features = Features { width: pooling.width(), values: Vec::new(), hard: Vec::new() };
     for (number, chunk) in positions.chunks(EVAL_BATCH).enumerate() {
         super::passed(control, number * EVAL_BATCH, positions.len())?;
-        let batch = reader.batch::<B::InnerBackend>(chunk, 0, &executor.device)?;
+        let batch = reader.batch::<B::InnerBackend>(chunk, seen, &executor.device)?;
         let (spikes, _) = B::InnerBackend::run_frozen(&body, batch.input, false);
         features.values.extend(to_host(pooling.features(&spikes, block.steps())));
         features.hard.extend(batch.ids.iter().map(|&id| hard.contains(samples.label(id as usize))));

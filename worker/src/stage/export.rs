@@ -63,6 +63,7 @@ fn meta(context: &Context, work: &Work, dims: SpikeDims) -> CacheMeta {
     let mut inputs: Vec<Digest> = match &work.source {
         Source::Images => Vec::new(),
         Source::Cache(shards) => shards.iter().map(|shard| shard.object.digest).collect(),
+        Source::Fresh(fresh) => fresh.validation.iter().map(|shard| shard.object.digest).collect(),
     };
     inputs.push(work.weights.digest);
     CacheMeta {

@@ -8,7 +8,7 @@ use crate::snn::trainer::TrainingBackend;
 use bloctrain_infer::{self as package, BlockManifest, Manifest, NamedTensors};
 use bloctrain_shared::exit::calibration::calibrate;
 use bloctrain_shared::exit::{Outcome, evaluate};
-use bloctrain_shared::graph::{Graph, Parameter};
+use bloctrain_shared::graph::{BlockGraph, Graph, Parameter};
 use bloctrain_shared::record::Records;
 use bloctrain_shared::stage::finish::{self, BlockProgress, Work};
 use bloctrain_shared::summary::{Accuracy, BlockSummary, Inference, Summary};
@@ -33,7 +33,9 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
     let mut blocks = Vec::new();
     for (index, part) in parts.into_iter().enumerate() {
         blocks.push(BlockManifest { classes: part.classes, hard: part.hard, detector: part.detector.is_some() });
-        tensors.tensors.extend(package::prefixed(&format!("block{}", index + 1), part.weights));
+        let mut weights = part.weights;
+        weights.tensors.retain(|tensor| !BlockGraph::is_auxiliary(&tensor.name));
+        tensors.tensors.extend(package::prefixed(&format!("block{}", index + 1), weights));
         parameters += work.progress[index].rounds.last().map_or(0, |round| round.parameters);
         if let Some(detector) = part.detector {
             parameters += detector.tensors.iter().map(|tensor| tensor.values.len()).sum::<usize>();

@@ -28,7 +28,49 @@ pub(super) struct Reader<'a> {
     shards: Vec<Vec<u32>>,
     classes: LabelMap,
     cached: Option<BTreeMap<(u32, u32), ObjectRef>>,
+    fresh: Option<&'a dyn Compute>,
     encoder: Encoder,
+}
+
+/// What computes a block's input from images.
+pub(super) trait Compute: Sync {
+    /// Spikes of the block before for samples of a reader's split, in a view.
+    fn spikes(&self, reader: &Reader<'_>, ids: &[u32], view: u32) -> Spikes;
+}
+
+/// Frozen blocks, first to last, on a device.
+pub(super) struct Chain<B: SpikingBackend> {
+    blocks: Vec<B::Frozen>,
+    device: B::Device,
+}
+
+impl<B: SpikingBackend> Chain<B> {
+    pub(super) fn new(blocks: Vec<B::Frozen>, device: B::Device) -> Self {
+        Self { blocks, device }
+    }
+}
+
+impl<B: SpikingBackend> Compute for Chain<B> {
+    fn spikes(&self, reader: &Reader<'_>, ids: &[u32], view: u32) -> Spikes {
+        let run = |input, block| {
+            let (emitted, _) = B::run_frozen(block, input, false);
+            BodyInput::Spikes(emitted.into_spikes(ids.len()))
+        };
+        match self.blocks.iter().fold(reader.image_input::<B>(ids, view, &self.device), run) {
+            BodyInput::Spikes(spikes) => spikes,
+            BodyInput::Image(_) => unreachable!("there is a block before"),
+        }
+    }
+}
+
+/// The view that an epoch trains on: one that no block has seen where views are fresh, else one of those that are cached;
+/// the first block sees another in every epoch.
+pub(super) fn view(spec: &RunSpec, source: &Source, block: u32, epoch: u32) -> u32 {
+    match source {
+        Source::Images if spec.data.views > 0 => epoch,
+        Source::Cache(_) => epoch % if spec.data.augment.is_empty() { 1 } else { spec.data.views.max(1) },
+        Source::Images | Source::Fresh(_) => (block - 1).saturating_mul(spec.train.epochs).saturating_add(epoch),
+    }
 }
 
 /// One batch, ready for the block.
@@ -52,13 +94,20 @@ impl<'a> Reader<'a> {
         source: &Source,
     ) -> Self {
         let cached = match source {
-            Source::Images => None,
             Source::Cache(shards) => Some(index_of(shards, split)),
+            Source::Fresh(fresh) if split != Split::Train => Some(index_of(&fresh.validation, split)),
+            Source::Images | Source::Fresh(_) => None,
         };
         let shards = prepared.shards_of(split, classes);
         let Dataset { shape, mean, std, .. } = &prepared.dataset;
         let encoder = Encoder::new(spec, *shape, mean, std);
-        Self { prepared, spec, io, split, shards, classes: classes.clone(), cached, encoder }
+        Self { prepared, spec, io, split, shards, classes: classes.clone(), cached, fresh: None, encoder }
+    }
+
+    /// The same, whose input is computed where the source says so.
+    pub(super) fn through(mut self, chain: Option<&'a dyn Compute>) -> Self {
+        self.fresh = chain;
+        self
     }
 
     /// Number of samples in each shard.
@@ -95,10 +144,10 @@ impl<'a> Reader<'a> {
             .map(dense)
             .collect::<Option<Vec<usize>>>()
             .ok_or_else(|| fatal("a sample of an unknown class was selected"))?;
-        let input = if self.cached.is_some() {
-            BodyInput::Spikes(self.cached_input(positions, view)?)
-        } else {
-            self.image_input(&ids, view, device)
+        let input = match self.fresh {
+            _ if self.cached.is_some() => BodyInput::Spikes(self.cached_input(positions, view)?),
+            Some(chain) => BodyInput::Spikes(chain.spikes(self, &ids, view)),
+            None => self.image_input(&ids, view, device),
         };
         Ok(InputBatch { input, labels, ids })
     }

@@ -22,7 +22,8 @@ use crate::snn::trainer::TrainingBackend;
 use bloctrain_infer::{LoadError, NamedTensors};
 use bloctrain_session::control::{Control, Stop};
 use bloctrain_shared::plan::Submission;
-use bloctrain_shared::task::{Failure, ObjectRef, Output, Progress, Task, Work};
+use bloctrain_shared::task::{Failure, Frozen, ObjectRef, Output, Progress, Source, Task, Work};
+use input::Chain;
 use io::{Io, fatal};
 use prepared::{Datasets, Prepared};
 use std::sync::Arc;
@@ -88,6 +89,20 @@ impl<B: TrainingBackend> Executor<B> {
     fn tensors(&self, object: &ObjectRef) -> Result<NamedTensors, Failure> {
         let bytes = self.io.get(object)?;
         NamedTensors::decode(&bytes).map_err(|error| train::lost(object, error.to_string()))
+    }
+
+    /// The frozen blocks that compute the input of a task, where its source says so.
+    fn chain(&self, context: &Context, source: &Source) -> Result<Option<Chain<B::InnerBackend>>, Failure> {
+        let Source::Fresh(fresh) = source else { return Ok(None) };
+        let (spec, shape) = (&context.submission.spec, context.submission.dataset.shape);
+        let frozen = |(number, block): (u32, &Frozen)| {
+            let tensors = self.tensors(&block.weights)?;
+            load_block::<B::InnerBackend>(spec, shape, number, block.classes, &tensors, &self.device)
+                .map(|net| net.frozen_body())
+                .map_err(|error| misfit(&error, |_| Some(&block.weights)))
+        };
+        let blocks = (1..).zip(&fresh.blocks).map(frozen).collect::<Result<_, Failure>>()?;
+        Ok(Some(Chain::new(blocks, self.device.clone())))
     }
 
     /// A frozen block, without autodiff.

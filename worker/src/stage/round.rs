@@ -99,6 +99,13 @@ impl<'a> Round<'a> {
         })
     }
 
+    /// Positions of the first samples of an epoch, by micro-batch.
+    pub(super) fn first_of_epoch(&self, epoch: u32, samples: usize) -> Vec<Vec<(usize, usize)>> {
+        let mut order = epoch_order(&self.sizes, self.spec().run.seed, self.context.block, epoch);
+        order.truncate(samples);
+        batches(&order, self.micro).into_iter().map(<[_]>::to_vec).collect()
+    }
+
     /// Trains to the end of the round, or until it is handed back. Gives the sums, and the step after the last.
     pub(super) fn train<B: TrainingBackend>(
         &self,

@@ -5,7 +5,7 @@
 //! Everything random in a step derives from (seed, block, batch), with the batches of all epochs counted through.
 //! Reading, unpacking, augmenting and encoding the next micro-batches goes on beside the step, two of them ahead at most.
 
-use super::input::Reader;
+use super::input::{Compute, Reader, view};
 use super::io::fatal;
 use super::prefetch;
 use super::round::{Input, Round};
@@ -39,24 +39,33 @@ pub(super) fn run<B: TrainingBackend>(
     let Work { classes, source, .. } = work;
     let mut trainer = take_trainer(executor, context, classes, work.from.as_ref())?;
     let (spec, io, device) = (&context.submission.spec, executor.io.clone(), executor.device.clone());
-    let reader = Reader::new(&context.prepared, spec, &io, Split::Train, classes, source);
+    let chain = executor.chain(context, source)?;
+    let chain = chain.as_ref().map(|chain| chain as &dyn Compute);
+    let reader = Reader::new(&context.prepared, spec, &io, Split::Train, classes, source).through(chain);
     let round = Round::new(context, work, reader.sizes(), trainer.optimizer.steps())?;
-    let views = if spec.data.augment.is_empty() { 1 } else { spec.data.views.max(1) };
     let micro_batches = round.positions().map(|(epoch, positions)| {
-        // A cache holds some views and cycles them; images are augmented anew in every epoch.
-        let view = if *source == Source::Images { epoch } else { epoch % views };
-        let batch = reader.batch::<B>(&positions, view, &device)?;
+        let batch = reader.batch::<B>(&positions, view(spec, source, context.block, epoch), &device)?;
         Ok::<_, Failure>(MicroBatch { input: batch.input, labels: batch.labels })
     });
     let stopwatch = executor.stopwatch.clone();
     let begun = executor.seconds();
     let steps = |input: &mut Input<'_, B>| round.train(&mut trainer, input, || stopwatch() - begun, control);
     let (sums, last) = prefetch::ahead(micro_batches, &stopwatch, steps).map_err(fatal)??;
+    let finished = round.course.epochs(last) >= spec.train.epochs;
+    if finished && work.replica == 0 && spec.train.recount > 0 {
+        let epoch = spec.train.epochs;
+        let inputs = round.first_of_epoch(epoch, spec.train.recount).into_iter().map(|positions| {
+            control.check()?;
+            let batch = reader.batch::<B>(&positions, view(spec, source, context.block, epoch), &device)?;
+            Ok::<_, Stop>(batch.input)
+        });
+        trainer.net.recount(inputs, spec.run.seed)?;
+    }
     let seconds = executor.seconds() - begun;
 
     let (weights, moments) = tensors(&trainer, last);
     let checkpoint = save(executor, context, &weights, &moments)?;
-    let (complete, finished) = (last == round.course.planned, round.course.epochs(last) >= spec.train.epochs);
+    let complete = last == round.course.planned;
     let mut metrics = round.metrics(&trainer, &sums, last, seconds);
     if complete && work.replica == 0 {
         // Only whole rounds are compared with each other, and of replicas what was merged.

@@ -16,22 +16,29 @@ use bloctrain_shared::graph::{BranchNorm, Node, Pool, PoolKind, Spiking};
 use bloctrain_shared::neuron::Leak;
 use rayon::prelude::*;
 
-/// Gradients of all parameters from the gradient of what left: spikes `[T, B, C, H, W]`, or averages `[B, C, h, w]`.
-pub fn backward(tape: &Tape, params: &[f32], grad: &[f32]) -> Vec<f32> {
-    in_pool(|| walk(tape, params, grad))
+/// Gradients of all parameters from the gradients of what left, the tapped value first where there was one: spikes
+/// `[T, B, C, H, W]`, or averages `[B, C, h, w]`.
+///
+/// # Panics
+/// When there are not as many gradients as values that left.
+pub fn backward(tape: &Tape, params: &[f32], grads: &[&[f32]]) -> Vec<f32> {
+    assert_eq!(grads.len(), tape.left.len(), "one gradient for every value that left");
+    in_pool(|| walk(tape, params, grads))
 }
 
-fn walk(tape: &Tape, params: &[f32], grad: &[f32]) -> Vec<f32> {
+fn walk(tape: &Tape, params: &[f32], of_left: &[&[f32]]) -> Vec<f32> {
     let (body, batch) = (&tape.body, tape.batch);
     let mut learns = vec![false; body.nodes.len() + 1];
     for (index, node) in body.nodes.iter().enumerate() {
         learns[index + 1] = matches!(node, Node::Spiking(_)) || node.sources().into_iter().any(|source| learns[source]);
     }
     let mut grads: Vec<Option<Grad>> = (0..=body.nodes.len()).map(|_| None).collect();
-    grads[body.output()] = Some(match &tape.average {
-        Some(pool) => averages::gradient(grad, pool, batch, body.steps),
-        None => Grad::from_values(grad, batch, body.steps, body.shape(body.output())),
-    });
+    for (left, grad) in tape.left.iter().zip(of_left) {
+        grads[left.value] = Some(match &left.average {
+            Some(pool) => averages::gradient(grad, pool, batch, body.steps),
+            None => Grad::from_values(grad, batch, body.steps, body.shape(left.value)),
+        });
+    }
     let mut state = Backward { tape, params, learns, grads, out: vec![0.0; body.length()] };
     for index in (0..body.nodes.len()).rev() {
         if let Some(grad) = state.grads[index + 1].take() {

@@ -7,7 +7,7 @@ use super::super::norm_neuron::{self, Output};
 use super::super::value::{Counts, Value, tile_width};
 use super::kept::Kept;
 use super::layer::{Moments, NormNeuron, Normal, PreparedBranch, Weights, convolve_all, convolve_and_measure, prepare};
-use super::{Input, NodeTape, Tape};
+use super::{Input, Left, NodeTape, Tape};
 use crate::call::{Call, Mode, Record, Statistic, dropout_mask};
 use crate::count::{Count, Counted};
 use crate::spikes::{Spikes, WORD};
@@ -21,6 +21,8 @@ use std::sync::Arc;
 pub struct Outcome {
     /// The spikes that leave the body.
     pub spikes: Spikes,
+    /// Those of the tapped value.
+    pub tapped: Option<Spikes>,
     /// What was seen in passing.
     pub record: Record,
 }
@@ -48,6 +50,7 @@ fn walk(call: &Call<'_>, params: &[f32], input: Input<'_>, kept: Option<&Kept>, 
     for (index, node) in body.nodes.iter().enumerate() {
         node.sources().into_iter().for_each(|source| last_use[source] = index);
     }
+    call.tap.iter().for_each(|tap| last_use[tap.value] = body.nodes.len());
     let record = Record { count: Count::new(batch), ..Record::default() };
     let keeps = if keep { kept_layers(&layer_outputs(body, &contents)) } else { vec![false; body.nodes.len()] };
     let mut values: Vec<Option<Value>> = vec![Some(input.into_value(body))];
@@ -61,13 +64,21 @@ fn walk(call: &Call<'_>, params: &[f32], input: Input<'_>, kept: Option<&Kept>, 
     }
     let Forward { record, nodes, .. } = state;
     // The backward pass reads what nodes read, which the last value is not.
-    let spikes = match values.pop().flatten() {
-        Some(Value::Counts(mut counts)) => counts.planes.swap_remove(0),
-        _ => unreachable!("a body ends in spikes; its specification was checked"),
-    };
+    let spikes = spikes_of(values.pop().flatten());
+    let tapped = call.tap.map(|tap| spikes_of(values[tap.value].clone()));
     let values = values.into_iter().flatten().collect();
-    let tape = Tape { body: body.clone(), batch, average: call.average.cloned(), values, nodes };
-    (Outcome { spikes, record }, tape)
+    let tap = call.tap.map(|tap| Left { value: tap.value, average: tap.average.cloned() });
+    let last = Left { value: body.output(), average: call.average.cloned() };
+    let tape = Tape { body: body.clone(), batch, left: tap.into_iter().chain([last]).collect(), values, nodes };
+    (Outcome { spikes, tapped, record }, tape)
+}
+
+/// A value that leaves a body.
+fn spikes_of(value: Option<Value>) -> Spikes {
+    match value {
+        Some(Value::Counts(mut counts)) => counts.planes.swap_remove(0),
+        Some(Value::Image(_)) | None => unreachable!("what leaves a body are spikes; its specification was checked"),
+    }
 }
 
 struct Forward<'a> {

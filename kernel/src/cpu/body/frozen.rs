@@ -32,7 +32,8 @@ impl FrozenBody {
 
     /// Runs it; operations are counted where they are wanted.
     pub fn run(&self, input: Input<'_>, count: bool) -> Outcome {
-        let call = Call { body: &self.body, mode: Mode::Eval, running: &self.running, measure: false, count, average: None };
+        let (body, running) = (&self.body, &self.running);
+        let call = Call { body, mode: Mode::Eval, running, measure: false, count, average: None, tap: None };
         forward_again(&call, &self.params, input, &self.kept)
     }
 }

@@ -37,10 +37,18 @@ use outputs::Outputs;
 pub struct Tape {
     body: Body,
     batch: usize,
-    /// The pooling whose averages left, rather than the spikes.
-    average: Option<AdaptivePool>,
+    /// What left: the tapped value where there is one, then the last.
+    left: Vec<Left>,
     values: Vec<Value>,
     nodes: Vec<NodeTape>,
+}
+
+/// A value that left a body.
+#[derive(Debug)]
+struct Left {
+    value: usize,
+    /// The pooling whose averages left, rather than the spikes.
+    average: Option<AdaptivePool>,
 }
 
 #[derive(Debug, Default)]

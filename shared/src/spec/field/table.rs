@@ -2,6 +2,8 @@
 
 use super::Reach::{Answers, Label, Place, Spikes, Training};
 use super::{Field, Range, Reach, When};
+use crate::norm::Norm;
+use crate::spec::network::AuxiliaryKind;
 use crate::spec::train::MAX_REPLICAS;
 use crate::spec::{DetectorPolicy, HardClassPolicy, LayerSpec, NeuronModel, OptimizerKind, RunSpec};
 
@@ -21,6 +23,8 @@ const ANY: Range = range("", |_| true);
 const ALWAYS: &[When] = &[];
 
 const SEVERAL_BLOCKS: When = when("in a network of several blocks that is not trained end to end", several_blocks);
+const AUXILIARY: When =
+    when("with another `network.auxiliary.kind` than `none`", |s| s.network.auxiliary.kind != AuxiliaryKind::None);
 const MORE_STEPS: When = when("with `encoding.steps` above 1", |s| s.encoding.steps > 1);
 const REPLICAS: When = when("with `train.replicas` above 1", |s| s.train.replicas > 1);
 const PRESET: When = when("without `[[network.block]]`, whose layers say it themselves", |s| s.network.block.is_empty());
@@ -48,7 +52,7 @@ pub const FIELDS: &[Field] = &[
     field(
         "data.views",
         "views",
-        range("lie in 1..=1024", |s| (1..=1024).contains(&s.data.views)),
+        range("be at most 1024", |s| s.data.views <= 1024),
         &[when("with `data.augment`", |s| !s.data.augment.is_empty()), SEVERAL_BLOCKS],
         Training,
     ),
@@ -60,6 +64,21 @@ pub const FIELDS: &[Field] = &[
     field("network.head.hidden", "features", ANY, ALWAYS, Training),
     field("network.classifier.pool", "positions", ANY, &[CLASSIFIER], Training),
     field("network.classifier.hidden", "features", ANY, &[CLASSIFIER], Training),
+    field("network.auxiliary.kind", "", ANY, &[SEVERAL_BLOCKS], Training),
+    field(
+        "network.auxiliary.depth",
+        "layers",
+        range("lie in 1..=8", |s| (1..=8).contains(&s.network.auxiliary.depth)),
+        &[AUXILIARY, SEVERAL_BLOCKS],
+        Training,
+    ),
+    field(
+        "network.auxiliary.exit_gradient",
+        "",
+        range("be a number of at least 0", |s| not_negative(s.network.auxiliary.exit_gradient)),
+        &[AUXILIARY, SEVERAL_BLOCKS],
+        Training,
+    ),
     field("neuron.model", "", ANY, ALWAYS, Spikes),
     field(
         "neuron.leak",
@@ -131,6 +150,15 @@ pub const FIELDS: &[Field] = &[
     ),
     field("train.loss", "", ANY, ALWAYS, Training),
     field("train.patience", "epochs", ANY, ALWAYS, Training),
+    field(
+        "train.recount",
+        "samples",
+        ANY,
+        &[when("with `network.norm` `batch` or `td` and without `train.replicas`", |s| {
+            s.network.norm != Norm::None && s.train.replicas == 1
+        })],
+        Training,
+    ),
     field(
         "train.replicas",
         "replicas",

@@ -13,8 +13,8 @@ mod layout;
 mod packed;
 
 use super::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, ConvPrecision, Count, Emitted, Moments, SpikingBackend, Statistic, StepRule,
-    Stepped, lift, lower, memory, reference,
+    BodyCall, BodyInput, BodyOutput, ConvPrecision, Count, Emitted, Moments, SpikingBackend, Statistic, StepRule, Stepped,
+    Tracked, lift, lower, memory, reference,
 };
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
@@ -80,25 +80,22 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBac
     fn body(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> BodyOutput<Self> {
         let dtype = element(&R::client(&params.device()), call.precision);
         let found = body::forward(&call.call, params, input, dtype);
-        BodyOutput { emitted: found.emitted, record: found.record }
+        BodyOutput { emitted: found.emitted, tapped: found.tapped, record: found.record }
     }
 
-    fn body_tracked(
-        call: &BodyCall<'_>,
-        params: Tensor<Self, 1>,
-        input: BodyInput<Self>,
-    ) -> (Tensor<Self, 4>, BodyRecord, Arc<Tape<R>>) {
+    fn body_tracked(call: &BodyCall<'_>, params: Tensor<Self, 1>, input: BodyInput<Self>) -> Tracked<Self> {
         let dtype = element(&R::client(&params.device()), call.precision);
         let found = body::forward(&call.call, params, input, dtype);
-        let emitted = match found.emitted {
+        let leaves = |emitted: Emitted<Self>| match emitted {
             Emitted::Tensor(x) | Emitted::Average(x) => x,
             Emitted::Spikes(_) => unreachable!("spikes stay on the device"),
         };
-        (emitted, found.record, Arc::new(found.tape))
+        let left = found.tapped.into_iter().chain([found.emitted]).map(leaves).collect();
+        Tracked { left, record: found.record, tape: Arc::new(found.tape) }
     }
 
-    fn body_grad(tape: &Tape<R>, params: Tensor<Self, 1>, grad: Tensor<Self, 4>) -> Tensor<Self, 1> {
-        body::backward(tape, params, grad)
+    fn body_grad(tape: &Tape<R>, params: Tensor<Self, 1>, grads: Vec<Tensor<Self, 4>>) -> Tensor<Self, 1> {
+        body::backward(tape, params, grads)
     }
 
     fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, precision: ConvPrecision) -> Self::Frozen {

@@ -24,7 +24,15 @@ impl<B: SpikingBackend> FrozenBody<B> {
     /// See [`SpikingBackend::run_frozen`].
     pub fn run(&self, input: BodyInput<B>, count: bool) -> (Emitted<B>, Count) {
         let call = BodyCall {
-            call: Call { body: &self.body, mode: Mode::Eval, running: &self.running, measure: false, count, average: None },
+            call: Call {
+                body: &self.body,
+                mode: Mode::Eval,
+                running: &self.running,
+                measure: false,
+                count,
+                average: None,
+                tap: None,
+            },
             precision: self.precision,
         };
         let output = B::body(&call, self.params.clone(), input);

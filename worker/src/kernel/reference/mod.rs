@@ -17,7 +17,7 @@ use super::{
 };
 use bloctrain_kernel::call::dropout_mask;
 use bloctrain_kernel::count::{Count, Counted};
-use bloctrain_shared::graph::{Body, Branch, BranchNorm, Content, EPSILON, Node, Spiking};
+use bloctrain_shared::graph::{AdaptivePool, Body, Branch, BranchNorm, Content, EPSILON, Node, Spiking};
 use bloctrain_shared::neuron::Leak;
 use burn_tensor::activation::sigmoid;
 use burn_tensor::module::conv2d;
@@ -40,16 +40,15 @@ pub fn body<B: SpikingBackend>(call: &BodyCall<'_>, params: Tensor<B, 1>, input:
         let value = state.node(node, &values);
         values.push(value);
     }
-    match values.pop() {
-        Some(x) => {
-            let emitted = match call.average {
-                Some(windows) => Emitted::Average(pool::forward(windows, mean_over_time(x, call.body.steps))),
-                None => Emitted::Tensor(x),
-            };
-            BodyOutput { emitted, record: state.record }
+    let emit = |value: usize, average: Option<&AdaptivePool>| {
+        let x = values[value].clone();
+        match average {
+            Some(windows) => Emitted::Average(pool::forward(windows, mean_over_time(x, call.body.steps))),
+            None => Emitted::Tensor(x),
         }
-        None => unreachable!("the input is a value"),
-    }
+    };
+    let tapped = call.tap.map(|tap| emit(tap.value, tap.average));
+    BodyOutput { emitted: emit(call.body.output(), call.average), tapped, record: state.record }
 }
 
 struct Forward<'a, B: SpikingBackend> {

@@ -13,11 +13,12 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use burn_tensor::Tensor;
 
-/// Gradients of all parameters from the gradient of what left: spikes `[T * B, C, H, W]`, or averages `[B, C, h, w]`.
+/// Gradients of all parameters from those of what left, the tapped value first where there was one: spikes
+/// `[T * B, C, H, W]`, or averages `[B, C, h, w]`.
 pub(in super::super) fn backward<R: CubeRuntime, B: Cube<R>>(
     tape: &Tape<R>,
     params: Tensor<B, 1>,
-    grad: Tensor<B, 4>,
+    of_left: Vec<Tensor<B, 4>>,
 ) -> Tensor<B, 1> {
     let body = &tape.body;
     let mut learns = vec![false; body.nodes.len() + 1];
@@ -25,12 +26,14 @@ pub(in super::super) fn backward<R: CubeRuntime, B: Cube<R>>(
         learns[index + 1] = matches!(node, Node::Spiking(_)) || node.sources().into_iter().any(|source| learns[source]);
     }
     let mut grads: Vec<Option<Dense<B>>> = (0..=body.nodes.len()).map(|_| None).collect();
-    // An average over time hands every step the same share of its gradient.
-    let (grad, constant) = match &tape.average {
-        Some(pool) => (convolution::unpool(pool, grad).div_scalar(body.steps as f64), true),
-        None => (grad, false),
-    };
-    grads[body.output()] = Some(Dense { x: grad, constant });
+    for ((value, average), grad) in tape.left.iter().zip(of_left) {
+        // An average over time hands every step the same share of its gradient.
+        let (x, constant) = match average {
+            Some(pool) => (convolution::unpool(pool, grad).div_scalar(body.steps as f64), true),
+            None => (grad, false),
+        };
+        grads[*value] = Some(Dense { x, constant });
+    }
     let computed = Computed { body, params: params.clone(), dtype: tape.dtype, values: &tape.values };
     let mut state = Backward { tape, computed, learns, grads, found: Vec::new() };
     for index in (0..body.nodes.len()).rev() {

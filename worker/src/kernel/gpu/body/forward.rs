@@ -12,7 +12,7 @@ use crate::kernel::{BodyInput, BodyRecord, Call, Emitted, Mode, lift, lower, mea
 use bloctrain_kernel::call::dropout_mask;
 use bloctrain_kernel::count::{Count, Counted};
 use bloctrain_kernel::spikes::Spikes;
-use bloctrain_shared::graph::{Branch, BranchNorm, Content, Node, Running, Spiking};
+use bloctrain_shared::graph::{AdaptivePool, Branch, BranchNorm, Content, Node, Running, Spiking};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use burn_tensor::{Bytes, DType, FloatDType, Shape, Tensor};
@@ -20,6 +20,7 @@ use burn_tensor::{Bytes, DType, FloatDType, Shape, Tensor};
 /// What a pass gives.
 pub(in super::super) struct Outcome<R: CubeRuntime, B: Cube<R>> {
     pub(in super::super) emitted: Emitted<B>,
+    pub(in super::super) tapped: Option<Emitted<B>>,
     pub(in super::super) record: BodyRecord,
     pub(in super::super) tape: Tape<R>,
 }
@@ -59,17 +60,19 @@ pub(in super::super) fn forward<R: CubeRuntime, B: Cube<R>>(
         state.record.queued = Some(Later::new(lift::<B, 1>(state.statistics.clone())));
     }
     let computed = state.computed();
-    let output = call.body.output();
-    let dense = || computed.dense(output, FloatDType::F32).x;
-    let emitted = match (call.average, &state.values[output]) {
+    let dense = |value: usize| computed.dense(value, FloatDType::F32).x;
+    let emit = |value: usize, average: Option<&AdaptivePool>| match (average, &state.values[value]) {
         (Some(pool), Value::Spikes(spikes)) => Emitted::Average(convolution::pool(pool, lift(launch::mean(spikes)))),
-        (Some(pool), _) => Emitted::Average(convolution::pool(pool, mean_over_time(dense(), call.body.steps))),
-        (None, _) => Emitted::Tensor(dense()),
+        (Some(pool), _) => Emitted::Average(convolution::pool(pool, mean_over_time(dense(value), call.body.steps))),
+        (None, _) => Emitted::Tensor(dense(value)),
     };
+    let emitted = emit(call.body.output(), call.average);
+    let tapped = call.tap.map(|tap| emit(tap.value, tap.average));
+    let tap = call.tap.map(|tap| (tap.value, tap.average.cloned()));
+    let left = tap.into_iter().chain([(call.body.output(), call.average.cloned())]).collect();
     let Forward { values, record, .. } = state;
-    let tape =
-        Tape { body: call.body.clone(), batch, average: call.average.cloned(), dtype, measure: call.measure, values, norms };
-    Outcome { emitted, record, tape }
+    let tape = Tape { body: call.body.clone(), batch, left, dtype, measure: call.measure, values, norms };
+    Outcome { emitted, tapped, record, tape }
 }
 
 /// Channels of some norms.

@@ -30,8 +30,9 @@ use burn_tensor::{DType, FloatDType, Tensor};
 pub struct Tape<R: CubeRuntime> {
     body: Body,
     batch: usize,
-    /// The pooling whose averages left, rather than the spikes.
-    average: Option<AdaptivePool>,
+    /// What left, the tapped value first where there is one: its number, and the pooling whose averages left rather than
+    /// the spikes.
+    left: Vec<(usize, Option<AdaptivePool>)>,
     dtype: FloatDType,
     /// Whether the memory in use is to be looked at.
     measure: bool,
