@@ -76,14 +76,14 @@ class Pod:
                 value = fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
             for name in found:
                 value = value.replace(f"$({name})", found[name])
-            for path, place in places.items():
-                value = place + value[len(path):] if value.startswith(path) else value
+            path = next((path for path in places if value == path or value.startswith(f"{path}/")), "")
+            value = places.get(path, "") + value[len(path):]
             found[variable["name"]] = value.replace("0.0.0.0:", f"{self.ip}:")
         return found
 
     def start(self):
-        log = (self.folder / "log").open("ab")
-        self.process = subprocess.Popen(self.arguments, env=self.environment, cwd=self.folder, stdout=log, stderr=log)
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.arguments, env=self.environment, cwd=self.folder, stdout=log, stderr=log)
         self.kubelet.say(f"{self.name} started at {self.ip}")
 
     def stop(self):
