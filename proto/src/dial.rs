@@ -3,16 +3,15 @@
 //! A [`Dialer`] knows some addresses, and may ask a store for the published one. Whenever a call fails, the caller takes
 //! [`Dialer::next`], after [`Dialer::pause`]: a dead or standing-by coordinator costs one failed call.
 
+pub use crate::credentials::{Bearer, Credentials, Trust};
 use bloctrain_shared::seed;
 use futures::future::BoxFuture;
 use rand::RngExt;
 use std::sync::Arc;
 use std::time::Duration;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
+use tonic::Request;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use tonic::transport::{Channel, Endpoint};
 
 /// Longest time to set up a connection.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -51,53 +50,12 @@ pub enum DialError {
     Token,
 }
 
-/// Puts a token on every call.
-#[derive(Clone, Default)]
-pub struct Bearer(Option<MetadataValue<Ascii>>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
-        }
-        Ok(request)
-    }
-}
-
-/// Certificates of a caller, as PEM.
-#[derive(Clone, Default)]
-pub struct Trust {
-    /// Authority that the coordinator's certificate comes from.
-    pub ca: Option<Vec<u8>>,
-    /// Certificate and key by which the caller shows who it is (mutual TLS).
-    pub identity: Option<(Vec<u8>, Vec<u8>)>,
-    /// Name in the coordinator's certificate, when it is not the host of its address.
-    pub name: Option<String>,
-}
-
-impl Trust {
-    fn config(&self) -> ClientTlsConfig {
-        let mut config = ClientTlsConfig::new();
-        if let Some(ca) = &self.ca {
-            config = config.ca_certificate(Certificate::from_pem(ca));
-        }
-        if let Some((certificate, key)) = &self.identity {
-            config = config.identity(Identity::from_pem(certificate, key));
-        }
-        if let Some(name) = &self.name {
-            config = config.domain_name(name);
-        }
-        config
-    }
-}
-
 /// Finds and connects to the active coordinator. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Dialer {
     addresses: Vec<String>,
     discover: Option<Discover>,
-    trust: Trust,
-    bearer: Bearer,
+    credentials: Credentials,
     fixed: Option<Channel>,
     seed: u64,
     turn: usize,
@@ -115,19 +73,17 @@ impl Dialer {
     /// # Errors
     /// When an address or the token cannot be used.
     pub fn new(addresses: Vec<String>, trust: Trust, token: Option<&str>, seed: u64) -> Result<Self, DialError> {
-        let bearer = match token {
-            Some(token) => {
-                let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| DialError::Token)?;
-                value.set_sensitive(true);
-                Bearer(Some(value))
-            }
-            None => Bearer(None),
-        };
-        let dialer = Self { addresses, trust, bearer, seed, ..Self::default() };
+        let credentials = Credentials::new(trust, token).map_err(|_| DialError::Token)?;
+        let dialer = Self { addresses, credentials, seed, ..Self::default() };
         for address in &dialer.addresses {
             dialer.endpoint(address)?;
         }
         Ok(dialer)
+    }
+
+    /// What this dialer and its clones trust and show: replaced there, it is used from the next call and connection on.
+    pub fn credentials(&self) -> Credentials {
+        self.credentials.clone()
     }
 
     /// Asks here for published addresses, too; they are tried first.
@@ -141,11 +97,11 @@ impl Dialer {
     /// When no address is known.
     pub async fn next(&mut self) -> Result<Link, DialError> {
         if let Some(channel) = &self.fixed {
-            return Ok(InterceptedService::new(channel.clone(), self.bearer.clone()));
+            return Ok(InterceptedService::new(channel.clone(), Bearer::new(&self.credentials)));
         }
         let address = self.next_address().await?;
         let endpoint = self.endpoint(&address)?;
-        Ok(InterceptedService::new(endpoint.connect_lazy(), self.bearer.clone()))
+        Ok(InterceptedService::new(endpoint.connect_lazy(), Bearer::new(&self.credentials)))
     }
 
     /// The next address in turn: published ones first.
@@ -192,7 +148,7 @@ impl Dialer {
         }
         let mut endpoint = Endpoint::from_shared(address.to_owned()).map_err(|error| refuse(error.to_string()))?;
         if is_tls {
-            endpoint = endpoint.tls_config(self.trust.config()).map_err(|error| refuse(error.to_string()))?;
+            endpoint = endpoint.tls_config(self.credentials.config()).map_err(|error| refuse(error.to_string()))?;
         }
         Ok(endpoint
             .connect_timeout(CONNECT)

@@ -56,6 +56,9 @@ pub struct RunView {
     /// Workers that get no tasks of it, with the reason; the first few.
     #[serde(default)]
     pub refused: Vec<RefusedView>,
+    /// Why no worker of the fleet may work on it, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }
 
 /// A worker that gets no tasks of a run.

@@ -49,6 +49,7 @@ impl Run {
             notes: self.notes.clone(),
             summary: self.summary.clone(),
             refused: Vec::new(),
+            missing: None,
         }
     }
 }

@@ -13,6 +13,7 @@ mod attempt;
 mod backup;
 mod chain;
 mod choose;
+mod demand;
 mod event;
 mod join;
 mod lease;
@@ -26,6 +27,7 @@ mod view;
 pub mod worker;
 
 pub use choose::Apart;
+pub use demand::{Demand, Overview};
 pub use event::{Effect, Entry, Event, Rejected};
 pub use join::MAX_WORKERS;
 pub use lease::{Attempt, Leases};

@@ -10,4 +10,5 @@ mod fleet;
 mod fuzz;
 mod lie;
 mod limit;
+mod operate;
 mod server;

@@ -3,6 +3,7 @@
 mod admission;
 mod backup;
 mod chain;
+mod demand;
 mod fleet;
 mod replica;
 mod share;
