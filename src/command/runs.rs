@@ -84,6 +84,7 @@ pub(crate) fn show(args: &OrderArgs) -> Result<(), Failure> {
         let backup = if attempt.backup { ", a second time because the first attempt takes too long" } else { "" };
         println!("{} on {}: {} of {}{backup}", attempt.task, attempt.worker, progress.done, progress.total);
     }
+    view.missing.iter().for_each(|missing| println!("nobody can work on it: {missing}"));
     view.refused.iter().for_each(|refused| println!("no tasks for {}: {}", refused.worker, refused.why));
     view.notes.iter().for_each(|note| println!("note: {note}"));
     if let Some(summary) = &view.summary {
