@@ -28,8 +28,8 @@ struct Samples(Vec<Sample>);
 
 impl Collector for Samples {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for metric in crate::metric::TABLE {
-            let own: Vec<&Sample> = self.0.iter().filter(|sample| sample.metric == *metric).collect();
+        for &metric in crate::metric::TABLE {
+            let own: Vec<&Sample> = self.0.iter().filter(|sample| sample.metric == metric).collect();
             if !own.is_empty() {
                 // The form itself puts `_total` at the end of a counter's name.
                 let name = metric.name.strip_suffix("_total").unwrap_or(metric.name);

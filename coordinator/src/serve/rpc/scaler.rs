@@ -57,7 +57,7 @@ impl Pool {
         let mut pool = Self { backend: String::new(), takes_any: false, tasks_per_worker: 1.0, share: 1.0 };
         for (key, value) in metadata {
             let number = |is_good: fn(f64) -> bool, wanted: &str| {
-                value.parse().ok().filter(|number| is_good(*number)).ok_or_else(|| wrong(key, value, wanted))
+                value.parse::<f64>().ok().filter(|number| is_good(*number)).ok_or_else(|| wrong(key, value, wanted))
             };
             match key.as_str() {
                 "backend" => value.clone_into(&mut pool.backend),
