@@ -9,7 +9,7 @@
 # Containers do not run here: deploy/test/fleet runs each pod as a process. Needs go, openssl and kubectl.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/cluster" && pwd)
-bin=${CLUSTER_BIN:-${XDG_CACHE_HOME:-$HOME/.cache}/bloctrain-deploy/bin}
+bin=${CLUSTER_BIN:-${XDG_CACHE_HOME:-$HOME/.cache}/bloctrain/deploy/bin}
 kubernetes=1.36.3 kwok=0.8.0 keda=2.21.0 helm=3.22.0
 api=${API_PORT:-26443} etcd=${ETCD_PORT:-23790}
 modules=$(go env GOMODCACHE)

@@ -2,7 +2,8 @@
 //! identities, preemption notices.
 
 use crate::common::stderr;
-use crate::process::{Fleet, Process, wait_until};
+use crate::process::{Fleet, Process, baseline, spec, wait_until};
+use crate::security::certificates;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -37,7 +38,10 @@ fn health_and_metrics_tell_an_active_coordinator_from_one_that_stands_by() {
     let (active, waiting) = (said(&coordinator, "http"), said(&standby, "http"));
     let is = |address: &str, question: &str| fleet.run(&["health", address, "--is", question]);
     wait_until("the standby is ready", || is(&waiting, "ready").status.success());
-    assert!(is(&active, "ready").status.success() && is(&active, "active").status.success());
+    assert!(["live", "ready", "active"].into_iter().all(|question| is(&active, question).status.success()));
+    let address_of_all = active.replace("127.0.0.1", "0.0.0.0");
+    let asked = fleet.run_with(&["health"], &[("BLOCTRAIN_HTTP", &address_of_all)]);
+    assert!(asked.status.success(), "as a probe's command in the same container");
     let refused = is(&waiting, "active");
     assert!(refused.status.code() == Some(1) && stderr(&refused).contains("stands by"), "{}", stderr(&refused));
     let run = fleet.submit(&address);
@@ -68,6 +72,9 @@ fn a_worker_is_told_everything_by_its_environment_and_takes_its_own_place_again(
     // Not when the lease ends.
     coordinator.wait_for(&["registered anew"]);
     let http = said(&second, "http");
+    let health = |question: &str| fleet.run(&["health", &http, "--is", question]);
+    wait_until("the worker is ready", || health("ready").status.success());
+    assert!(health("live").status.success() && health("active").status.success());
     fleet.finish(&run, "a worker was started again under its identity");
     let metrics = page(&http, "/metrics");
     for part in ["bloctrain_worker_registered 1.0", "bloctrain_worker_tasks_total{stage=\"train\",result=\"done\"}"] {
@@ -131,4 +138,61 @@ fn a_coordinator_takes_a_new_token_without_a_restart() {
     write(&fleet, "\n");
     coordinator.wait_for(&["everybody would be let in"]);
     assert!(runs(&fleet), "an empty file changes nothing");
+}
+
+const OLD: &str = "old-0123456789abcdef";
+const NEW: &str = "new-0123456789abcdef";
+
+/// Puts other secrets in place, as a kubelet does: by one link to another folder.
+fn place(fleet: &Fleet, version: &str, authority: &str, join: &str, token: &str) {
+    let folder = fleet.path().join(version);
+    std::fs::create_dir(&folder).expect("made");
+    for name in ["ca.pem", "server.pem", "server.key", "client.pem", "client.key"] {
+        std::fs::copy(fleet.path().join(authority).join(name), folder.join(name)).expect("copied");
+    }
+    std::fs::write(folder.join("join"), join).expect("written");
+    std::fs::write(folder.join("token"), token).expect("written");
+    std::os::unix::fs::symlink(version, fleet.path().join("link")).expect("linked");
+    std::fs::rename(fleet.path().join("link"), fleet.path().join("secrets")).expect("in place");
+}
+
+fn took(process: &Process, times: usize) {
+    let what = format!("{} takes changed secrets for the {times}. time", process.name);
+    wait_until(&what, || process.log().matches("changed and are used from now on").count() >= times);
+}
+
+#[test]
+fn a_fleet_goes_over_to_other_certificates_and_tokens_while_it_works() {
+    let mut fleet = Fleet::new();
+    for authority in ["first", "second"] {
+        std::fs::create_dir(fleet.path().join(authority)).expect("made");
+        certificates(&fleet.path().join(authority), "ca", &["server", "client"]);
+    }
+    place(&fleet, "1", "first", OLD, OLD);
+    let serves = ["--tls-cert", "secrets/server.pem", "--tls-key", "secrets/server.key", "--tls-client-ca", "secrets/ca.pem"];
+    let serves = [&serves[..], &["--join-token-file", "secrets/join"]].concat();
+    let calls = ["--tls-ca", "secrets/ca.pem", "--tls-cert", "secrets/client.pem", "--tls-key", "secrets/client.key"];
+    let calls = [&["--store", "store"][..], &calls].concat();
+    let (mut coordinator, _) = fleet.coordinator("coordinator", &serves);
+    coordinator.wait_for(&["is active"]);
+    let mut worker = fleet.start("worker", &[&["worker", "--name", "w", "--token-file", "secrets/token"][..], &calls].concat());
+    worker.wait_for(&["registered"]);
+    place(&fleet, "2", "second", &format!("{OLD}\n{NEW}\n"), OLD);
+    took(&coordinator, 1);
+    took(&worker, 1);
+    place(&fleet, "3", "second", &format!("{OLD}\n{NEW}\n"), NEW);
+    took(&worker, 2);
+    place(&fleet, "4", "second", NEW, NEW);
+    took(&coordinator, 2);
+    coordinator.kill();
+    // It has to connect again, with what it has by now.
+    let (mut other, _) = fleet.coordinator("other", &serves);
+    other.wait_for(&["a worker registered"]);
+    let submitted = fleet.run(&[&["submit"][..], spec(), &calls[..]].concat());
+    assert!(submitted.status.success(), "{}", stderr(&submitted));
+    let run = String::from_utf8(submitted.stdout).expect("utf-8").trim().to_owned();
+    let watched = fleet.run(&[&["watch", &run][..], &calls].concat());
+    assert!(watched.status.success(), "{}", stderr(&watched));
+    assert!(fleet.weights(&run) == baseline(), "other weights than undisturbed");
+    assert!(worker.child.try_wait().expect("a child").is_none(), "it went on all the time");
 }

@@ -209,7 +209,13 @@ impl Fleet {
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Output {
-        self.command().args(args).stderr(Stdio::piped()).output().expect("the binary runs")
+        self.run_with(args, &[])
+    }
+
+    /// Runs a command with settings in its environment.
+    pub(crate) fn run_with(&self, args: &[&str], settings: &[(&str, &str)]) -> Output {
+        let mut command = self.command();
+        command.args(args).envs(settings.iter().copied()).stderr(Stdio::piped()).output().expect("the binary runs")
     }
 
     /// Runs a command that reads a text from a pipe.
