@@ -68,7 +68,7 @@ impl App {
     }
 
     /// Why the coordinator stopped by itself, once it has.
-    pub fn stopped(&self) -> tokio::sync::watch::Receiver<Option<String>> {
+    pub fn stopped(&self) -> watch::Receiver<Option<String>> {
         self.handle.stopped()
     }
 

@@ -136,7 +136,8 @@ impl ScalerRpc {
     }
 
     async fn tasks(&self, pool: &Pool) -> Result<f64, Status> {
-        Ok(pool.tasks(&self.overview().await?))
+        let overview = self.overview().await?;
+        Ok(pool.tasks(&overview))
     }
 }
 
