@@ -20,6 +20,11 @@ SPEC = ["--backend", "cpu", "--set", "network.width=4", "--set", "train.epochs=4
         "--set", "hard_classes.policy=bottom-k", "--set", "hard_classes.k=6"]
 
 
+def seeded(seed):
+    """The run of a seed. Each step has its own: blocks that an earlier run trained would be taken over from it."""
+    return [*SPEC, "--set", f"run.seed={seed}"]
+
+
 def say(text):
     print(f"{time.monotonic() - BEGUN:7.1f} s  {text}", flush=True)
 
@@ -143,26 +148,21 @@ def every_object_is_accepted():
 
 
 def pods_are_where_they_belong(fleet):
-    fleet.bloctrain("submit", "--backend", "cuda", *SPEC[2:])
+    identity = fleet.bloctrain("submit", "--backend", "cuda", *seeded(4)[2:]).stdout.strip()
     pods = until("a GPU worker is placed", lambda: [
         pod for pod in objects("pods", "--selector", "bloctrain.io/pool=gpu") if pod["spec"].get("nodeName")])
     assert {pod["spec"]["nodeName"] for pod in pods} == {"gpu-spot-1"}
     others = objects("pods", "--selector", "app.kubernetes.io/component=coordinator")
     assert {pod["spec"]["nodeName"] for pod in others} == {"cpu-1", "cpu-2"}, "one coordinator a node, none on the GPU's"
     checked("GPU workers are on the spot node with GPUs, coordinators on one node each")
-    view = fleet.show(fleet_runs(fleet)[0])
-    fleet.bloctrain("cancel", view["run"])
+    fleet.bloctrain("cancel", identity)
     until("the GPU pool is at zero", lambda: fleet.replicas("gpu") == 0)
     checked("a cancelled run's pool is back at zero")
 
 
-def fleet_runs(fleet):
-    return [view["run"] for view in json.loads(run(PROGRAM, "runs", "--store", fleet.store, "--json").stdout)]
-
-
 def work_brings_workers_and_idleness_takes_them(fleet, baseline):
     assert fleet.replicas("cpu") == 0, "nothing to do"
-    identity = fleet.bloctrain("submit", *SPEC).stdout.strip()
+    identity = fleet.bloctrain("submit", *seeded(1)).stdout.strip()
     until("workers come", lambda: fleet.replicas("cpu") > 0)
     checked(f"a submitted run brings the pool from 0 to {fleet.replicas('cpu')}")
     assert fleet.finish(identity) == baseline, "other weights than on one machine"
@@ -190,15 +190,22 @@ def a_budget_keeps_the_second_coordinator(fleet):
     checked("the coordinators' budget lets one go at a time, and refuses an eviction that is one too many")
 
 
+def preempt_a_node(fleet):
+    """Takes the node of a worker away, with everything on it, and gives it back when it is empty."""
+    worker = until("a worker runs", lambda: fleet.kubelet.running("worker"))[0].name
+    node = kubectl("get", "pod", worker, "-o", "jsonpath={.spec.nodeName}").stdout
+    run("kubectl", "taint", "node", node, "example.org/preempted=now:NoExecute")
+    until(f"{node} is empty", lambda: not objects("pods", "--field-selector", f"spec.nodeName={node}"))
+    run("kubectl", "taint", "node", node, "example.org/preempted-")
+    say(f"{node}, with {worker} on it, was preempted")
+
+
 def upgrades_and_preemption_break_nothing(fleet, baseline):
-    identity = fleet.bloctrain("submit", *SPEC, "--set", "run.name=upgraded").stdout.strip()
+    identity = fleet.bloctrain("submit", *seeded(2)).stdout.strip()
     until("a worker works", lambda: fleet.show(identity)["blocks"] and fleet.kubelet.running("worker"))
     fleet.helm("upgrade", coordinator={"lease": "4s", "podAnnotations": {"example.org/roll": "1"}})
     until("new coordinators run", lambda: len(fleet.kubelet.running("coordinator")) == 2)
-    victim = fleet.kubelet.running("worker")
-    if victim:
-        kubectl("delete", "pod", victim[0].name, "--wait=false")
-        say(f"{victim[0].name} was preempted")
+    preempt_a_node(fleet)
     run(HELM, "rollback", "bloctrain", "1", "--namespace", NAMESPACE)
     assert fleet.finish(identity) == baseline, "other weights than undisturbed"
     assert not fleet.kubelet.killed, f"killed for want of time: {fleet.kubelet.killed}"
@@ -206,7 +213,7 @@ def upgrades_and_preemption_break_nothing(fleet, baseline):
 
 
 def everything_is_deleted_but_the_bucket(api, fleet, baseline):
-    identity = fleet.bloctrain("submit", *SPEC, "--set", "run.name=resumed").stdout.strip()
+    identity = fleet.bloctrain("submit", *seeded(3)).stdout.strip()
     until("a round is committed", lambda: any(block["rounds"] for block in fleet.show(identity)["blocks"]))
     run(HELM, "uninstall", "bloctrain", "--namespace", NAMESPACE)
     kubectl("delete", "secret", "bloctrain-tokens", "bloctrain-tls")
@@ -223,14 +230,27 @@ def everything_is_deleted_but_the_bucket(api, fleet, baseline):
     return again
 
 
+def weights_alone(seed):
+    """Digest of the weights of a run in one process."""
+    store = WORK / f"alone-{seed}"
+    train = run(PROGRAM, "train", "--json", "--store", store, *seeded(seed)[2:])
+    model = store / "models" / json.loads(train.stdout)["run"] / "model.safetensors"
+    return hashlib.sha256(model.read_bytes()).hexdigest()
+
+
+def show_scaling():
+    """What the control plane says of who was started and stopped, and why."""
+    columns = "custom-columns=TIME:.lastTimestamp,KIND:.involvedObject.kind,NAME:.involvedObject.name,REASON:.reason,MESSAGE:.message"
+    for line in kubectl("get", "events", "--sort-by=.lastTimestamp", "-o", columns, "--no-headers").stdout.splitlines():
+        if any(kind in line for kind in (" Deployment ", " HorizontalPodAutoscaler ", " ScaledObject ")):
+            print(line)
+
+
 def main():
     prepare()
     every_object_is_accepted()
-    folder = WORK / "baseline"
-    folder.mkdir()
-    train = run(PROGRAM, "train", "--json", "--store", folder / "store", *SPEC[2:])
-    weights = Path(json.loads(train.stdout)["model"], "model.safetensors")
-    baseline = hashlib.sha256((weights if weights.is_absolute() else folder / weights).read_bytes()).hexdigest()
+    alone = {seed: weights_alone(seed) for seed in (1, 2, 3)}
+    checked("three runs in one process each, to compare weights with")
     fleet = Fleet(Api(os.environ["KUBECONFIG"]), "main")
     fleet.kubelet.start()
     fleet.service.start()
@@ -238,17 +258,18 @@ def main():
         fleet.helm("install")
         until("two coordinators run", lambda: len(fleet.kubelet.running("coordinator")) == 2)
         until("one of them is active", lambda: run(PROGRAM, "status", *fleet.connect(), may_fail=True).returncode == 0)
-        work_brings_workers_and_idleness_takes_them(fleet, baseline)
+        work_brings_workers_and_idleness_takes_them(fleet, alone[1])
         pods_are_where_they_belong(fleet)
         a_budget_keeps_the_second_coordinator(fleet)
-        upgrades_and_preemption_break_nothing(fleet, baseline)
-        fleet = everything_is_deleted_but_the_bucket(fleet.api, fleet, baseline)
+        upgrades_and_preemption_break_nothing(fleet, alone[2])
+        fleet = everything_is_deleted_but_the_bucket(fleet.api, fleet, alone[3])
     except BaseException:
         for log in sorted(WORK.glob("*/*/log")):
             print(f"--- {log.parent.name}\n" + "".join(log.read_text().splitlines(True)[-15:]))
         raise
     finally:
         fleet.kubelet.end()
+    show_scaling()
     say("all checks passed")
 
 
