@@ -78,6 +78,9 @@ fn counted(counters: &Counters) -> Vec<Sample> {
 /// Backends that are always there, so that a rule on them finds zeros.
 const BACKENDS: [&str; 3] = ["any", "cpu", "cuda"];
 
+/// Tasks of a demand.
+type Count = fn(&Demand) -> usize;
+
 fn standing(overview: &Overview) -> Vec<Sample> {
     let runs = |state: &&'static str| {
         let count = overview.runs.get(*state).copied().unwrap_or_default();
@@ -85,11 +88,10 @@ fn standing(overview: &Overview) -> Vec<Sample> {
     };
     let workers = overview.workers.iter().map(|(backend, count)| metric::WORKERS.with(&[backend.as_str()], float(*count as u64)));
     let mut samples: Vec<Sample> = RunState::NAMES.iter().map(runs).chain(workers).collect();
-    let stranded = |demand: &Demand| if demand.missing.is_some() { demand.waiting } else { 0 };
-    let counts: [(&'static Metric, &dyn Fn(&Demand) -> usize); 3] = [
-        (&metric::TASKS_WAITING, &|demand| demand.waiting),
-        (&metric::TASKS_RUNNING, &|demand| demand.running),
-        (&metric::TASKS_STRANDED, &stranded),
+    let counts: [(&'static Metric, Count); 3] = [
+        (&metric::TASKS_WAITING, |demand| demand.waiting),
+        (&metric::TASKS_RUNNING, |demand| demand.running),
+        (&metric::TASKS_STRANDED, |demand| if demand.missing.is_some() { demand.waiting } else { 0 }),
     ];
     for (metric, count) in counts {
         let mut by_backend: BTreeMap<&str, usize> = BACKENDS.iter().map(|backend| (*backend, 0)).collect();
