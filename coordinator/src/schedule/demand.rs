@@ -6,7 +6,7 @@ use super::worker::{Newcomer, Worker, fits};
 use crate::run::durable::Run;
 use bloctrain_shared::task::TaskId;
 use bloctrain_shared::view::RunState;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How a fleet stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -61,18 +61,12 @@ impl State {
             ..Newcomer::default()
         };
         let (fresh, mut leaders) = (Worker::new(about, 0), Leaders::new());
-        let (mut waiting, mut running) = (0, 0);
-        // Nothing is wanted, so that no task is made, which may copy thousands of inputs: they are only counted.
-        run.open_task(|task: TaskId| {
-            if self.attempts.of_task(id, task).next().is_some() {
-                running += 1;
-            } else if !self.is_led(&fresh, run, task, &mut leaders) {
-                waiting += 1;
-            }
-            false
-        });
+        let running: BTreeSet<TaskId> = self.attempts.of_run(id).map(|attempt| attempt.task).collect();
+        // Only those that wait are made: a task may copy thousands of inputs.
+        let waits = |task: TaskId| !running.contains(&task) && !self.is_led(&fresh, run, task, &mut leaders);
+        let waiting = run.wanted_tasks(waits).len();
         let missing = if waiting > 0 { self.missing(run) } else { None };
-        Demand { run: id.clone(), backend: backend.map(str::to_owned), waiting, running, missing }
+        Demand { run: id.clone(), backend: backend.map(str::to_owned), waiting, running: running.len(), missing }
     }
 
     /// Why nobody of this fleet may work on a run, if that is so.

@@ -13,7 +13,7 @@ use bloctrain_proto::externalscaler::external_scaler_client::ExternalScalerClien
 use bloctrain_proto::externalscaler::{GetMetricsRequest, ScaledObjectRef};
 use bloctrain_proto::v1::run_service_client::RunServiceClient;
 use bloctrain_proto::v1::{CancelRunRequest, SubmitRequest};
-use bloctrain_store::Artefacts;
+use bloctrain_store::{Artefacts, leader};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -108,6 +108,11 @@ async fn the_scaler_sees_work_at_the_active_coordinator_and_at_one_that_stands_b
     let artefacts = Artefacts::open(folder.path().to_str().expect("utf-8")).expect("opens");
     let active = Operated::start(&artefacts, Secrets::default(), false).await;
     active.until("active").await;
+    // One that stands by before the address is published would take over.
+    let mut turn = tokio::time::interval(Duration::from_millis(10));
+    while leader::read(&artefacts).await.expect("reads").is_none() {
+        turn.tick().await;
+    }
     let standby = Operated::start(&artefacts, Secrets::default(), true).await;
     standby.until("ready").await;
     assert!(standby.ask("active").await.expect_err("another one is").contains("stands by"));
