@@ -8,10 +8,12 @@ pub(crate) use bench::{
     BenchArgs, BenchCacheArgs, BenchCommand, BenchInferenceArgs, BenchLayerArgs, BenchNetwork, BenchStepArgs,
 };
 use bloctrain_coordinator::fleet::CONNECTIONS;
+use bloctrain_operations::notice::Cloud;
 use bloctrain_shared::spec::Override;
 use bloctrain_shared::spec::sweep::DEFAULT_MAX_RUNS;
 use bloctrain_worker::device::Device;
 use bytesize::ByteSize;
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,8 +25,11 @@ pub(crate) const DEFAULT_STORE: &str = "bloctrain-runs";
 #[command(name = "bloctrain", version, about = "Train deep spiking neural networks block by block, with early exits")]
 pub(crate) struct Cli {
     /// Form of the log on standard error
-    #[arg(long, value_enum, global = true, default_value_t = LogFormat::Text)]
+    #[arg(long, value_enum, global = true, default_value_t = LogFormat::Text, env = "BLOCTRAIN_LOG_FORMAT")]
     pub(crate) log_format: LogFormat,
+    /// Name of the pod that this process is in: a field of every line of the log in JSON
+    #[arg(long, value_name = "NAME", global = true, env = "BLOCTRAIN_POD")]
+    pub(crate) pod: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -74,6 +79,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  bloctrain worker --coordinator http://host:7070\n  bloctrain worker --store s3://bucket/fleet --device cuda:0\n  bloctrain worker --store s3://bucket/fleet --cache-dir /var/cache/bloctrain --cache-size 50GiB"
     )]
     Worker(Box<WorkerArgs>),
+    /// Ask a coordinator or worker on this machine how it is, as a probe does
+    #[command(
+        after_help = "Examples:\n  bloctrain health 127.0.0.1:9090\n  bloctrain health 127.0.0.1:9090 --is live\n\nExit code 0: it is; 1: it is not, or does not answer."
+    )]
+    Health(HealthArgs),
     /// Submit a run to a fleet
     #[command(
         after_help = "Examples:\n  bloctrain submit my.toml --data cifar10/ --coordinator http://host:7070 --watch\n  bloctrain submit sweep.toml --watch\n\nA file with a section [sweep], such as \"train.learning_rate\" = [0.05, 0.1], is a run for every combination of its values."
@@ -205,10 +215,10 @@ pub(crate) struct ConnectArgs {
     #[arg(long, value_name = "URL,...", env = "BLOCTRAIN_COORDINATOR", value_delimiter = ',')]
     pub(crate) coordinator: Vec<String>,
     /// Store of the fleet: the active coordinator's address is found there
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", env = "BLOCTRAIN_STORE")]
     pub(crate) store: Option<String>,
     /// File with the token; else BLOCTRAIN_TOKEN, and BLOCTRAIN_JOIN_TOKEN for workers
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "BLOCTRAIN_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Authority that the coordinator's certificate comes from (PEM), for https:// addresses
     #[arg(long, value_name = "FILE", env = "BLOCTRAIN_TLS_CA")]
@@ -223,7 +233,7 @@ pub(crate) struct ConnectArgs {
     #[arg(long, value_name = "NAME", env = "BLOCTRAIN_TLS_NAME")]
     pub(crate) tls_name: Option<String>,
     /// Send the token in plain text to addresses that are not on this machine: only on a network that you trust
-    #[arg(long)]
+    #[arg(long, env = "BLOCTRAIN_INSECURE", value_parser = BoolishValueParser::new())]
     pub(crate) insecure: bool,
 }
 
@@ -307,66 +317,97 @@ pub(crate) struct WorkerArgs {
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
     /// Where to compute: auto, cpu or cuda:N
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", env = "BLOCTRAIN_DEVICE")]
     pub(crate) device: Device,
-    /// Name in logs and lists; host and process when absent
-    #[arg(long)]
+    /// Name in logs and lists; the pod's, or host and process, when absent
+    #[arg(long, env = "BLOCTRAIN_NAME")]
     pub(crate) name: Option<String>,
-    /// Longest time after SIGTERM to bring the task to an end, such as 30s or 2m
-    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    /// Identity that no other worker has: started again with it, this worker takes its own place; drawn anew when absent
+    #[arg(long, value_name = "ID", env = "BLOCTRAIN_IDENTITY", value_parser = parse_identity)]
+    pub(crate) identity: Option<String>,
+    /// Longest time after SIGTERM to bring the task to an end, such as 20s or 2m
+    #[arg(long, default_value = "20s", value_parser = parse_duration, env = "BLOCTRAIN_GRACE")]
     pub(crate) grace: Duration,
     /// Folder that keeps what was read from the store; workers of one machine may share it
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "BLOCTRAIN_CACHE_DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
     /// Bytes that the folder may take, such as 20GiB
-    #[arg(long, value_name = "SIZE", default_value = "10GiB", requires = "cache_dir")]
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", requires = "cache_dir", env = "BLOCTRAIN_CACHE_SIZE")]
     pub(crate) cache_size: ByteSize,
+    /// Address for metrics and health in plain HTTP, such as 0.0.0.0:9090
+    #[arg(long, value_name = "ADDR", env = "BLOCTRAIN_HTTP")]
+    pub(crate) http: Option<String>,
+    /// Leave when this cloud says that the machine will be taken away: aws, gcp or azure
+    #[arg(long, value_name = "CLOUD", env = "BLOCTRAIN_PREEMPTION")]
+    pub(crate) preemption: Option<Cloud>,
+    /// Address of that cloud's metadata service, when it is not the usual one
+    #[arg(long, value_name = "URL", env = "BLOCTRAIN_METADATA", requires = "preemption")]
+    pub(crate) metadata: Option<String>,
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    /// Address that --http names, such as 127.0.0.1:9090
+    #[arg(value_name = "ADDR", env = "BLOCTRAIN_HTTP")]
+    pub(crate) address: String,
+    /// What to ask: whether the process lives, can do its part, or does it now
+    #[arg(long, value_name = "QUESTION", default_value = "ready", value_parser = ["live", "ready", "active"])]
+    pub(crate) is: String,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct CoordinatorArgs {
     /// Folder or object storage that holds everything
-    #[arg(long, value_name = "URL", default_value = DEFAULT_STORE)]
+    #[arg(long, value_name = "URL", default_value = DEFAULT_STORE, env = "BLOCTRAIN_STORE")]
     pub(crate) store: String,
     /// Address to listen on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070", env = "BLOCTRAIN_LISTEN")]
     pub(crate) listen: String,
     /// Addresses at which others reach this coordinator; made from --listen when absent
-    #[arg(long, value_name = "URL,...", value_delimiter = ',')]
+    #[arg(long, value_name = "URL,...", value_delimiter = ',', env = "BLOCTRAIN_ADVERTISE")]
     pub(crate) advertise: Vec<String>,
     /// Wait until the active coordinator is gone, instead of taking over at once
-    #[arg(long)]
+    #[arg(long, env = "BLOCTRAIN_STANDBY", value_parser = BoolishValueParser::new())]
     pub(crate) standby: bool,
     /// Most connections at once; further ones are refused
-    #[arg(long, value_name = "N", default_value_t = CONNECTIONS, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS, env = "BLOCTRAIN_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) max_connections: u32,
     /// Silence after which a worker's task is given to another, such as 10s
-    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    #[arg(long, default_value = "10s", value_parser = parse_duration, env = "BLOCTRAIN_LEASE")]
     pub(crate) lease: Duration,
     /// Time without progress after which a task counts as hung and is given to another, such as 20m; 0s for never
-    #[arg(long, default_value = "20m", value_parser = parse_duration)]
+    #[arg(long, default_value = "20m", value_parser = parse_duration, env = "BLOCTRAIN_STALL")]
     pub(crate) stall: Duration,
+    /// Address for metrics and health in plain HTTP, such as 0.0.0.0:9090
+    #[arg(long, value_name = "ADDR", env = "BLOCTRAIN_HTTP")]
+    pub(crate) http: Option<String>,
     /// Certificate of this coordinator (PEM): serves TLS
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "BLOCTRAIN_TLS_CERT")]
     pub(crate) tls_cert: Option<PathBuf>,
     /// Its key (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "BLOCTRAIN_TLS_KEY")]
     pub(crate) tls_key: Option<PathBuf>,
     /// Authority that every client's certificate must come from (PEM): mutual TLS
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "BLOCTRAIN_TLS_CLIENT_CA")]
     pub(crate) tls_client_ca: Option<PathBuf>,
     /// File with tokens of workers, one a line; else BLOCTRAIN_JOIN_TOKEN
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "BLOCTRAIN_JOIN_TOKEN_FILE")]
     pub(crate) join_token_file: Option<PathBuf>,
     /// File with tokens that may read; else BLOCTRAIN_VIEWER_TOKEN
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "BLOCTRAIN_VIEWER_TOKEN_FILE")]
     pub(crate) viewer_token_file: Option<PathBuf>,
     /// File with tokens that may do everything; else BLOCTRAIN_OPERATOR_TOKEN
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "BLOCTRAIN_OPERATOR_TOKEN_FILE")]
     pub(crate) operator_token_file: Option<PathBuf>,
     /// Listen beyond this machine without certificates or tokens
-    #[arg(long)]
+    #[arg(long, env = "BLOCTRAIN_INSECURE", value_parser = BoolishValueParser::new())]
     pub(crate) insecure: bool,
+}
+
+/// An identity that fits into a message.
+fn parse_identity(text: &str) -> Result<String, String> {
+    let is_good = !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_good.then(|| text.to_owned()).ok_or_else(|| "it must have 1 to 64 printable characters without spaces".into())
 }
 
 /// A duration such as 500ms, 30s or 2m.
@@ -448,4 +489,38 @@ pub(crate) enum CacheCommand {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_option_of_a_process_has_an_environment_variable_of_its_own() {
+        let cli = Cli::command();
+        for process in ["coordinator", "worker"] {
+            let command = cli.find_subcommand(process).expect("a subcommand");
+            let options = command.get_arguments().chain(cli.get_arguments()).filter(|option| {
+                // What prints and ends is no setting of a process.
+                !matches!(option.get_action(), clap::ArgAction::Help | clap::ArgAction::Version)
+            });
+            let mut variables = std::collections::BTreeSet::new();
+            for option in options {
+                let flag = option.get_long().expect("it has options only");
+                let variable = option.get_env().unwrap_or_else(|| panic!("{process} --{flag} has no environment variable"));
+                let expected = format!("BLOCTRAIN_{}", flag.to_uppercase().replace('-', "_"));
+                assert_eq!(variable.to_str(), Some(expected.as_str()), "{process} --{flag}");
+                assert!(variables.insert(variable), "{process} --{flag}: {variable:?} is taken");
+            }
+            assert!(variables.len() > 10, "{process} has options");
+        }
+    }
+
+    #[test]
+    fn a_worker_s_default_grace_ends_before_a_kubelet_s() {
+        let cli = Cli::try_parse_from(["bloctrain", "worker", "--coordinator", "http://h:1"]).expect("a command");
+        let Command::Worker(worker) = cli.command else { panic!("a worker") };
+        assert!(worker.grace < Duration::from_secs(30), "{:?}", worker.grace);
+    }
 }

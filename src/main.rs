@@ -3,6 +3,7 @@
 mod args;
 mod command;
 mod failure;
+mod log;
 mod progress;
 mod table;
 
@@ -10,6 +11,7 @@ use args::{Cli, Command, LogFormat};
 use bloctrain_worker::kernel::memory::{self, CountingAllocator};
 use clap::Parser;
 use failure::Failure;
+use log::InPod;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -34,9 +36,12 @@ fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match cli.log_format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Json => {
+            let form = tracing_subscriber::fmt::format().json().flatten_event(true).with_target(false);
+            log.json().event_format(InPod::new(form, cli.pod.as_deref())).init();
+        }
     }
-    match run(cli.command) {
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");
@@ -48,12 +53,15 @@ fn main() -> ExitCode {
 /// Whether a command prints and ends. The others keep connections, and the same signal would kill them when a peer hangs up:
 /// sockets are written with `writev`, which cannot be told to do without it.
 fn is_brief(command: &Command) -> bool {
-    use Command::{Bench, Cache, Curve, Data, Eval, Predict, Runs, Show, Spec, Workers};
-    matches!(command, Eval(_) | Predict(_) | Curve(_) | Spec(_) | Data(_) | Workers(_) | Runs(_) | Show(_) | Cache(_) | Bench(_))
+    use Command::{Bench, Cache, Curve, Data, Eval, Health, Predict, Runs, Show, Spec, Workers};
+    matches!(
+        command,
+        Health(_) | Eval(_) | Predict(_) | Curve(_) | Spec(_) | Data(_) | Workers(_) | Runs(_) | Show(_) | Cache(_) | Bench(_)
+    )
 }
 
-fn run(command: Command) -> Result<(), Failure> {
-    match command {
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
         Command::Train(args) => command::train::run(args),
         Command::Eval(args) => command::model::eval(&args),
         Command::Predict(args) => command::model::predict(&args),
@@ -61,7 +69,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Spec(args) => command::spec::run(args),
         Command::Data(args) => command::data::run(args),
         Command::Coordinator(args) => command::coordinator::run(&args),
-        Command::Worker(args) => command::worker::run(&args),
+        Command::Worker(args) => command::worker::run(&args, cli.pod),
+        Command::Health(args) => command::health::run(&args),
         Command::Submit(args) => command::submit::run(&args),
         Command::Watch(args) => command::order::watch(&args),
         Command::Logs(args) => command::order::logs(&args),

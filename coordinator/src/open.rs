@@ -1,6 +1,7 @@
 //! Opening what is in a store, or reading it.
 
 use crate::durable::{self, StateError};
+use crate::schedule::{Overview, State};
 use bloctrain_shared::view::RunView;
 use bloctrain_store::{Artefacts, StoreError};
 
@@ -13,9 +14,6 @@ pub enum OpenError {
     /// The state in it cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The services cannot be built.
-    #[error("the services cannot be built: {0}")]
-    Services(String),
 }
 
 /// Runs in a store, without disturbing a coordinator that may be at work on it.
@@ -25,4 +23,13 @@ pub enum OpenError {
 pub async fn read_runs(artefacts: &Artefacts) -> Result<Vec<RunView>, OpenError> {
     artefacts.check_format().await?;
     Ok(Box::pin(durable::read(artefacts)).await?.views())
+}
+
+/// How the fleet of a store stands, as far as the store says: without workers, and with all open tasks waiting.
+///
+/// # Errors
+/// When the store cannot be used or is of a newer version.
+pub(crate) async fn read_overview(artefacts: &Artefacts) -> Result<Overview, OpenError> {
+    artefacts.check_format().await?;
+    Ok(State::new(Box::pin(durable::read(artefacts)).await?, 0).overview())
 }

@@ -3,17 +3,16 @@
 //! A [`Dialer`] knows some addresses, and may ask a store for the published one. Whenever a call fails, the caller takes
 //! [`Dialer::next`], after [`Dialer::pause`]: a dead or standing-by coordinator costs one failed call.
 
+pub use crate::credentials::{BadToken, Bearer, Credentials, Trust};
 use bloctrain_shared::seed;
 use futures::future::BoxFuture;
 use rand::RngExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
+use tonic::Request;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use tonic::transport::{Channel, Endpoint};
 
 /// Longest time to set up a connection.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -67,50 +66,8 @@ pub enum DialError {
     )]
     LessProtected(String),
     /// A token of characters that a header cannot have.
-    #[error("the token has characters that cannot be sent; use printable ASCII without spaces")]
-    Token,
-}
-
-/// Puts a token on every call.
-#[derive(Clone, Default)]
-pub struct Bearer(Option<MetadataValue<Ascii>>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
-        }
-        Ok(request)
-    }
-}
-
-/// Certificates of a caller, as PEM.
-#[derive(Clone, Default)]
-pub struct Trust {
-    /// Authority that the coordinator's certificate comes from.
-    pub ca: Option<Vec<u8>>,
-    /// Certificate and key by which the caller shows who it is (mutual TLS).
-    pub identity: Option<(Vec<u8>, Vec<u8>)>,
-    /// Name in the coordinator's certificate, when it is not the host of its address.
-    pub name: Option<String>,
-    /// Whether tokens may be sent in plain text over a network.
-    pub is_insecure: bool,
-}
-
-impl Trust {
-    fn config(&self) -> ClientTlsConfig {
-        let mut config = ClientTlsConfig::new();
-        if let Some(ca) = &self.ca {
-            config = config.ca_certificate(Certificate::from_pem(ca));
-        }
-        if let Some((certificate, key)) = &self.identity {
-            config = config.identity(Identity::from_pem(certificate, key));
-        }
-        if let Some(name) = &self.name {
-            config = config.domain_name(name);
-        }
-        config
-    }
+    #[error(transparent)]
+    Token(#[from] BadToken),
 }
 
 /// Finds and connects to the active coordinator. Cheap to clone.
@@ -118,8 +75,7 @@ impl Trust {
 pub struct Dialer {
     addresses: Vec<String>,
     discover: Option<Discover>,
-    trust: Trust,
-    bearer: Bearer,
+    credentials: Credentials,
     fixed: Option<Channel>,
     seed: u64,
     turn: usize,
@@ -141,20 +97,17 @@ impl Dialer {
     /// # Errors
     /// When an address or the token cannot be used.
     pub fn new(addresses: Vec<String>, trust: Trust, token: Option<&str>, seed: u64) -> Result<Self, DialError> {
-        let bearer = match token {
-            Some(token) => {
-                let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| DialError::Token)?;
-                value.set_sensitive(true);
-                Bearer(Some(value))
-            }
-            None => Bearer(None),
-        };
-        let dialer = Self { addresses, trust, bearer, seed, ..Self::default() };
+        let dialer = Self { addresses, credentials: Credentials::new(trust, token)?, seed, ..Self::default() };
         for address in &dialer.addresses {
             dialer.endpoint(address)?;
             dialer.protects(address, false)?;
         }
         Ok(dialer)
+    }
+
+    /// What this dialer and its clones trust and show: replaced there, it is used from the next call and connection on.
+    pub fn credentials(&self) -> Credentials {
+        self.credentials.clone()
     }
 
     /// Asks here for published addresses, too; they are tried first.
@@ -168,11 +121,11 @@ impl Dialer {
     /// When no address is known.
     pub async fn next(&mut self) -> Result<Link, DialError> {
         if let Some(channel) = &self.fixed {
-            return Ok(InterceptedService::new(channel.clone(), self.bearer.clone()));
+            return Ok(InterceptedService::new(channel.clone(), Bearer::new(&self.credentials)));
         }
         let address = self.next_address().await?;
         let endpoint = self.endpoint(&address)?;
-        Ok(InterceptedService::new(endpoint.connect_lazy(), self.bearer.clone()))
+        Ok(InterceptedService::new(endpoint.connect_lazy(), Bearer::new(&self.credentials)))
     }
 
     /// Looks for published addresses, unless it did so a short while ago: thousands of workers without a coordinator are not
@@ -244,25 +197,25 @@ impl Dialer {
     /// Whether a token may be sent to an address: never in plain text over a network unless that was allowed, and to one that
     /// was found in the store only if it is protected as what was asked for.
     fn protects(&self, address: &str, is_found: bool) -> Result<(), DialError> {
-        let is_tls = address.starts_with("https://");
-        if self.bearer.0.is_none() {
+        if !self.credentials.has_token() {
             return Ok(());
         }
-        if is_found && !is_tls && self.asks_for_tls() {
+        let (is_tls, trust) = (address.starts_with("https://"), self.credentials.trust());
+        if is_found && !is_tls && self.asks_for_tls(&trust) {
             return Err(DialError::LessProtected(address.to_owned()));
         }
         // Any authority that is known to all would vouch for a thief's name as well.
-        if is_found && is_tls && self.trust.ca.is_none() && !self.is_known_host(address) {
+        if is_found && is_tls && trust.ca.is_none() && !self.is_known_host(address) {
             return Err(DialError::LessProtected(address.to_owned()));
         }
-        if is_tls || self.trust.is_insecure || is_loopback(address) {
+        if is_tls || trust.is_insecure || is_loopback(address) {
             return Ok(());
         }
         Err(DialError::Readable(address.to_owned()))
     }
 
-    fn asks_for_tls(&self) -> bool {
-        let Trust { ca, identity, name, .. } = &self.trust;
+    fn asks_for_tls(&self, trust: &Trust) -> bool {
+        let Trust { ca, identity, name, .. } = trust;
         let by_trust = ca.is_some() || identity.is_some() || name.is_some();
         by_trust || self.addresses.iter().any(|address| address.starts_with("https://"))
     }
@@ -279,7 +232,7 @@ impl Dialer {
         }
         let mut endpoint = Endpoint::from_shared(address.to_owned()).map_err(|error| refuse(error.to_string()))?;
         if is_tls {
-            endpoint = endpoint.tls_config(self.trust.config()).map_err(|error| refuse(error.to_string()))?;
+            endpoint = endpoint.tls_config(self.credentials.trust().config()).map_err(|error| refuse(error.to_string()))?;
         }
         Ok(endpoint
             .connect_timeout(CONNECT)
@@ -326,7 +279,7 @@ mod tests {
             assert!(Dialer::new(vec![far.into()], trust, Some("secret"), 0).is_ok(), "it was allowed");
         }
         assert!(matches!(new("host:7070", None), Err(DialError::Address { .. })));
-        assert!(matches!(new("https://host", Some("a\nb")), Err(DialError::Token)));
+        assert!(matches!(new("https://host", Some("a\nb")), Err(DialError::Token(_))));
     }
 
     /// Whoever can write to the store can publish an address, and is not to be sent the token.
@@ -349,7 +302,7 @@ mod tests {
             let first = |token: Option<&'static str>| {
                 let (given, trust) = (given.clone(), trust.clone());
                 async move {
-                    let mut dialer = Dialer { trust, ..Dialer::new(Vec::new(), Trust::default(), token, 0).expect("fits") };
+                    let mut dialer = Dialer::new(Vec::new(), trust, token, 0).expect("fits");
                     dialer.addresses = given;
                     dialer.discover(Arc::new(move || Box::pin(async move { vec![found.to_owned()] })));
                     dialer.next_address().await

@@ -3,6 +3,7 @@
 //! Protobuf types stay at the edges: what goes further in has been converted by [`convert`].
 
 pub mod convert;
+pub mod credentials;
 pub mod dial;
 pub mod status;
 
@@ -13,7 +14,17 @@ pub mod v1 {
     tonic::include_proto!("bloctrain.v1");
 }
 
-/// Descriptors of all messages and services, for gRPC reflection.
+/// Generated code of KEDA's `externalscaler`.
+#[expect(missing_docs, clippy::doc_markdown, reason = "documented in the .proto file")]
+#[allow(clippy::all, unreachable_pub, unused_qualifications, reason = "generated")]
+pub mod externalscaler {
+    tonic::include_proto!("externalscaler");
+}
+
+/// Descriptors of KEDA's protocol, for gRPC reflection.
+pub const SCALER_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/externalscaler.bin"));
+
+/// Descriptors of all messages and services of our own, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// Largest message that either side takes, in bytes. Bulk data never passes through the protocol.

@@ -27,6 +27,20 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// Names of all states.
+    pub const NAMES: [&'static str; 5] = ["running", "paused", "completed", "failed", "cancelled"];
+
+    /// Its name, as it is in JSON.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Running => Self::NAMES[0],
+            Self::Paused => Self::NAMES[1],
+            Self::Completed => Self::NAMES[2],
+            Self::Failed { .. } => Self::NAMES[3],
+            Self::Cancelled => Self::NAMES[4],
+        }
+    }
+
     /// Whether the run may go on without being submitted again.
     pub fn is_live(&self) -> bool {
         match self {
@@ -69,6 +83,9 @@ pub struct RunView {
     /// Tasks that are not done and were lost with the workers that held them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<LostView>,
+    /// Why no worker of the fleet may work on it, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }
 
 /// A task whose leases were lost with the workers that held them.

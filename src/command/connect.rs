@@ -38,15 +38,19 @@ pub(crate) fn tokens(file: Option<&Path>, variable: &str) -> Result<Vec<String>,
     access::tokens(&text).with_context(|| place).map_err(Failure::Usage)
 }
 
-/// A dialer for the addresses and certificates of a command line.
-pub(crate) fn dialer(args: &ConnectArgs, token: Option<&str>) -> Result<Dialer, Failure> {
+/// The certificates of a command line.
+pub(crate) fn trust(args: &ConnectArgs) -> Result<Trust, Failure> {
     let identity = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some((read(certificate, "certificate")?, read(key, "key")?)),
         _ => None,
     };
     let ca = args.tls_ca.as_deref().map(|path| read(path, "certificate authority")).transpose()?;
-    let trust = Trust { ca, identity, name: args.tls_name.clone(), is_insecure: args.insecure };
-    let mut dialer = Dialer::new(args.coordinator.clone(), trust, token, super::random_seed()).map_err(Failure::usage)?;
+    Ok(Trust { ca, identity, name: args.tls_name.clone(), is_insecure: args.insecure })
+}
+
+/// A dialer for the addresses and certificates of a command line.
+pub(crate) fn dialer(args: &ConnectArgs, token: Option<&str>) -> Result<Dialer, Failure> {
+    let mut dialer = Dialer::new(args.coordinator.clone(), trust(args)?, token, super::random_seed()).map_err(Failure::usage)?;
     if let Some(store) = &args.store {
         dialer.discover(discover::in_store(Artefacts::open(store)?));
     } else if args.coordinator.is_empty() {

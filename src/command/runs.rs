@@ -113,6 +113,7 @@ pub(crate) fn show(args: &OrderArgs) -> Result<(), Failure> {
     for lost in &view.lost {
         println!("{} was lost {} times: {}", lost.task, lost.workers.len(), lost.workers.join("; "));
     }
+    view.missing.iter().for_each(|missing| println!("nobody can work on it: {missing}"));
     view.refused.iter().for_each(|refused| println!("no tasks for {}: {}", refused.worker, refused.why));
     view.notes.iter().for_each(|note| println!("note: {note}"));
     if let Some(summary) = &view.summary {

@@ -1,44 +1,71 @@
 //! `worker`: one process of a fleet.
 
+mod departure;
+mod standing;
+
 use super::connect::{dialer, tokens};
-use super::{random_seed, stopwatch};
+use super::machine::{self, bind, host};
+use super::{random_seed, secret, stopwatch};
 use crate::args::WorkerArgs;
 use crate::failure::Failure;
+use bloctrain_operations::http;
+use bloctrain_operations::notice::Metadata;
+use bloctrain_operations::reload::Reloads;
 use bloctrain_store::{Artefacts, DiskCacheConfig};
 use bloctrain_worker::device::Device;
 use bloctrain_worker::engine;
-use bloctrain_worker::session::client::{self, About, Equip, Leaving, Tools};
+use bloctrain_worker::session::client::{self, About, Equip, Tools};
 use bloctrain_worker::session::discover;
 use bloctrain_worker::stage::io::Io;
 use bloctrain_worker::stage::prepared::Datasets;
-use std::time::Duration;
+use departure::Departure;
+use standing::Worker;
+use std::sync::Arc;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
-pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &WorkerArgs, pod: Option<String>) -> Result<(), Failure> {
     let device = args.device.resolve().map_err(Failure::usage)?;
     let token = tokens(args.connect.token_file.as_deref(), "BLOCTRAIN_JOIN_TOKEN")?;
     let dialer = dialer(&args.connect, token.first().map(String::as_str))?;
-    let about = About {
-        name: args.name.clone().unwrap_or_else(|| format!("{}-{}", host(), std::process::id())),
+    let about = about(args, device, pod);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let metadata = args.preemption.map(|cloud| Metadata::new(cloud, args.metadata.as_deref()));
+        let (departure, leaving) = Departure::await_signals(args.grace, metadata)?;
+        let reloads = Arc::<Reloads>::default();
+        secret::follow_connection(args.connect.clone(), dialer.credentials(), Arc::clone(&reloads))?;
+        if let Some(address) = &args.http {
+            let listener = bind(address).await?;
+            let address = listener.local_addr()?;
+            tracing::info!(http = %address, "metrics and health");
+            println!("{}", serde_json::json!({ "http": address.to_string() }));
+            let standing = Arc::clone(&about.standing);
+            let worker = Worker { standing, reloads, memory: about.memory_bytes, departure: departure.clone() };
+            tokio::spawn(http::serve(listener, Arc::new(worker)));
+        }
+        let cache = args.cache_dir.clone().map(|folder| DiskCacheConfig { folder, limit_bytes: args.cache_size.as_u64() });
+        let equip = equip(device, args.connect.store.clone(), cache, Handle::current());
+        let ended = Box::pin(client::serve(dialer, about, equip, leaving)).await;
+        if ended.is_ok() {
+            departure.await_end_of_machine().await;
+        }
+        Ok(ended?)
+    })
+}
+
+/// What this worker says of itself.
+fn about(args: &WorkerArgs, device: Device, pod: Option<String>) -> About {
+    About {
+        name: args.name.clone().or(pod).unwrap_or_else(|| format!("{}-{}", host(), std::process::id())),
         backend: device.backend().to_owned(),
         precision: device.precision().to_owned(),
         device: device.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        memory_bytes: memory(),
-        instance: format!("{:016x}{:016x}", random_seed(), random_seed()),
+        memory_bytes: machine::memory(),
+        instance: args.identity.clone().unwrap_or_else(|| format!("{:016x}{:016x}", random_seed(), random_seed())),
         store: String::new(),
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        let (leave, leaving) = watch::channel(Leaving::No);
-        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        tokio::spawn(asked_to_leave(interrupt, terminate, args.grace, leave));
-        let cache = args.cache_dir.clone().map(|folder| DiskCacheConfig { folder, limit_bytes: args.cache_size.as_u64() });
-        let equip = equip(device, args.connect.store.clone(), cache, Handle::current());
-        Ok(Box::pin(client::serve(dialer, about, equip, leaving)).await?)
-    })
+        standing: Arc::default(),
+    }
 }
 
 /// Opens the store, this worker's own or the fleet's, and starts the computing thread.
@@ -54,44 +81,4 @@ fn equip(device: Device, own: Option<String>, cache: Option<DiskCacheConfig>, ru
         let engine = engine::start(device, io, Datasets::default(), stopwatch()).map_err(|error| error.to_string())?;
         Ok(Tools { engine, artefacts: artefacts.clone(), discover: Some(discover::in_store(artefacts)) })
     })
-}
-
-/// The first signal asks to leave soon; the second, or the end of the grace period, at once.
-async fn asked_to_leave(
-    mut interrupt: tokio::signal::unix::Signal,
-    mut terminate: tokio::signal::unix::Signal,
-    grace: Duration,
-    leave: watch::Sender<Leaving>,
-) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    tracing::info!(grace = grace.as_secs_f64(), "asked to leave: the task comes to an end first");
-    leave.send_replace(Leaving::Soon);
-    let mut over = tokio::time::interval(grace.max(Duration::from_millis(1)));
-    over.tick().await;
-    tokio::select! {
-        _ = over.tick() => {}
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    leave.send_replace(Leaving::Now);
-    // The session ends by itself; this keeps the channel open until then.
-    std::future::pending::<()>().await;
-}
-
-/// Name of this machine.
-pub(crate) fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
-    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
-}
-
-/// Memory that this process may take in bytes, of the machine or of the container that it is in; 0 where the system does not
-/// say.
-fn memory() -> u64 {
-    let mut system = sysinfo::System::new();
-    system.refresh_memory();
-    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
-    system.total_memory().min(limit)
 }

@@ -6,6 +6,7 @@ mod common;
 mod fault;
 mod liar;
 mod matrix;
+mod operate;
 mod process;
 mod proxy;
 mod security;

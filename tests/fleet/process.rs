@@ -37,6 +37,11 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// What it has printed on standard output.
+    pub(crate) fn out(&self) -> String {
+        std::fs::read_to_string(self.log.with_extension("out")).unwrap_or_default()
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
         assert!(status.success(), "{} was not there to get {signal}", self.name);
@@ -138,11 +143,17 @@ impl Fleet {
 
     /// Starts a process that logs into the folder.
     pub(crate) fn start(&mut self, name: &str, args: &[&str]) -> Process {
+        self.start_with(name, args, &[])
+    }
+
+    /// Starts a process with settings in its environment.
+    pub(crate) fn start_with(&mut self, name: &str, args: &[&str], settings: &[(&str, &str)]) -> Process {
         self.processes += 1;
         let log = self.path().join(format!("{name}-{}.log", self.processes));
         let (out, err) = (File::create(log.with_extension("out")).expect("a file"), File::create(&log).expect("a file"));
         let mut command = self.command();
         command.args(args).env("BLOCTRAIN_LOG", "info,slatedb=error").stdout(out).stderr(err);
+        command.envs(settings.iter().copied());
         Process { name: name.to_owned(), child: command.spawn().expect("the binary runs"), log }
     }
 
@@ -151,10 +162,9 @@ impl Fleet {
         let store = self.store.clone();
         let args = [&["coordinator", "--store", &store, "--listen", "127.0.0.1:0", "--lease", "2s"], more].concat();
         let process = self.start(name, &args);
-        let out = process.log.with_extension("out");
         let mut listening = String::new();
         wait_until("the coordinator listens", || {
-            let text = std::fs::read_to_string(&out).unwrap_or_default();
+            let text = process.out();
             let said: Option<serde_json::Value> = text.lines().next().and_then(|line| serde_json::from_str(line).ok());
             listening = said.map(|said| said["listening"].as_str().expect("an address").to_owned()).unwrap_or_default();
             !listening.is_empty()
@@ -199,7 +209,13 @@ impl Fleet {
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Output {
-        self.command().args(args).stderr(Stdio::piped()).output().expect("the binary runs")
+        self.run_with(args, &[])
+    }
+
+    /// Runs a command with settings in its environment.
+    pub(crate) fn run_with(&self, args: &[&str], settings: &[(&str, &str)]) -> Output {
+        let mut command = self.command();
+        command.args(args).envs(settings.iter().copied()).stderr(Stdio::piped()).output().expect("the binary runs")
     }
 
     /// Runs a command that reads a text from a pipe.

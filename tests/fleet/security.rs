@@ -14,7 +14,7 @@ fn beyond_this_machine_only_with_certificates_and_tokens() {
 }
 
 /// Writes an authority, and a certificate of it for this machine, as `NAME.pem` and `NAME.key`.
-fn certificates(folder: &Path, authority: &str, names: &[&str]) {
+pub(crate) fn certificates(folder: &Path, authority: &str, names: &[&str]) {
     let mut params = CertificateParams::new(Vec::<String>::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");

@@ -215,6 +215,10 @@ impl Driver {
                 let views = self.state.worker_views((self.clock)());
                 self.say(reply, Ok(views));
             }
+            Command::Overview { reply } => {
+                let overview = self.state.overview();
+                self.say(reply, Ok(overview));
+            }
             // Dealt with before.
             Command::Close => {}
         }

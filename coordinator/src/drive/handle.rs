@@ -2,7 +2,7 @@
 
 use super::counters::Counters;
 use super::journal::Journal;
-use crate::schedule::{Event, Rejected};
+use crate::schedule::{Event, Overview, Rejected};
 use bloctrain_shared::task::Task;
 use bloctrain_shared::view::{RunView, WorkerView};
 use std::sync::Arc;
@@ -45,6 +45,7 @@ pub(super) enum Command {
     View { run: String, reply: Reply<Option<RunView>> },
     Views { after: String, most: usize, reply: Reply<Vec<RunView>> },
     Workers { reply: Reply<Vec<WorkerView>> },
+    Overview { reply: Reply<Overview> },
     Close,
 }
 
@@ -104,6 +105,14 @@ impl Handle {
     /// When the coordinator has stopped.
     pub async fn workers(&self) -> Result<Vec<WorkerView>, DriverError> {
         self.send(|reply| Command::Workers { reply }).await
+    }
+
+    /// How the fleet stands, and how much work there is.
+    ///
+    /// # Errors
+    /// When the coordinator has stopped.
+    pub async fn overview(&self) -> Result<Overview, DriverError> {
+        self.send(|reply| Command::Overview { reply }).await
     }
 
     /// Ends the driver in order: what is pending is written, later calls are refused.

@@ -14,7 +14,12 @@ impl Run {
     /// Every task of a run that has not ended whose inputs are committed and whose output is not, in order of
     /// preference.
     pub fn open_tasks(&self) -> Vec<Task> {
-        self.open(&mut |_| true, usize::MAX)
+        self.wanted_tasks(|_| true)
+    }
+
+    /// The open tasks that are wanted, in order of preference. Makes no other ones.
+    pub fn wanted_tasks(&self, mut wanted: impl FnMut(TaskId) -> bool) -> Vec<Task> {
+        self.open(&mut wanted, usize::MAX)
     }
 
     /// The first open task that is wanted. Makes no other one, and looks no further.

@@ -50,6 +50,7 @@ impl Run {
             summary: self.summary.clone(),
             refused: Vec::new(),
             lost: self.lost_views(),
+            missing: None,
         }
     }
 

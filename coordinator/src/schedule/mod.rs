@@ -13,6 +13,7 @@ mod attempt;
 mod backup;
 mod chain;
 mod choose;
+mod demand;
 mod doubt;
 mod event;
 mod join;
@@ -27,6 +28,7 @@ mod view;
 pub mod worker;
 
 pub use choose::Apart;
+pub use demand::{Demand, Overview};
 pub use event::{Doubt, Effect, Entry, Event, Lost, Rejected};
 pub use join::MAX_WORKERS;
 pub use lease::{Attempt, Leases};

@@ -11,6 +11,7 @@ impl State {
         let mut view = known.view();
         if known.state == RunState::Running {
             view.refused = self.refused(known);
+            view.missing = self.missing(known);
         }
         let own = self.attempts.of_run(run);
         view.attempts = own

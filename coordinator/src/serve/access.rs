@@ -2,14 +2,10 @@
 //!
 //! Tokens are kept as digests and compared in constant time; they are never logged. A service without tokens is open.
 
-use super::peer::Peer;
-use crate::drive::counters::Counters;
 use bloctrain_proto::status::{Kind, status};
 use bloctrain_shared::Digest;
 use std::fmt;
-use std::sync::Arc;
 use subtle::{Choice, ConstantTimeEq};
-use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
 /// What a caller of the run service may do.
@@ -75,11 +71,11 @@ impl Access {
         !self.join.is_empty() && !self.operator.is_empty()
     }
 
-    fn may_join(&self, token: Option<&str>) -> bool {
+    pub(super) fn may_join(&self, token: Option<&str>) -> bool {
         self.join.is_empty() || matches(&self.join, token)
     }
 
-    fn role(&self, token: Option<&str>) -> Option<Role> {
+    pub(super) fn role(&self, token: Option<&str>) -> Option<Role> {
         let is_open = self.viewer.is_empty() && self.operator.is_empty();
         let (operator, viewer) = (matches(&self.operator, token), matches(&self.viewer, token));
         if is_open || operator {
@@ -95,51 +91,6 @@ fn matches(known: &[Digest], token: Option<&str>) -> bool {
     let given = Digest::of(token.as_bytes());
     let equal = known.iter().fold(Choice::from(0), |any, known| any | known.as_bytes().ct_eq(given.as_bytes()));
     equal.into()
-}
-
-/// Lets calls with the right token through.
-#[derive(Clone)]
-pub(crate) struct Guard {
-    access: Arc<Access>,
-    counters: Arc<Counters>,
-    workers: bool,
-}
-
-impl Guard {
-    /// For the worker service.
-    pub(crate) fn workers(access: Arc<Access>, counters: Arc<Counters>) -> Self {
-        Self { access, counters, workers: true }
-    }
-
-    /// For everything else.
-    pub(crate) fn people(access: Arc<Access>, counters: Arc<Counters>) -> Self {
-        Self { access, counters, workers: false }
-    }
-}
-
-impl Interceptor for Guard {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let peer = Peer::of(request.extensions());
-        if peer.as_ref().is_some_and(Peer::is_surplus) {
-            let why = "this coordinator has as many connections as it takes (--max-connections); try again on a new one";
-            return Err(status(Kind::Exhausted, why));
-        }
-        let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        let token = header.and_then(|value| value.strip_prefix("Bearer "));
-        let role = if self.workers { self.access.may_join(token).then_some(Role::Viewer) } else { self.access.role(token) };
-        let Some(role) = role else {
-            Counters::count(&self.counters.calls_unauthorised);
-            let given = if token.is_some() { "the token is not one of this coordinator's" } else { "a token is needed" };
-            let kind = if self.workers { "join token (BLOCTRAIN_JOIN_TOKEN)" } else { "access token (BLOCTRAIN_TOKEN)" };
-            return Err(status(Kind::Unauthenticated, format!("{given}: give a {kind}")));
-        };
-        if peer.is_some_and(|peer| !peer.let_in(self.workers)) {
-            let why = "this coordinator has as many connections of workers as it takes (--max-connections), and keeps the last ones for operators";
-            return Err(status(Kind::Exhausted, why));
-        }
-        request.extensions_mut().insert(role);
-        Ok(request)
-    }
 }
 
 /// Refuses callers who may only read.

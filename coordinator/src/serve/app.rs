@@ -1,8 +1,8 @@
 //! A coordinator inside of another process, reached through a channel in memory.
 
-use super::access::Access;
 use super::activate::{Activated, activate};
 use super::rpc::Gate;
+use super::secret::Secrets;
 use super::server;
 use crate::config::Config;
 use crate::drive::environment::Environment;
@@ -12,7 +12,7 @@ use bloctrain_store::Artefacts;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use tokio::io::DuplexStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
@@ -33,9 +33,8 @@ impl App {
     pub async fn open(config: Config, artefacts: Artefacts, clock: Clock) -> Result<Self, OpenError> {
         artefacts.check_format().await?;
         let (gate, counters) = (Gate::default(), Arc::default());
-        let (router, _) = server::router(&gate, Access::default(), None, &counters)
-            .await
-            .map_err(|error| OpenError::Services(error.to_string()))?;
+        let (_, secrets) = watch::channel(Secrets::default());
+        let (router, _) = server::router(&gate, &secrets, &artefacts, &counters).await;
         let store = artefacts.location().to_owned();
         let Activated { active, driver, .. } =
             Box::pin(activate(config, &Environment::new(artefacts, clock), store, counters)).await?;
@@ -69,7 +68,7 @@ impl App {
     }
 
     /// Why the coordinator stopped by itself, once it has.
-    pub fn stopped(&self) -> tokio::sync::watch::Receiver<Option<String>> {
+    pub fn stopped(&self) -> watch::Receiver<Option<String>> {
         self.handle.stopped()
     }
 

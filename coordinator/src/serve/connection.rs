@@ -159,7 +159,9 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::access::{Access, Guard};
+    use crate::serve::access::Access;
+    use crate::serve::guard::Guard;
+    use crate::serve::secret::Secrets;
     use futures::StreamExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::timeout;
@@ -174,7 +176,8 @@ mod tests {
         let mut request = Request::new(());
         request.extensions_mut().insert(connection.connect_info());
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("plain text"));
-        Guard::people(Arc::new(access), Arc::default()).call(request).is_ok()
+        let (_, secrets) = tokio::sync::watch::channel(Secrets { access, tls: None });
+        Guard::people(secrets, Arc::default()).call(request).is_ok()
     }
 
     /// The one place of a listener, taken by a connection; and the client's end of it.

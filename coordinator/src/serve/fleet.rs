@@ -6,14 +6,17 @@
 
 use super::access::Access;
 use super::activate::activate;
-use super::connection;
+use super::http::Coordinator;
 use super::rpc::Gate;
+use super::secret::Secrets;
 use super::server::{Tls, router, set_active};
+use super::{connection, handshake};
 use crate::config::Config;
 use crate::drive::Clock;
 use crate::drive::counters::Counters;
 use crate::drive::environment::Environment;
 use crate::open::OpenError;
+use bloctrain_operations::reload::Reloads;
 use bloctrain_store::leader::{self, Leader};
 use bloctrain_store::{Artefacts, StoreError};
 use std::sync::Arc;
@@ -74,20 +77,6 @@ pub enum FleetError {
     Replaced,
 }
 
-fn serve_error(error: tonic::transport::Error) -> FleetError {
-    FleetError::Serve(causes(&error))
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
 /// A coordinator apart from its listener: which addresses it publishes, and whether it waits for its turn.
 pub struct Seat {
     addresses: Vec<String>,
@@ -109,6 +98,17 @@ impl Seat {
     }
 }
 
+/// What a coordinator has for whoever operates it; nothing of it is needed.
+#[derive(Default)]
+pub struct Operations {
+    /// Where it serves metrics and health, in plain HTTP.
+    pub http: Option<TcpListener>,
+    /// Tokens and certificates that replace those of [`Fleet`] while it serves.
+    pub secrets: Option<watch::Receiver<Secrets>>,
+    /// How often that happened.
+    pub reloads: Arc<Reloads>,
+}
+
 /// Serves until `stop` turns true.
 ///
 /// # Errors
@@ -120,19 +120,49 @@ pub async fn serve(
     clock: Clock,
     stop: watch::Receiver<bool>,
 ) -> Result<(), FleetError> {
+    Box::pin(serve_operated(config, fleet, Operations::default(), artefacts, clock, stop)).await
+}
+
+/// As [`serve`], for a coordinator that is looked after.
+///
+/// # Errors
+/// When it cannot start, or another coordinator took over.
+pub async fn serve_operated(
+    config: Config,
+    fleet: Fleet,
+    operations: Operations,
+    artefacts: Artefacts,
+    clock: Clock,
+    stop: watch::Receiver<bool>,
+) -> Result<(), FleetError> {
+    let (gate, counters) = (Gate::default(), Arc::<Counters>::default());
+    let http = operations.http.map(|listener| {
+        let (gate, counters) = (gate.clone(), Arc::clone(&counters));
+        let process = Coordinator { gate, counters, reloads: operations.reloads };
+        Ends(tokio::spawn(bloctrain_operations::http::serve(listener, Arc::new(process))))
+    });
     artefacts.check_format().await?;
-    let gate = Gate::default();
-    let counters = Arc::<Counters>::default();
-    let (router, health) = router(&gate, fleet.access, fleet.tls, &counters).await.map_err(serve_error)?;
+    let tls = fleet.tls.clone();
+    let given = || watch::channel(Secrets { access: fleet.access, tls: fleet.tls }).1;
+    let secrets = operations.secrets.unwrap_or_else(given);
+    let (router, health) = router(&gate, &secrets, &artefacts, &counters).await;
     let (close, closed) = watch::channel(false);
-    let incoming = Box::pin(connection::accept(fleet.listener, fleet.connections, Arc::clone(&counters)));
-    let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, asked(closed)));
+    let incoming = connection::accept(fleet.listener, fleet.connections, Arc::clone(&counters));
+    let server = match tls {
+        None => tokio::spawn(router.serve_with_incoming_shutdown(Box::pin(incoming), asked(closed))),
+        Some(tls) => {
+            let config = tls.config().map_err(|error| FleetError::Serve(error.to_string()))?;
+            let incoming = handshake::secured(incoming, config, secrets);
+            tokio::spawn(router.serve_with_incoming_shutdown(Box::pin(incoming), asked(closed)))
+        }
+    };
     let seat = Seat { health: Some(health), ..Seat::new(fleet.addresses, fleet.store, fleet.standby) };
     let ended = Box::pin(hold(config, seat, &Environment::new(artefacts, clock), &gate, counters, stop)).await;
     close.send_replace(true);
     if timeout(DRAIN, server).await.is_err() {
         tracing::debug!("some calls were still open");
     }
+    drop(http);
     ended
 }
 
@@ -149,7 +179,7 @@ pub async fn hold(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), FleetError> {
     let artefacts = &environment.artefacts;
-    if seat.standby && !wait_for_turn(artefacts, &mut stop).await {
+    if seat.standby && !wait_for_turn(artefacts, gate, &mut stop).await {
         return Ok(());
     }
     let active = Box::pin(activate(config, environment, seat.store.clone(), counters)).await?;
@@ -195,7 +225,7 @@ async fn asked(mut stop: watch::Receiver<bool>) {
 }
 
 /// Waits until no other coordinator counts any more; false when this one is asked to stop instead.
-async fn wait_for_turn(artefacts: &Artefacts, stop: &mut watch::Receiver<bool>) -> bool {
+async fn wait_for_turn(artefacts: &Artefacts, gate: &Gate, stop: &mut watch::Receiver<bool>) -> bool {
     let mut look = interval(BEAT);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut seen, mut silent) = (None, 0);
@@ -206,7 +236,9 @@ async fn wait_for_turn(artefacts: &Artefacts, stop: &mut watch::Receiver<bool>) 
             _ = stop.wait_for(|stop| *stop) => return false,
             _ = look.tick() => {}
         }
-        match leader::read(artefacts).await {
+        let leader = leader::read(artefacts).await;
+        gate.set_stands_by(leader.is_ok());
+        match leader {
             Ok(None) => return true,
             Ok(Some(leader)) if leader.released => return true,
             Ok(Some(leader)) if seen == Some((leader.opening, leader.beat)) => silent += 1,

@@ -8,11 +8,16 @@ mod activate;
 mod app;
 mod connection;
 pub mod fleet;
+mod guard;
+mod handshake;
+mod http;
 mod peer;
 mod place;
 mod refusal;
 mod rpc;
+pub mod secret;
 pub mod server;
+mod tls;
 
 pub use app::App;
 pub use rpc::{Gate, RunRpc, WorkerRpc};

@@ -10,16 +10,16 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_tim
 use tonic::{Code, Status};
 
 /// A certificate and its key, as PEM.
-type Pair = (Vec<u8>, Vec<u8>);
+pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 
 /// An authority that signs for this test.
-struct Authority {
-    pem: Vec<u8>,
+pub(crate) struct Authority {
+    pub(crate) pem: Vec<u8>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
@@ -27,7 +27,7 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
-    fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
+    pub(crate) fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
         change(&mut params);
@@ -47,7 +47,13 @@ fn later(params: &mut CertificateParams) {
 }
 
 /// One call with some certificates and a token.
-async fn list(address: &str, ca: &Authority, identity: Option<&Pair>, name: Option<&str>, token: &str) -> Result<(), Status> {
+pub(crate) async fn list(
+    address: &str,
+    ca: &Authority,
+    identity: Option<&Pair>,
+    name: Option<&str>,
+    token: &str,
+) -> Result<(), Status> {
     let trust =
         Trust { ca: Some(ca.pem.clone()), identity: identity.cloned(), name: name.map(str::to_owned), is_insecure: false };
     // A certificate with the key of another fails before anything is sent.

@@ -12,6 +12,7 @@ mod lie;
 mod limit;
 mod long;
 mod moved;
+mod operate;
 mod page;
 mod resubmit;
 mod server;

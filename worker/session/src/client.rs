@@ -3,6 +3,7 @@
 //! Branches that are ready together are taken in a fixed order, so that a simulation can be replayed.
 
 use crate::control::{Control, Stop};
+use crate::standing::{Ended, Standing};
 use crate::transport::{Calls, Transport};
 use crate::watch::Watch;
 use crate::{Effect, Event, Phase, Session};
@@ -16,6 +17,7 @@ use bloctrain_shared::plan::ARITHMETIC_VERSION;
 use bloctrain_shared::task::{Failure, ObjectRef, Output, Report, Task, TaskId};
 use bloctrain_store::{Artefacts, ErrorKind};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
@@ -86,10 +88,13 @@ pub struct About {
     pub version: String,
     /// Memory of its machine; 0 when it is not known.
     pub memory_bytes: u64,
-    /// Drawn anew at every start.
+    /// Its identity: whoever registers with it takes the place of who did before. Drawn anew at every start, or given so that
+    /// a restarted process takes its own place.
     pub instance: String,
     /// Identity of the store that it sees; empty until it was looked at.
     pub store: String,
+    /// Where its session notes how it stands.
+    pub standing: Arc<Standing>,
 }
 
 /// What a worker computes with, once it knows its store.
@@ -214,6 +219,7 @@ impl<T: Transport> Client<T> {
                 engine.jobs.send(job).map_err(|_| ClientError::EngineGone)?;
                 self.running = Some(Running { run: task.run.clone(), task: task.id, control });
                 self.watch.begin();
+                self.about.standing.begins(task.id.stage);
                 self.held = Some((*task, lease_epoch));
                 Ok(None)
             }
@@ -332,6 +338,7 @@ impl<T: Transport> Client<T> {
             (Some((_, lease_epoch)), Some(adopted)) => *lease_epoch = adopted,
             (held, _) => *held = None,
         }
+        self.about.standing.answered();
         tracing::info!(worker = self.about.name, id = self.worker, adopted, "registered");
         Ok(Event::Registered { adopted })
     }
@@ -351,6 +358,7 @@ impl<T: Transport> Client<T> {
         match answer {
             Ok(v1::LeaseResponse { grant: None, why }) => {
                 self.transport.dialer().answered();
+                self.about.standing.answered();
                 self.remark(why);
                 Ok(Event::NothingToDo)
             }
@@ -407,14 +415,15 @@ impl<T: Transport> Client<T> {
                 done = engine.done.recv() => {
                     let Done { result, seconds } = done.ok_or(ClientError::EngineGone)?;
                     self.running = None;
-                    let result = match result {
-                        Ok(output) => Some(Ok(output)),
+                    let (result, ended) = match result {
+                        Ok(output) => (Some(Ok(output)), Ended::Done),
                         Err(Stop::Failed(failure)) => {
                             tracing::warn!(%failure, "a task failed");
-                            Some(Err(failure))
+                            (Some(Err(failure)), Ended::Failed)
                         }
-                        Err(Stop::Interrupted) => None,
+                        Err(Stop::Interrupted) => (None, Ended::Interrupted),
                     };
+                    self.about.standing.ends(ended, seconds);
                     return Ok(Event::Finished { result, seconds });
                 }
                 event = asked(&mut self.leaving, &mut self.told) => return Ok(event),
@@ -439,10 +448,14 @@ impl<T: Transport> Client<T> {
                             return Ok(Event::Revoked);
                         }
                         Ok(v1::Command::HandBack) if !control.hands_back() => return Ok(Event::HandBackAsked),
-                        Ok(_) => self.transport.dialer().answered(),
+                        Ok(_) => {
+                            self.transport.dialer().answered();
+                            self.about.standing.answered();
+                        }
                         Err(status) if kind(&status) == Kind::NotFound => return Ok(Event::Forgotten),
                         Err(status) => {
                             tracing::debug!(%status, "a heartbeat failed; the next one may not");
+                            self.about.standing.failed();
                             self.rpc = None;
                             beat.reset_after(self.transport.dialer().pause());
                         }
@@ -489,6 +502,7 @@ impl<T: Transport> Client<T> {
             }
             Kind::Unavailable | Kind::Stale | Kind::Exhausted => {}
         }
+        self.about.standing.failed();
         self.remark(format!("the coordinator cannot be reached: {}", status.message()));
         self.rpc = None;
         Ok(self.pause().await)

@@ -8,6 +8,7 @@
 pub mod client;
 pub mod control;
 pub mod discover;
+pub mod standing;
 pub mod transport;
 mod watch;
 

@@ -6,6 +6,7 @@ mod backup;
 mod chain;
 mod decision;
 mod delete;
+mod demand;
 mod doubt;
 mod fleet;
 mod late;

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::drive::Handle;
 use bloctrain_proto::status::{Kind, status};
 use bloctrain_store::Artefacts;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use tonic::Status;
 
@@ -18,16 +19,34 @@ pub(crate) struct Active {
 
 /// Opens once, when the coordinator becomes active. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Gate(Arc<OnceLock<Active>>);
+pub struct Gate(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    active: OnceLock<Active>,
+    /// Whether the coordinator waits for its turn, and the store answered when it last looked.
+    stands_by: AtomicBool,
+}
 
 impl Gate {
     /// Lets calls through from now on.
     pub(crate) fn open(&self, active: Active) {
         // It can be open already only if a coordinator became active twice, which it does not.
-        let _ = self.0.set(active);
+        let _ = self.0.active.set(active);
+        self.set_stands_by(false);
+    }
+
+    /// Notes whether the coordinator stands by in order.
+    pub(crate) fn set_stands_by(&self, stands_by: bool) {
+        self.0.stands_by.store(stands_by, Ordering::Relaxed);
+    }
+
+    /// Whether the coordinator stands by in order.
+    pub(crate) fn stands_by(&self) -> bool {
+        self.0.stands_by.load(Ordering::Relaxed)
     }
 
     pub(crate) fn active(&self) -> Result<&Active, Status> {
-        self.0.get().ok_or_else(|| status(Kind::Unavailable, "this coordinator stands by; another one is active"))
+        self.0.active.get().ok_or_else(|| status(Kind::Unavailable, "this coordinator stands by; another one is active"))
     }
 }

@@ -2,11 +2,13 @@
 
 mod gate;
 mod run;
+mod scaler;
 mod worker;
 
 pub(crate) use gate::Active;
 pub use gate::Gate;
 pub use run::RunRpc;
+pub(crate) use scaler::ScalerRpc;
 pub use worker::WorkerRpc;
 
 use crate::drive::DriverError;
