@@ -12,6 +12,7 @@ use bloctrain_store::Artefacts;
 use bloctrain_worker::session::discover;
 use std::path::Path;
 use std::time::Duration;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 /// Longest time that one call may take.
@@ -48,7 +49,7 @@ pub(crate) fn dialer(args: &ConnectArgs, token: Option<&str>) -> Result<Dialer, 
     let trust = Trust { ca, identity, name: args.tls_name.clone(), is_insecure: args.insecure };
     let mut dialer = Dialer::new(args.coordinator.clone(), trust, token, super::random_seed()).map_err(Failure::usage)?;
     if let Some(store) = &args.store {
-        dialer.discover(discover::in_store(Artefacts::open(store)?));
+        dialer.discover(discover::in_store(Artefacts::look(store)?));
     } else if args.coordinator.is_empty() {
         let problem = "no coordinator is named: give --coordinator URL (or BLOCTRAIN_COORDINATOR), or --store URL to find it";
         return Err(Failure::Usage(anyhow::anyhow!(problem)));
@@ -67,6 +68,11 @@ impl Runs {
     pub(crate) fn new(args: &ConnectArgs) -> Result<Self, Failure> {
         let token = tokens(args.token_file.as_deref(), "BLOCTRAIN_TOKEN")?;
         Ok(Self { dialer: dialer(args, token.first().map(String::as_str))?, rpc: None })
+    }
+
+    /// A client of the coordinator in this process.
+    pub(crate) fn here(channel: Channel) -> Self {
+        Self { dialer: Dialer::fixed(channel), rpc: None }
     }
 
     /// Makes a call, at the next coordinator when this one cannot answer.

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &CoordinatorArgs) -> Result<(), Failure> {
         let addresses = if args.advertise.is_empty() { vec![advertised(address, tls.is_some())] } else { args.advertise.clone() };
         tracing::info!(%address, store = args.store, "listening");
         // Scripts that let the system choose the port read it here.
-        println!("{}", serde_json::json!({ "listening": address.to_string(), "addresses": addresses }));
+        tell!("{}", serde_json::json!({ "listening": address.to_string(), "addresses": addresses }));
         let (stop, stopping) = watch::channel(false);
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         tokio::spawn(async move {

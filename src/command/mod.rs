@@ -6,6 +6,7 @@ mod connect;
 pub(crate) mod coordinator;
 pub(crate) mod data;
 pub(crate) mod model;
+mod occupation;
 pub(crate) mod order;
 pub(crate) mod runs;
 pub(crate) mod spec;

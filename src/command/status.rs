@@ -16,7 +16,7 @@ pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
         return print_json(&object);
     }
     for (name, value) in lines {
-        println!("{name:20} {value:>14}");
+        tell!("{name:20} {value:>14}");
     }
     Ok(())
 }

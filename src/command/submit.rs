@@ -35,13 +35,13 @@ fn submit_one(args: &SubmitArgs, spec: RunSpec) -> Result<(), Failure> {
         upload(args, &store, &dataset).await?;
         let run = submit(&mut runs, &submission).await?;
         if args.watch {
-            eprintln!("run {run}");
+            say!("run {run}");
             return order::follow(&mut runs, &run, args.json).await;
         }
         if args.json {
             return print_json(&json!({ "run": run }));
         }
-        println!("{run}");
+        tell!("{run}");
         Ok(())
     }))?
 }
@@ -79,7 +79,7 @@ fn submit_sweep(args: &SubmitArgs, sweep: &Sweep) -> Result<(), Failure> {
             let name = point.spec.run.name.clone().unwrap_or_default();
             if args.watch || !args.json {
                 let line = format!("{run}  {name}");
-                if args.watch { eprintln!("{line}") } else { println!("{line}") }
+                if args.watch { say!("{line}") } else { tell!("{line}") }
             }
             submitted.push(json!({ "run": run, "name": name, "values": point.values }));
             ids.push(run);
@@ -103,7 +103,7 @@ async fn watch(runs: &mut Runs, args: &SubmitArgs, ids: Vec<String>) -> Result<(
     if args.json {
         print_json(&views)?;
     } else {
-        println!("{}", table::runs(&views));
+        tell!("{}", table::runs(&views));
     }
     let unfinished = views.iter().filter(|view| view.state != RunState::Completed).count();
     if unfinished > 0 {
@@ -157,7 +157,7 @@ async fn upload(args: &SubmitArgs, store: &str, dataset: &Dataset) -> Result<(),
     }
     let store = Artefacts::open(args.connect.store.as_deref().unwrap_or(store))?;
     if stored::upload(dataset, &store).await? {
-        eprintln!("the data set {} is now in the store", dataset.name);
+        say!("the data set {} is now in the store", dataset.name);
     }
     Ok(())
 }

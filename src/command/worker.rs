@@ -29,6 +29,7 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
         memory_bytes: memory(),
         instance: format!("{:016x}{:016x}", random_seed(), random_seed()),
         store: String::new(),
+        only_run: String::new(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
 fn equip(device: Device, own: Option<String>, cache: Option<DiskCacheConfig>, runtime: Handle) -> Equip {
     Box::new(move |fleet| {
         let store = own.as_deref().unwrap_or(fleet);
-        let artefacts = Artefacts::open(store).map_err(|error| error.to_string())?;
+        let artefacts = Artefacts::existing(store).map_err(|error| error.to_string())?;
         let artefacts = match &cache {
             Some(cache) => artefacts.with_cache(cache),
             None => artefacts,

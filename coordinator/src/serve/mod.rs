@@ -8,6 +8,7 @@ mod activate;
 mod app;
 mod connection;
 pub mod fleet;
+pub mod occupant;
 mod peer;
 mod place;
 mod refusal;

@@ -90,6 +90,8 @@ pub struct About {
     pub instance: String,
     /// Identity of the store that it sees; empty until it was looked at.
     pub store: String,
+    /// The one run that it works for; empty for any.
+    pub only_run: String,
 }
 
 /// What a worker computes with, once it knows its store.
@@ -302,6 +304,7 @@ impl<T: Transport> Client<T> {
             holding,
             store: about.store,
             precision: about.precision,
+            only_run: about.only_run,
         };
         let mut rpc = match self.rpc().await {
             Ok(rpc) => rpc,
