@@ -54,7 +54,11 @@ fn line(view: &RunView) -> Option<((u32, Stage, u32), String)> {
             100.0 * round.accuracy,
             100.0 * round.firing_rate
         ),
-        None => format!("block {block}: the first epoch, batch {} of {}", progress.done, progress.total / u64::from(progress.epochs.max(1))),
+        None => format!(
+            "block {block}: the first epoch, batch {} of {}",
+            progress.done,
+            progress.total / u64::from(progress.epochs.max(1))
+        ),
     };
     Some(((block, stage, last.map_or(0, |round| round.epochs)), text))
 }

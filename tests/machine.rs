@@ -171,7 +171,9 @@ fn what_a_completed_run_promises_is_made_again() {
     std::fs::write(package.join("model.safetensors"), b"damaged").expect("written");
     again("the parameters are damaged");
     // What garbage collection took is computed anew.
-    assert!(run(at, &["cache", "gc", "--all"]).status.success() && run(at, &["cache", "gc", "--min-age-hours", "0"]).status.success());
+    assert!(
+        run(at, &["cache", "gc", "--all"]).status.success() && run(at, &["cache", "gc", "--min-age-hours", "0"]).status.success()
+    );
     std::fs::remove_dir_all(&package).expect("removed");
     again("after garbage collection");
     let kept = run(at, &SMALL);
@@ -301,7 +303,8 @@ fn a_damaged_state_is_said_fast_and_clearly() {
         one_message(&run(at, &[SMALL.as_slice(), &["--store", name]].concat()), 1, texts);
         one_message(&run(at, &["runs", "--store", name]), 1, texts);
     };
-    let last = |folder: &Path| std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()).max().expect("one");
+    let last =
+        |folder: &Path| std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()).max().expect("one");
     let cut = |state: &Path| {
         let manifest = std::fs::OpenOptions::new().write(true).open(last(&state.join("manifest"))).expect("opens");
         manifest.set_len(50).expect("cut");

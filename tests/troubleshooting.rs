@@ -22,7 +22,8 @@ const MESSAGES: [&str; 4] = ["#[error(", "anyhow!(", "fatal(", "fatal(format!("]
 
 fn sources() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (mut open, mut found): (Vec<PathBuf>, Vec<PathBuf>) = (SOURCES.iter().map(|source| root.join(source)).collect(), Vec::new());
+    let (mut open, mut found): (Vec<PathBuf>, Vec<PathBuf>) =
+        (SOURCES.iter().map(|source| root.join(source)).collect(), Vec::new());
     while let Some(at) = open.pop() {
         for entry in std::fs::read_dir(&at).expect("a folder of the code").flatten() {
             let path = entry.path();
@@ -139,6 +140,7 @@ fn every_message_is_on_the_page_and_the_page_has_no_other() {
     let list = page.split("\n## Messages of a worker's log").nth(1).expect("the list at the end");
     let rows = page.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split(" | ").next());
     let claimed = rows.flat_map(spans).chain(spans(list));
-    let stale: Vec<String> = claimed.filter(|entry| !texts.iter().any(|text| is_of(entry, text) || text.contains(entry.as_str()))).collect();
+    let stale: Vec<String> =
+        claimed.filter(|entry| !texts.iter().any(|text| is_of(entry, text) || text.contains(entry.as_str()))).collect();
     assert!(stale.is_empty(), "docs/troubleshooting.md has what the code does not say:\n{}", stale.join("\n"));
 }

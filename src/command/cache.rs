@@ -22,7 +22,10 @@ pub(crate) fn run(args: CacheArgs) -> Result<(), Failure> {
                 let place = format!("{} view {}", meta.split.name(), meta.view);
                 tell!(
                     "{}  {place:18} {:6} samples  {:10} bytes ({} unpacked)",
-                    shard.object.key, shard.samples, shard.object.bytes, shard.uncompressed_bytes
+                    shard.object.key,
+                    shard.samples,
+                    shard.object.bytes,
+                    shard.uncompressed_bytes
                 );
             }
             let bytes: u64 = shards.iter().map(|shard| shard.object.bytes).sum();

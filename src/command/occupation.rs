@@ -1,7 +1,7 @@
 //! One process at a time: who works on a store by itself, as `train` does, and orders to runs where no coordinator is at work.
 
 use super::clock;
-use super::connect::Runs;
+use super::connect::{Begun, Runs};
 use crate::args::{ConnectArgs, DEFAULT_STORE};
 use crate::failure::Failure;
 use bloctrain_coordinator::occupant::{occupant, published};
@@ -81,14 +81,14 @@ impl Reach {
     /// Finds the way for an order.
     pub(super) async fn new(args: &ConnectArgs, command: &str) -> Result<Self, Failure> {
         if !args.coordinator.is_empty() {
-            return Ok(Self { runs: Runs::new(args)?, here: None });
+            return Ok(Self { runs: Runs::new(args, Begun::Already)?, here: None });
         }
         let store = args.store.as_deref().unwrap_or(DEFAULT_STORE);
         let artefacts = Artefacts::look(store)?;
         artefacts.look_format().await?;
         if occupant(&artefacts).await?.is_some_and(|leader| !leader.addresses.is_empty()) {
             let args = ConnectArgs { store: Some(store.to_owned()), ..args.clone() };
-            return Ok(Self { runs: Runs::new(&args)?, here: None });
+            return Ok(Self { runs: Runs::new(&args, Begun::Already)?, here: None });
         }
         let occupation = take(&artefacts, command, false).await?;
         let app = Box::pin(App::open(Config::in_process(), Artefacts::open(store)?, clock())).await?;

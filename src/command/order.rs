@@ -1,6 +1,6 @@
 //! Orders and questions about runs of a fleet: `watch`, `logs`, `pause`, `resume`, `cancel`, `workers`.
 
-use super::connect::Runs;
+use super::connect::{Begun, Runs};
 use super::occupation::Reach;
 use super::runs::every_page;
 use super::{block_on, print, print_json};
@@ -17,7 +17,7 @@ use bloctrain_shared::view::{RunState, RunView, WorkerView};
 use std::time::Duration;
 
 pub(crate) fn watch(args: &OrderArgs) -> Result<(), Failure> {
-    let mut runs = Runs::new(&args.read.connect)?;
+    let mut runs = Runs::new(&args.read.connect, Begun::Already)?;
     block_on(Box::pin(follow(&mut runs, &args.run, args.read.json)))?
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn ended(runs: &mut Runs, run: &str) -> Result<RunView, Failure
 }
 
 pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failure> {
-    let mut runs = Runs::new(&args.connect)?;
+    let mut runs = Runs::new(&args.connect, Begun::Already)?;
     block_on(Box::pin(async {
         let request = StreamLogRequest { run: args.run.clone(), follow: args.follow };
         let mut stream = runs.call(request, |mut rpc, request| async move { rpc.stream_log(request).await }).await?;
@@ -154,7 +154,7 @@ async fn older(runs: &mut Runs, age: Duration) -> Result<Vec<String>, Failure> {
 }
 
 pub(crate) fn workers(args: &ReadArgs) -> Result<(), Failure> {
-    let mut runs = Runs::new(&args.connect)?;
+    let mut runs = Runs::new(&args.connect, Begun::Already)?;
     let answer = block_on(runs.call(ListWorkersRequest {}, |mut rpc, request| async move { rpc.list_workers(request).await }))??;
     let workers: Vec<WorkerView> = answer.worker_json.iter().map(|json| from_json(json)).collect::<Result<_, _>>()?;
     if args.json {

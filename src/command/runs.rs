@@ -1,6 +1,6 @@
 //! `runs` and `show`.
 
-use super::connect::Runs;
+use super::connect::{Begun, Runs};
 use super::{block_on, print_json};
 use crate::args::{ConnectArgs, DEFAULT_STORE, OrderArgs, RunsArgs};
 use crate::failure::Failure;
@@ -14,7 +14,7 @@ use bloctrain_store::Artefacts;
 /// Runs of a store, or, where only a coordinator is named, of its fleet; and the place that was read.
 fn read(connect: &ConnectArgs) -> Result<(Vec<RunView>, String), Failure> {
     if connect.store.is_none() && !connect.coordinator.is_empty() {
-        let mut runs = Runs::new(connect)?;
+        let mut runs = Runs::new(connect, Begun::Already)?;
         let views = block_on(Box::pin(every_page(&mut runs)))??;
         return Ok((views, connect.coordinator.join(",")));
     }
@@ -42,7 +42,7 @@ pub(crate) async fn every_page(runs: &mut Runs) -> Result<Vec<RunView>, Failure>
 /// One run of a store, or of a fleet; and the place that was read.
 fn read_one(connect: &ConnectArgs, run: &str) -> Result<(Option<RunView>, String), Failure> {
     if connect.store.is_none() && !connect.coordinator.is_empty() {
-        let mut runs = Runs::new(connect)?;
+        let mut runs = Runs::new(connect, Begun::Already)?;
         let request = GetRunRequest { run: run.to_owned() };
         let answer = block_on(runs.call(request, |mut rpc, request| async move { rpc.get_run(request).await }))??;
         return Ok((Some(from_json(&answer.view_json)?), connect.coordinator.join(",")));

@@ -1,6 +1,6 @@
 //! `submit`: the data set into the store, once, and the run, or every run of a sweep, to the coordinator.
 
-use super::connect::Runs;
+use super::connect::{Begun, Runs};
 use super::spec::{self, Asked};
 use super::{data, order, print_json};
 use crate::args::SubmitArgs;
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &SubmitArgs) -> Result<(), Failure> {
 fn submit_one(args: &SubmitArgs, spec: RunSpec) -> Result<(), Failure> {
     let dataset = data::open(&spec)?;
     let submission = submission(args, spec, &dataset)?;
-    let mut runs = Runs::new(&args.connect)?;
+    let mut runs = Runs::new(&args.connect, Begun::Soon)?;
     super::block_on(Box::pin(async {
         let store = fleet_store(&mut runs).await?;
         admit(&submission.spec, &dataset, allowed(args, &mut runs).await?)?;
@@ -62,7 +62,7 @@ fn submit_sweep(args: &SubmitArgs, sweep: &Sweep) -> Result<(), Failure> {
         };
         submissions.push(submission(args, point.spec.clone(), &datasets[index].1)?);
     }
-    let mut runs = Runs::new(&args.connect)?;
+    let mut runs = Runs::new(&args.connect, Begun::Soon)?;
     super::block_on(Box::pin(async {
         let store = fleet_store(&mut runs).await?;
         let allowed = allowed(args, &mut runs).await?;

@@ -1,6 +1,6 @@
 //! `worker`: one process of a fleet.
 
-use super::connect::{dialer, tokens};
+use super::connect::{Begun, dialer, tokens};
 use super::{random_seed, stopwatch};
 use crate::args::WorkerArgs;
 use crate::failure::Failure;
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
     let device = args.device.resolve().map_err(Failure::usage)?;
     let token = tokens(args.connect.token_file.as_deref(), "BLOCTRAIN_JOIN_TOKEN")?;
-    let dialer = dialer(&args.connect, token.first().map(String::as_str))?;
+    let dialer = dialer(&args.connect, token.first().map(String::as_str), Begun::Soon)?;
     let about = About {
         name: args.name.clone().unwrap_or_else(|| format!("{}-{}", host(), std::process::id())),
         backend: device.backend().to_owned(),

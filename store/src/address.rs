@@ -42,12 +42,15 @@ impl Address {
         if location.contains('\0') || location.chars().any(char::is_control) {
             return refuse("it has control characters");
         }
-        let Some((scheme, rest)) = location.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
+        let Some((scheme, rest)) = location.split_once(':').filter(|(scheme, rest)| is_scheme(scheme) || rest.starts_with("//"))
+        else {
             return folder(location, location);
         };
         let scheme = scheme.to_ascii_lowercase();
         let Some(rest) = rest.strip_prefix("//") else {
-            return refuse(&format!("two slashes follow the colon of an address ({scheme}://...); a folder of that name is ./{location}"));
+            return refuse(&format!(
+                "two slashes follow the colon of an address ({scheme}://...); a folder of that name is ./{location}"
+            ));
         };
         match scheme.as_str() {
             "memory" => Ok(Self::Memory),
@@ -67,11 +70,11 @@ impl Address {
     }
 }
 
-/// Whether the text before a colon is a scheme, and no part of the name of a folder.
+/// Whether the text before a colon is a scheme that people know, and no part of the name of a folder.
 fn is_scheme(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let known = ["file", "memory"].iter().chain(&REMOTE).chain(OTHER.iter().map(|(name, _)| name)).any(|name| *name == lower);
-    known && !text.is_empty()
+    known
 }
 
 fn invalid(location: &str, problem: &str) -> StoreError {
@@ -141,7 +144,9 @@ mod tests {
         let home = std::env::var("HOME").expect("a home");
         assert_eq!(Address::parse("~/x"), folder(&format!("{}/x", home.trim_end_matches('/'))));
         assert_eq!(Address::parse("MEMORY://"), Ok(Address::Memory));
-        for (written, meant) in [("s3://b/x/", "s3://b/x"), ("S3://b", "s3://b"), ("s3://b/x//", "s3://b/x"), ("gs://b/", "gs://b")] {
+        for (written, meant) in
+            [("s3://b/x/", "s3://b/x"), ("S3://b", "s3://b"), ("s3://b/x//", "s3://b/x"), ("gs://b/", "gs://b")]
+        {
             let Ok(Address::Remote(url)) = Address::parse(written) else { panic!("{written}") };
             assert_eq!(url.as_str(), meant);
         }
@@ -167,6 +172,8 @@ mod tests {
             ("gcs://b/x", "gs://"),
             ("https://example.com/x", "AWS_ENDPOINT"),
             ("ftp://host/x", "not spoken"),
+            ("r2://bucket/x", "r2:// is no scheme"),
+            ("://x", "no scheme"),
             ("~other/x", "./~other/x"),
             ("a\nb", "control"),
         ];

@@ -36,7 +36,8 @@ impl Artefacts {
         if self.place() != Place::Folder {
             return Ok(Ok(Seat { _lock: None }));
         }
-        let refuse = |error: std::io::Error| StoreError::NotWritable { store: self.location().into(), problem: error.to_string() };
+        let refuse =
+            |error: std::io::Error| StoreError::NotWritable { store: self.location().into(), problem: error.to_string() };
         let path = std::path::Path::new(self.location()).join(key::PROCESS);
         let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(refuse)?;
         match file.try_lock() {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What makes a profile get its credentials in a way that is not followed here.
-const ELSEWHERE: [&str; 6] = ["sso_session", "sso_start_url", "credential_process", "role_arn", "source_profile", "web_identity_token_file"];
+const ELSEWHERE: [&str; 6] =
+    ["sso_session", "sso_start_url", "credential_process", "role_arn", "source_profile", "web_identity_token_file"];
 
 /// Looks up a variable of the environment.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -27,7 +28,9 @@ pub(crate) fn read(variable: Lookup) -> Result<Vec<(&'static str, String)>, (Str
     for path in files.iter().flatten() {
         if let Some(section) = section(path, name) {
             let all = found.get_or_insert_default();
-            section.into_iter().for_each(|(key, value)| drop(all.entry(key).or_insert(value)));
+            for (key, value) in section {
+                all.entry(key).or_insert(value);
+            }
         }
     }
     let places = || files.iter().flatten().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" nor in ");
@@ -41,12 +44,11 @@ pub(crate) fn read(variable: Lookup) -> Result<Vec<(&'static str, String)>, (Str
         };
     };
     let of = |key: &str| profile.get(key).filter(|value| !value.is_empty()).cloned();
-    if of("aws_access_key_id").is_none() {
-        if let Some(way) = ELSEWHERE.iter().find(|way| profile.contains_key(**way)) {
-            let problem = format!("the profile `{name}` gets its credentials by `{way}`, which is not followed here");
-            let advice = format!("run `eval \"$(aws configure export-credentials --profile {name} --format env)\"` before");
-            return Err((problem, advice));
-        }
+    let elsewhere = ELSEWHERE.iter().find(|way| of("aws_access_key_id").is_none() && profile.contains_key(**way));
+    if let Some(way) = elsewhere {
+        let problem = format!("the profile `{name}` gets its credentials by `{way}`, which is not followed here");
+        let advice = format!("run `eval \"$(aws configure export-credentials --profile {name} --format env)\"` before");
+        return Err((problem, advice));
     }
     let names = [
         ("AWS_ACCESS_KEY_ID", "aws_access_key_id"),

@@ -28,6 +28,7 @@ struct Known {
     texts: &'static [&'static str],
 }
 
+#[cfg(feature = "aws")]
 const AWS: Known = Known {
     addresses: &["AWS_METADATA_ENDPOINT", "AWS_ENDPOINT_URL_STS", "AWS_PROXY_URL", "AWS_CONTAINER_CREDENTIALS_FULL_URI"],
     endpoints: &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"],
@@ -42,9 +43,17 @@ const AWS: Known = Known {
         "AWS_DISABLE_TAGGING",
     ],
     files: &["AWS_WEB_IDENTITY_TOKEN_FILE"],
-    texts: &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"],
+    texts: &[
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_PROFILE",
+    ],
 };
 
+#[cfg(feature = "azure")]
 const AZURE: Known = Known {
     addresses: &["AZURE_PROXY_URL", "AZURE_AUTHORITY_HOST"],
     endpoints: &["AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"],
@@ -54,6 +63,7 @@ const AZURE: Known = Known {
     texts: &["AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_TOKEN"],
 };
 
+#[cfg(feature = "gcp")]
 const GOOGLE: Known = Known {
     addresses: &["GOOGLE_PROXY_URL"],
     endpoints: &["GOOGLE_BASE_URL"],
@@ -65,11 +75,7 @@ const GOOGLE: Known = Known {
 
 impl<'a> Settings<'a> {
     /// Settings of the store at `location`; `variable` looks the others up.
-    pub(crate) fn new(
-        location: &'a str,
-        given: &'a [(&'a str, &'a str)],
-        variable: &'a dyn Fn(&str) -> Option<String>,
-    ) -> Self {
+    pub(crate) fn new(location: &'a str, given: &'a [(&'a str, &'a str)], variable: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self { location, given, variable }
     }
 
@@ -91,7 +97,8 @@ impl<'a> Settings<'a> {
     pub(crate) fn aws(&self) -> Result<Vec<(&'static str, String)>, StoreError> {
         self.check(&AWS)?;
         let has = |names: &[&str]| names.iter().any(|name| self.get(name).is_some());
-        if has(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE"]) || self.is_on("AWS_SKIP_SIGNATURE") {
+        if has(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE"]) || self.is_on("AWS_SKIP_SIGNATURE")
+        {
             return Ok(Vec::new());
         }
         let look = |name: &str| self.get(name);
@@ -142,7 +149,9 @@ impl<'a> Settings<'a> {
     fn address(&self, name: &str, value: &str) -> Result<Url, StoreError> {
         let url = Url::parse(value).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let shown = without_password(value);
-        url.ok_or_else(|| self.refuse(format!("{name} is `{shown}`, which is no address"), "give it one such as https://HOST:PORT"))
+        url.ok_or_else(|| {
+            self.refuse(format!("{name} is `{shown}`, which is no address"), "give it one such as https://HOST:PORT")
+        })
     }
 
     fn endpoint(&self, name: &str, value: &str, known: &Known) -> Result<(), StoreError> {
@@ -173,7 +182,10 @@ fn switch(value: &str) -> Option<bool> {
 mod tests {
     use super::*;
 
-    fn problem(of: impl Fn(&Settings<'_>) -> Result<Vec<(&'static str, String)>, StoreError>, variables: &[(&str, &str)]) -> String {
+    fn problem(
+        of: impl Fn(&Settings<'_>) -> Result<Vec<(&'static str, String)>, StoreError>,
+        variables: &[(&str, &str)],
+    ) -> String {
         let look = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         let error = of(&Settings::new("s3://b/x", &[], &look)).expect_err("it cannot work");
         assert!(matches!(&error, StoreError::BadConfiguration { .. }), "{error}");
@@ -201,7 +213,10 @@ mod tests {
         let said = problem(|settings| settings.azure(), &[("AZURE_STORAGE_ENDPOINT", "host")]);
         assert!(said.contains("AZURE_STORAGE_ENDPOINT"), "{said}");
         let said = problem(|settings| settings.google(), &[("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere.json")]);
-        assert!(said.contains("GOOGLE_APPLICATION_CREDENTIALS is") || said.contains("GOOGLE_APPLICATION_CREDENTIALS names"), "{said}");
+        assert!(
+            said.contains("GOOGLE_APPLICATION_CREDENTIALS is") || said.contains("GOOGLE_APPLICATION_CREDENTIALS names"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -11,3 +11,4 @@ mod proxy;
 mod security;
 mod storage;
 mod sweep;
+mod upgrade;

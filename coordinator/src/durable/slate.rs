@@ -71,7 +71,7 @@ pub(super) async fn open(artefacts: &Artefacts, ahead_ms: i64) -> Result<Slate, 
     }
     // It is read once, when it is opened, so nothing is worth keeping in a cache.
     let builder = Db::builder(key::STATE, artefacts.object_store()).with_db_cache_disabled();
-    let builder = builder.with_settings(settings(artefacts.place())).with_system_clock(Arc::clone(&clock) as _);
+    let builder = builder.with_settings(settings(artefacts.place())).with_system_clock(clock.clone());
     Ok(Slate { db: Box::pin(builder.build()).await?, clock })
 }
 

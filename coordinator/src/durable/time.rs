@@ -38,7 +38,10 @@ impl StateClock {
         }
         self.ahead_ms.fetch_add(behind_ms, Ordering::Relaxed);
         if behind_ms > USUAL_MS {
-            tracing::info!(seconds = behind_ms / 1000, "this machine's clock is behind what is in the store: the state's own goes on");
+            tracing::info!(
+                seconds = behind_ms / 1000,
+                "this machine's clock is behind what is in the store: the state's own goes on"
+            );
         }
     }
 }

@@ -3,10 +3,9 @@
 use super::admission;
 use super::event::{Effect, Entry, Rejected};
 use super::state::State;
-use crate::run::open::task_id;
 use crate::run::record::Record;
 use bloctrain_shared::plan::Submission;
-use bloctrain_shared::task::{Failure, ObjectRef, Stage};
+use bloctrain_shared::task::{Failure, ObjectRef, Stage, TaskId};
 use bloctrain_shared::view::RunState;
 
 /// Most runs that go on at once.
@@ -62,7 +61,8 @@ impl State {
         if *self.order(&run)? != RunState::Completed {
             return Ok(Vec::new());
         }
-        let (task, worker) = (task_id(0, Stage::Finish, 0), "coordinator".to_owned());
+        let task = TaskId { block: 0, stage: Stage::Finish, part: 0, replica: 0 };
+        let worker = "coordinator".to_owned();
         let text = format!("{problem}: the package is made again");
         let failure = Failure::InputLost { key, problem, content: false };
         Ok(self.ordered(now, run.clone(), Record::Failed { run, task, worker, failure }, &text))

@@ -48,7 +48,7 @@ impl Presence {
 
     async fn end(mut self) {
         self.counting.abort();
-        let _ = self.counting.await;
+        let _ = (&mut self.counting).await;
         (self.own.released, self.own.beat) = (true, u64::MAX);
         if let Err(error) = leader::publish(&self.artefacts, &self.own).await {
             tracing::debug!(%error, "the store does not learn that this coordinator has stopped");

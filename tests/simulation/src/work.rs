@@ -137,7 +137,8 @@ impl Bench<'_> {
                 for file in key::MODEL_FILES {
                     let tensors = Digest::of(made.to_string().as_bytes());
                     let is_manifest = file == key::MODEL_MANIFEST;
-                    let content = if is_manifest { serde_json::json!({ "tensors": tensors }).to_string() } else { made.to_string() };
+                    let content =
+                        if is_manifest { serde_json::json!({ "tensors": tensors }).to_string() } else { made.to_string() };
                     self.put(&key::model(&task.run, file), content).await?;
                 }
                 Ok(Output::Finish(finish::Output { summary: Box::new(summary(&task.run, made)?) }))

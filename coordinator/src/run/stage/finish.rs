@@ -30,7 +30,8 @@ impl Kind for Finish {
         };
         let (validation, test) = (of(Split::Validation), of(Split::Test));
         // Of a package that is made again the figures stay as they were.
-        let (cache, seconds) = run.summary.as_ref().map_or_else(|| (run.cache(), run.seconds), |done| (done.cache, done.wall_seconds));
+        let (cache, seconds) =
+            run.summary.as_ref().map_or_else(|| (run.cache(), run.seconds), |done| (done.cache, done.wall_seconds));
         let work = finish::Work { blocks, validation, test, progress, cache, seconds };
         tasks.push(run.task(id, Work::Finish(work)));
     }

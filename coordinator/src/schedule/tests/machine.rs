@@ -70,7 +70,14 @@ fn a_lost_package_is_made_again_and_nothing_else() {
     let (other, _, _) = started(1, 0);
     assert_eq!(state.apply(7, lost("models/another/model.json".into())).map(|effects| effects.len() > 1), Ok(true));
     assert_eq!(state.view(&run).expect("known").state, RunState::Completed, "another run's package is none of its");
-    assert_eq!(state.apply(7, Event::PackageLost { run: "x".into(), key: String::new(), problem: String::new() }), Err(Rejected::UnknownRun("x".into())));
+    assert_eq!(
+        state.apply(7, Event::PackageLost { run: "x".into(), key: String::new(), problem: String::new() }),
+        Err(Rejected::UnknownRun("x".into()))
+    );
     let mut running = other;
-    assert_eq!(running.apply(7, lost(key::model(&run, key::MODEL_MANIFEST))), Ok(Vec::new()), "of a run that goes on nothing is promised");
+    assert_eq!(
+        running.apply(7, lost(key::model(&run, key::MODEL_MANIFEST))),
+        Ok(Vec::new()),
+        "of a run that goes on nothing is promised"
+    );
 }

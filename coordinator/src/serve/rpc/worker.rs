@@ -62,8 +62,19 @@ impl WorkerRpc {
 }
 
 fn newcomer(request: RegisterRequest) -> Result<Newcomer, Status> {
-    let RegisterRequest { name, backend, arithmetic, version, device, memory_bytes, instance, holding, store, precision, only_run } =
-        request;
+    let RegisterRequest {
+        name,
+        backend,
+        arithmetic,
+        version,
+        device,
+        memory_bytes,
+        instance,
+        holding,
+        store,
+        precision,
+        only_run,
+    } = request;
     let texts = [&name, &backend, &version, &device, &instance, &store, &precision, &only_run];
     let fields = ["name", "backend", "version", "device", "instance", "store", "precision", "only_run"];
     fields.into_iter().zip(texts).try_for_each(|(field, text)| short(field, text))?;
