@@ -1,6 +1,6 @@
 //! `train`: a coordinator and its workers in this process, over the same channel and store that a fleet uses.
 
-use super::{clock, data, occupation, spec, stopwatch};
+use super::{clock, data, occupation, random_seed, spec, stopwatch};
 use crate::args::TrainArgs;
 use crate::failure::Failure;
 use crate::progress::Display;
@@ -29,6 +29,9 @@ use tonic::transport::Channel;
 
 /// Pause between two looks whether the workers may take part in the run.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Looks after which a run that nobody may work on is given up.
+const PATIENCE: u32 = 3;
 
 /// Refused workers that a view names.
 const SHOWN: usize = 16;
@@ -146,11 +149,17 @@ async fn follow(
     let mut last: Option<RunView> = None;
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut stuck = 0;
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = look.tick() => refused(&mut look_at, &id, workers.len()).await?,
+            _ = look.tick() => match refused(&mut look_at, &id, workers.len()).await? {
+                // Between two tasks, and before a worker has shown its store, this says nothing.
+                Some(_) if stuck < PATIENCE => stuck += 1,
+                Some(why) => return Err(Failure::Failed(anyhow::anyhow!("run {id} cannot go on here: {why}"))),
+                None => stuck = 0,
+            },
             message = stream.message() => match message.map_err(problem)? {
                 Some(message) => {
                     let view: RunView = from_json(&message.view_json)?;
@@ -171,15 +180,12 @@ async fn follow(
     last.ok_or(Failure::Interrupted)
 }
 
-/// Ends a run that none of this process's workers may take part in: it would wait for ever.
-async fn refused(runs: &mut RunServiceClient<Channel>, run: &str, workers: usize) -> Result<(), Failure> {
-    let Ok(answer) = runs.get_run(GetRunRequest { run: run.to_owned() }).await else { return Ok(()) };
+/// Why none of this process's workers may take part in a run, which would wait for ever.
+async fn refused(runs: &mut RunServiceClient<Channel>, run: &str, workers: usize) -> Result<Option<String>, Failure> {
+    let Ok(answer) = runs.get_run(GetRunRequest { run: run.to_owned() }).await else { return Ok(None) };
     let view: RunView = from_json(&answer.into_inner().view_json)?;
-    let is_stuck = view.attempts.is_empty() && !view.refused.is_empty() && view.refused.len() >= workers.min(SHOWN);
-    match view.refused.first().filter(|_| is_stuck && view.state == RunState::Running) {
-        Some(refused) => Err(Failure::Failed(anyhow::anyhow!("run {run} cannot go on here: {}", refused.why))),
-        None => Ok(()),
-    }
+    let is_stuck = view.state == RunState::Running && view.attempts.is_empty() && view.refused.len() >= workers.min(SHOWN);
+    Ok(view.refused.into_iter().next().filter(|_| is_stuck).map(|refused| refused.why))
 }
 
 async fn worker(
@@ -193,8 +199,9 @@ async fn worker(
 ) -> Result<(), Failure> {
     let io = Io::new(artefacts.clone(), Handle::current());
     let engine = engine::start(device, io, datasets, stopwatch())?;
+    let instance = format!("{:016x}{:016x}", random_seed(), random_seed());
     let (backend, precision) = (device.backend().to_owned(), device.precision().to_owned());
-    let about = About { name, backend, precision, device: device.to_string(), only_run: run, ..About::default() };
+    let about = About { name, backend, precision, device: device.to_string(), instance, only_run: run, ..About::default() };
     let equip = Box::new(|_: &str| Ok(Tools { engine, artefacts, discover: None }));
     Ok(client::serve(Dialer::fixed(channel), about, equip, stop).await?)
 }
