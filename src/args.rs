@@ -173,6 +173,9 @@ pub(crate) struct TrainArgs {
     /// Where to compute: auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
     pub(crate) device: Device,
+    /// Take the store from the process that is at work on it, which ends then
+    #[arg(long)]
+    pub(crate) take_over: bool,
 }
 
 #[derive(Debug, Args)]
@@ -214,7 +217,8 @@ pub(crate) struct ConnectArgs {
     /// Addresses of coordinators, the active one and those that stand by
     #[arg(long, value_name = "URL,...", env = "BLOCTRAIN_COORDINATOR", value_delimiter = ',')]
     pub(crate) coordinator: Vec<String>,
-    /// Store of the fleet: the active coordinator's address is found there
+    /// Store of the fleet: the active coordinator's address is found there. Where none is at work, pause, resume, cancel and
+    /// delete need none
     #[arg(long, value_name = "URL", env = "BLOCTRAIN_STORE")]
     pub(crate) store: Option<String>,
     /// File with the token; else BLOCTRAIN_TOKEN, and BLOCTRAIN_JOIN_TOKEN for workers

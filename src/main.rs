@@ -1,5 +1,10 @@
 //! The `bloctrain` command: argument parsing and wiring, nothing else.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+mod say;
+
 mod args;
 mod command;
 mod failure;
@@ -29,11 +34,14 @@ fn main() -> ExitCode {
         sigpipe::reset();
     }
     let quiet = !matches!(cli.command, Command::Coordinator(_) | Command::Worker(_));
-    // What CubeCL warns of is said by whoever asked the device (`device::failure`).
-    let rest = "slatedb=error,cubecl_common=error,cubecl_runtime=error";
-    let usual = format!("{},{rest}", if quiet { "warn" } else { "info" });
+    // What CubeCL warns of is said by whoever asked the device (`device::failure`). Commands that are no part of a fleet say what
+    // is wrong once, by the message at their end, and what a run met on its way by its notes.
+    let rest = "slatedb=off,object_store=off,cubecl_common=error,cubecl_runtime=error";
+    let usual = format!("{},{rest}", if quiet { "error" } else { "info" });
     let filter = tracing_subscriber::EnvFilter::try_from_env("BLOCTRAIN_LOG").unwrap_or_else(|_| usual.into());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // What it finds wrong with a closed stream it would write there, and panic.
+    let log = log.log_internal_errors(false);
     match cli.log_format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => {
@@ -44,7 +52,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            say!("{failure}");
             failure.code()
         }
     }

@@ -1,8 +1,9 @@
-//! Progress on standard error: a bar on a terminal, nothing without one.
+//! Progress on standard error: a bar on a terminal, lines of text without one.
 
 use bloctrain_shared::task::{Progress, Stage};
-use bloctrain_shared::view::RunView;
+use bloctrain_shared::view::{AttemptView, RunView};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// The progress of one run.
@@ -11,28 +12,86 @@ pub(crate) struct Display {
     notes: usize,
     /// The block and stage that are shown, with when and where they were first seen.
     since: Option<((u32, Stage), Instant, u64)>,
+    lines: Option<Lines>,
+}
+
+/// Lines for logs: one an epoch or stage, and no more than one in [`EVERY`].
+struct Lines {
+    last: Instant,
+    said: Option<(u32, Stage, u32)>,
+}
+
+/// Shortest time between two lines.
+const EVERY: Duration = Duration::from_secs(10);
+
+impl Lines {
+    /// The line to be written now, if any.
+    fn next(&mut self, view: &RunView, now: Instant) -> Option<String> {
+        let (place, text) = line(view)?;
+        if self.said == Some(place) || now.duration_since(self.last) < EVERY {
+            return None;
+        }
+        (self.said, self.last) = (Some(place), now);
+        Some(text)
+    }
+}
+
+/// What there is to say of a run: the last epoch of training, or the stage that it is in.
+fn line(view: &RunView) -> Option<((u32, Stage, u32), String)> {
+    let attempt = shown(view)?;
+    let (block, stage, progress) = (attempt.task.block, attempt.task.stage, &attempt.progress);
+    if stage != Stage::Train {
+        let text = format!("{}: {} of {}", attempt.task, progress.done, progress.total.max(progress.done));
+        return Some(((block, stage, 0), text));
+    }
+    let last = view.blocks.iter().find(|known| known.block == block).and_then(|known| known.last_round.as_ref());
+    let text = match last {
+        Some(round) => format!(
+            "block {block}: epoch {} of {}, loss {:.3}, accuracy {:.1} %, firing {:.1} %",
+            round.epochs,
+            progress.epochs.max(round.epochs),
+            round.loss,
+            100.0 * round.accuracy,
+            100.0 * round.firing_rate
+        ),
+        None => format!(
+            "block {block}: the first epoch, batch {} of {}",
+            progress.done,
+            progress.total / u64::from(progress.epochs.max(1))
+        ),
+    };
+    Some(((block, stage, last.map_or(0, |round| round.epochs)), text))
+}
+
+/// The attempt that people see: training before all others.
+fn shown(view: &RunView) -> Option<&AttemptView> {
+    view.attempts.iter().max_by_key(|attempt| (attempt.task.stage == Stage::Train, attempt.task))
 }
 
 impl Display {
-    /// A bar for a run. Notes are printed even without a terminal.
+    /// A bar for a run, or lines where there is no terminal.
+    #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
     pub(crate) fn new() -> Self {
         let bar = ProgressBar::new(1);
         if let Ok(style) = ProgressStyle::with_template("{prefix:22} {bar:24} {pos}/{len} {msg} [{elapsed}]") {
             bar.set_style(style);
         }
-        Self { bar, notes: 0, since: None }
+        let lines = (!std::io::stderr().is_terminal()).then(|| Lines { last: Instant::now(), said: None });
+        Self { bar, notes: 0, since: None, lines }
     }
 
     /// Shows a view of the run.
     #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
     pub(crate) fn show(&mut self, view: &RunView) {
         for note in view.notes.iter().skip(self.notes) {
-            self.bar.suspend(|| eprintln!("note: {note}"));
+            self.bar.suspend(|| say!("note: {note}"));
         }
         self.notes = view.notes.len();
-        let Some(attempt) = view.attempts.iter().max_by_key(|attempt| (attempt.task.stage == Stage::Train, attempt.task)) else {
+        if let Some(lines) = &mut self.lines {
+            lines.next(view, Instant::now()).iter().for_each(|line| say!("{line}"));
             return;
-        };
+        }
+        let Some(attempt) = shown(view) else { return };
         let progress = &attempt.progress;
         let left = self.left((attempt.task.block, attempt.task.stage), progress, Instant::now());
         self.bar.set_prefix(attempt.task.to_string());
@@ -105,6 +164,36 @@ mod tests {
         assert_eq!(display.left(stage, &at(40), begun + Duration::from_secs(1)), None);
         assert_eq!(display.left(stage, &at(60), begun + Duration::from_secs(10)), Some(Duration::from_secs(20)));
         assert_eq!(display.left((2, Stage::Train), &at(0), begun + Duration::from_secs(11)), None, "another stage begins anew");
+    }
+
+    /// A run in training that has committed some epochs of its second block.
+    fn view(epochs: u32) -> RunView {
+        let round = serde_json::json!({ "epochs": epochs, "epoch_samples": 9, "loss": 0.5, "accuracy": 0.75, "firing_rate": 0.1,
+            "samples": 9, "seconds": 1.0, "peak_memory_bytes": 0, "parameters": 0, "validation_accuracy": null });
+        let block = serde_json::json!({ "block": 2, "classes": [0, 1], "hard": null, "rounds": epochs, "accuracy": null,
+            "last_round": if epochs > 0 { round } else { serde_json::Value::Null }, "stages": [] });
+        let task = serde_json::json!({ "block": 2, "stage": "train", "part": 0 });
+        let progress = Progress { done: 30, total: 100, epochs: 10, ..Progress::default() };
+        let attempt = serde_json::json!({ "task": task, "worker": "w", "progress": progress });
+        let view = serde_json::json!({ "run": "r", "name": null, "dataset": "d", "end_to_end": false, "state": { "state": "running" },
+            "created_ms": 0, "updated_ms": 0, "blocks": [block], "stages": [], "attempts": [attempt], "notes": [], "summary": null });
+        serde_json::from_value(view).expect("a view")
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+    fn without_a_terminal_there_is_a_line_an_epoch_and_at_most_one_in_ten_seconds() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut lines = Lines { last: begun, said: None };
+        assert_eq!(lines.next(&view(0), at(1)), None, "the run was named just now");
+        assert_eq!(lines.next(&view(0), at(11)).as_deref(), Some("block 2: the first epoch, batch 30 of 10"));
+        assert_eq!(lines.next(&view(0), at(50)), None, "nothing is new");
+        let line = lines.next(&view(3), at(51)).expect("an epoch is done");
+        assert_eq!(line, "block 2: epoch 3 of 10, loss 0.500, accuracy 75.0 %, firing 10.0 %");
+        assert_eq!(lines.next(&view(4), at(55)), None, "too soon");
+        assert!(lines.next(&view(4), at(61)).is_some(), "it is said later");
+        assert_eq!(lines.next(&view(4), at(90)), None);
     }
 
     #[test]

@@ -48,8 +48,9 @@ pub(crate) fn summary(summary: &Summary) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let inference = &summary.inference;
+    let notes: String = summary.notes.iter().map(|note| format!("\nnote: {note}")).collect();
     format!(
-        "{table}\ntest accuracy       {}  (validation {})\ncompute efficiency  {:.2}x  ({:.0} synaptic operations and {:.0} MACs per input)\nparameter overhead  {:.3}x\nmodel               {}",
+        "{table}\ntest accuracy       {}  (validation {})\ncompute efficiency  {:.2}x  ({:.0} synaptic operations and {:.0} MACs per input)\nparameter overhead  {:.3}x\nmodel               {}{notes}",
         percent(summary.accuracy.test),
         percent(summary.accuracy.validation),
         inference.compute_efficiency,

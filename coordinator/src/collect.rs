@@ -16,7 +16,7 @@ use bloctrain_store::collect::{self, Collected, Keep, Sweep};
 /// # Errors
 /// When the store or the state in it cannot be used.
 pub async fn collect(artefacts: &Artefacts, sweep: Sweep) -> Result<Collected, OpenError> {
-    artefacts.check_format().await?;
+    artefacts.look_format().await?;
     // In this order: what a run commits to after the listing is no candidate.
     let candidates = collect::candidates(artefacts).await?;
     let durable = Box::pin(durable::read(artefacts)).await?;

@@ -23,4 +23,4 @@ pub mod serve;
 pub use config::Config;
 pub use drive::Clock;
 pub use open::{OpenError, read_runs};
-pub use serve::{App, Gate, RunRpc, WorkerRpc, access, fleet, secret, server};
+pub use serve::{App, Gate, RunRpc, WorkerRpc, access, fleet, occupant, secret, server};

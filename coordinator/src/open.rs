@@ -16,12 +16,12 @@ pub enum OpenError {
     State(#[from] StateError),
 }
 
-/// Runs in a store, without disturbing a coordinator that may be at work on it.
+/// Runs in a store, without disturbing a coordinator that may be at work on it. Writes nothing.
 ///
 /// # Errors
-/// When the store cannot be used or is of a newer version.
+/// When the store cannot be read, is none, or is of a newer version.
 pub async fn read_runs(artefacts: &Artefacts) -> Result<Vec<RunView>, OpenError> {
-    artefacts.check_format().await?;
+    artefacts.look_format().await?;
     Ok(Box::pin(durable::read(artefacts)).await?.views())
 }
 

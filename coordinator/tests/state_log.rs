@@ -102,6 +102,57 @@ async fn survives_faults(store: Artefacts) {
     healthy.close().await.expect("closes");
 }
 
+/// The clock was set back between two runs, or a standby's is behind that of the coordinator that died.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "that nothing waits is measured")]
+async fn a_clock_that_is_behind_stops_nobody() {
+    let history = history();
+    for place in ["memory://", "folder"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = if place == "folder" { folder.path().to_str().expect("utf-8") } else { place };
+        let store = Artefacts::open(place).expect("opens");
+        store.check_format().await.expect("a new store");
+        let (mut ahead, mut durable) = Log::open_ahead(&store, 60_000).await.expect("opens");
+        for (record, after) in history.iter().take(SNAPSHOT_EVERY as usize + 3) {
+            ahead.append(7, record.clone(), after).await.expect("appends");
+            durable = after.clone();
+        }
+        // Killed, and closed in order, which writes tables named by the clock that is ahead.
+        if place != "memory://" {
+            ahead.close().await.expect("closes");
+        }
+        let begun = std::time::Instant::now();
+        let (mut behind, replayed) = Log::open(&store).await.expect("opens");
+        assert_eq!(replayed, durable);
+        let mut after = durable.clone();
+        for number in 0..SNAPSHOT_EVERY + 3 {
+            after.replay(Record::Opened, number);
+            behind.append(number, Record::Opened, &after).await.expect("a clock that is behind keeps nobody from writing");
+        }
+        behind.close().await.expect("closes");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(9), "{:?}", begun.elapsed());
+        let (last, replayed) = Log::open(&store).await.expect("opens");
+        assert_eq!(replayed, after);
+        last.close().await.expect("closes");
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_lost_its_manifests_is_incomplete() {
+    let store = Artefacts::open("memory://").expect("opens");
+    let (mut log, mut durable) = Log::open(&store).await.expect("opens");
+    durable.replay(Record::Opened, 1);
+    log.append(1, Record::Opened, &durable).await.expect("appends");
+    log.close().await.expect("closes");
+    for (key, _) in store.list("state/manifest").await.expect("lists") {
+        store.delete(&key).await.expect("deleted");
+    }
+    let said = "the coordinator's state in the store is incomplete: there is nothing in its folder `manifest`";
+    assert!(read(&store).await.expect_err("incomplete").to_string().starts_with(said));
+    let error = Log::open(&store).await.map(drop).expect_err("incomplete");
+    assert!(error.to_string().starts_with(said), "{error}");
+}
+
 #[tokio::test]
 async fn replay_from_a_snapshot_is_replay_from_the_start() {
     let history = history();

@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// File name of the manifest.
-pub const MANIFEST: &str = "model.json";
+pub const MANIFEST: &str = key::MODEL_MANIFEST;
 /// File name of the parameters.
-pub const TENSORS: &str = "model.safetensors";
+pub const TENSORS: &str = key::MODEL_TENSORS;
 /// File name of the run's figures.
 pub const SUMMARY: &str = "summary.json";
 /// File name of the curve as JSON.

@@ -3,6 +3,7 @@
 //! ```text
 //! format.json                                  version of this layout, and which store it is
 //! probe.json                                   left by the check for conditional writes
+//! process.lock                                 in a folder: locked by the one process that works in it by itself
 //! state/                                       the coordinator's database
 //! runs/<run>/spec-<d>.json                     the run as it was asked for, with its data set (d: start of the digest)
 //! runs/<run>/work-<d>.json                     a task's work that is too long for a message
@@ -34,6 +35,9 @@ pub const FORMAT: &str = "format.json";
 
 /// Object that the check for conditional writes leaves behind.
 pub const PROBE: &str = "probe.json";
+
+/// File of a folder that one process at a time has locked, and that says which.
+pub const PROCESS: &str = "process.lock";
 
 /// Root of the coordinator's database.
 pub const STATE: &str = "state";
@@ -150,6 +154,15 @@ pub fn cache_data(identity: Digest) -> String {
 pub fn cache_manifest(identity: Digest) -> String {
     format!("{CACHE}/{identity}.json")
 }
+
+/// File of a model package that says what the network is; it is written last.
+pub const MODEL_MANIFEST: &str = "model.json";
+
+/// File of a model package with the parameters.
+pub const MODEL_TENSORS: &str = "model.safetensors";
+
+/// Files of a model package, the manifest last.
+pub const MODEL_FILES: [&str; 5] = [MODEL_TENSORS, "summary.json", "curve.json", "curve.svg", MODEL_MANIFEST];
 
 /// A file of a run's model package.
 pub fn model(run: &str, file: &str) -> String {

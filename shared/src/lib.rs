@@ -25,6 +25,7 @@ pub mod object;
 pub mod order;
 pub mod plan;
 pub mod record;
+pub mod remark;
 pub mod rounds;
 pub mod schedule;
 pub mod seed;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The summary of a run. Accuracies and fractions are between 0 and 1.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Summary {
     /// The run's id.
     pub run: String,
@@ -23,6 +23,9 @@ pub struct Summary {
     pub model: String,
     /// File of the report; empty when none was made.
     pub report: String,
+    /// What a reader of the figures should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// Accuracy on both held-out sets.
@@ -35,7 +38,7 @@ pub struct Accuracy {
 }
 
 /// One block's figures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BlockSummary {
     /// The block, from 1.
     pub block: u32,

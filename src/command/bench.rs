@@ -41,7 +41,7 @@ fn network(args: &BenchNetwork, end_to_end: bool) -> Result<(RunSpec, Images), F
 
 /// One JSON object on its own line.
 fn print_line<T: Serialize>(value: &T) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string(value)?);
+    tell!("{}", serde_json::to_string(value)?);
     Ok(())
 }
 
@@ -95,13 +95,13 @@ fn step(args: &BenchStepArgs) -> Result<(), Failure> {
             StepAsked { preset, width: *width, steps: *steps, batch, end_to_end, train_steps, device: device.to_string() };
         return print_line(&Line { bench: "step", asked: &asked, found: &figures });
     }
-    println!("block   images/s   training memory   firing rate");
+    tell!("block   images/s   training memory   firing rate");
     for block in &figures.blocks {
         let rate = percent(block.firing_rate);
-        println!("{:>5} {:>10.1} {:>13.1} MiB {:>13}", block.block, block.images_per_s, block.training_mib, rate);
+        tell!("{:>5} {:>10.1} {:>13.1} MiB {:>13}", block.block, block.images_per_s, block.training_mib, rate);
     }
     let rate = percent(figures.firing_rate);
-    println!("  all {:>10.1} {:>13.1} MiB {:>13}", figures.images_per_s, figures.training_mib, rate);
+    tell!("  all {:>10.1} {:>13.1} MiB {:>13}", figures.images_per_s, figures.training_mib, rate);
     Ok(())
 }
 
@@ -127,7 +127,7 @@ fn layer(args: &BenchLayerArgs) -> Result<(), Failure> {
     let (inputs, outputs) = (usize::from(args.inputs), usize::from(args.outputs));
     let (steps, batch) = (usize::from(args.steps), args.batch as usize);
     if !args.json {
-        println!("input rate   images/s   forward ms   backward ms   input gradient ms   Gadd/s   GMAC/s   reference");
+        tell!("input rate   images/s   forward ms   backward ms   input gradient ms   Gadd/s   GMAC/s   reference");
     }
     for &rate in &args.rates {
         let input = ImageShape::new(inputs, side, side);
@@ -140,7 +140,7 @@ fn layer(args: &BenchLayerArgs) -> Result<(), Failure> {
         }
         let ms = |seconds: f64| format!("{:.2}", 1e3 * seconds);
         let noise = || "noise".to_owned();
-        println!(
+        tell!(
             "{:>10} {:>10.1} {:>12} {:>13} {:>19} {:>8.1} {:>8} {:>10.1}x",
             percent(found.rate),
             found.images_per_s,
@@ -202,7 +202,7 @@ fn inference(args: &BenchInferenceArgs) -> Result<(), Failure> {
     };
     let figures = figures.map_err(anyhow::Error::msg)?;
     if !args.json {
-        println!("exits     images/s   leave at each block");
+        tell!("exits     images/s   leave at each block");
     }
     for found in &figures {
         if args.json {
@@ -210,7 +210,7 @@ fn inference(args: &BenchInferenceArgs) -> Result<(), Failure> {
             continue;
         }
         let fractions: Vec<String> = found.exit_fraction.iter().map(|&fraction| percent(fraction)).collect();
-        println!("{:7} {:>10.1}   {}", found.exits.name(), found.images_per_s, fractions.join("  "));
+        tell!("{:7} {:>10.1}   {}", found.exits.name(), found.images_per_s, fractions.join("  "));
     }
     Ok(())
 }
@@ -229,11 +229,11 @@ fn cache(args: &BenchCacheArgs) -> Result<(), Failure> {
         let asked = serde_json::json!({ "preset": preset, "width": width, "steps": steps, "shards": args.shards });
         return print_line(&Line { bench: "cache", asked: &asked, found: &found });
     }
-    println!("GB/s of spikes before compression    write     read");
-    println!("cache                             {:>8.3} {:>8.3}", found.write_gb_per_s, found.read_gb_per_s);
-    println!("disk (the compressed bytes)       {:>8.3} {:>8.3}", found.disk_write_gb_per_s, found.disk_read_gb_per_s);
-    println!("zstd                              {:>8.3} {:>8.3}", found.zstd_compress_gb_per_s, found.zstd_decompress_gb_per_s);
-    println!("{} bytes, compressed {:.2} times, {} ones", found.bytes, found.compression_ratio, percent(found.firing_rate));
+    tell!("GB/s of spikes before compression    write     read");
+    tell!("cache                             {:>8.3} {:>8.3}", found.write_gb_per_s, found.read_gb_per_s);
+    tell!("disk (the compressed bytes)       {:>8.3} {:>8.3}", found.disk_write_gb_per_s, found.disk_read_gb_per_s);
+    tell!("zstd                              {:>8.3} {:>8.3}", found.zstd_compress_gb_per_s, found.zstd_decompress_gb_per_s);
+    tell!("{} bytes, compressed {:.2} times, {} ones", found.bytes, found.compression_ratio, percent(found.firing_rate));
     Ok(())
 }
 

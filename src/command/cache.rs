@@ -9,9 +9,9 @@ use bloctrain_store::{Artefacts, cache};
 pub(crate) fn run(args: CacheArgs) -> Result<(), Failure> {
     match args.command {
         CacheCommand::Ls(args) => {
-            let store = Artefacts::open(&args.store)?;
+            let store = Artefacts::look(&args.store)?;
             let shards = block_on(async {
-                store.check_format().await?;
+                store.look_format().await?;
                 cache::list(&store).await
             })??;
             if args.json {
@@ -20,22 +20,25 @@ pub(crate) fn run(args: CacheArgs) -> Result<(), Failure> {
             for shard in &shards {
                 let meta = &shard.meta;
                 let place = format!("{} view {}", meta.split.name(), meta.view);
-                println!(
+                tell!(
                     "{}  {place:18} {:6} samples  {:10} bytes ({} unpacked)",
-                    shard.object.key, shard.samples, shard.object.bytes, shard.uncompressed_bytes
+                    shard.object.key,
+                    shard.samples,
+                    shard.object.bytes,
+                    shard.uncompressed_bytes
                 );
             }
             let bytes: u64 = shards.iter().map(|shard| shard.object.bytes).sum();
-            println!("{} shards, {bytes} bytes", shards.len());
+            tell!("{} shards, {bytes} bytes", shards.len());
             Ok(())
         }
         CacheCommand::Gc { store: args, all, min_age_hours, dry_run } => {
-            let store = Artefacts::open(&args.store)?;
+            let store = Artefacts::look(&args.store)?;
             let written_before_ms = if all { u64::MAX } else { now_ms().saturating_sub(min_age_hours * 3_600_000) };
             let sweep = Sweep { written_before_ms, dry_run };
             let collected = block_on(async {
                 if all {
-                    store.check_format().await?;
+                    store.look_format().await?;
                     Ok::<_, bloctrain_coordinator::OpenError>(
                         collect::sweep(&store, collect::candidates_of_cache(&store).await?, &Keep::default(), sweep).await?,
                     )
@@ -47,7 +50,7 @@ pub(crate) fn run(args: CacheArgs) -> Result<(), Failure> {
                 return print_json(&collected);
             }
             let verb = if dry_run { "would remove" } else { "removed" };
-            println!(
+            tell!(
                 "{verb} {} objects, {} bytes: {} of the cache, {} of runs, {} of data sets, {} of models, {} unfinished",
                 collected.objects,
                 collected.bytes,

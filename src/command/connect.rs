@@ -8,10 +8,11 @@ use bloctrain_proto::MESSAGE_LIMIT;
 use bloctrain_proto::dial::{Dialer, Link, Trust, within};
 use bloctrain_proto::status::{Kind, kind};
 use bloctrain_proto::v1::run_service_client::RunServiceClient;
-use bloctrain_store::Artefacts;
+use bloctrain_store::{Artefacts, StoreError};
 use bloctrain_worker::session::discover;
 use std::path::Path;
 use std::time::Duration;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 /// Longest time that one call may take.
@@ -38,6 +39,15 @@ pub(crate) fn tokens(file: Option<&Path>, variable: &str) -> Result<Vec<String>,
     access::tokens(&text).with_context(|| place).map_err(Failure::Usage)
 }
 
+/// Whether a store has to be there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// It has: whoever asks about a store that is not there has mistyped it.
+    Already,
+    /// Its coordinator may be about to begin it.
+    Soon,
+}
+
 /// The certificates of a command line.
 pub(crate) fn trust(args: &ConnectArgs) -> Result<Trust, Failure> {
     let identity = match (&args.tls_cert, &args.tls_key) {
@@ -49,10 +59,13 @@ pub(crate) fn trust(args: &ConnectArgs) -> Result<Trust, Failure> {
 }
 
 /// A dialer for the addresses and certificates of a command line.
-pub(crate) fn dialer(args: &ConnectArgs, token: Option<&str>) -> Result<Dialer, Failure> {
+pub(crate) fn dialer(args: &ConnectArgs, token: Option<&str>, begun: Begun) -> Result<Dialer, Failure> {
     let mut dialer = Dialer::new(args.coordinator.clone(), trust(args)?, token, super::random_seed()).map_err(Failure::usage)?;
     if let Some(store) = &args.store {
-        dialer.discover(discover::in_store(Artefacts::open(store)?));
+        dialer.discover(match Artefacts::look(store) {
+            Err(StoreError::NoStore { .. }) if begun == Begun::Soon => discover::at(store.clone()),
+            artefacts => discover::in_store(artefacts?),
+        });
     } else if args.coordinator.is_empty() {
         let problem = "no coordinator is named: give --coordinator URL (or BLOCTRAIN_COORDINATOR), or --store URL to find it";
         return Err(Failure::Usage(anyhow::anyhow!(problem)));
@@ -68,9 +81,14 @@ pub(crate) struct Runs {
 
 impl Runs {
     /// A client for the addresses, certificates and token of a command line.
-    pub(crate) fn new(args: &ConnectArgs) -> Result<Self, Failure> {
+    pub(crate) fn new(args: &ConnectArgs, begun: Begun) -> Result<Self, Failure> {
         let token = tokens(args.token_file.as_deref(), "BLOCTRAIN_TOKEN")?;
-        Ok(Self { dialer: dialer(args, token.first().map(String::as_str))?, rpc: None })
+        Ok(Self { dialer: dialer(args, token.first().map(String::as_str), begun)?, rpc: None })
+    }
+
+    /// A client of the coordinator in this process.
+    pub(crate) fn here(channel: Channel) -> Self {
+        Self { dialer: Dialer::fixed(channel), rpc: None }
     }
 
     /// Makes a call, at the next coordinator when this one cannot answer.

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &CoordinatorArgs) -> Result<(), Failure> {
         tracing::info!(%address, http = http_address, store = args.store, "listening");
         // Scripts that let the system choose the ports read them here.
         let said = serde_json::json!({ "listening": address.to_string(), "addresses": addresses, "http": http_address });
-        println!("{said}");
+        tell!("{said}");
         let stopping = stopping()?;
         let lease_ms = u64::try_from(args.lease.as_millis()).unwrap_or(u64::MAX).max(1_000);
         let usual = Config::fleet();

@@ -13,16 +13,16 @@ use std::path::{Path, PathBuf};
 /// The data set of a specification. What people should know about it goes to standard error.
 pub(super) fn open(spec: &RunSpec) -> Result<Dataset, DataError> {
     let Opened { dataset, notes } = prepared::open(spec)?;
-    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    notes.iter().for_each(|note| say!("note: {note}"));
     Ok(dataset)
 }
 
 pub(crate) fn run(args: DataArgs) -> Result<(), Failure> {
     match args.command {
         DataCommand::List => {
-            println!("{:20} embedded; 8,700 images of Fashion-MNIST (MIT)", embedded::NAME);
+            tell!("{:20} embedded; 8,700 images of Fashion-MNIST (MIT)", embedded::NAME);
             for set in registry::PUBLISHED {
-                println!("{:20} {} ({})", set.name, set.title, set.licence);
+                tell!("{:20} {} ({})", set.name, set.title, set.licence);
             }
             Ok(())
         }
@@ -37,14 +37,14 @@ pub(crate) fn run(args: DataArgs) -> Result<(), Failure> {
             } else {
                 for (file, status) in &found.files {
                     match status {
-                        FileStatus::Published { dataset } => println!("{file}: as published ({dataset})"),
-                        FileStatus::Repacked { dataset } => println!("{file}: packed again, content as published ({dataset})"),
-                        FileStatus::Differs { found, .. } => println!("{file}: MD5 {found} is not a published one"),
+                        FileStatus::Published { dataset } => tell!("{file}: as published ({dataset})"),
+                        FileStatus::Repacked { dataset } => tell!("{file}: packed again, content as published ({dataset})"),
+                        FileStatus::Differs { found, .. } => tell!("{file}: MD5 {found} is not a published one"),
                     }
                 }
                 let (name, classes, train, test) = &found.content;
-                println!("{name}: {classes} classes, {train} training and {test} test images; sizes and labels are right");
-                found.notes.iter().for_each(|note| println!("note: {note}"));
+                tell!("{name}: {classes} classes, {train} training and {test} test images; sizes and labels are right");
+                found.notes.iter().for_each(|note| tell!("note: {note}"));
             }
             if found.has_differences() {
                 let problem = "some files are not the published ones; fetch them with `bloctrain data get`";
@@ -65,6 +65,6 @@ fn get(name: &str, folder: &Path, mirror: Option<&str>) -> Result<(), Failure> {
         bar.set_position(progress.done);
     })?;
     bar.finish_and_clear();
-    println!("{}", folder.display());
+    tell!("{}", folder.display());
     Ok(())
 }

@@ -8,6 +8,6 @@ pub(crate) fn run(args: &HealthArgs) -> Result<(), Failure> {
     // A process that listens on all interfaces is asked on this machine.
     let address = args.address.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
     probe::ask(&address, &args.is)?;
-    println!("{}", args.is);
+    tell!("{}", args.is);
     Ok(())
 }

@@ -8,6 +8,7 @@ pub(crate) mod data;
 pub(crate) mod health;
 mod machine;
 pub(crate) mod model;
+mod occupation;
 pub(crate) mod order;
 pub(crate) mod runs;
 mod secret;

@@ -24,10 +24,10 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     if args.json {
         return print_json(&outcome);
     }
-    println!("test accuracy {}  ({}, {} images)", percent(outcome.accuracy), outcome.accuracy, records.len());
-    println!("compute efficiency {:.2}x", outcome.compute_efficiency());
+    tell!("test accuracy {}  ({}, {} images)", percent(outcome.accuracy), outcome.accuracy, records.len());
+    tell!("compute efficiency {:.2}x", outcome.compute_efficiency());
     for (index, fraction) in outcome.exit_fraction.iter().enumerate() {
-        println!("block {}: {} of the images exit", index + 1, percent(*fraction));
+        tell!("block {}: {} of the images exit", index + 1, percent(*fraction));
     }
     Ok(())
 }
@@ -51,7 +51,7 @@ pub(super) fn test_data(package: &Package, folder: Option<&Path>) -> Result<Data
         return Err(Failure::Failed(anyhow::anyhow!(problem)));
     }
     if dataset.digest != package.manifest.dataset.digest {
-        eprintln!("note: these are not the data that the model was trained on ({})", package.manifest.dataset.name);
+        say!("note: these are not the data that the model was trained on ({})", package.manifest.dataset.name);
     }
     Ok(dataset)
 }
@@ -99,7 +99,7 @@ pub(crate) fn predict(args: &PredictArgs) -> Result<(), Failure> {
     }
     for prediction in predictions {
         let Prediction { file, class, probability, exit_block } = prediction;
-        println!("{}: {class} ({}), exit at block {exit_block}", file.display(), percent(f64::from(probability)));
+        tell!("{}: {class} ({}), exit at block {exit_block}", file.display(), percent(f64::from(probability)));
     }
     Ok(())
 }
@@ -111,11 +111,11 @@ pub(crate) fn curve(args: &CurveArgs) -> Result<(), Failure> {
     if args.json {
         return print_json(&curve);
     }
-    println!("   compute  accuracy (validation)   compute  accuracy (test)   exits per block (test)");
+    tell!("   compute  accuracy (validation)   compute  accuracy (test)   exits per block (test)");
     for (index, point) in curve.points.iter().enumerate() {
         let mark = if index == curve.chosen { "*" } else { " " };
         let exits: Vec<String> = point.test.exit_fraction.iter().map(|&fraction| percent(fraction)).collect();
-        println!(
+        tell!(
             "{mark} {:>8}  {:>21}  {:>8}  {:>15}   {}",
             percent(point.validation.relative_compute),
             percent(point.validation.accuracy),
@@ -124,6 +124,6 @@ pub(crate) fn curve(args: &CurveArgs) -> Result<(), Failure> {
             exits.join("  ")
         );
     }
-    println!("* is the point that the model uses; the picture is {}", place.name(CURVE_PICTURE));
+    tell!("* is the point that the model uses; the picture is {}", place.name(CURVE_PICTURE));
     Ok(())
 }

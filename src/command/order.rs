@@ -1,6 +1,7 @@
 //! Orders and questions about runs of a fleet: `watch`, `logs`, `pause`, `resume`, `cancel`, `workers`.
 
-use super::connect::Runs;
+use super::connect::{Begun, Runs};
+use super::occupation::Reach;
 use super::runs::every_page;
 use super::{block_on, print, print_json};
 use crate::args::{DeleteArgs, LogsArgs, OrderArgs, ReadArgs};
@@ -16,7 +17,7 @@ use bloctrain_shared::view::{RunState, RunView, WorkerView};
 use std::time::Duration;
 
 pub(crate) fn watch(args: &OrderArgs) -> Result<(), Failure> {
-    let mut runs = Runs::new(&args.read.connect)?;
+    let mut runs = Runs::new(&args.read.connect, Begun::Already)?;
     block_on(Box::pin(follow(&mut runs, &args.run, args.read.json)))?
 }
 
@@ -59,7 +60,7 @@ pub(crate) async fn ended(runs: &mut Runs, run: &str) -> Result<RunView, Failure
 }
 
 pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failure> {
-    let mut runs = Runs::new(&args.connect)?;
+    let mut runs = Runs::new(&args.connect, Begun::Already)?;
     block_on(Box::pin(async {
         let request = StreamLogRequest { run: args.run.clone(), follow: args.follow };
         let mut stream = runs.call(request, |mut rpc, request| async move { rpc.stream_log(request).await }).await?;
@@ -80,49 +81,69 @@ fn clock(at_ms: u64) -> String {
 }
 
 pub(crate) fn pause(args: &OrderArgs) -> Result<(), Failure> {
-    let mut runs = Runs::new(&args.read.connect)?;
     let request = PauseRunRequest { run: args.run.clone() };
-    block_on(runs.call(request, |mut rpc, request| async move { rpc.pause_run(request).await }))??;
-    Ok(())
+    order(args, "pause", async |runs| {
+        runs.call(request, |mut rpc, request| async move { rpc.pause_run(request).await }).await.map(drop)
+    })
 }
 
 pub(crate) fn resume(args: &OrderArgs) -> Result<(), Failure> {
-    let mut runs = Runs::new(&args.read.connect)?;
     let request = ResumeRunRequest { run: args.run.clone() };
-    block_on(runs.call(request, |mut rpc, request| async move { rpc.resume_run(request).await }))??;
-    Ok(())
+    order(args, "resume", async |runs| {
+        runs.call(request, |mut rpc, request| async move { rpc.resume_run(request).await }).await.map(drop)
+    })
 }
 
 pub(crate) fn cancel(args: &OrderArgs) -> Result<(), Failure> {
-    let mut runs = Runs::new(&args.read.connect)?;
     let request = CancelRunRequest { run: args.run.clone() };
-    block_on(runs.call(request, |mut rpc, request| async move { rpc.cancel_run(request).await }))??;
-    Ok(())
+    order(args, "cancel", async |runs| {
+        runs.call(request, |mut rpc, request| async move { rpc.cancel_run(request).await }).await.map(drop)
+    })
+}
+
+/// Gives an order to the coordinator, or carries it out here where none is at work.
+fn order(args: &OrderArgs, command: &str, give: impl AsyncFnOnce(&mut Runs) -> Result<(), Failure>) -> Result<(), Failure> {
+    block_on(Box::pin(async {
+        let mut reach = Reach::new(&args.read.connect, command).await?;
+        let given = give(&mut reach.runs).await;
+        if command == "resume" && given.is_ok() && reach.is_here() {
+            say!("run {} goes on with the command that began it, or with a coordinator on this store", args.run);
+        }
+        reach.close().await;
+        given
+    }))?
 }
 
 pub(crate) fn delete(args: &DeleteArgs) -> Result<(), Failure> {
-    let mut runs = Runs::new(&args.connect)?;
     let is_done = args.older_than.is_none() || args.yes;
     let deleted = block_on(Box::pin(async {
-        let chosen = match args.older_than {
-            Some(age) => older(&mut runs, age).await?,
-            None => args.runs.clone(),
-        };
-        for run in chosen.iter().filter(|_| is_done) {
-            let request = DeleteRunRequest { run: run.clone() };
-            runs.call(request, |mut rpc, request| async move { rpc.delete_run(request).await }).await?;
-        }
-        Ok::<_, Failure>(chosen)
+        let mut reach = Reach::new(&args.connect, "delete").await?;
+        let chosen = delete_chosen(args, &mut reach.runs, is_done).await;
+        reach.close().await;
+        chosen
     }))??;
     if args.json {
         return print_json(&serde_json::json!({ "runs": deleted, "deleted": is_done }));
     }
     let verb = if is_done { "deleted" } else { "would delete" };
-    deleted.iter().for_each(|run| println!("{verb} {run}"));
+    deleted.iter().for_each(|run| tell!("{verb} {run}"));
     if !is_done && !deleted.is_empty() {
-        println!("{} runs; give --yes to delete them", deleted.len());
+        tell!("{} runs; give --yes to delete them", deleted.len());
     }
     Ok(())
+}
+
+/// Deletes the runs that a command line means, unless it only asks which these are.
+async fn delete_chosen(args: &DeleteArgs, runs: &mut Runs, is_done: bool) -> Result<Vec<String>, Failure> {
+    let chosen = match args.older_than {
+        Some(age) => older(runs, age).await?,
+        None => args.runs.clone(),
+    };
+    for run in chosen.iter().filter(|_| is_done) {
+        let request = DeleteRunRequest { run: run.clone() };
+        runs.call(request, |mut rpc, request| async move { rpc.delete_run(request).await }).await?;
+    }
+    Ok(chosen)
 }
 
 /// Runs that ended longer ago than an age.
@@ -133,7 +154,7 @@ async fn older(runs: &mut Runs, age: Duration) -> Result<Vec<String>, Failure> {
 }
 
 pub(crate) fn workers(args: &ReadArgs) -> Result<(), Failure> {
-    let mut runs = Runs::new(&args.connect)?;
+    let mut runs = Runs::new(&args.connect, Begun::Already)?;
     let answer = block_on(runs.call(ListWorkersRequest {}, |mut rpc, request| async move { rpc.list_workers(request).await }))??;
     let workers: Vec<WorkerView> = answer.worker_json.iter().map(|json| from_json(json)).collect::<Result<_, _>>()?;
     if args.json {
@@ -141,11 +162,11 @@ pub(crate) fn workers(args: &ReadArgs) -> Result<(), Failure> {
     }
     for worker in &workers {
         let task = worker.task.as_ref().map_or_else(|| "idle".to_owned(), |(run, task)| format!("{run} {task}"));
-        println!("{:24} {:8} {:6} completed  {task}", worker.name, worker.device, worker.completed);
-        worker.refused.iter().for_each(|why| println!("    {why}"));
+        tell!("{:24} {:8} {:6} completed  {task}", worker.name, worker.device, worker.completed);
+        worker.refused.iter().for_each(|why| tell!("    {why}"));
     }
     if workers.is_empty() {
-        println!("no workers");
+        tell!("no workers");
     }
     Ok(())
 }

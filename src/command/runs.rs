@@ -1,6 +1,6 @@
 //! `runs` and `show`.
 
-use super::connect::Runs;
+use super::connect::{Begun, Runs};
 use super::{block_on, print_json};
 use crate::args::{ConnectArgs, DEFAULT_STORE, OrderArgs, RunsArgs};
 use crate::failure::Failure;
@@ -14,12 +14,12 @@ use bloctrain_store::Artefacts;
 /// Runs of a store, or, where only a coordinator is named, of its fleet; and the place that was read.
 fn read(connect: &ConnectArgs) -> Result<(Vec<RunView>, String), Failure> {
     if connect.store.is_none() && !connect.coordinator.is_empty() {
-        let mut runs = Runs::new(connect)?;
+        let mut runs = Runs::new(connect, Begun::Already)?;
         let views = block_on(Box::pin(every_page(&mut runs)))??;
         return Ok((views, connect.coordinator.join(",")));
     }
     let store = connect.store.as_deref().unwrap_or(DEFAULT_STORE);
-    let artefacts = Artefacts::open(store)?;
+    let artefacts = Artefacts::look(store)?;
     Ok((block_on(bloctrain_coordinator::read_runs(&artefacts))??, store.to_owned()))
 }
 
@@ -42,7 +42,7 @@ pub(crate) async fn every_page(runs: &mut Runs) -> Result<Vec<RunView>, Failure>
 /// One run of a store, or of a fleet; and the place that was read.
 fn read_one(connect: &ConnectArgs, run: &str) -> Result<(Option<RunView>, String), Failure> {
     if connect.store.is_none() && !connect.coordinator.is_empty() {
-        let mut runs = Runs::new(connect)?;
+        let mut runs = Runs::new(connect, Begun::Already)?;
         let request = GetRunRequest { run: run.to_owned() };
         let answer = block_on(runs.call(request, |mut rpc, request| async move { rpc.get_run(request).await }))??;
         return Ok((Some(from_json(&answer.view_json)?), connect.coordinator.join(",")));
@@ -65,7 +65,7 @@ pub(crate) fn list(args: &RunsArgs) -> Result<(), Failure> {
         return print_json(&views);
     }
     if args.sweep.is_some() {
-        println!("{}", table::runs(&views));
+        tell!("{}", table::runs(&views));
         return Ok(());
     }
     for view in &views {
@@ -81,10 +81,10 @@ pub(crate) fn list(args: &RunsArgs) -> Result<(), Failure> {
         let name = view.name.as_deref().unwrap_or_default();
         let line =
             format!("{}  {:20} {:12} {running:12} {accuracy:24} {name}", view.run, view.dataset, table::state(&view.state));
-        println!("{}", line.trim_end());
+        tell!("{}", line.trim_end());
     }
     if views.is_empty() {
-        println!("no runs in {place}");
+        tell!("no runs in {place}");
     }
     Ok(())
 }
@@ -95,29 +95,29 @@ pub(crate) fn show(args: &OrderArgs) -> Result<(), Failure> {
     if args.read.json {
         return print_json(&view);
     }
-    println!("{} on {}: {}", view.run, view.dataset, table::state(&view.state));
+    tell!("{} on {}: {}", view.run, view.dataset, table::state(&view.state));
     for block in &view.blocks {
         let stages: Vec<String> =
             block.stages.iter().map(|stage| format!("{} {}/{}", stage.stage.name(), stage.done, stage.total)).collect();
         let hard = block.hard.as_ref().map(|hard| format!(", {} hard", hard.len())).unwrap_or_default();
-        println!("block {}: {} classes{hard}; {}", block.block, block.classes.len(), stages.join(", "));
+        tell!("block {}: {} classes{hard}; {}", block.block, block.classes.len(), stages.join(", "));
     }
     if !view.attempts.is_empty() {
-        println!("{} running:", view.attempts.len());
+        tell!("{} running:", view.attempts.len());
     }
     for attempt in &view.attempts {
         let progress = &attempt.progress;
         let backup = if attempt.backup { ", a second time because the first attempt takes too long" } else { "" };
-        println!("{} on {}: {} of {}{backup}", attempt.task, attempt.worker, progress.done, progress.total);
+        tell!("{} on {}: {} of {}{backup}", attempt.task, attempt.worker, progress.done, progress.total);
     }
     for lost in &view.lost {
-        println!("{} was lost {} times: {}", lost.task, lost.workers.len(), lost.workers.join("; "));
+        tell!("{} was lost {} times: {}", lost.task, lost.workers.len(), lost.workers.join("; "));
     }
-    view.missing.iter().for_each(|missing| println!("nobody can work on it: {missing}"));
-    view.refused.iter().for_each(|refused| println!("no tasks for {}: {}", refused.worker, refused.why));
-    view.notes.iter().for_each(|note| println!("note: {note}"));
+    view.missing.iter().for_each(|missing| tell!("nobody can work on it: {missing}"));
+    view.refused.iter().for_each(|refused| tell!("no tasks for {}: {}", refused.worker, refused.why));
+    view.notes.iter().for_each(|note| tell!("note: {note}"));
     if let Some(summary) = &view.summary {
-        println!("{}", table::summary(summary));
+        tell!("{}", table::summary(summary));
     }
     Ok(())
 }

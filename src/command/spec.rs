@@ -24,11 +24,11 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
             let (dataset, samples) = (&prepared.dataset, prepared.info().train);
             let graph = check::check_on(&spec, dataset.shape).map_err(Failure::usage)?;
             check::check_replicas(&spec.train, samples).map_err(Failure::usage)?;
-            print!("{}", spec.printed());
+            tell!("{}", spec.printed().trim_end());
             let estimates = memory::estimate(&spec, &graph, dataset.classes.len(), threads());
             for (block, estimate) in graph.blocks.iter().zip(estimates) {
                 let (taken, micro_batch) = (mebibytes(estimate.bytes), estimate.micro_batch);
-                eprintln!(
+                say!(
                     "block {}: {} -> {}, training takes about {taken} with micro-batches of {micro_batch}",
                     estimate.block,
                     block.input(),
@@ -40,7 +40,7 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
         }
         SpecCommand::Presets => {
             for preset in preset::PRESETS {
-                println!("{:10} width {:3}  {}", preset.name, preset.width, preset.title);
+                tell!("{:10} width {:3}  {}", preset.name, preset.width, preset.title);
             }
             Ok(())
         }
@@ -55,7 +55,7 @@ fn explain_replicas(train: &TrainSpec, samples: usize) {
     }
     let rounds = Rounds::of(train, batches);
     let steps = |replica| (0..rounds.per_epoch()).map(|round| rounds.slice(round, replica).own.count()).sum::<usize>();
-    eprintln!(
+    say!(
         "{replicas} replicas: {batches} batches of an epoch in {} rounds, about {} steps of each replica instead of {batches}; \
          after every round an outer step at rate {} with momentum {}",
         rounds.per_epoch(),

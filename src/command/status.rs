@@ -1,13 +1,13 @@
 //! `status`: how the active coordinator stands, and its counters.
 
-use super::connect::Runs;
+use super::connect::{Begun, Runs};
 use super::{block_on, print_json};
 use crate::args::ReadArgs;
 use crate::failure::Failure;
 use bloctrain_proto::v1::{GetStatusRequest, GetStatusResponse};
 
 pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
-    let mut runs = Runs::new(&args.connect)?;
+    let mut runs = Runs::new(&args.connect, Begun::Already)?;
     let answer = block_on(runs.call(GetStatusRequest {}, |mut rpc, request| async move { rpc.get_status(request).await }))??;
     let lines = lines(&answer);
     if args.json {
@@ -16,7 +16,7 @@ pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
         return print_json(&object);
     }
     for (name, value) in lines {
-        println!("{name:20} {value:>14}");
+        tell!("{name:20} {value:>14}");
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `submit`: the data set into the store, once, and the run, or every run of a sweep, to the coordinator.
 
-use super::connect::Runs;
+use super::connect::{Begun, Runs};
 use super::spec::{self, Asked};
 use super::{data, order, print_json};
 use crate::args::SubmitArgs;
@@ -28,20 +28,20 @@ pub(crate) fn run(args: &SubmitArgs) -> Result<(), Failure> {
 fn submit_one(args: &SubmitArgs, spec: RunSpec) -> Result<(), Failure> {
     let dataset = data::open(&spec)?;
     let submission = submission(args, spec, &dataset)?;
-    let mut runs = Runs::new(&args.connect)?;
+    let mut runs = Runs::new(&args.connect, Begun::Soon)?;
     super::block_on(Box::pin(async {
         let store = fleet_store(&mut runs).await?;
         admit(&submission.spec, &dataset, allowed(args, &mut runs).await?)?;
         upload(args, &store, &dataset).await?;
         let run = submit(&mut runs, &submission).await?;
         if args.watch {
-            eprintln!("run {run}");
+            say!("run {run}");
             return order::follow(&mut runs, &run, args.json).await;
         }
         if args.json {
             return print_json(&json!({ "run": run }));
         }
-        println!("{run}");
+        tell!("{run}");
         Ok(())
     }))?
 }
@@ -62,7 +62,7 @@ fn submit_sweep(args: &SubmitArgs, sweep: &Sweep) -> Result<(), Failure> {
         };
         submissions.push(submission(args, point.spec.clone(), &datasets[index].1)?);
     }
-    let mut runs = Runs::new(&args.connect)?;
+    let mut runs = Runs::new(&args.connect, Begun::Soon)?;
     super::block_on(Box::pin(async {
         let store = fleet_store(&mut runs).await?;
         let allowed = allowed(args, &mut runs).await?;
@@ -79,7 +79,7 @@ fn submit_sweep(args: &SubmitArgs, sweep: &Sweep) -> Result<(), Failure> {
             let name = point.spec.run.name.clone().unwrap_or_default();
             if args.watch || !args.json {
                 let line = format!("{run}  {name}");
-                if args.watch { eprintln!("{line}") } else { println!("{line}") }
+                if args.watch { say!("{line}") } else { tell!("{line}") }
             }
             submitted.push(json!({ "run": run, "name": name, "values": point.values }));
             ids.push(run);
@@ -103,7 +103,7 @@ async fn watch(runs: &mut Runs, args: &SubmitArgs, ids: Vec<String>) -> Result<(
     if args.json {
         print_json(&views)?;
     } else {
-        println!("{}", table::runs(&views));
+        tell!("{}", table::runs(&views));
     }
     let unfinished = views.iter().filter(|view| view.state != RunState::Completed).count();
     if unfinished > 0 {
@@ -157,7 +157,7 @@ async fn upload(args: &SubmitArgs, store: &str, dataset: &Dataset) -> Result<(),
     }
     let store = Artefacts::open(args.connect.store.as_deref().unwrap_or(store))?;
     if stored::upload(dataset, &store).await? {
-        eprintln!("the data set {} is now in the store", dataset.name);
+        say!("the data set {} is now in the store", dataset.name);
     }
     Ok(())
 }

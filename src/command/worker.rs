@@ -3,7 +3,7 @@
 mod departure;
 mod standing;
 
-use super::connect::{dialer, tokens};
+use super::connect::{Begun, dialer, tokens};
 use super::machine::{self, bind, host};
 use super::{random_seed, secret, stopwatch};
 use crate::args::WorkerArgs;
@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 pub(crate) fn run(args: &WorkerArgs, pod: Option<String>) -> Result<(), Failure> {
     let device = args.device.resolve().map_err(Failure::usage)?;
     let token = tokens(args.connect.token_file.as_deref(), "BLOCTRAIN_JOIN_TOKEN")?;
-    let dialer = dialer(&args.connect, token.first().map(String::as_str))?;
+    let dialer = dialer(&args.connect, token.first().map(String::as_str), Begun::Soon)?;
     let about = about(args, device, pod);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &WorkerArgs, pod: Option<String>) -> Result<(), Failure>
             let listener = bind(address).await?;
             let address = listener.local_addr()?;
             tracing::info!(http = %address, "metrics and health");
-            println!("{}", serde_json::json!({ "http": address.to_string() }));
+            tell!("{}", serde_json::json!({ "http": address.to_string() }));
             let standing = Arc::clone(&about.standing);
             let worker = Worker { standing, reloads, memory: about.memory_bytes, departure: departure.clone() };
             tokio::spawn(http::serve(listener, Arc::new(worker)));
@@ -65,6 +65,7 @@ fn about(args: &WorkerArgs, device: Device, pod: Option<String>) -> About {
         instance: args.identity.clone().unwrap_or_else(|| format!("{:016x}{:016x}", random_seed(), random_seed())),
         store: String::new(),
         standing: Arc::default(),
+        only_run: String::new(),
     }
 }
 
@@ -72,7 +73,7 @@ fn about(args: &WorkerArgs, device: Device, pod: Option<String>) -> About {
 fn equip(device: Device, own: Option<String>, cache: Option<DiskCacheConfig>, runtime: Handle) -> Equip {
     Box::new(move |fleet| {
         let store = own.as_deref().unwrap_or(fleet);
-        let artefacts = Artefacts::open(store).map_err(|error| error.to_string())?;
+        let artefacts = Artefacts::existing(store).map_err(|error| error.to_string())?;
         let artefacts = match &cache {
             Some(cache) => artefacts.with_cache(cache),
             None => artefacts,

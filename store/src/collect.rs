@@ -134,7 +134,7 @@ pub async fn sweep(store: &Artefacts, candidates: Candidates, keep: &Keep, sweep
         }
     }
     if candidates.unfinished && store.place() == Place::Folder {
-        let root = store.location().strip_prefix("file://").unwrap_or(store.location()).to_owned();
+        let root = store.location().to_owned();
         let found = tokio::task::spawn_blocking(move || unfinished(Path::new(&root), sweep)).await;
         collected.unfinished = found.unwrap_or_default();
     }

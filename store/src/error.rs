@@ -118,7 +118,13 @@ pub enum StoreError {
         /// What is wrong.
         problem: String,
         /// What to set.
-        advice: &'static str,
+        advice: String,
+    },
+    /// There is nothing to look at.
+    #[error("there is no store at {store}; check the address, or begin one with `bloctrain train --store {store}`")]
+    NoStore {
+        /// The address.
+        store: String,
     },
     /// This program was built without the store's protocol.
     #[error("this bloctrain was built without {feature}:// stores; build it with `--features {feature}`")]
@@ -140,9 +146,14 @@ pub enum StoreError {
     },
     /// An address that names no store.
     #[error(
-        "`{0}` is not a store; give a folder, file:///FOLDER, memory://, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
+        "`{location}` is not a store: {problem}; give a folder, file:///FOLDER, memory://, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
     )]
-    InvalidLocation(String),
+    InvalidLocation {
+        /// The address, without secrets.
+        location: String,
+        /// Why it is none.
+        problem: String,
+    },
     /// Anything else that may pass.
     #[error("the store failed at {key}: {problem}")]
     Unavailable {
@@ -168,7 +179,8 @@ impl StoreError {
             | Self::BadConfiguration { .. }
             | Self::NotCompiled { .. }
             | Self::NewerFormat { .. }
-            | Self::InvalidLocation(_) => ErrorKind::Fatal,
+            | Self::NoStore { .. }
+            | Self::InvalidLocation { .. } => ErrorKind::Fatal,
         }
     }
 
@@ -191,7 +203,7 @@ pub(crate) const ENDPOINT_ADVICE: &str =
     "check the network and the endpoint (AWS_ENDPOINT and AWS_ALLOW_HTTP, AZURE_STORAGE_ENDPOINT, or the emulator's address)";
 
 /// What to set when there are no credentials.
-pub(crate) const CREDENTIAL_ADVICE: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN), GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or run where the machine has a role";
+pub(crate) const CREDENTIAL_ADVICE: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN), GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or keys in a profile of ~/.aws (AWS_PROFILE), or run where the machine has a role";
 
 /// Texts by which services say that the bucket itself is not there.
 const NO_BUCKET: [&str; 4] = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist", "InvalidBucketName"];
@@ -212,7 +224,7 @@ pub(crate) fn classify(store: &str, key: &str, error: &Raw) -> StoreError {
             return StoreError::Denied { store: store_name, key, problem };
         }
         Raw::NotImplemented { .. } | Raw::NotSupported { .. } => {
-            return StoreError::BadConfiguration { store: store_name, problem, advice: "use another store" };
+            return StoreError::BadConfiguration { store: store_name, problem, advice: "use another store".into() };
         }
         _ => {}
     }
@@ -227,7 +239,7 @@ pub(crate) fn classify(store: &str, key: &str, error: &Raw) -> StoreError {
         return StoreError::NoCredentials { store: store_name, problem, advice: CREDENTIAL_ADVICE };
     }
     if problem.contains("without LOCATION") {
-        let advice = "set AWS_REGION to the bucket's region";
+        let advice = "set AWS_REGION to the bucket's region".into();
         return StoreError::BadConfiguration { store: store_name, problem, advice };
     }
     if is_connect(error) {

@@ -64,6 +64,18 @@ impl Artefacts {
         self.check_version(found.version)
     }
 
+    /// As [`check_format`](Self::check_format), for whoever only looks: writes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStore`] where there is no store, or why it cannot be read.
+    pub async fn look_format(&self) -> Result<(), StoreError> {
+        let first = self.clone().with_retry(self.retry().first_contact());
+        match first.read_format().await? {
+            Some((found, _)) => self.check_version(found.version),
+            None => Err(StoreError::NoStore { store: self.location().to_owned() }),
+        }
+    }
+
     fn check_version(&self, found: u32) -> Result<(), StoreError> {
         if found > key::STORE_VERSION {
             let store = self.location().to_owned();

@@ -4,9 +4,12 @@
 //! files, addressed by what determines them; [`collect`] removes what nothing names. An object is complete or not there:
 //! writes are atomic, and a cached shard counts only once its manifest exists.
 //!
-//! Below [`Artefacts`]: `location` (from an address to a store), `error` (what a failure means), `retry` (when to try again),
-//! `transfer` (large objects in parts), `format` (version marker and start-up probe), `disk` (a cache on this machine).
+//! Below [`Artefacts`]: `address` (what an address means), `location` (from an address to a store), `settings` (variables that
+//! cannot work are named), `profile` (keys in `~/.aws`), `error` (what a failure means), `retry` (when to try again),
+//! `transfer` (large objects in parts), `format` (version marker and start-up probe), `disk` (a cache on this machine),
+//! `process` (one process at a time in a folder).
 
+mod address;
 pub mod cache;
 pub mod collect;
 mod disk;
@@ -15,7 +18,12 @@ mod format;
 pub mod leader;
 mod location;
 mod object;
+pub mod process;
+#[cfg(feature = "aws")]
+mod profile;
 mod retry;
+#[cfg(feature = "cloud")]
+mod settings;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transfer;

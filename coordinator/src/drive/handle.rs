@@ -62,9 +62,20 @@ pub struct Handle {
 impl Handle {
     async fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, DriverError> {
         let (reply, answer) = oneshot::channel();
-        let gone = || DriverError::Stopped(self.stopped.borrow().clone().unwrap_or_else(|| "the coordinator has stopped".into()));
-        self.commands.send(command(reply)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        if self.commands.send(command(reply)).await.is_err() {
+            return Err(self.gone().await);
+        }
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.gone().await),
+        }
+    }
+
+    /// Why there is no answer: the loop says why it ended after it let go of what was asked of it.
+    async fn gone(&self) -> DriverError {
+        let mut stopped = self.stopped.clone();
+        let why = stopped.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        DriverError::Stopped(why.unwrap_or_else(|| "the coordinator has stopped".into()))
     }
 
     /// Applies an event.

@@ -7,7 +7,7 @@ pub mod driver;
 pub mod environment;
 mod handle;
 pub mod journal;
-mod verify;
+pub mod verify;
 
 pub use environment::Clock;
 pub use handle::{Answer, DriverError, Handle};

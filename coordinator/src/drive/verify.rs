@@ -4,6 +4,7 @@
 
 use crate::schedule::{Doubt, Lost};
 use bloctrain_shared::task::ObjectRef;
+use bloctrain_shared::{Digest, key};
 use bloctrain_store::{Artefacts, ErrorKind, StoreError};
 use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
@@ -46,6 +47,38 @@ async fn lost_size(artefacts: &Artefacts, object: &ObjectRef) -> Result<Option<L
         None => StoreError::Missing { key: object.key.clone() }.to_string(),
     };
     Ok(Some(Lost { key: object.key.clone(), problem }))
+}
+
+/// What of a completed run's package is lost: a file that is missing, or parameters that are not those of its manifest.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn package(artefacts: &Artefacts, run: &str) -> Result<Option<Lost>, StoreError> {
+    for file in key::MODEL_FILES {
+        let key = key::model(run, file);
+        if artefacts.size(&key).await?.is_none_or(|bytes| bytes == 0) {
+            return Ok(Some(Lost { problem: StoreError::Missing { key: key.clone() }.to_string(), key }));
+        }
+    }
+    let (manifest, tensors) = (key::model(run, key::MODEL_MANIFEST), key::model(run, key::MODEL_TENSORS));
+    let damaged = |key: String, problem: String| {
+        let problem = StoreError::Damaged { key: key.clone(), problem }.to_string();
+        Ok(Some(Lost { key, problem }))
+    };
+    let named: Named = match serde_json::from_slice(&artefacts.get_unverified(&manifest).await?) {
+        Ok(named) => named,
+        Err(error) => return damaged(manifest, error.to_string()),
+    };
+    if Digest::of(&artefacts.get_unverified(&tensors).await?) != named.tensors {
+        return damaged(tensors, "its checksum is wrong".into());
+    }
+    Ok(None)
+}
+
+/// What a package's manifest says of its parameters.
+#[derive(Deserialize)]
+struct Named {
+    tensors: Digest,
 }
 
 /// What a data set's manifest says of its parts.

@@ -74,10 +74,18 @@ impl Log {
     /// # Errors
     /// When the store fails or holds something else.
     pub async fn open(artefacts: &Artefacts) -> Result<(Self, Durable), StateError> {
+        Self::open_ahead(artefacts, 0).await
+    }
+
+    /// As [`open`](Self::open), on a machine whose clock is so many milliseconds ahead: for tests of clocks that differ.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_ahead(artefacts: &Artefacts, ahead_ms: i64) -> Result<(Self, Durable), StateError> {
         artefacts.probe().await?;
         // Before it opens the table, which fences whoever writes it: a newer coordinator is not to be disturbed.
         artefacts.check_format().await?;
-        let db = slate::open(artefacts).await?;
+        let db = slate::open(artefacts, ahead_ms).await?;
         artefacts.upgrade_format().await?;
         Box::pin(Self::over(Box::new(db))).await
     }

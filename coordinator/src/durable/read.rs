@@ -19,6 +19,7 @@ pub async fn read(artefacts: &Artefacts) -> Result<Durable, StateError> {
     if state.is_empty() {
         return Ok(Durable::default());
     }
+    slate::complete(state.iter().map(|(key, _)| key.as_str()))?;
     let reader = slate::reader(artefacts).await?;
     check_version(reader.get(VERSION).await?.as_deref())?;
     let durable = loop {

@@ -82,6 +82,9 @@ pub struct Run {
     pub losses: BTreeMap<String, u32>,
     /// What people should know.
     pub notes: Vec<String>,
+    /// Whether the package of a run that has its figures is to be made again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub package_lost: bool,
     /// Seconds of work on committed tasks.
     pub seconds: f64,
     /// Whether the cached shards were let go of (see [`Durable::let_go`]).
@@ -113,6 +116,7 @@ impl Run {
             precision: None,
             losses: BTreeMap::new(),
             notes: Vec::new(),
+            package_lost: false,
             seconds: 0.0,
             shards_gone: false,
             need_bytes: 0,

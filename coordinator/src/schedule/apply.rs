@@ -23,6 +23,7 @@ impl State {
             Event::Late { by_ms } => Ok(self.late(by_ms)),
             Event::Tick => Ok(self.tick(now)),
             Event::Cancelled { run } => self.cancelled(now, run),
+            Event::PackageLost { run, key, problem } => self.package_lost(now, run, key, problem),
             Event::Deleted { run } => self.deleted(now, run),
             Event::Paused { run } => self.paused(now, run),
             Event::Resumed { run } => self.resumed(now, run),

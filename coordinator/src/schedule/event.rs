@@ -74,6 +74,15 @@ pub enum Event {
         /// The run.
         run: String,
     },
+    /// What a completed run promises is not there.
+    PackageLost {
+        /// The run.
+        run: String,
+        /// The file.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A person deletes a run that has ended.
     Deleted {
         /// The run.

@@ -5,7 +5,7 @@ use super::event::{Effect, Entry, Rejected};
 use super::state::State;
 use crate::run::record::Record;
 use bloctrain_shared::plan::Submission;
-use bloctrain_shared::task::ObjectRef;
+use bloctrain_shared::task::{Failure, ObjectRef, Stage, TaskId};
 use bloctrain_shared::view::RunState;
 
 /// Most runs that go on at once.
@@ -54,6 +54,18 @@ impl State {
         self.attempts.end_run(&run);
         self.paces.forget(&run);
         Ok(self.ordered(now, run.clone(), Record::Cancelled { run }, "cancelled"))
+    }
+
+    /// Opens the last task of a completed run again, whose package is lost.
+    pub(super) fn package_lost(&mut self, now: u64, run: String, key: String, problem: String) -> Result<Vec<Effect>, Rejected> {
+        if *self.order(&run)? != RunState::Completed {
+            return Ok(Vec::new());
+        }
+        let task = TaskId { block: 0, stage: Stage::Finish, part: 0, replica: 0 };
+        let worker = "coordinator".to_owned();
+        let text = format!("{problem}: the package is made again");
+        let failure = Failure::InputLost { key, problem, content: false };
+        Ok(self.ordered(now, run.clone(), Record::Failed { run, task, worker, failure }, &text))
     }
 
     pub(super) fn deleted(&mut self, now: u64, run: String) -> Result<Vec<Effect>, Rejected> {

@@ -32,16 +32,19 @@ impl State {
     /// All reasons why a worker gets nothing, up to some.
     pub(super) fn refusals(&self, worker: u64) -> Vec<String> {
         let Some(known) = self.workers.get(&worker) else { return Vec::new() };
-        let reasons = self.running().filter_map(|run| fits(known, run).err().map(|why| format!("run {}: {why}", run.plan.run)));
+        // What it was not started for says nothing about it.
+        let own = self.running().filter(|run| known.is_for(run));
+        let reasons = own.filter_map(|run| fits(known, run).err().map(|why| format!("run {}: {why}", run.plan.run)));
         self.why_aside(worker).into_iter().chain(reasons).take(SHOWN).collect()
     }
 
     /// Workers that get no tasks of a run, with the reason.
     pub(super) fn refused(&self, run: &Run) -> Vec<RefusedView> {
+        let own = |(_, known): &(&u64, &Worker)| known.is_for(run);
         let reason = |(id, known): (&u64, &Worker)| {
             let why = fits(known, run).err().or_else(|| self.why_aside(*id))?;
             Some(RefusedView { worker: known.about.name.clone(), why })
         };
-        self.workers.iter().filter_map(reason).take(SHOWN).collect()
+        self.workers.iter().filter(own).filter_map(reason).take(SHOWN).collect()
     }
 }

@@ -33,6 +33,8 @@ pub struct Newcomer {
     pub instance: String,
     /// Identity of the store that it sees; empty when it did not say.
     pub store: String,
+    /// The one run that it was started for; empty for a worker of any.
+    pub only_run: String,
     /// What it still works on.
     pub holding: Option<Holding>,
 }
@@ -87,6 +89,11 @@ impl Worker {
         }
     }
 
+    /// Whether it was started for this run, or for any.
+    pub(super) fn is_for(&self, run: &Run) -> bool {
+        self.about.only_run.is_empty() || self.about.only_run == run.plan.run
+    }
+
     pub(super) fn is_aside(&self) -> bool {
         self.failures >= ASIDE_AFTER
     }
@@ -96,6 +103,9 @@ impl Worker {
 pub(super) fn fits(worker: &Worker, run: &Run) -> Result<(), String> {
     if !worker.is_proven {
         return Err("it has not shown that it sees the fleet's store; run the same bloctrain everywhere".into());
+    }
+    if !worker.is_for(run) {
+        return Err(format!("this worker was started for run {} only", worker.about.only_run));
     }
     let own = &worker.about.backend;
     let memory = worker.about.memory_bytes;

@@ -1,6 +1,7 @@
 //! A coordinator inside of another process, reached through a channel in memory.
 
 use super::activate::{Activated, activate};
+use super::fleet;
 use super::rpc::Gate;
 use super::secret::Secrets;
 use super::server;
@@ -8,7 +9,8 @@ use crate::config::Config;
 use crate::drive::environment::Environment;
 use crate::drive::{Clock, Handle};
 use crate::open::OpenError;
-use bloctrain_store::Artefacts;
+use bloctrain_store::leader::{self, Leader};
+use bloctrain_store::{Artefacts, Place};
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use tokio::io::DuplexStream;
@@ -23,6 +25,35 @@ pub struct App {
     stop: oneshot::Sender<()>,
     server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
     driver: tokio::task::JoinHandle<()>,
+    presence: Option<Presence>,
+}
+
+/// On object storage, which has no locks: counts as a coordinator of a fleet does, under no address, so that nobody takes the
+/// store from this one without being asked to.
+struct Presence {
+    artefacts: Artefacts,
+    own: Leader,
+    counting: tokio::task::JoinHandle<()>,
+}
+
+impl Presence {
+    fn new(artefacts: Artefacts, own: Leader) -> Self {
+        let (counted, mut leader) = (artefacts.clone(), own.clone());
+        let counting = tokio::spawn(async move {
+            // Whoever replaces this one fences its state, which then says so.
+            fleet::lead(&counted, &mut leader).await;
+        });
+        Self { artefacts, own, counting }
+    }
+
+    async fn end(mut self) {
+        self.counting.abort();
+        let _ = (&mut self.counting).await;
+        (self.own.released, self.own.beat) = (true, u64::MAX);
+        if let Err(error) = leader::publish(&self.artefacts, &self.own).await {
+            tracing::debug!(%error, "the store does not learn that this coordinator has stopped");
+        }
+    }
 }
 
 impl App {
@@ -36,8 +67,10 @@ impl App {
         let (_, secrets) = watch::channel(Secrets::default());
         let (router, _) = server::router(&gate, &secrets, &artefacts, &counters).await;
         let store = artefacts.location().to_owned();
-        let Activated { active, driver, .. } =
-            Box::pin(activate(config, &Environment::new(artefacts, clock), store, counters)).await?;
+        let Activated { active, driver, opening, state } =
+            Box::pin(activate(config, &Environment::new(artefacts.clone(), clock), store, counters)).await?;
+        let own = Leader { opening, addresses: Vec::new(), beat: 0, released: false, state };
+        let presence = (artefacts.place() == Place::Remote).then(|| Presence::new(artefacts, own));
         let handle = active.handle.clone();
         gate.open(active);
         let (connections, incoming) = mpsc::channel(16);
@@ -46,7 +79,7 @@ impl App {
             // An error means that the sender is gone, which is as good a reason to stop.
             stopped.await.ok();
         }));
-        Ok(Self { handle, connections, stop, server, driver })
+        Ok(Self { handle, connections, stop, server, driver, presence })
     }
 
     /// A channel to this coordinator that never leaves the process.
@@ -81,5 +114,8 @@ impl App {
         let _ = self.server.await;
         self.handle.close().await;
         let _ = self.driver.await;
+        if let Some(presence) = self.presence {
+            presence.end().await;
+        }
     }
 }

@@ -28,10 +28,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic_health::server::HealthReporter;
 
 /// Pause between two counts of the active coordinator, and between two looks of one that stands by.
-const BEAT: Duration = Duration::from_secs(1);
+pub(super) const BEAT: Duration = Duration::from_secs(1);
 
 /// Looks without a change after which the active coordinator counts as gone.
-const SILENCE: u32 = 4;
+pub(super) const SILENCE: u32 = 4;
 
 /// Longest time that open calls have to end when a coordinator stops.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -253,7 +253,7 @@ async fn wait_for_turn(artefacts: &Artefacts, gate: &Gate, stop: &mut watch::Rec
 }
 
 /// Counts in the store until a newer coordinator appears.
-async fn lead(artefacts: &Artefacts, own: &mut Leader) -> FleetError {
+pub(super) async fn lead(artefacts: &Artefacts, own: &mut Leader) -> FleetError {
     let mut beat = interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     if let Err(error) = leader::remove_older(artefacts, own.opening).await {

@@ -11,6 +11,7 @@ pub mod fleet;
 mod guard;
 mod handshake;
 mod http;
+pub mod occupant;
 mod peer;
 mod place;
 mod refusal;

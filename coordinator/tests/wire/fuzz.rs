@@ -81,6 +81,7 @@ fn messages(run: &str, worker: u64, task: &Task, lease_epoch: u64) -> Vec<(&'sta
         // One that does not say which store it sees is let in.
         store: String::new(),
         precision: "f32".into(),
+        only_run: String::new(),
     };
     let heartbeat = HeartbeatRequest { worker, run: run.to_owned(), task: id, lease_epoch, progress_json: to_json(&progress) };
     let submission_json = to_json(&crate::fleet::submission(3, 2, 0));

@@ -24,6 +24,7 @@ pub(crate) fn event(name: &str, event: &Event, result: &Result<Vec<Effect>, Reje
         Event::Late { by_ms } => format!("{by_ms} ms are given back"),
         Event::Tick => "tick".into(),
         Event::Cancelled { run } => format!("{run} is cancelled"),
+        Event::PackageLost { run, key, .. } => format!("{key} of {run} is lost"),
         Event::Deleted { run } => format!("{run} is deleted"),
         Event::Paused { run } => format!("{run} is paused"),
         Event::Resumed { run } => format!("{run} is resumed"),

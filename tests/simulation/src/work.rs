@@ -121,7 +121,13 @@ impl Bench<'_> {
                 self.step(control).await?;
                 let records: Vec<&ObjectRef> = validation.iter().chain(test).collect();
                 let made = self.network(blocks, &records).await?;
-                self.put(&key::model(&task.run, "model.json"), made.to_string()).await?;
+                for file in key::MODEL_FILES {
+                    let tensors = Digest::of(made.to_string().as_bytes());
+                    let is_manifest = file == key::MODEL_MANIFEST;
+                    let content =
+                        if is_manifest { serde_json::json!({ "tensors": tensors }).to_string() } else { made.to_string() };
+                    self.put(&key::model(&task.run, file), content).await?;
+                }
                 Ok(Output::Finish(finish::Output { summary: Box::new(summary(&task.run, made)?) }))
             }
         }

@@ -95,6 +95,8 @@ pub struct About {
     pub store: String,
     /// Where its session notes how it stands.
     pub standing: Arc<Standing>,
+    /// The one run that it works for; empty for any.
+    pub only_run: String,
 }
 
 /// What a worker computes with, once it knows its store.
@@ -308,6 +310,7 @@ impl<T: Transport> Client<T> {
             holding,
             store: about.store,
             precision: about.precision,
+            only_run: about.only_run,
         };
         let mut rpc = match self.rpc().await {
             Ok(rpc) => rpc,

@@ -2,6 +2,7 @@
 
 use super::input::{Compute, Reader, view};
 use super::io::fatal;
+use super::train::finite;
 use super::{Context, Control, EVAL_BATCH, Executor, Stop};
 use crate::kernel::{Mode, SpikingBackend};
 use crate::snn::detector::{DetectorNet, balanced_loss};
@@ -67,6 +68,7 @@ pub(super) fn run<B: TrainingBackend>(
     }
     let detector = train(new, &features, spec.detector.epochs, (spec.run.seed, context.block), control)?;
     let tensors = NamedTensors { tensors: detector.store.export(), metadata: Default::default() };
+    finite(context.block, &[&tensors])?;
     let bytes = Bytes::from(tensors.encode().map_err(fatal)?);
     let object = executor.io.put(&key::detector(&context.run, context.block, Digest::of(&bytes)), bytes)?;
     Ok(Output::Detect(detect::Output { detector: Some(object) }))

@@ -13,7 +13,7 @@ use bloctrain_shared::record::Records;
 use bloctrain_shared::stage::finish::{self, BlockProgress, Work};
 use bloctrain_shared::summary::{Accuracy, BlockSummary, Inference, Summary};
 use bloctrain_shared::task::{Failure, FrozenBlock, ObjectRef, Output, Split};
-use bloctrain_shared::{Digest, key};
+use bloctrain_shared::{Digest, key, remark};
 use bytes::Bytes;
 
 pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context, work: &Work) -> Result<Output, Stop> {
@@ -51,11 +51,11 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
         mean: context.prepared.dataset.mean.clone(),
         std: context.prepared.dataset.std.clone(),
         blocks,
-        exit: calibration.rule,
+        exit: calibration.rule.clone(),
         tensors: Digest::of(&tensor_bytes),
     };
     let location = executor.io.artefacts().location();
-    let summary = Summary {
+    let mut summary = Summary {
         run: context.run.clone(),
         dataset: dataset.name.clone(),
         accuracy: Accuracy { test: on_test.accuracy, validation: on_validation.accuracy },
@@ -70,7 +70,11 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
         wall_seconds: work.seconds,
         model: format!("{location}/{}", key::model(&context.run, "").trim_end_matches('/')),
         report: String::new(),
+        notes: Vec::new(),
     };
+    let planned = Graph::new(spec, dataset.shape).map_err(fatal)?.blocks.len();
+    let reached = calibration.curve.get(calibration.chosen).map(|point| point.relative_compute);
+    summary.notes = remark::notes(spec, &summary, planned, classes, reached);
     let put = |name: &str, bytes: Bytes| executor.io.put(&key::model(&context.run, name), bytes);
     let json = |value: serde_json::Result<Vec<u8>>| value.map(Bytes::from).map_err(fatal);
     put(package::TENSORS, tensor_bytes)?;

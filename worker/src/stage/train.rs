@@ -132,13 +132,26 @@ fn load_weights<B: TrainingBackend>(executor: &Executor<B>, trainer: &mut Traine
     Ok(())
 }
 
-/// Writes a checkpoint.
+/// Refuses what training cannot go on from, where it is made: parameters and moments that are not numbers.
+pub(super) fn finite(block: u32, of: &[&NamedTensors]) -> Result<(), Failure> {
+    let mut tensors = of.iter().flat_map(|tensors| &tensors.tensors);
+    match tensors.find(|tensor| !tensor.values.iter().all(|value| value.is_finite())) {
+        None => Ok(()),
+        Some(tensor) => Err(fatal(format!(
+            "training of block {block} diverged: `{}` is not a number at the end of the round; lower train.learning_rate or set train.gradient_clip",
+            tensor.name
+        ))),
+    }
+}
+
+/// Writes a checkpoint, which is finite.
 pub(super) fn save<B: TrainingBackend>(
     executor: &Executor<B>,
     context: &Context,
     weights: &NamedTensors,
     optimizer: &NamedTensors,
 ) -> Result<Checkpoint, Failure> {
+    finite(context.block, &[weights, optimizer])?;
     let put = |part: CheckpointPart, tensors: &NamedTensors| {
         let bytes = Bytes::from(tensors.encode().map_err(fatal)?);
         executor.io.put(&key::checkpoint(&context.run, context.block, part, Digest::of(&bytes)), bytes)

@@ -11,6 +11,7 @@ mod doubt;
 mod fleet;
 mod late;
 mod lost;
+mod machine;
 mod outdated;
 mod replica;
 mod share;

@@ -2,8 +2,8 @@
 
 use super::gate::{Active, Gate};
 use super::{malformed, refused, short};
-use crate::drive::Handle;
-use crate::schedule::{Event, Rejected, admission};
+use crate::drive::{Handle, verify};
+use crate::schedule::{Event, Lost, Rejected, admission};
 use crate::serve::access::operator;
 use bloctrain_proto::convert::{from_json, to_json};
 use bloctrain_proto::status::{Kind, status};
@@ -15,7 +15,7 @@ use bloctrain_proto::v1::{
     StreamLogResponse, SubmitRequest, SubmitResponse, WatchRunRequest, WatchRunResponse,
 };
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Submission};
-use bloctrain_shared::view::RunView;
+use bloctrain_shared::view::{RunState, RunView};
 use bloctrain_shared::{Digest, key};
 use bytes::Bytes;
 use futures::Stream;
@@ -96,6 +96,13 @@ impl RunService for RunRpc {
         let object = artefacts.put(&key::spec(&run, Digest::of(&bytes)), bytes).await;
         let object = object.map_err(|error| status(Kind::Internal, error.to_string()))?;
         handle.apply(Event::Submitted { submission: Box::new(submission), object }).await.map_err(|error| refused(&error))?;
+        if handle.view(&run).await.map_err(|error| refused(&error))?.is_some_and(|view| view.state == RunState::Completed) {
+            let lost = verify::package(artefacts, &run).await.map_err(|error| status(Kind::Internal, error.to_string()))?;
+            if let Some(Lost { key, problem }) = lost {
+                let event = Event::PackageLost { run: run.clone(), key, problem };
+                handle.apply(event).await.map_err(|error| refused(&error))?;
+            }
+        }
         Ok(Response::new(SubmitResponse { run }))
     }
 

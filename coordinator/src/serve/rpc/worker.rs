@@ -62,17 +62,28 @@ impl WorkerRpc {
 }
 
 fn newcomer(request: RegisterRequest) -> Result<Newcomer, Status> {
-    let RegisterRequest { name, backend, arithmetic, version, device, memory_bytes, instance, holding, store, precision } =
-        request;
-    let texts = [&name, &backend, &version, &device, &instance, &store, &precision];
-    let fields = ["name", "backend", "version", "device", "instance", "store", "precision"];
+    let RegisterRequest {
+        name,
+        backend,
+        arithmetic,
+        version,
+        device,
+        memory_bytes,
+        instance,
+        holding,
+        store,
+        precision,
+        only_run,
+    } = request;
+    let texts = [&name, &backend, &version, &device, &instance, &store, &precision, &only_run];
+    let fields = ["name", "backend", "version", "device", "instance", "store", "precision", "only_run"];
     fields.into_iter().zip(texts).try_for_each(|(field, text)| short(field, text))?;
     if name.is_empty() {
         return Err(missing("name"));
     }
     let holding = holding.map(hold).transpose().map_err(|error| malformed(&error))?;
     short("run", holding.as_ref().map_or("", |holding| &holding.run))?;
-    Ok(Newcomer { name, backend, arithmetic, precision, version, device, memory_bytes, instance, store, holding })
+    Ok(Newcomer { name, backend, arithmetic, precision, version, device, memory_bytes, instance, store, only_run, holding })
 }
 
 fn hold(holding: v1::Holding) -> Result<Holding, ConvertError> {
