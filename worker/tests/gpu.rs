@@ -508,13 +508,8 @@ fn trained<B: TrainingBackend>(hidden: Vec<usize>) -> (StepMetrics, Vec<f32>) {
     let image = ImageShape::new(1, 8, 8);
     let head = HeadSpec { pool: 0, hidden };
     let layers = vec![LayerSpec::residual(8, 2), LayerSpec::residual(5, 2)];
-    let network = ResolvedNetwork {
-        blocks: vec![BlockSpec { layers }],
-        norm: Norm::Batch,
-        classifier: head.clone(),
-        head,
-        auxiliary: AuxiliarySpec::default(),
-    };
+    let (blocks, classifier, auxiliary) = (vec![BlockSpec { layers }], head.clone(), AuxiliarySpec::default());
+    let network = ResolvedNetwork { blocks, norm: Norm::Batch, classifier, head, auxiliary };
     let config = config(&network, 3, image);
     let mut trainer = Trainer::<B>::new(&config, &spec.train, &Default::default());
     let mut sum = StepMetrics::default();
