@@ -80,6 +80,11 @@ impl Display {
         Self { bar, notes: 0, since: None, lines }
     }
 
+    /// Leaves out what a run had to say before it was looked at.
+    pub(crate) fn skip(&mut self, view: &RunView) {
+        self.notes = view.notes.len();
+    }
+
     /// Shows a view of the run.
     #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
     pub(crate) fn show(&mut self, view: &RunView) {

@@ -272,7 +272,7 @@ fn addresses_and_variables_are_understood_or_refused_at_once() {
 #[test]
 fn weights_that_are_no_numbers_are_refused_where_they_are_made() {
     let folder = tempfile::tempdir().expect("a folder");
-    let wild = ["--set", "train.learning_rate=1e30", "--set", "train.batch=7000", "--set", "train.micro_batch=500"];
+    let wild = ["--set", "train.learning_rate=1e39", "--set", "train.batch=7000", "--set", "train.micro_batch=500"];
     let output = run(folder.path(), &[SMALL.as_slice(), &wild].concat());
     one_message(&output, 1, &["training of block 1 diverged", "not a number", "train.learning_rate"]);
     assert!(files(folder.path(), "block1/weights").is_empty(), "nothing of it was committed");

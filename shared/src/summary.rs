@@ -24,7 +24,7 @@ pub struct Summary {
     /// File of the report; empty when none was made.
     pub report: String,
     /// What a reader of the figures should know.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 

@@ -165,6 +165,7 @@ async fn follow(
                     let view: RunView = from_json(&message.view_json)?;
                     if last.is_none() && view.state == RunState::Completed {
                         say!("this run was completed before; change the spec (such as --set run.seed=2) for another one");
+                        display.skip(&view);
                     }
                     display.show(&view);
                     last = Some(view);

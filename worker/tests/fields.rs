@@ -81,12 +81,16 @@ fn trained(sets: &[&str]) -> (ObjectRef, Digest) {
 #[test]
 fn a_field_that_nothing_reads_changes_no_weights() {
     const LINEAR: &str = "network.block=[{ layers = [{ type = \"linear\", features = 8 }] }]";
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 18] = [
         (&[], "data.views=2"),
         (&["run.end_to_end=true", "data.augment=[\"flip\"]"], "data.views=2"),
         (&[LINEAR], "network.norm=none"),
         (&["run.end_to_end=true"], "network.classifier={ pool = 2, hidden = [8] }"),
         (&[LINEAR, "network.head.pool=2"], "network.classifier={ pool = 3, hidden = [8] }"),
+        (&["run.end_to_end=true"], "network.auxiliary.kind=conv"),
+        (&[], "network.auxiliary.depth=2"),
+        (&[], "network.auxiliary.exit_gradient=0.5"),
+        (&["network.norm=none"], "train.recount=64"),
         (&["neuron.model=if"], "neuron.leak=0.9"),
         (&["encoding.steps=1"], "neuron.leak=0.9"),
         (&["encoding.steps=1"], "neuron.reset=zero"),
@@ -145,6 +149,8 @@ fn a_field_that_reaches_training_changes_weights() {
             "network.head.pool" | "network.head.hidden" => &["run.end_to_end=true"],
             "train.warmup_epochs" => &["train.warmup_epochs=1"],
             "train.batch" => &["train.batch=64"],
+            // tdBN starts at the threshold.
+            "network.norm" => &["neuron.threshold=0.8"],
             _ => &[],
         };
         let context = [example.context, needs].concat();

@@ -184,8 +184,14 @@ impl Server {
     }
 
     pub(crate) async fn register(&self, name: &str) -> u64 {
+        self.register_for(name, "").await
+    }
+
+    /// The same for a worker that takes tasks of one run only.
+    async fn register_for(&self, name: &str, run: &str) -> u64 {
         let request = RegisterRequest {
             name: name.into(),
+            only_run: run.into(),
             backend: "cpu".into(),
             arithmetic: ARITHMETIC_VERSION,
             store: self.artefacts.identity().await.expect("a store"),
@@ -212,7 +218,15 @@ impl Server {
 
     /// An honest worker does everything that is left of all runs.
     pub(crate) async fn finish(&self) {
-        let worker = self.register("honest").await;
+        self.work(self.register("honest").await).await;
+    }
+
+    /// The same of one run.
+    pub(crate) async fn finish_run(&self, run: &str) {
+        self.work(self.register_for("honest", run).await).await;
+    }
+
+    async fn work(&self, worker: u64) {
         while let Some((task, lease_epoch)) = self.lease(worker).await {
             let result = Ok(crate::fleet::output(&task, 2));
             let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result };

@@ -8,6 +8,9 @@ use crate::record::Records;
 /// Steps of Newton's method; the loss is convex and a handful is enough.
 const STEPS: usize = 25;
 
+/// Halvings of a step after which it is no step.
+const HALVINGS: i32 = 30;
+
 /// Added to the loss for every sample: this times the squared distance from taking the deepest exit as it is.
 const PULL: f64 = 1e-3;
 
@@ -21,29 +24,50 @@ fn fit_depth(records: &Records, samples: &[usize], depth: usize, classes: usize)
         let said = said_at(records, sample, depth - 1);
         (1..=depth).map(|ran| log_total(&said[..ran], classes)).collect()
     };
-    let rows: Vec<(Vec<Vec<f32>>, usize)> =
-        samples.iter().map(|sample| (features(sample), usize::from(records.labels[*sample]))).collect();
+    let rows: Vec<Row> = samples.iter().map(|sample| (features(sample), usize::from(records.labels[*sample]))).collect();
     let rest: Vec<f64> = (0..depth).map(|at| f64::from(u8::from(at + 1 == depth))).collect();
     let mut weights = rest.clone();
+    let mut least = loss(&rows, &weights, &rest, classes);
     for _ in 0..STEPS {
         let Some(step) = newton(&rows, &weights, &rest, classes) else { break };
-        weights.iter_mut().zip(&step).for_each(|(weight, step)| *weight -= step);
-        if step.iter().all(|step| step.abs() < 1e-9) {
-            break;
-        }
+        // Far from the minimum a whole step may lead further away.
+        let shorter = (0..HALVINGS).map(|times| 0.5_f64.powi(times)).find_map(|share| {
+            let tried: Vec<f64> = weights.iter().zip(&step).map(|(weight, step)| weight - share * step).collect();
+            let found = loss(&rows, &tried, &rest, classes);
+            (found < least).then_some((tried, found))
+        });
+        let Some(better) = shorter else { break };
+        (weights, least) = better;
     }
     weights.into_iter().map(|weight| weight as f32).collect()
 }
 
+/// Logarithms of the probabilities of every exit, and the label.
+type Row = (Vec<Vec<f32>>, usize);
+
+/// For each class the power of its score over the largest one's, and the logarithm of the label's probability.
+fn powers((logs, label): &Row, weights: &[f64], classes: usize) -> (Vec<f64>, f64) {
+    let score = |class: usize| logs.iter().zip(weights).map(|(log, weight)| weight * f64::from(log[class])).sum::<f64>();
+    let scores: Vec<f64> = (0..classes).map(score).collect();
+    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+    let likely = scores[*label] - largest - powers.iter().sum::<f64>().ln();
+    (powers, likely)
+}
+
+/// The mean loss with what pulls the weights towards `rest`.
+fn loss(rows: &[Row], weights: &[f64], rest: &[f64], classes: usize) -> f64 {
+    let sum: f64 = rows.iter().map(|row| powers(row, weights, classes).1).sum();
+    let pull: f64 = weights.iter().zip(rest).map(|(weight, rest)| (weight - rest) * (weight - rest)).sum();
+    PULL * pull - sum / rows.len().max(1) as f64
+}
+
 /// The inverse Hessian of the mean loss times its gradient.
-fn newton(rows: &[(Vec<Vec<f32>>, usize)], weights: &[f64], rest: &[f64], classes: usize) -> Option<Vec<f64>> {
+fn newton(rows: &[Row], weights: &[f64], rest: &[f64], classes: usize) -> Option<Vec<f64>> {
     let depth = weights.len();
     let (mut gradient, mut hessian) = (vec![0.0; depth], vec![vec![0.0; depth]; depth]);
-    for (logs, label) in rows {
-        let score = |class: usize| logs.iter().zip(weights).map(|(log, weight)| weight * f64::from(log[class])).sum::<f64>();
-        let scores: Vec<f64> = (0..classes).map(score).collect();
-        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let powers: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+    for row in rows {
+        let ((logs, label), (powers, _)) = (row, powers(row, weights, classes));
         let all: f64 = powers.iter().sum();
         let mean: Vec<f64> = logs
             .iter()
@@ -110,6 +134,6 @@ mod tests {
         let weights = fit(&records, &samples, 2);
         let temperature = (0.75_f32 / 0.25).ln() / (0.98_f32 / 0.02).ln();
         assert!((weights[0][0] - temperature).abs() < 0.01, "{weights:?}, expected {temperature}");
-        assert!((weights[1][0] - temperature).abs() < 0.01, "{weights:?}");
+        assert!((weights[1][0] - temperature).abs() < 0.01 && (weights[1][1] - 1.0).abs() < 1e-6, "{weights:?}");
     }
 }

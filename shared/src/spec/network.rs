@@ -26,6 +26,7 @@ pub struct NetworkSpec {
     /// The local classifier of every block but the last.
     pub classifier: HeadSpec,
     /// What every block but the last is trained with besides its classifier.
+    #[serde(skip_serializing_if = "AuxiliarySpec::is_default")]
     pub auxiliary: AuxiliarySpec,
 }
 
@@ -54,6 +55,13 @@ pub struct AuxiliarySpec {
     pub depth: usize,
     /// Factor of the gradient that the block gets from its own classifier.
     pub exit_gradient: f64,
+}
+
+impl AuxiliarySpec {
+    /// Whether nothing was asked for: then it is not written, as before there was any.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for AuxiliarySpec {

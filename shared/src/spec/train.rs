@@ -17,6 +17,10 @@ fn is_outer_momentum(value: &f64) -> bool {
     *value == OUTER_MOMENTUM
 }
 
+fn is_zero(value: &usize) -> bool {
+    *value == 0
+}
+
 /// `[train]`: how a block is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -51,6 +55,7 @@ pub struct TrainSpec {
     pub patience: u32,
     /// Training samples over which the statistics of norms are counted anew when training has ended; 0 keeps the running
     /// ones, in which the last batches weigh most.
+    #[serde(skip_serializing_if = "is_zero")]
     pub recount: usize,
     /// Logical data-parallel copies within a round, in 1..=[`MAX_REPLICAS`]; 1 is plain training.
     pub replicas: u32,

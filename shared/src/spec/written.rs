@@ -87,10 +87,14 @@ mod tests {
         (NO_CONVOLUTION, "network.norm=\"td\"", &["network.block=[{ layers = [{ type = \"conv\", channels = 4 }] }]"]),
         ("[run]\nend_to_end = true", "network.classifier.pool=2", &["run.end_to_end=false"]),
         ("[run]\nend_to_end = true", "network.classifier.hidden=[8]", &["run.end_to_end=false"]),
+        (ONE_BLOCK, "network.auxiliary.kind=\"conv\"", &["network.block=[]"]),
+        ("", "network.auxiliary.depth=2", &["network.auxiliary.kind=\"conv\""]),
+        ("", "network.auxiliary.exit_gradient=0.5", &["network.auxiliary.kind=\"conv\""]),
         ("", "neuron.leak=0.5", &["neuron.model=\"plif\"", "encoding.steps=1"]),
         ("[encoding]\nsteps = 1", "neuron.reset=\"zero\"", &["encoding.steps=2"]),
         ("[encoding]\nsteps = 1", "neuron.detach_reset=false", &["encoding.steps=2"]),
         ("[train]\nepochs = 1", "train.schedule=\"cosine\"", &["train.warmup_epochs=0"]),
+        ("", "train.recount=512", &[]),
         ("", "train.momentum=0.9", &["train.optimizer=\"sgd\""]),
         ("", "train.outer_learning_rate=0.7", &["train.replicas=2"]),
         ("", "train.outer_momentum=0.8", &["train.replicas=2"]),
@@ -113,6 +117,7 @@ mod tests {
             let unread = match path {
                 "network.preset" | "network.width" => given(ONE_BLOCK, &[set]),
                 "neuron.leak" => given(text, &[set, "neuron.model=\"if\""]),
+                "train.recount" => given(text, &[set, "network.norm=\"none\""]),
                 _ => given(text, &[set]),
             };
             let error = unread.check_read().expect_err(set).to_string();

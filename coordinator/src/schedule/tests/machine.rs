@@ -14,7 +14,7 @@ fn only(state: &mut State, run: &str) -> u64 {
 fn submit(state: &mut State, seed: u64, combine: &str) -> String {
     let mut submission = submission(1, 0);
     submission.spec.run.seed = seed;
-    submission.spec.run.priority = if combine == "first" { 9 } else { 0 };
+    submission.spec.run.priority = if combine == "first" { 9 } else { 1 };
     let run = submission.run_id();
     state.apply(0, Event::Submitted { submission: Box::new(submission), object: object("spec") }).expect("submits");
     run
