@@ -107,7 +107,7 @@ macro_rules! configured {
         let found = found.iter().map(|(name, value)| (*name, value.as_str()));
         let builder = <$builder>::from_env().with_url($location).with_retry(crate::retry::RetryPolicy::http());
         let builder = found
-            .chain($settings.iter().copied())
+            .chain($settings.iter().copied().filter(|(name, _)| !crate::settings::is_of_profiles(name)))
             .try_fold(builder, |builder, (name, value)| Ok(builder.with_config(name.to_ascii_lowercase().parse()?, value)));
         let store = builder.and_then(|builder| builder.build()).map_err(|error| refuse($location, &error))?;
         Ok(Arc::new(store))

@@ -73,6 +73,11 @@ const GOOGLE: Known = Known {
     texts: &["GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BEARER_TOKEN"],
 };
 
+/// Whether a variable says where profiles are and which counts; `object_store` knows none of these.
+pub(crate) fn is_of_profiles(name: &str) -> bool {
+    ["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"].contains(&name)
+}
+
 impl<'a> Settings<'a> {
     /// Settings of the store at `location`; `variable` looks the others up.
     pub(crate) fn new(location: &'a str, given: &'a [(&'a str, &'a str)], variable: &'a dyn Fn(&str) -> Option<String>) -> Self {

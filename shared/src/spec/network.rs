@@ -50,10 +50,13 @@ impl Default for NetworkSpec {
 #[serde(default, deny_unknown_fields)]
 pub struct AuxiliarySpec {
     /// What the layers are.
+    #[serde(skip_serializing_if = "AuxiliaryKind::is_none")]
     pub kind: AuxiliaryKind,
     /// Number of layers. Each has the shape of the next block's output that it stands for.
+    #[serde(skip_serializing_if = "is_one")]
     pub depth: usize,
     /// Factor of the gradient that the block gets from its own classifier.
+    #[serde(skip_serializing_if = "is_whole")]
     pub exit_gradient: f64,
 }
 
@@ -68,6 +71,21 @@ impl Default for AuxiliarySpec {
     fn default() -> Self {
         Self { kind: AuxiliaryKind::None, depth: 1, exit_gradient: 1.0 }
     }
+}
+
+// Left out of a run's identity at their defaults, as before there was any auxiliary network.
+impl AuxiliaryKind {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+fn is_one(depth: &usize) -> bool {
+    *depth == 1
+}
+
+fn is_whole(factor: &f64) -> bool {
+    *factor == 1.0
 }
 
 /// Layers of an auxiliary network.
