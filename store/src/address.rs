@@ -73,8 +73,7 @@ impl Address {
 /// Whether the text before a colon is a scheme that people know, and no part of the name of a folder.
 fn is_scheme(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    let known = ["file", "memory"].iter().chain(&REMOTE).chain(OTHER.iter().map(|(name, _)| name)).any(|name| *name == lower);
-    known
+    ["file", "memory"].iter().chain(&REMOTE).chain(OTHER.iter().map(|(name, _)| name)).any(|name| *name == lower)
 }
 
 fn invalid(location: &str, problem: &str) -> StoreError {

@@ -246,10 +246,13 @@ pub(crate) mod tests {
         }
     }
 
-    /// Samples as their label and what two blocks that know both of two classes say.
-    pub(crate) fn answers(rows: &[(u16, [f32; 2], [f32; 2])]) -> Records {
+    /// A label, and what two blocks that know both of two classes say.
+    type Row = (u16, [f32; 2], [f32; 2]);
+
+    /// Records of some samples.
+    pub(crate) fn answers(rows: &[Row]) -> Records {
         let zeros = || vec![0.0; rows.len()];
-        let block = |of: fn(&(u16, [f32; 2], [f32; 2])) -> [f32; 2]| BlockRecords {
+        let block = |of: fn(&Row) -> [f32; 2]| BlockRecords {
             classes: LabelMap::all(2),
             probabilities: rows.iter().flat_map(of).collect(),
             hard: vec![0.5; rows.len()],

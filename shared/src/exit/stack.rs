@@ -95,7 +95,7 @@ fn newton(rows: &[Row], weights: &[f64], rest: &[f64], classes: usize) -> Option
 fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Vec<f64>> {
     let size = right.len();
     for pivot in 0..size {
-        if !(matrix[pivot][pivot] > 1e-12) {
+        if matrix[pivot][pivot].is_nan() || matrix[pivot][pivot] <= 1e-12 {
             return None;
         }
         let own = matrix[pivot].clone();
