@@ -110,6 +110,12 @@ impl<B: SpikingBackend> BlockNet<B> {
         self.graph.output()
     }
 
+    /// Trainable values of the block and its classifier, without the auxiliary network, which no package has.
+    pub fn parameters(&self) -> usize {
+        let own = self.store.params.iter().filter(|param| !BlockGraph::is_auxiliary(&param.name));
+        own.map(|param| param.shape.iter().product::<usize>()).sum()
+    }
+
     /// Trainable values of the block's own layers, without classifiers and auxiliary network.
     pub fn body_parameters(&self) -> usize {
         self.graph.body.length()

@@ -196,7 +196,7 @@ impl<'a> Round<'a> {
             seconds,
             waiting_seconds: sums.waited,
             peak_memory_bytes: (sums.peak + trainer.state_bytes()) as u64,
-            parameters: trainer.net.store.parameters(),
+            parameters: trainer.net.parameters(),
         }
     }
 }
