@@ -26,9 +26,10 @@ fn a_worker_is_killed_while_training() {
 fn a_standby_takes_over_and_the_work_in_flight_goes_on() {
     let mut fleet = Fleet::new();
     let (mut active, mut standby, address, both) = fleet.pair("active");
-    let worker = fleet.worker("w1", &both);
+    let mut worker = fleet.worker("w1", &both);
     let run = fleet.submit(&address);
-    active.wait_for(&["handed out", "block1/train/1"]);
+    // What was handed out may not have arrived yet.
+    worker.wait_for(&["a task begins", "block1/train/1"]);
     active.kill();
     standby.wait_for(&["is active"]);
     fleet.finish(&run, "a coordinator was killed");
