@@ -103,6 +103,7 @@ pub struct Network<L: Layers = FrozenBody> {
 }
 
 /// What a block says about one sample.
+#[derive(Debug, Clone)]
 struct Said {
     /// Over the block's classes.
     probabilities: Vec<f32>,
@@ -207,18 +208,17 @@ impl<L: Layers> Network<L> {
     /// go through the next one.
     pub fn answers(&self, mut input: L::Input, rule: &ExitRule, classes: usize) -> Vec<Answer> {
         let batch = L::samples(&input);
-        let mut heard: Vec<Vec<(Vec<f32>, f32)>> = vec![Vec::new(); batch];
+        let mut heard: Vec<Vec<Said>> = vec![Vec::new(); batch];
         let mut left: Vec<usize> = (0..batch).collect();
         for (index, block) in self.blocks.iter().enumerate() {
             let (spikes, _) = block.layers.run(input, false);
             let gate = rule.gates.get(index).filter(|_| index + 1 < self.blocks.len());
             let mut rows = Vec::with_capacity(left.len());
             for (row, said) in self.listen(block, &spikes).into_iter().enumerate() {
-                let confidence = top(&said.probabilities).1;
-                heard[left[row]].push((said.probabilities, said.hard));
-                if !gate.is_some_and(|gate| gate.opens(said.hard, confidence)) {
+                if !gate.is_some_and(|gate| gate.opens(said.hard, top(&said.probabilities).1)) {
                     rows.push(row);
                 }
+                heard[left[row]].push(said);
             }
             if rows.is_empty() {
                 break;
@@ -226,13 +226,16 @@ impl<L: Layers> Network<L> {
             input = if rows.len() == left.len() { spikes } else { spikes.gather(&rows) }.into();
             left = rows.into_iter().map(|row| left[row]).collect();
         }
-        let conclude = |heard: Vec<(Vec<f32>, f32)>| {
-            let ran = self.blocks.iter().zip(&heard);
-            let said =
-                ran.map(|(block, (probabilities, hard))| exit::Said { classes: &block.classes, probabilities, hard: *hard });
+        let conclude = |heard: &Vec<Said>| {
+            let ran = self.blocks.iter().zip(heard);
+            let said = ran.map(|(block, said)| exit::Said {
+                classes: &block.classes,
+                probabilities: &said.probabilities,
+                hard: said.hard,
+            });
             exit::conclude(rule, &said.collect::<Vec<_>>(), classes)
         };
-        heard.into_iter().map(conclude).collect()
+        heard.iter().map(conclude).collect()
     }
 
     /// What a block's classifier and detector say about the spikes of every sample.

@@ -45,6 +45,24 @@ pub struct Call<'a> {
     pub tap: Option<Tap<'a>>,
 }
 
+/// A value that left a body, as its backward pass needs to know it.
+#[derive(Debug, Clone)]
+pub struct Left {
+    /// The value of the body's graph.
+    pub value: usize,
+    /// The pooling whose averages left, rather than the spikes.
+    pub average: Option<AdaptivePool>,
+}
+
+impl Call<'_> {
+    /// What leaves: the tapped value where there is one, then the last.
+    pub fn left(&self) -> Vec<Left> {
+        let tap = self.tap.map(|tap| Left { value: tap.value, average: tap.average.cloned() });
+        let last = Left { value: self.body.output(), average: self.average.cloned() };
+        tap.into_iter().chain([last]).collect()
+    }
+}
+
 /// Spikes of an inner node that leave a body besides those of its last.
 #[derive(Debug, Clone, Copy)]
 pub struct Tap<'a> {

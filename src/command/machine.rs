@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use anyhow::Context;
+use sysinfo::{CGroupLimits, System};
 use tokio::net::TcpListener;
 
 /// Listens on an address that the user gave.
@@ -19,8 +20,19 @@ pub(super) fn host() -> String {
 /// Memory that this process may take in bytes, of the machine or of the container that it is in; 0 where the system does not
 /// say.
 pub(super) fn memory() -> u64 {
-    let mut system = sysinfo::System::new();
+    let (system, limits) = look();
+    system.total_memory().min(limits.map_or(u64::MAX, |limits| limits.total_memory))
+}
+
+/// Memory that this process may still take in bytes, likewise.
+pub(super) fn free_memory() -> u64 {
+    let (system, limits) = look();
+    system.available_memory().min(limits.map_or(u64::MAX, |limits| limits.free_memory))
+}
+
+fn look() -> (System, Option<CGroupLimits>) {
+    let mut system = System::new();
     system.refresh_memory();
-    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
-    system.total_memory().min(limit)
+    let limits = system.cgroup_limits();
+    (system, limits)
 }

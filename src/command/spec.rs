@@ -1,6 +1,6 @@
 //! `spec check` and `spec presets`.
 
-use super::data;
+use super::{data, machine};
 use crate::args::{SpecArgs, SpecCommand, SpecSource};
 use crate::failure::Failure;
 use anyhow::Context;
@@ -68,22 +68,14 @@ fn explain_replicas(train: &TrainSpec, samples: usize) {
 /// Refuses a network whose training on the processor takes more memory than it may, or than the machine has free.
 pub(crate) fn admit(spec: &RunSpec, dataset: &Dataset, allowed: Option<ByteSize>) -> Result<(), Failure> {
     let graph = Graph::new(spec, dataset.shape).map_err(Failure::usage)?;
-    let available = allowed.map_or_else(free_memory, |size| size.as_u64());
-    let machine = Machine { threads: threads(), available };
-    memory::admit(spec, &graph, dataset.classes.len(), machine).map_err(Failure::usage)?;
+    let available = allowed.map_or_else(machine::free_memory, |size| size.as_u64());
+    let own = Machine { threads: threads(), available };
+    memory::admit(spec, &graph, dataset.classes.len(), own).map_err(Failure::usage)?;
     Ok(())
 }
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// Bytes that this process may still take: of the machine, or of the container that it is in.
-fn free_memory() -> u64 {
-    let mut system = sysinfo::System::new();
-    system.refresh_memory();
-    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
-    system.available_memory().min(limit)
 }
 
 /// The text of a command line's spec file, and the changes to it: preset, then `--set`, then the other flags.

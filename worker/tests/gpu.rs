@@ -6,6 +6,8 @@
 
 #![cfg(any(feature = "cuda", feature = "wgpu"))]
 
+mod leaving;
+
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Body, Content, Graph, Lowering, Node, Running};
 use bloctrain_shared::neuron::NeuronRule;
@@ -14,8 +16,8 @@ use bloctrain_shared::spec::resolve::ResolvedNetwork;
 use bloctrain_shared::spec::{BlockSpec, HeadSpec, LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, RunSpec, Surrogate};
 use bloctrain_shared::{ImageShape, seed};
 use bloctrain_worker::kernel::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, ConvPrecision, Emitted, Mode, Moments, SpikingBackend, Statistic,
-    StepRule, Stepped, Tap, neuron, reference,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, ConvPrecision, Mode, Moments, SpikingBackend, Statistic, StepRule,
+    Stepped, Tap, neuron, reference,
 };
 use bloctrain_worker::snn::block::BlockConfig;
 use bloctrain_worker::snn::param::{Store, to_host};
@@ -199,12 +201,6 @@ impl Case {
         AdaptivePool::new(self.body.shape(self.body.output()), side)
     }
 
-    /// The spikes of the first neurons, where these are not the last.
-    fn tapped(&self) -> Option<usize> {
-        let first = self.body.nodes.iter().position(|node| matches!(node, Node::Spiking(_)))? + 1;
-        (first < self.body.output()).then_some(first)
-    }
-
     fn call<'a>(&'a self, mode: Mode, average: Option<&'a AdaptivePool>, tap: Option<Tap<'a>>) -> BodyCall<'a> {
         let call = Call { body: &self.body, mode, running: &[], measure: true, count: true, average, tap };
         BodyCall { call, precision: self.precision }
@@ -219,17 +215,7 @@ impl Case {
     ) -> (Vec<f32>, BodyRecord, Vec<f32>) {
         let params = tensor::<B, 1>(&self.params, [self.params.len()]).require_grad();
         let output = run(&self.call(Mode::Train { seed: 5 }, average, tap), params.clone(), self.input());
-        let device = Default::default();
-        let flat = |emitted: Emitted<B>, average: Option<&AdaptivePool>| {
-            let x = match average {
-                Some(pool) => emitted.average(pool, self.body.steps, &device),
-                None => emitted.tensor(&device),
-            };
-            let length: usize = x.dims().iter().product();
-            x.reshape([length])
-        };
-        let tapped = output.tapped.zip(tap).map(|(emitted, tap)| flat(emitted, tap.average));
-        let spikes: Tensor<B, 1> = Tensor::cat(tapped.into_iter().chain([flat(output.emitted, average)]).collect(), 0);
+        let spikes = leaving::flat(&output, average, tap, self.body.steps);
         let weights: Vec<f32> = self.grad.iter().cycle().copied().take(spikes.dims()[0]).collect();
         let weights = tensor(&weights, spikes.dims());
         let grads = (spikes.clone() * weights).sum().backward();
@@ -348,7 +334,7 @@ fn training_agrees_with_the_reference() {
                 Some(found) => wrong.extend(found.iter().map(|one| format!("{}, averages {side:?}: {one}", case.name))),
             }
         }
-        let Some(value) = case.tapped() else { continue };
+        let Some(value) = leaving::tapped(&case.body) else { continue };
         let (inner, last) = (AdaptivePool::new(case.body.shape(value), 2), case.pool(2));
         for (average, inner) in [(Some(&last), Some(&inner)), (None, None)] {
             let found = disagreements(case, average, Some(Tap { value, average: inner })).unwrap_or_default();

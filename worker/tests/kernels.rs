@@ -1,12 +1,14 @@
 //! Bodies on the CPU against the plain reference: spikes, statistics, rates, counts and gradients, for every kind of
 //! layer, odd sizes, all surrogates and resets, and for any number of threads.
 
+mod leaving;
+
 use bloctrain_kernel::spikes::Spikes;
-use bloctrain_shared::graph::{AdaptivePool, Body, Lowering, Node, Running};
+use bloctrain_shared::graph::{AdaptivePool, Body, Lowering, Running};
 use bloctrain_shared::spec::{LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, Surrogate};
 use bloctrain_shared::{ImageShape, seed};
 use bloctrain_worker::kernel::{
-    BodyCall, BodyInput, BodyRecord, Call, ConvPrecision, Emitted, Mode, SpikingBackend, Statistic, Tap, reference,
+    BodyCall, BodyInput, BodyRecord, Call, ConvPrecision, Mode, SpikingBackend, Statistic, Tap, reference,
 };
 use bloctrain_worker::snn::param::{Store, to_host};
 use burn_autodiff::Autodiff;
@@ -72,12 +74,6 @@ impl Case {
         self.train_with(by_reference, None, None)
     }
 
-    /// The spikes of the first neurons, where these are not the last.
-    fn tapped(&self) -> Option<usize> {
-        let first = self.body.nodes.iter().position(|node| matches!(node, Node::Spiking(_)))? + 1;
-        (first < self.body.output()).then_some(first)
-    }
-
     /// A pooling of what leaves.
     fn pool(&self, side: usize) -> AdaptivePool {
         AdaptivePool::new(self.body.shape(self.body.output()), side)
@@ -100,17 +96,7 @@ impl Case {
         } else {
             Train::body(&call, params.clone(), self.input())
         };
-        let device = Default::default();
-        let flat = |emitted: Emitted<Train>, average: Option<&AdaptivePool>| {
-            let x = match average {
-                Some(pool) => emitted.average(pool, self.body.steps, &device),
-                None => emitted.tensor(&device),
-            };
-            let length: usize = x.dims().iter().product();
-            x.reshape([length])
-        };
-        let tapped = output.tapped.zip(tap).map(|(emitted, tap)| flat(emitted, tap.average));
-        let spikes = Tensor::cat(tapped.into_iter().chain([flat(output.emitted, average)]).collect(), 0);
+        let spikes = leaving::flat(&output, average, tap, self.body.steps);
         let weights: Vec<f32> = self.grad.iter().cycle().copied().take(spikes.dims()[0]).collect();
         let weights = Tensor::<Train, 1>::from_data(TensorData::new(weights, spikes.dims()), &Default::default());
         let grads = (spikes.clone() * weights).sum().backward();
@@ -266,7 +252,7 @@ fn training_agrees_with_the_reference() {
             assert!(off < 2e-5, "{}: gradients by averages of side {side} are off by {off}", case.name);
         }
         // Spikes of an inner node leave too, and bring a gradient of their own back.
-        let Some(value) = case.tapped() else { continue };
+        let Some(value) = leaving::tapped(&case.body) else { continue };
         let (inner, last) = (AdaptivePool::new(case.body.shape(value), 2), case.pool(2));
         for (average, inner) in [(Some(&last), Some(&inner)), (Some(&last), None), (None, Some(&inner)), (None, None)] {
             let tap = Some(Tap { value, average: inner });

@@ -179,16 +179,16 @@ impl<B: SpikingBackend> BlockNet<B> {
 
     /// The whole block, in training with its auxiliary network.
     pub fn forward(&self, input: BodyInput<B>, pass: &mut Pass, per_step: bool) -> BlockOutput<B> {
-        let seen = |head: &'_ Head| head.graph().sees_averages(per_step).cloned().filter(|_| pass.mode != Mode::Eval);
-        let average = seen(&self.head);
-        let Some(auxiliary) = self.auxiliary.as_ref().filter(|_| pass.mode != Mode::Eval) else {
-            let spikes = self.run(&self.graph.body, None, input, pass, average.as_ref()).emitted;
+        let trains = pass.mode.trains();
+        let average = self.head.graph().sees_averages(per_step).filter(|_| trains);
+        let Some(auxiliary) = self.auxiliary.as_ref().filter(|_| trains) else {
+            let spikes = self.run(&self.graph.body, None, input, pass, average).emitted;
             let logits = self.classify(&spikes, pass, per_step);
             return BlockOutput { spikes, logits, auxiliary: None };
         };
-        let behind = seen(auxiliary);
-        let tap = Tap { value: self.graph.body.output(), average: average.as_ref() };
-        let output = self.run(self.graph.trained(), Some(tap), input, pass, behind.as_ref());
+        let tap = Tap { value: self.graph.body.output(), average };
+        let behind = auxiliary.graph().sees_averages(per_step);
+        let output = self.run(self.graph.trained(), Some(tap), input, pass, behind);
         let spikes = output.tapped.expect("the block's own output was asked for").with_gradient_scaled(self.exit_gradient);
         let logits = self.classify(&spikes, pass, per_step);
         let behind = auxiliary.forward(&self.store, pass, &output.emitted, per_step);

@@ -1,6 +1,6 @@
 //! Training of a block's detector, on features that are computed once.
 
-use super::input::{Compute, Reader, view};
+use super::input::{Reader, view};
 use super::io::fatal;
 use super::train::finite;
 use super::{Context, Control, EVAL_BATCH, Executor, Stop};
@@ -47,8 +47,7 @@ pub(super) fn run<B: TrainingBackend>(
     let new = DetectorNet::<B>::new(block.detector(), spec.run.seed, context.block, &executor.device);
     let pooling = DetectorNet::<B::InnerBackend>::new(block.detector(), spec.run.seed, context.block, &executor.device);
     let chain = executor.chain(context, source)?;
-    let chain = chain.as_ref().map(|chain| chain as &dyn Compute);
-    let reader = Reader::new(&context.prepared, spec, &executor.io, Split::Train, classes, source).through(chain);
+    let reader = Reader::new(&context.prepared, spec, &executor.io, Split::Train, classes, source).through(chain.as_ref());
     // Where views are fresh, one that the block has not trained on; of the cached ones the first.
     let seen = if spec.data.views == 0 { view(spec, source, context.block + 1, 0) } else { 0 };
     let sizes = reader.sizes();

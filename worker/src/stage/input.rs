@@ -33,7 +33,7 @@ pub(super) struct Reader<'a> {
 }
 
 /// What computes a block's input from images.
-pub(super) trait Compute: Sync {
+trait Compute: Sync {
     /// Spikes of the block before for samples of a reader's split, in a view.
     fn spikes(&self, reader: &Reader<'_>, ids: &[u32], view: u32) -> Spikes;
 }
@@ -105,8 +105,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The same, whose input is computed where the source says so.
-    pub(super) fn through(mut self, chain: Option<&'a dyn Compute>) -> Self {
-        self.fresh = chain;
+    pub(super) fn through<B: SpikingBackend>(mut self, chain: Option<&'a Chain<B>>) -> Self {
+        self.fresh = chain.map(|chain| chain as &dyn Compute);
         self
     }
 

@@ -5,7 +5,7 @@
 //! Everything random in a step derives from (seed, block, batch), with the batches of all epochs counted through.
 //! Reading, unpacking, augmenting and encoding the next micro-batches goes on beside the step, two of them ahead at most.
 
-use super::input::{Compute, Reader, view};
+use super::input::{Reader, view};
 use super::io::fatal;
 use super::prefetch;
 use super::round::{Input, Round};
@@ -40,8 +40,7 @@ pub(super) fn run<B: TrainingBackend>(
     let mut trainer = take_trainer(executor, context, classes, work.from.as_ref())?;
     let (spec, io, device) = (&context.submission.spec, executor.io.clone(), executor.device.clone());
     let chain = executor.chain(context, source)?;
-    let chain = chain.as_ref().map(|chain| chain as &dyn Compute);
-    let reader = Reader::new(&context.prepared, spec, &io, Split::Train, classes, source).through(chain);
+    let reader = Reader::new(&context.prepared, spec, &io, Split::Train, classes, source).through(chain.as_ref());
     let round = Round::new(context, work, reader.sizes(), trainer.optimizer.steps())?;
     let micro_batches = round.positions().map(|(epoch, positions)| {
         let batch = reader.batch::<B>(&positions, view(spec, source, context.block, epoch), &device)?;

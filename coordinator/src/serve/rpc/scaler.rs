@@ -12,6 +12,7 @@ use bloctrain_proto::externalscaler::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue, ScaledObjectRef,
 };
 use bloctrain_proto::status::{Kind, status};
+use bloctrain_shared::plan::BACKENDS;
 use bloctrain_store::Artefacts;
 use futures::Stream;
 use std::collections::HashMap;
@@ -33,9 +34,6 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Streams that may be open at once: one of a pool.
 const MAX_STREAMS: usize = 64;
-
-/// The backends that a pool can have.
-const BACKENDS: [&str; 3] = ["cpu", "cuda", "wgpu"];
 
 /// Keys of the metadata that are KEDA's own.
 const OF_KEDA: [&str; 3] = ["scalerAddress", "enableTLS", "unsafeSsl"];

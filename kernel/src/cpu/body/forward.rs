@@ -7,7 +7,7 @@ use super::super::norm_neuron::{self, Output};
 use super::super::value::{Counts, Value, tile_width};
 use super::kept::Kept;
 use super::layer::{Moments, NormNeuron, Normal, PreparedBranch, Weights, convolve_all, convolve_and_measure, prepare};
-use super::{Input, Left, NodeTape, Tape};
+use super::{Input, NodeTape, Tape};
 use crate::call::{Call, Mode, Record, Statistic, dropout_mask};
 use crate::count::{Count, Counted};
 use crate::spikes::{Spikes, WORD};
@@ -67,9 +67,7 @@ fn walk(call: &Call<'_>, params: &[f32], input: Input<'_>, kept: Option<&Kept>, 
     let spikes = spikes_of(values.pop().flatten());
     let tapped = call.tap.map(|tap| spikes_of(values[tap.value].clone()));
     let values = values.into_iter().flatten().collect();
-    let tap = call.tap.map(|tap| Left { value: tap.value, average: tap.average.cloned() });
-    let last = Left { value: body.output(), average: call.average.cloned() };
-    let tape = Tape { body: body.clone(), batch, left: tap.into_iter().chain([last]).collect(), values, nodes };
+    let tape = Tape { body: body.clone(), batch, left: call.left(), values, nodes };
     (Outcome { spikes, tapped, record }, tape)
 }
 

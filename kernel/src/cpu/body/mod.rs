@@ -27,8 +27,9 @@ pub use forward::{Outcome, forward, forward_tracked};
 pub use frozen::FrozenBody;
 
 use super::value::{Counts, Image, Value};
+use crate::call::Left;
 use crate::spikes::Spikes;
-use bloctrain_shared::graph::{AdaptivePool, Body, Content};
+use bloctrain_shared::graph::{Body, Content};
 use layer::Normal;
 use outputs::Outputs;
 
@@ -37,18 +38,10 @@ use outputs::Outputs;
 pub struct Tape {
     body: Body,
     batch: usize,
-    /// What left: the tapped value where there is one, then the last.
+    /// What left, in order.
     left: Vec<Left>,
     values: Vec<Value>,
     nodes: Vec<NodeTape>,
-}
-
-/// A value that left a body.
-#[derive(Debug)]
-struct Left {
-    value: usize,
-    /// The pooling whose averages left, rather than the spikes.
-    average: Option<AdaptivePool>,
 }
 
 #[derive(Debug, Default)]

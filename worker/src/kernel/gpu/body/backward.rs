@@ -26,13 +26,13 @@ pub(in super::super) fn backward<R: CubeRuntime, B: Cube<R>>(
         learns[index + 1] = matches!(node, Node::Spiking(_)) || node.sources().into_iter().any(|source| learns[source]);
     }
     let mut grads: Vec<Option<Dense<B>>> = (0..=body.nodes.len()).map(|_| None).collect();
-    for ((value, average), grad) in tape.left.iter().zip(of_left) {
+    for (left, grad) in tape.left.iter().zip(of_left) {
         // An average over time hands every step the same share of its gradient.
-        let (x, constant) = match average {
+        let (x, constant) = match &left.average {
             Some(pool) => (convolution::unpool(pool, grad).div_scalar(body.steps as f64), true),
             None => (grad, false),
         };
-        grads[*value] = Some(Dense { x, constant });
+        grads[left.value] = Some(Dense { x, constant });
     }
     let computed = Computed { body, params: params.clone(), dtype: tape.dtype, values: &tape.values };
     let mut state = Backward { tape, computed, learns, grads, found: Vec::new() };

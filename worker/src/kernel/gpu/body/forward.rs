@@ -68,10 +68,8 @@ pub(in super::super) fn forward<R: CubeRuntime, B: Cube<R>>(
     };
     let emitted = emit(call.body.output(), call.average);
     let tapped = call.tap.map(|tap| emit(tap.value, tap.average));
-    let tap = call.tap.map(|tap| (tap.value, tap.average.cloned()));
-    let left = tap.into_iter().chain([(call.body.output(), call.average.cloned())]).collect();
     let Forward { values, record, .. } = state;
-    let tape = Tape { body: call.body.clone(), batch, left, dtype, measure: call.measure, values, norms };
+    let tape = Tape { body: call.body.clone(), batch, left: call.left(), dtype, measure: call.measure, values, norms };
     Outcome { emitted, tapped, record, tape }
 }
 

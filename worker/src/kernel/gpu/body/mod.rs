@@ -19,7 +19,8 @@ use super::launch::{self, Driving};
 use super::layout::Rows;
 use super::packed::Packed;
 use crate::kernel::{lift, lower, pool2d};
-use bloctrain_shared::graph::{AdaptivePool, Body, Branch, Node};
+use bloctrain_kernel::call::Left;
+use bloctrain_shared::graph::{Body, Branch, Node};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use burn_tensor::backend::Backend;
@@ -30,9 +31,8 @@ use burn_tensor::{DType, FloatDType, Tensor};
 pub struct Tape<R: CubeRuntime> {
     body: Body,
     batch: usize,
-    /// What left, the tapped value first where there is one: its number, and the pooling whose averages left rather than
-    /// the spikes.
-    left: Vec<(usize, Option<AdaptivePool>)>,
+    /// What left, in order.
+    left: Vec<Left>,
     dtype: FloatDType,
     /// Whether the memory in use is to be looked at.
     measure: bool,
