@@ -9,6 +9,7 @@ use super::handle::{Answer, Command, DriverError, Handle, Reply};
 use super::journal::Journal;
 use super::verify;
 use crate::durable::{Log, StateError};
+use crate::run::durable::Run;
 use crate::run::record::Record;
 use crate::schedule::{Doubt, Effect, Event, Lost, Rejected, State};
 use bloctrain_store::Artefacts;
@@ -210,6 +211,10 @@ impl Driver {
             Command::View { run, reply } => {
                 let view = self.state.view(&run);
                 self.say(reply, Ok(view));
+            }
+            Command::Detail { run, reply } => {
+                let detail = self.state.durable.runs.get(&run).map(Run::detail);
+                self.say(reply, Ok(detail));
             }
             Command::Views { after, most, reply } => {
                 let runs = self.state.durable.runs.range::<String, _>((Bound::Excluded(after), Bound::Unbounded));
