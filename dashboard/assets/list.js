@@ -5,6 +5,9 @@ import { integer } from "./format.js";
 
 const PAGE = 50;
 
+/** Names in the order in which people count; made once, because making it takes longer than comparing. */
+const words = new Intl.Collator("en", { numeric: true });
+
 /**
  * A table. Columns: `{ name, title, value(row) to sort by, cell(row) → text or node, class }`; `key(row)`;
  * `sort: { name, down }`. Gives `{ element, update(rows) }`.
@@ -45,7 +48,7 @@ export function table({ columns, key, sort, label, empty }) {
     // What is not known comes last, whichever way.
     if (x === null || x === undefined) return y === null || y === undefined ? 0 : 1;
     if (y === null || y === undefined) return -1;
-    const sign = typeof x === "number" ? x - y : String(x).localeCompare(String(y), "en", { numeric: true });
+    const sign = typeof x === "number" ? x - y : words.compare(String(x), String(y));
     return order.down ? -sign : sign;
   }
 

@@ -141,7 +141,7 @@ pub async fn serve_operated(
     let (gate, counters) = (Gate::default(), Arc::<Counters>::default());
     let given = || watch::channel(Secrets { access: fleet.access, tls: fleet.tls }).1;
     let secrets = operations.secrets.unwrap_or_else(given);
-    let certificates = |protocols| {
+    let certificates = |protocols: &'static [&'static [u8]]| {
         let found = Current::new(secrets.clone(), protocols);
         found.map_err(|error| FleetError::Serve(error.to_string()))
     };

@@ -12,6 +12,7 @@ mod fleet;
 mod form;
 mod history;
 mod page;
+mod person;
 mod run;
 mod session;
 mod stream;

@@ -3,7 +3,7 @@
 use super::Site;
 use super::answer::{Answer, Problem, json};
 use super::form::{LogLine, RunNow, RunRow};
-use super::session::Person;
+use super::person::Person;
 use super::{curve, history};
 use crate::drive::DriverError;
 use crate::run::detail::RunDetail;
@@ -81,7 +81,7 @@ pub(super) async fn curve(State(site): State<Arc<Site>>, Path(run): Path<String>
 
 /// Which lines are asked for.
 #[derive(Debug, Deserialize)]
-pub(super) struct From {
+pub(super) struct Since {
     /// Number of the first.
     #[serde(default)]
     from: u64,
@@ -91,7 +91,7 @@ pub(super) struct From {
 pub(super) async fn log(
     State(site): State<Arc<Site>>,
     Path(run): Path<String>,
-    Query(From { from }): Query<From>,
+    Query(Since { from }): Query<Since>,
 ) -> Answer {
     detail(&site, &run).await?;
     let lines = site.gate.active()?.handle.journal().since(&run, from);

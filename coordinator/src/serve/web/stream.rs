@@ -9,7 +9,7 @@ use super::answer::{Answer, Problem};
 use super::door::Way;
 use super::form::{EventLine, LogLine, RunNow, RunRow};
 use super::history::{self, HistoryLine};
-use super::session::person;
+use super::person::person;
 use super::topic::{Part, Parts, all, changes, text};
 use crate::drive::{DriverError, Handle};
 use crate::schedule::Rejected;
