@@ -196,3 +196,23 @@ fn a_fleet_goes_over_to_other_certificates_and_tokens_while_it_works() {
     assert!(fleet.weights(&run) == baseline(), "other weights than undisturbed");
     assert!(worker.child.try_wait().expect("a child").is_none(), "it went on all the time");
 }
+
+#[test]
+fn training_in_one_process_is_shown_at_an_address_of_this_machine() {
+    let mut fleet = Fleet::new();
+    let long = ["train", "--store", "shown", "--http", "127.0.0.1:0", "--set", "network.width=4", "--set", "train.epochs=200"];
+    let process = fleet.start("train", &long);
+    let mut address = None;
+    wait_until("it says where it can be looked at", || {
+        address = process.log().lines().find_map(|line| line.split_once("http://").map(|(_, address)| address.trim().to_owned()));
+        address.is_some()
+    });
+    let address = address.expect("waited for");
+    assert!(page(&address, "/").contains("<title>bloctrain</title>"));
+    wait_until("the run is shown", || page(&address, "/api/v1/runs").contains("\"state\":\"running\""));
+    wait_until("its first epoch is shown", || {
+        let runs = page(&address, "/api/v1/runs");
+        let run = runs.split("\"run\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a run").to_owned();
+        page(&address, &format!("/api/v1/runs/{run}/history")).contains("\"epoch\":1")
+    });
+}

@@ -11,6 +11,13 @@ fn beyond_this_machine_only_with_certificates_and_tokens() {
     let output = fleet.run(&["coordinator", "--store", "store", "--listen", "0.0.0.0:0"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("--insecure") && stderr(&output).contains("--tls-cert"), "{}", stderr(&output));
+    // The same for the address of the dashboard, which may stop runs as well.
+    let output = fleet.run(&["coordinator", "--store", "store", "--listen", "127.0.0.1:0", "--http", "0.0.0.0:0"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--insecure") && stderr(&output).contains("--tls-cert"), "{}", stderr(&output));
+    let output = fleet.run(&["train", "--store", "store", "--http", "0.0.0.0:0"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("reached from other machines") && stderr(&output).contains("ssh -L"), "{}", stderr(&output));
 }
 
 /// Writes an authority, and a certificate of it for this machine, as `NAME.pem` and `NAME.key`.

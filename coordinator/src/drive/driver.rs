@@ -216,9 +216,10 @@ impl Driver {
                 let detail = self.state.durable.runs.get(&run).map(Run::detail);
                 self.say(reply, Ok(detail));
             }
-            Command::Views { after, most, reply } => {
+            Command::Views { after, most, brief, reply } => {
                 let runs = self.state.durable.runs.range::<String, _>((Bound::Excluded(after), Bound::Unbounded));
-                let views = runs.take(most).filter_map(|(run, _)| self.state.view(run)).collect();
+                let view = |run: &String| if brief { self.state.brief(run) } else { self.state.view(run) };
+                let views = runs.take(most).filter_map(|(run, _)| view(run)).collect();
                 self.say(reply, Ok(views));
             }
             Command::Workers { reply } => {

@@ -45,7 +45,7 @@ pub(super) enum Command {
     Ask { worker: u64, wait: Duration, reply: Reply<Answer> },
     View { run: String, reply: Reply<Option<RunView>> },
     Detail { run: String, reply: Reply<Option<RunDetail>> },
-    Views { after: String, most: usize, reply: Reply<Vec<RunView>> },
+    Views { after: String, most: usize, brief: bool, reply: Reply<Vec<RunView>> },
     Workers { reply: Reply<Vec<WorkerView>> },
     Overview { reply: Reply<Overview> },
     Close,
@@ -117,7 +117,15 @@ impl Handle {
     /// # Errors
     /// When the coordinator has stopped.
     pub async fn views(&self, after: &str, most: usize) -> Result<Vec<RunView>, DriverError> {
-        self.send(|reply| Command::Views { after: after.to_owned(), most, reply }).await
+        self.send(|reply| Command::Views { after: after.to_owned(), most, brief: false, reply }).await
+    }
+
+    /// The same for lists: without the workers that get no tasks of a run.
+    ///
+    /// # Errors
+    /// When the coordinator has stopped.
+    pub async fn briefs(&self, after: &str, most: usize) -> Result<Vec<RunView>, DriverError> {
+        self.send(|reply| Command::Views { after: after.to_owned(), most, brief: true, reply }).await
     }
 
     /// The workers of the fleet.

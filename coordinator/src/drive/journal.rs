@@ -89,7 +89,8 @@ impl Journal {
     /// The last lines of all runs that came after a sequence number, oldest first, at most so many; each with its run.
     pub fn latest(&self, after: u64, most: usize) -> Vec<(String, Line)> {
         let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = |lines: &Lines| lines.kept.iter().rev().take_while(|line| line.sequence > after).take(most).cloned().collect();
+        let newest =
+            |lines: &Lines| lines.kept.iter().rev().take_while(|line| line.sequence > after).take(most).cloned().collect();
         let of_run = |(run, (_, lines)): (&String, &(u64, Lines))| {
             let newest: Vec<Line> = newest(lines);
             newest.into_iter().map(|line| (run.clone(), line)).collect::<Vec<_>>()
@@ -113,7 +114,10 @@ mod tests {
         assert_eq!((lines.len(), lines[0].number, lines[0].text.as_str()), (LINES, 5, "5"));
         assert_eq!(journal.since("r0", LINES as u64 + 4).len(), 1);
         let latest = journal.latest(0, 2);
-        assert_eq!(latest.iter().map(|(run, line)| (run.as_str(), line.sequence)).collect::<Vec<_>>(), [("r0", 1004), ("r0", 1005)]);
+        assert_eq!(
+            latest.iter().map(|(run, line)| (run.as_str(), line.sequence)).collect::<Vec<_>>(),
+            [("r0", 1004), ("r0", 1005)]
+        );
         (1..=RUNS).for_each(|run| journal.write(2, &entry(run, 0)));
         let latest = journal.latest(1_005, 100);
         assert_eq!((latest.len(), latest[0].0.as_str(), latest[0].1.sequence), (RUNS, "r1", 1_006));

@@ -7,10 +7,19 @@ use bloctrain_shared::view::{AttemptView, RunState, RunView, WorkerView};
 impl State {
     /// One run with its attempts.
     pub fn view(&self, run: &str) -> Option<RunView> {
+        let mut view = self.brief(run)?;
+        let known = self.durable.runs.get(run)?;
+        if known.state == RunState::Running {
+            view.refused = self.refused(known);
+        }
+        Some(view)
+    }
+
+    /// The same without the workers that get no tasks of it, for which every worker is asked.
+    pub fn brief(&self, run: &str) -> Option<RunView> {
         let known = self.durable.runs.get(run)?;
         let mut view = known.view();
         if known.state == RunState::Running {
-            view.refused = self.refused(known);
             view.missing = self.missing(known);
         }
         let own = self.attempts.of_run(run);

@@ -1,8 +1,8 @@
 //! A coordinator inside of another process, reached through a channel in memory.
 
+use super::access::Access;
 use super::activate::{Activated, activate};
 use super::fleet;
-use super::access::Access;
 use super::http::Coordinator;
 use super::rpc::Gate;
 use super::secret::Secrets;
@@ -78,7 +78,8 @@ impl App {
         let (router, _) = server::router(&gate, &secrets, &artefacts, &counters).await;
         let store = artefacts.location().to_owned();
         let Activated { active, driver, opening, state } =
-            Box::pin(activate(config, &Environment::new(artefacts.clone(), Arc::clone(&clock)), store, Arc::clone(&counters))).await?;
+            Box::pin(activate(config, &Environment::new(artefacts.clone(), Arc::clone(&clock)), store, Arc::clone(&counters)))
+                .await?;
         let own = Leader { opening, addresses: Vec::new(), beat: 0, released: false, state };
         let presence = (artefacts.place() == Place::Remote).then(|| Presence::new(artefacts, own));
         let handle = active.handle.clone();

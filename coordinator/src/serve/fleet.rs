@@ -6,6 +6,7 @@
 
 use super::access::Access;
 use super::activate::activate;
+use super::connection;
 use super::handshake::{self, Current};
 use super::http::Coordinator;
 use super::rpc::Gate;
@@ -13,7 +14,6 @@ use super::secret::Secrets;
 use super::server::{Tls, router, set_active};
 use super::tls::{GRPC, WEB};
 use super::web::{self, Site};
-use super::connection;
 use crate::config::Config;
 use crate::drive::Clock;
 use crate::drive::counters::Counters;

@@ -92,7 +92,10 @@ async fn runs_come_in_full_then_what_changes_and_in_full_again_after_a_restart()
     let again = Server::start_on(artefacts, Default::default(), None, None).await.ready().await;
     let mut events = Events::open(&again.http, "topic=runs", "").await;
     let all = events.of("runs").await;
-    assert_eq!((&all["reset"], &all["set"][&first]["state"], &all["set"][&second]["state"]), (&true.into(), &"cancelled".into(), &"running".into()));
+    assert_eq!(
+        (&all["reset"], &all["set"][&first]["state"], &all["set"][&second]["state"]),
+        (&true.into(), &"cancelled".into(), &"running".into())
+    );
     again.close().await;
 }
 

@@ -90,9 +90,8 @@ async fn tokens_and_roles_are_those_of_grpc() {
     let run = server.submit(1).await.expect("submitted");
     let (list, pause) = ("GET /api/v1/runs".to_owned(), format!("POST /api/v1/runs/{run}/pause"));
     let http = server.http.clone();
-    let with = async |line: &str, token: &str| {
-        ask(&http, line, &[("Authorization", &format!("Bearer {token}"))], "").await.status
-    };
+    let with =
+        async |line: &str, token: &str| ask(&http, line, &[("Authorization", &format!("Bearer {token}"))], "").await.status;
     for wrong in ["", "x", &token("join"), "operator-0123456789abcdeg"] {
         assert_eq!((with(&list, wrong).await, with(&pause, wrong).await), (401, 401), "{wrong}");
     }
@@ -295,14 +294,16 @@ async fn answers_are_as_they_are_described_and_nothing_is_described_that_is_not_
         ("/workers", String::new()),
         ("/events", "?after=1".into()),
     ] {
-        let (place, query) = if path.contains('{') { (path.replace("{run}", &query), String::new()) } else { (path.into(), query) };
+        let (place, query) =
+            if path.contains('{') { (path.replace("{run}", &query), String::new()) } else { (path.into(), query) };
         let got = get(&http, &format!("/api/v1{place}{query}")).await;
         assert_eq!(got.status, 200, "{place}: {}", got.body);
         api.answer("get", path, "200", &got.json());
         asked.push(("get".to_owned(), path.to_owned()));
     }
     let failed = get(&http, "/api/v1/runs").await.json()["runs"].as_array().expect("runs").clone();
-    let failed = failed.iter().find(|row| row["state"] == "failed").expect("one failed")["run"].as_str().expect("an id").to_owned();
+    let failed =
+        failed.iter().find(|row| row["state"] == "failed").expect("one failed")["run"].as_str().expect("an id").to_owned();
     api.answer("get", "/runs/{run}", "200", &get(&http, &format!("/api/v1/runs/{failed}")).await.json());
     // Nobody may work on it any more.
     server.leave(1).await;

@@ -12,6 +12,8 @@ import { badge } from "./runs.js";
 
 const card = (title, about, ...content) => h("section", { class: "card" }, h("h2", {}, title), about ? h("p", { class: "muted" }, about) : null, content);
 
+const firing = (line) => line.firing_rate ?? mean(line.firing_rates);
+
 const mean = (values) => (values?.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null);
 
 /** The orders that a run in a state takes. */
@@ -147,7 +149,7 @@ function curves() {
   const fillNumbers = () => {
     if (!numbers.open) return;
     keep(rows, history.slice(-1000), (line) => `${line.block} ${line.epoch} ${line.round}`,
-      (line) => h("tr", {}, [line.block, line.epoch, line.loss.toFixed(4), percent(line.accuracy), percent(line.validation_accuracy), percent(mean(line.firing_rates)), short(line.images_per_second), line.seconds.toFixed(1), bytes(line.peak_bytes)].map((text) => h("td", { class: "number" }, text))));
+      (line) => h("tr", {}, [line.block, line.epoch, line.loss.toFixed(4), percent(line.accuracy), percent(line.validation_accuracy), percent(firing(line)), short(line.images_per_second), line.seconds.toFixed(1), bytes(line.peak_bytes)].map((text) => h("td", { class: "number" }, text))));
   };
   numbers.addEventListener("toggle", fillNumbers);
 
@@ -164,7 +166,7 @@ function curves() {
       const validation = series((line) => line.validation_accuracy, { dashed: true }, (block) => `block ${block} validation`).filter((line) => line.values.some((value) => value !== null));
       charts.loss.update({ x, series: series((line) => line.loss) });
       charts.accuracy.update({ x, series: [...series((line) => line.accuracy), ...validation] });
-      charts.firing.update({ x, series: series((line) => mean(line.firing_rates)) });
+      charts.firing.update({ x, series: series(firing) });
       charts.speed.update({ x, series: series((line) => line.images_per_second) });
       put(key, blockKey(blocks, validation.length ? [{ title: "training", kind: "solid" }, { title: "validation", kind: "dashed" }] : []));
       fillNumbers();

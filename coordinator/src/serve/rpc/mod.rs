@@ -7,8 +7,8 @@ mod worker;
 
 pub(crate) use gate::Active;
 pub use gate::Gate;
-pub use run::RunRpc;
 pub(super) use run::MAX_PAGE;
+pub use run::RunRpc;
 pub(crate) use scaler::ScalerRpc;
 pub use worker::WorkerRpc;
 

@@ -149,10 +149,14 @@ mod tests {
 
     #[test]
     fn names_that_strangers_can_have_are_known() {
-        for own in ["127.0.0.1:9090", "[::1]:9090", "localhost", "node7:80", "c.fleet.svc", "c.fleet.svc.cluster.local:9090", "10.0.0.3"] {
+        for own in
+            ["127.0.0.1:9090", "[::1]:9090", "localhost", "node7:80", "c.fleet.svc", "c.fleet.svc.cluster.local:9090", "10.0.0.3"]
+        {
             assert!(is_private(own), "{own}");
         }
-        for foreign in ["evil.example", "evil.example:9090", "localhost.evil.example", "", ":80", "127.0.0.1.evil.example", "mylocal.evil"] {
+        for foreign in
+            ["evil.example", "evil.example:9090", "localhost.evil.example", "", ":80", "127.0.0.1.evil.example", "mylocal.evil"]
+        {
             assert!(!is_private(foreign), "{foreign}");
         }
     }
@@ -167,7 +171,9 @@ mod tests {
         assert!(may(&own, Shown::Cookie) && may(&own, Shown::Nothing));
         assert!(!may(&own[..3], Shown::Cookie) && !may(&own[..3], Shown::Nothing), "without the header");
         assert!(may(&own[..3], Shown::Bearer) && may(&[], Shown::Bearer), "a program with a token");
-        for (name, value) in [("origin", "http://evil"), ("origin", "null"), ("origin", "http://h:2"), ("sec-fetch-site", "cross-site")] {
+        for (name, value) in
+            [("origin", "http://evil"), ("origin", "null"), ("origin", "http://h:2"), ("sec-fetch-site", "cross-site")]
+        {
             let mut headers = of(&own);
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
             for shown in [Shown::Bearer, Shown::Cookie, Shown::Nothing] {

@@ -18,7 +18,7 @@ pub(super) struct HistoryLine {
     pub(super) stage: String,
     /// Epochs of the block that are done with it.
     pub(super) epoch: u32,
-    /// The round that it is of.
+    /// Its last round, from 1.
     pub(super) round: u32,
     /// Samples trained on.
     pub(super) samples: u64,
@@ -50,7 +50,7 @@ impl HistoryLine {
             block,
             stage: "train".into(),
             epoch: round.epochs,
-            round: u32::try_from(index).unwrap_or(u32::MAX),
+            round: u32::try_from(index + 1).unwrap_or(u32::MAX),
             samples: round.samples,
             loss: round.loss,
             accuracy: round.accuracy,
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_file_counts_and_rounds_add_what_it_has_not_got() {
-        let text = br#"{"block":1,"stage":"train","epoch":1,"round":0,"samples":9,"loss":1.5,"accuracy":0.25,"firing_rates":[0.1,0.2],"learning_rate":0.1,"images_per_second":9.0,"seconds":1.0}
+        let text = br#"{"block":1,"stage":"train","epoch":1,"round":1,"samples":9,"loss":1.5,"accuracy":0.25,"firing_rates":[0.1,0.2],"learning_rate":0.1,"images_per_second":9.0,"seconds":1.0}
 {"block":1,"sta"#;
         let round = |epochs| RoundMetrics { epochs, loss: 7.0, samples: 8, seconds: 2.0, ..RoundMetrics::default() };
         let block = |block, epochs: &[u32]| crate::run::detail::BlockDetail {
@@ -115,7 +115,7 @@ mod tests {
         let blocks = vec![block(1, &[1, 2]), block(2, &[1])];
         let lines = join(parse(text), &RunDetail { blocks, ..crate::run::detail::example() });
         let found: Vec<_> = lines.iter().map(|line| (line.block, line.epoch, line.round, line.loss)).collect();
-        assert_eq!(found, [(1, 1, 0, 1.5), (1, 2, 1, 7.0), (2, 1, 0, 7.0)]);
+        assert_eq!(found, [(1, 1, 1, 1.5), (1, 2, 2, 7.0), (2, 1, 1, 7.0)]);
         assert_eq!((lines[1].images_per_second, lines[0].firing_rates.as_deref()), (4.0, Some([0.1, 0.2].as_slice())));
     }
 }

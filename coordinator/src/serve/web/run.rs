@@ -36,7 +36,7 @@ pub(super) async fn list(State(site): State<Arc<Site>>, Query(Page { after, limi
     short("after", &after)?;
     let most = if limit == 0 { MAX_PAGE } else { limit.min(MAX_PAGE) };
     // One more says whether there is another page.
-    let mut views = site.gate.active()?.handle.views(&after, most + 1).await?;
+    let mut views = site.gate.active()?.handle.briefs(&after, most + 1).await?;
     let has_more = views.len() > most;
     views.truncate(most);
     let next = views.last().map(|view| view.run.clone()).filter(|_| has_more);
@@ -88,11 +88,7 @@ pub(super) struct Since {
 }
 
 /// What happened to it.
-pub(super) async fn log(
-    State(site): State<Arc<Site>>,
-    Path(run): Path<String>,
-    Query(Since { from }): Query<Since>,
-) -> Answer {
+pub(super) async fn log(State(site): State<Arc<Site>>, Path(run): Path<String>, Query(Since { from }): Query<Since>) -> Answer {
     detail(&site, &run).await?;
     let lines = site.gate.active()?.handle.journal().since(&run, from);
     let lines: Vec<LogLine> = lines.into_iter().map(LogLine::new).collect();

@@ -124,7 +124,7 @@ struct Memory {
 pub(super) async fn rows(handle: &Handle) -> Result<Vec<RunRow>, DriverError> {
     let (mut rows, mut after) = (Vec::new(), String::new());
     loop {
-        let page = handle.views(&after, MAX_PAGE).await?;
+        let page = handle.briefs(&after, MAX_PAGE).await?;
         let is_last = page.len() < MAX_PAGE;
         after = page.last().map(|view| view.run.clone()).unwrap_or_default();
         rows.extend(page.into_iter().map(RunRow::new));
