@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A real Kubernetes control plane on 127.0.0.1, without containers: etcd, kube-apiserver, kube-controller-manager,
-# kube-scheduler, kwok (nodes and pods' life cycle) and KEDA (operator and metrics adapter).
+# kube-scheduler, kwok (nodes) and KEDA (operator and metrics adapter).
 #
 #   cluster.sh build           compiles it from Go modules into CLUSTER_BIN (10 to 15 minutes on 2 cores, once; 600 MB)
 #   cluster.sh up FOLDER       starts it; prints the KUBECONFIG to use (some seconds, 1.1 GiB)
@@ -95,11 +95,10 @@ control_plane() {
     --bind-address 127.0.0.1 --secure-port $((api + 2)) --cert-dir pki
 }
 
-# kwok acts out nodes and pods by these stages.
+# kwok acts out nodes by these stages. Pods are left to the kubelet of deploy/test/fleet.
 nodes() {
   local config=() file stages=$modules/sigs.k8s.io/kwok@v$kwok/kustomize/stage
-  for file in "$stages"/node/fast/node-initialize.yaml "$stages"/pod/general/pod-*.yaml \
-    "$stages"/node/heartbeat-with-lease/node-heartbeat-with-lease.yaml; do
+  for file in "$stages"/node/fast/node-initialize.yaml "$stages"/node/heartbeat-with-lease/node-heartbeat-with-lease.yaml; do
     config+=(--config "$file")
   done
   start kwok "$bin/kwok" --kubeconfig kubeconfig --manage-all-nodes=true --node-lease-duration-seconds=40 \
