@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import yaml
-from kubelet import Api, Kubelet, Service
+from kubelet import Api, Kubelet, Nodes, Service
 
 PROGRAM, WORK = sys.argv[1], Path(sys.argv[2])
 DEPLOY = Path(__file__).resolve().parent.parent
@@ -81,10 +81,8 @@ class Fleet:
         self.service.start()
 
     def create_namespace(self):
-        labels = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
-        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "storage", "namespace": self.namespace}}
-        run("kubectl", "apply", "-f", "-", text=yaml.safe_dump_all([space, {**secret, "stringData": KEYS}]))
+        run("kubectl", "apply", "-f", "-", text=yaml.safe_dump_all([space(self.namespace), {**secret, "stringData": KEYS}]))
 
     def kubectl(self, *arguments, **options):
         return run("kubectl", "--namespace", self.namespace, *arguments, **options)
@@ -167,6 +165,12 @@ class Fleet:
         return len(committed), handed_back[:-1]
 
 
+def space(name):
+    """A namespace under restricted Pod Security."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
 def node(name, capacity, labels=None, taints=()):
     capacity = {"cpu": "16", "memory": "64Gi", "pods": "40", "ephemeral-storage": "500Gi", **capacity}
     metadata = {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", **(labels or {})}}
@@ -195,9 +199,7 @@ def every_object_is_accepted():
                    "--values", values).stdout
         rendered[values.name] = (f"accept-{values.stem}", text)
     for name, (namespace, text) in rendered.items():
-        run("kubectl", "create", "namespace", namespace)
-        label = ["label", "namespace", namespace]
-        run("kubectl", *label, *(f"pod-security.kubernetes.io/{mode}=restricted" for mode in ("enforce", "warn")))
+        run("kubectl", "apply", "-f", "-", text=yaml.safe_dump(space(namespace)))
         run("kubectl", "--namespace", namespace, "create", "quota", "no-pods", "--hard=pods=0")
         for how, options in (("dry run", ["--dry-run=server"]), ("applied", [])):
             answer = run("kubectl", "--namespace", namespace, "apply", *options, "-f", "-", text=text)
@@ -377,6 +379,7 @@ def show_scaling(fleet):
 def main():
     api = Api(os.environ["KUBECONFIG"])
     prepare()
+    Nodes(api, say).start()
     every_object_is_accepted()
     fleets = []
     try:

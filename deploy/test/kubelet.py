@@ -39,9 +39,9 @@ class Api:
     def get(self, path):
         return self.call("GET", path)
 
-    def report(self, pod, status):
-        """Writes a pod's status, as its kubelet."""
-        self.call("PATCH", f"{pod}/status", {"status": status}, MERGE)
+    def report(self, path, status):
+        """Writes the status of a pod or node, as its kubelet."""
+        self.call("PATCH", f"{path}/status", {"status": status}, MERGE)
 
     def remove(self, pod, uid):
         """Says that a deleted pod's processes have ended."""
@@ -286,6 +286,25 @@ class Kubelet(threading.Thread):
             pod.process.wait()
             if pod.killer:
                 pod.killer.cancel()
+
+
+class Nodes(threading.Thread):
+    """What kubelets say of their nodes: that they are ready, every ten seconds."""
+
+    def __init__(self, api, say):
+        super().__init__(daemon=True)
+        self.api, self.say = api, say
+
+    def run(self):
+        while True:
+            try:
+                for node in self.api.get("/api/v1/nodes")["items"]:
+                    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now}
+                    self.api.report(f"/api/v1/nodes/{node['metadata']['name']}", {"conditions": [ready]})
+            except OSError as error:
+                self.say(f"the API server did not answer about nodes: {error}")
+            time.sleep(10)
 
 
 class Service(threading.Thread):
