@@ -53,7 +53,8 @@ impl Limited {
 
 /// Answers whatever is asked with 503, and waits for the other side to close, so that it sees the answer.
 async fn part(mut stream: TcpStream, text: &str) -> io::Result<()> {
-    let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\nretry-after: 1";
+    let head =
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\nretry-after: 1";
     stream.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{text}", text.len()).as_bytes()).await?;
     stream.shutdown().await?;
     let mut waste = [0; 1024];

@@ -58,12 +58,13 @@ pub async fn publish(artefacts: &Artefacts, leader: &Leader) -> Result<(), Store
 }
 
 /// Whether it is this coordinator's turn to follow that of an opening (0: nobody). Of several that stand by, the first to ask
-/// is told so; were it up to each of them, one would take over from the other.
+/// is told so; were it up to each of them, one would take over from the other. `who` is nobody else's: by it a coordinator
+/// knows its own claim when an answer was lost.
 ///
 /// # Errors
 /// When the store cannot be written, or knows no conditions.
-pub async fn claim(artefacts: &Artefacts, opening: u64, addresses: &[String]) -> Result<bool, StoreError> {
-    let bytes = serde_json::to_vec(addresses).unwrap_or_default();
+pub async fn claim(artefacts: &Artefacts, opening: u64, who: &str) -> Result<bool, StoreError> {
+    let bytes = serde_json::to_vec(&serde_json::json!({ "who": who })).unwrap_or_default();
     Ok(artefacts.create(&key::turn(opening), Bytes::from(bytes)).await? != Created::Different)
 }
 
@@ -92,9 +93,8 @@ mod tests {
         let leader =
             |opening, beat| Leader { opening, addresses: vec!["http://a:1".into()], beat, released: false, state: "s".into() };
         publish(&store, &leader(9, 1)).await.expect("published");
-        let (first, second) = (["http://a:1".to_owned()], ["http://b:1".to_owned()]);
-        assert_eq!((claim(&store, 9, &first).await, claim(&store, 9, &second).await), (Ok(true), Ok(false)));
-        assert_eq!(claim(&store, 9, &first).await, Ok(true), "an answer may have been lost");
+        assert_eq!((claim(&store, 9, "a").await, claim(&store, 9, "b").await), (Ok(true), Ok(false)));
+        assert_eq!(claim(&store, 9, "a").await, Ok(true), "an answer may have been lost");
         publish(&store, &leader(10, 1)).await.expect("published");
         publish(&store, &leader(9, 2)).await.expect("a zombie writes its own");
         assert_eq!(read(&store).await, Ok(Some(leader(10, 1))));

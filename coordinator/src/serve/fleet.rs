@@ -179,7 +179,8 @@ pub async fn hold(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), FleetError> {
     let artefacts = &environment.artefacts;
-    if seat.standby && !wait_for_turn(artefacts, &seat, gate, &mut stop).await {
+    let who = format!("{}, process {}, since {}", seat.addresses.join(" "), std::process::id(), (environment.clock)());
+    if seat.standby && !wait_for_turn(artefacts, &who, gate, &mut stop).await {
         return Ok(());
     }
     let active = Box::pin(activate(config, environment, seat.store.clone(), counters)).await?;
@@ -227,7 +228,7 @@ async fn asked(mut stop: watch::Receiver<bool>) {
 }
 
 /// Waits until no other coordinator counts any more, and it is this one's turn; false when this one is asked to stop instead.
-async fn wait_for_turn(artefacts: &Artefacts, seat: &Seat, gate: &Gate, stop: &mut watch::Receiver<bool>) -> bool {
+async fn wait_for_turn(artefacts: &Artefacts, who: &str, gate: &Gate, stop: &mut watch::Receiver<bool>) -> bool {
     let mut look = interval(BEAT);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Looks at which nothing moved: the active coordinator's count, and whoever is to follow it.
@@ -262,7 +263,7 @@ async fn wait_for_turn(artefacts: &Artefacts, seat: &Seat, gate: &Gate, stop: &m
             }
         };
         // A store that knows no conditions is an error that opening the state tells.
-        if leader::claim(artefacts, gone, &seat.addresses).await.unwrap_or(true) || passed_over >= SILENCE {
+        if leader::claim(artefacts, gone, who).await.unwrap_or(true) || passed_over >= SILENCE {
             tracing::info!(after = gone, "taking over");
             return true;
         }
