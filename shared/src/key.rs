@@ -16,6 +16,7 @@
 //! data/<digest of the data set>/manifest.json  a data set that was submitted to a fleet
 //! data/<digest>/<split>-<part>-<d>.safetensors
 //! leader/<opening>.json                        address and heartbeat of a coordinator
+//! turn/<opening>.json                          which of those that stand by follows that coordinator
 //! ```
 
 use crate::Digest;
@@ -61,6 +62,14 @@ pub const LEADERS: &str = "leader";
 /// older coordinator never writes over a newer one's.
 pub fn leader(opening: u64) -> String {
     format!("{LEADERS}/{opening:020}.json")
+}
+
+/// Root of the claims to be the next coordinator.
+pub const TURNS: &str = "turn";
+
+/// The claim to follow the coordinator of an opening; 0 is nobody.
+pub fn turn(opening: u64) -> String {
+    format!("{TURNS}/{opening:020}.json")
 }
 
 /// The number of an opening in the key of an address.
