@@ -16,6 +16,9 @@ impl Kind for Export {
     fn open(&self, run: &Run, scope: Scope, tasks: &mut Open<'_>) {
         let Some((index, block)) = scope.block(run).filter(|(index, _)| !run.is_last(*index)) else { return };
         let (Some(weights), Some(hard)) = (block.weights(), &block.hard) else { return };
+        if run.shards_gone {
+            return;
+        }
         for number in missing(run.plan.export_count(), &block.exports) {
             if tasks.is_full() {
                 return;
