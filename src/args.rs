@@ -1,6 +1,7 @@
 //! Arguments as typed.
 
 mod bench;
+mod report;
 
 #[cfg(feature = "cuda")]
 pub(crate) use bench::BenchConvolutionArgs;
@@ -15,6 +16,7 @@ use bloctrain_worker::device::Device;
 use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use report::{ReportArgs, ShowArgs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -111,9 +113,16 @@ pub(crate) enum Command {
         after_help = "Examples:\n  bloctrain runs\n  bloctrain runs --store /data/runs --json\n  bloctrain runs --coordinator http://host:7070\n  bloctrain runs --sweep rates"
     )]
     Runs(Box<RunsArgs>),
-    /// Show one run
-    #[command(after_help = "Example:\n  bloctrain show r0123456789ab")]
-    Show(Box<OrderArgs>),
+    /// Show one run, or the course of its training
+    #[command(
+        after_help = "Examples:\n  bloctrain show r0123456789ab\n  bloctrain show r0123456789ab --history\n  bloctrain show r0123456789ab --history --csv > epochs.csv"
+    )]
+    Show(Box<ShowArgs>),
+    /// Write a report of finished runs: one HTML file without scripts, or Markdown
+    #[command(
+        after_help = "Examples:\n  bloctrain report r0123456789ab\n  bloctrain report r0123456789ab --baseline rba9876543210 --out report.html\n  bloctrain report r0123456789ab rba9876543210 --markdown --out -\n  bloctrain report bloctrain-runs/models/r0123456789ab --energy synop=0.1,mac=1.5"
+    )]
+    Report(Box<ReportArgs>),
     /// List the spike cache, or remove what no run names
     #[command(after_help = "Examples:\n  bloctrain cache ls\n  bloctrain cache gc --dry-run")]
     Cache(CacheArgs),

@@ -61,10 +61,21 @@ fn main() -> ExitCode {
 /// Whether a command prints and ends. The others keep connections, and the same signal would kill them when a peer hangs up:
 /// sockets are written with `writev`, which cannot be told to do without it.
 fn is_brief(command: &Command) -> bool {
-    use Command::{Bench, Cache, Curve, Data, Eval, Health, Predict, Runs, Show, Spec, Workers};
+    use Command::{Bench, Cache, Curve, Data, Eval, Health, Predict, Report, Runs, Show, Spec, Workers};
     matches!(
         command,
-        Health(_) | Eval(_) | Predict(_) | Curve(_) | Spec(_) | Data(_) | Workers(_) | Runs(_) | Show(_) | Cache(_) | Bench(_)
+        Health(_)
+            | Eval(_)
+            | Predict(_)
+            | Curve(_)
+            | Spec(_)
+            | Data(_)
+            | Workers(_)
+            | Runs(_)
+            | Show(_)
+            | Report(_)
+            | Cache(_)
+            | Bench(_)
     )
 }
 
@@ -90,6 +101,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status(args) => command::status::run(&args),
         Command::Runs(args) => command::runs::list(&args),
         Command::Show(args) => command::runs::show(&args),
+        Command::Report(args) => command::report::run(&args),
         Command::Cache(args) => command::cache::run(args),
         Command::Bench(args) => command::bench::run(args),
     }

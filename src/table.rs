@@ -1,5 +1,6 @@
 //! Figures for people: percent, mebibytes, one table per run.
 
+use bloctrain_shared::history::HistoryLine;
 use bloctrain_shared::summary::Summary;
 use bloctrain_shared::view::{RunState, RunView};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
@@ -59,6 +60,41 @@ pub(crate) fn summary(summary: &Summary) -> String {
         inference.parameter_overhead,
         summary.model,
     )
+}
+
+/// The course of a run's training.
+pub(crate) fn history(lines: &[HistoryLine]) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    let mut head =
+        vec!["block", "epoch", "loss", "accuracy", "validation", "firing rate", "rate", "images/s", "seconds", "peak memory"];
+    let is_validated = lines.iter().any(|line| line.validation_accuracy.is_some());
+    if !is_validated {
+        head.retain(|name| *name != "validation");
+    }
+    table.set_header(head);
+    for line in lines {
+        let mut row = vec![
+            line.block.to_string(),
+            line.epoch.to_string(),
+            format!("{:.4}", line.loss),
+            percent(line.accuracy),
+            line.validation_accuracy.map(percent).unwrap_or_default(),
+            percent(line.firing_rate),
+            format!("{:.3e}", line.learning_rate),
+            format!("{:.0}", line.images_per_second),
+            format!("{:.1}", line.seconds),
+            line.peak_bytes.map(mebibytes).unwrap_or_default(),
+        ];
+        if !is_validated {
+            row.remove(4);
+        }
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
 }
 
 /// Where a run stands, in words.

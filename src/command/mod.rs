@@ -10,6 +10,7 @@ mod machine;
 pub(crate) mod model;
 mod occupation;
 pub(crate) mod order;
+pub(crate) mod report;
 pub(crate) mod runs;
 mod secret;
 pub(crate) mod spec;
