@@ -2,6 +2,7 @@
 
 use bloctrain_shared::task::{Progress, Stage};
 use bloctrain_shared::view::{AttemptView, RunView};
+use console::Term;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 /// The progress of one run.
 pub(crate) struct Display {
     bar: ProgressBar,
+    /// Whether the terminal had room for all of it when it was last drawn.
+    is_wide: Option<bool>,
     notes: usize,
     /// The block and stage that are shown, with when and where they were first seen.
     since: Option<((u32, Stage), Instant, u64)>,
@@ -20,6 +23,9 @@ struct Lines {
     last: Instant,
     said: Option<(u32, Stage, u32)>,
 }
+
+/// Columns from which a terminal has room for a bar and figures.
+const WIDE: usize = 120;
 
 /// Shortest time between two lines.
 const EVERY: Duration = Duration::from_secs(10);
@@ -73,11 +79,8 @@ impl Display {
     #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
     pub(crate) fn new() -> Self {
         let bar = ProgressBar::new(1);
-        if let Ok(style) = ProgressStyle::with_template("{prefix:22} {bar:24} {pos}/{len} {msg} [{elapsed}]") {
-            bar.set_style(style);
-        }
         let lines = (!std::io::stderr().is_terminal()).then(|| Lines { last: Instant::now(), said: None });
-        Self { bar, notes: 0, since: None, lines }
+        Self { bar, is_wide: None, notes: 0, since: None, lines }
     }
 
     /// Leaves out what a run had to say before it was looked at.
@@ -96,6 +99,7 @@ impl Display {
             lines.next(view, Instant::now()).iter().for_each(|line| say!("{line}"));
             return;
         }
+        self.fit(usize::from(Term::stderr().size().1));
         let Some(attempt) = shown(view) else { return };
         let progress = &attempt.progress;
         let left = self.left((attempt.task.block, attempt.task.stage), progress, Instant::now());
@@ -103,6 +107,19 @@ impl Display {
         self.bar.set_length(progress.total.max(1));
         self.bar.set_position(progress.done);
         self.bar.set_message(message(attempt.task.stage, progress, left));
+    }
+
+    /// Draws in a form that a terminal of some columns has room for; what is too long is cut off.
+    fn fit(&mut self, columns: usize) {
+        let is_wide = columns >= WIDE;
+        if self.is_wide.replace(is_wide) == Some(is_wide) {
+            return;
+        }
+        let template =
+            if is_wide { "{prefix:22} {bar:24} {pos}/{len} {wide_msg} [{elapsed}]" } else { "{prefix} {pos}/{len} {wide_msg}" };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
     }
 
     /// Time left of a stage, at the pace that it has had since it was first seen.
@@ -146,7 +163,7 @@ fn message(stage: Stage, progress: &Progress, left: Option<Duration>) -> String 
 }
 
 /// Hours, minutes and seconds, the larger two that matter.
-fn duration(time: Duration) -> String {
+pub(crate) fn duration(time: Duration) -> String {
     match time.as_secs() {
         seconds if seconds < 60 => format!("{seconds}s"),
         seconds if seconds < 3600 => format!("{}m {}s", seconds / 60, seconds % 60),

@@ -4,7 +4,9 @@ use bloctrain_shared::history::HistoryLine;
 use bloctrain_shared::summary::Summary;
 use bloctrain_shared::view::{RunState, RunView};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+use console::Term;
+use std::io::IsTerminal;
 
 /// A fraction in percent.
 pub(crate) fn percent(fraction: f64) -> String {
@@ -15,10 +17,23 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// The table of a finished run.
-pub(crate) fn summary(summary: &Summary) -> String {
+/// Columns that tables need at most.
+const WIDE: u16 = 110;
+
+/// An empty table, which on a narrow terminal folds its cells.
+fn new() -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
+    let (_, columns) = Term::stdout().size();
+    if std::io::stdout().is_terminal() && columns < WIDE {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
+    }
+    table
+}
+
+/// The table of a finished run.
+pub(crate) fn summary(summary: &Summary) -> String {
+    let mut table = new();
     table.set_header([
         "block",
         "classes",
@@ -64,8 +79,7 @@ pub(crate) fn summary(summary: &Summary) -> String {
 
 /// The course of a run's training.
 pub(crate) fn history(lines: &[HistoryLine]) -> String {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    let mut table = new();
     let mut head =
         vec!["block", "epoch", "loss", "accuracy", "validation", "firing rate", "rate", "images/s", "seconds", "peak memory"];
     let is_validated = lines.iter().any(|line| line.validation_accuracy.is_some());
@@ -110,8 +124,7 @@ pub(crate) fn state(state: &RunState) -> String {
 
 /// Runs of a sweep with their results, the most accurate on validation data first.
 pub(crate) fn runs(views: &[RunView]) -> String {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    let mut table = new();
     table.set_header(["run", "name", "state", "blocks", "validation", "test", "compute"]);
     let mut views: Vec<&RunView> = views.iter().collect();
     let accuracy = |view: &RunView| view.summary.as_ref().map_or(-1.0, |summary| summary.accuracy.validation);

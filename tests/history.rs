@@ -93,7 +93,8 @@ fn a_run_that_is_killed_again_and_again_has_every_line_once() {
     let folder = tempfile::tempdir().expect("a folder");
     for count in [1, 3, 4] {
         killed_with_lines(folder.path(), &SMALL, count);
-        let places: BTreeSet<String> = lines(folder.path()).iter().map(|line| format!("{}/{}", line["block"], line["epoch"])).collect();
+        let places: BTreeSet<String> =
+            lines(folder.path()).iter().map(|line| format!("{}/{}", line["block"], line["epoch"])).collect();
         assert_eq!(places.len(), lines(folder.path()).len(), "no line twice");
     }
     summary(&run(folder.path(), &SMALL));

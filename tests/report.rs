@@ -94,7 +94,10 @@ fn the_package_has_its_report_and_a_card() {
     assert_eq!(report(&[model.to_str().expect("utf-8")]).trim_end(), written.trim_end(), "by its folder");
     let card = std::fs::read_to_string(model.join("README.md")).expect("a card");
     let metadata = card.split("---\n").nth(1).expect("a metadata block");
-    assert!(metadata.contains("pipeline_tag: image-classification") && metadata.contains("library_name: bloctrain"), "{metadata}");
+    assert!(
+        metadata.contains("pipeline_tag: image-classification") && metadata.contains("library_name: bloctrain"),
+        "{metadata}"
+    );
     assert!(metadata.contains(&format!("value: {}\n", summary["accuracy"]["test"])), "{metadata}");
     assert!(!card.contains("<script>"), "{card}");
 }
@@ -140,8 +143,20 @@ fn classes_with_markup_in_their_names_are_shown_as_text() {
             (0..count).for_each(|number| drop(std::fs::copy(&image, place.join(format!("{number}.png"))).expect("copied")));
         }
     }
-    let args = ["train", "--json", "--data", "data", "--set", "network.width=2", "--set", "train.epochs=1", "--set",
-        "train.warmup_epochs=0", "--set", "train.batch=8"];
+    let args = [
+        "train",
+        "--json",
+        "--data",
+        "data",
+        "--set",
+        "network.width=2",
+        "--set",
+        "train.epochs=1",
+        "--set",
+        "train.warmup_epochs=0",
+        "--set",
+        "train.batch=8",
+    ];
     let summary = summary(&run(folder.path(), &args));
     let file = folder.path().join(summary["report"].as_str().expect("a report"));
     let html = std::fs::read_to_string(&file).expect("read");

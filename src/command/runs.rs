@@ -6,11 +6,13 @@ use crate::args::{ConnectArgs, DEFAULT_STORE, RunsArgs, ShowArgs};
 use crate::failure::Failure;
 use crate::table;
 use bloctrain_proto::convert::from_json;
+use bloctrain_proto::v1::run_service_client::RunServiceClient;
 use bloctrain_proto::v1::{GetHistoryRequest, GetRunRequest, ListRunsRequest};
 use bloctrain_shared::history::{self, HistoryLine};
 use bloctrain_shared::spec::sweep;
 use bloctrain_shared::view::RunView;
 use bloctrain_store::Artefacts;
+use tonic::transport::Channel;
 
 /// Runs of a store, or, where only a coordinator is named, of its fleet; and the place that was read.
 fn read(connect: &ConnectArgs) -> Result<(Vec<RunView>, String), Failure> {
@@ -116,11 +118,26 @@ fn course(args: &ShowArgs) -> Result<(), Failure> {
 }
 
 /// All lines of a run's history.
-pub(crate) async fn every_line(runs: &mut Runs, run: &str) -> Result<Vec<HistoryLine>, Failure> {
+async fn every_line(runs: &mut Runs, run: &str) -> Result<Vec<HistoryLine>, Failure> {
     let (mut lines, mut skip) = (Vec::new(), 0);
     loop {
         let request = GetHistoryRequest { run: run.to_owned(), skip };
         let page = runs.call(request, |mut rpc, request| async move { rpc.get_history(request).await }).await?;
+        for json in &page.line_json {
+            lines.push(from_json(json)?);
+        }
+        if page.next == 0 {
+            return Ok(lines);
+        }
+        skip = page.next;
+    }
+}
+
+/// As [`every_line`], of the coordinator in this process.
+pub(super) async fn history_of(runs: &mut RunServiceClient<Channel>, run: &str) -> anyhow::Result<Vec<HistoryLine>> {
+    let (mut lines, mut skip) = (Vec::new(), 0);
+    loop {
+        let page = runs.get_history(GetHistoryRequest { run: run.to_owned(), skip }).await?.into_inner();
         for json in &page.line_json {
             lines.push(from_json(json)?);
         }

@@ -10,10 +10,15 @@ use bloctrain_shared::{Digest, key};
 use bloctrain_store::{Artefacts, Created, StoreError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 /// Attempts at one file; each fails only where somebody else wrote it in between, or where it was damaged on its way.
 const ATTEMPTS: u32 = 20;
+
+/// Pause before what could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// What a run's history became: its lines, or nothing because the run was deleted.
 pub(super) type Told = (String, Option<Vec<HistoryLine>>);
@@ -48,26 +53,35 @@ impl Keeper {
 
     /// Writes until nobody tells it anything any more.
     pub(super) async fn run(mut self) {
-        while let Some((run, lines)) = self.told.recv().await {
+        let mut failed = BTreeMap::new();
+        loop {
+            let told = self.told.recv();
+            let next = if failed.is_empty() { Ok(told.await) } else { timeout(AGAIN, told).await };
+            let mut latest = std::mem::take(&mut failed);
+            match next {
+                // What could not be written, the next coordinator writes.
+                Ok(None) => return,
+                Ok(Some((run, lines))) => drop(latest.insert(run, lines)),
+                Err(_) => {}
+            }
             // Of what came meanwhile the last counts.
-            let mut latest = BTreeMap::from([(run, lines)]);
             while let Ok((run, lines)) = self.told.try_recv() {
                 latest.insert(run, lines);
             }
             for (run, lines) in latest {
-                match Box::pin(self.keep(&run, lines)).await {
-                    Ok(()) => {}
+                match Box::pin(self.keep(&run, lines.as_deref())).await {
                     // Whoever took over writes it.
-                    Err(KeepError::Replaced(_)) => {}
+                    Ok(()) | Err(KeepError::Replaced(_)) => {}
                     Err(error) => {
-                        tracing::warn!(run, %error, "the history of a run could not be written; it is kept in the state, and the next round tries again");
+                        tracing::warn!(run, %error, "the history of a run could not be written; it is kept in the state and written later");
+                        failed.insert(run, lines);
                     }
                 }
             }
         }
     }
 
-    async fn keep(&mut self, run: &str, lines: Option<Vec<HistoryLine>>) -> Result<(), KeepError> {
+    async fn keep(&mut self, run: &str, lines: Option<&[HistoryLine]>) -> Result<(), KeepError> {
         let files = [key::HISTORY, key::HISTORY_TABLE].map(|file| key::model(run, file));
         let Some(lines) = lines else {
             for file in files {
@@ -76,7 +90,7 @@ impl Keeper {
             }
             return Ok(());
         };
-        for (file, text) in files.into_iter().zip([history::to_jsonl(&lines), history::to_csv(&lines)]) {
+        for (file, text) in files.into_iter().zip([history::to_jsonl(lines), history::to_csv(lines)]) {
             self.write(file, Bytes::from(text)).await?;
         }
         Ok(())
