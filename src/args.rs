@@ -104,7 +104,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  bloctrain submit my.toml --data cifar10/ --coordinator http://host:7070 --watch\n  bloctrain submit sweep.toml --watch\n\nA file with a section [sweep], such as \"train.learning_rate\" = [0.05, 0.1], is a run for every combination of its values."
     )]
     Submit(Box<SubmitArgs>),
-    /// Follow a run of a fleet until it ends
+    /// Follow a run of a fleet until it ends: on a terminal with pipeline, curves and workers, else in lines
     #[command(
         after_help = "Examples:\n  bloctrain watch r0123456789ab --coordinator http://host:7070\n  bloctrain watch r0123456789ab --store s3://bucket/fleet --json"
     )]
@@ -229,6 +229,9 @@ pub(crate) struct TrainArgs {
     /// Only run one batch through every stage, to find in seconds what would fail at the end; nothing of it is kept
     #[arg(long, conflicts_with = "take_over")]
     pub(crate) dry_run: bool,
+    /// Show pipeline, curves and workers on the whole terminal
+    #[arg(long)]
+    pub(crate) tui: bool,
     #[command(flatten)]
     pub(crate) tools: TrackingArgs,
 }

@@ -10,6 +10,7 @@ mod command;
 mod failure;
 mod log;
 mod progress;
+mod screen;
 mod table;
 
 use args::{Cli, Command, LogFormat};

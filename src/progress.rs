@@ -1,5 +1,6 @@
 //! Progress on standard error: a bar on a terminal, lines of text without one.
 
+use crate::screen::Screen;
 use bloctrain_shared::task::{Progress, Stage};
 use bloctrain_shared::view::{AttemptView, RunView};
 use console::Term;
@@ -16,6 +17,10 @@ pub(crate) struct Display {
     /// The block and stage that are shown, with when and where they were first seen.
     since: Option<((u32, Stage), Instant, u64)>,
     lines: Option<Lines>,
+    /// The whole terminal, where it was asked for and is there.
+    screen: Option<Screen>,
+    /// What is said when the terminal is as it was.
+    kept: Vec<String>,
 }
 
 /// Lines for logs: one an epoch or stage, and no more than one in [`EVERY`].
@@ -77,10 +82,12 @@ fn shown(view: &RunView) -> Option<&AttemptView> {
 impl Display {
     /// A bar for a run, or lines where there is no terminal.
     #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(whole: bool) -> Self {
         let bar = ProgressBar::new(1);
         let lines = (!std::io::stderr().is_terminal()).then(|| Lines { last: Instant::now(), said: None });
-        Self { bar, is_wide: None, notes: 0, since: None, lines }
+        // A terminal that cannot be taken has the bar.
+        let screen = if whole { Screen::open().ok().flatten() } else { None };
+        Self { bar, is_wide: None, notes: 0, since: None, lines, screen, kept: Vec::new() }
     }
 
     /// Leaves out what a run had to say before it was looked at.
@@ -91,6 +98,11 @@ impl Display {
     /// Shows a view of the run.
     #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
     pub(crate) fn show(&mut self, view: &RunView) {
+        if let Some(screen) = &mut self.screen {
+            self.kept.extend(view.notes.iter().skip(self.notes).cloned());
+            self.notes = view.notes.len();
+            return screen.show(view);
+        }
         for note in view.notes.iter().skip(self.notes) {
             self.bar.suspend(|| say!("note: {note}"));
         }
@@ -138,9 +150,16 @@ impl Display {
         }
     }
 
-    /// Clears the bar.
-    pub(crate) fn finish(&self) {
+    /// The whole terminal, if it is taken: it wants to know what was done before.
+    pub(crate) fn screen(&mut self) -> Option<&mut Screen> {
+        self.screen.as_mut()
+    }
+
+    /// Clears the bar, or gives the terminal back.
+    pub(crate) fn finish(&mut self) {
         self.bar.finish_and_clear();
+        self.screen = None;
+        self.kept.drain(..).for_each(|note| say!("note: {note}"));
     }
 }
 
@@ -178,7 +197,7 @@ mod tests {
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
     fn time_left_follows_the_pace_of_the_stage() {
-        let mut display = Display::new();
+        let mut display = Display::new(false);
         let begun = Instant::now();
         let at = |done| Progress { done, total: 100, ..Progress::default() };
         let stage = (1, Stage::Train);

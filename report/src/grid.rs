@@ -38,15 +38,17 @@ fn short(name: &str) -> String {
     escaped(&cut)
 }
 
+/// Characters of the longest of some names, as they are shown.
+fn longest<'a>(names: impl Iterator<Item = &'a String>) -> f64 {
+    names.map(|name| name.chars().count()).max().unwrap_or(0).min(NAME + 1) as f64
+}
+
 impl Grid<'_> {
     pub(crate) fn to_svg(&self) -> String {
-        let longest = |names: &mut dyn Iterator<Item = &String>| {
-            names.map(|name| name.chars().count()).max().unwrap_or(0).min(NAME + 1) as f64
-        };
-        let left = 12.0 + 7.0 * longest(&mut self.rows.iter().map(|(name, _)| name));
-        let is_slanted = longest(&mut self.columns.iter()) * 7.0 > self.width;
-        let above = if is_slanted { 14.0 + 5.2 * longest(&mut self.columns.iter()) } else { 22.0 };
-        let beyond = if is_slanted { 5.2 * longest(&mut self.columns.iter()) } else { 0.0 };
+        let left = 12.0 + 7.0 * longest(self.rows.iter().map(|(name, _)| name));
+        let is_slanted = longest(self.columns.iter()) * 7.0 > self.width;
+        let above = if is_slanted { 14.0 + 5.2 * longest(self.columns.iter()) } else { 22.0 };
+        let beyond = if is_slanted { 5.2 * longest(self.columns.iter()) } else { 0.0 };
         let (width, height) =
             (left + self.width * self.columns.len() as f64 + beyond + 4.0, above + ROW * self.rows.len() as f64 + 4.0);
         let mut svg = format!(

@@ -1,5 +1,6 @@
 //! A coordinator and its workers in this process, over the same channel and store that a fleet uses.
 
+use super::runs::history_of;
 use super::track::{self, Trackers};
 use super::{clock, occupation, random_seed, stopwatch};
 use crate::args::TrainArgs;
@@ -87,7 +88,7 @@ pub(super) async fn work(
             stopping.clone(),
         ));
     }
-    let watched = Box::pin(follow(&mut runs, run, &mut workers)).await;
+    let watched = Box::pin(follow(&mut runs, run, &mut workers, args.tui)).await;
     stop.send_replace(Leaving::Now);
     // Workers hand back what they hold; whatever they say now changes nothing.
     while workers.join_next().await.is_some() {}
@@ -143,11 +144,15 @@ async fn follow(
     runs: &mut RunServiceClient<Channel>,
     run: String,
     workers: &mut JoinSet<Result<(), Failure>>,
+    whole: bool,
 ) -> Result<RunView, Failure> {
     let problem = |status: tonic::Status| Failure::Failed(anyhow::anyhow!("{}", status.message()));
     let (mut look_at, id) = (runs.clone(), run.clone());
     let mut stream = runs.watch_run(WatchRunRequest { run }).await.map_err(problem)?.into_inner();
-    let mut display = Display::new();
+    let mut display = Display::new(whole);
+    if let Some(screen) = display.screen() {
+        screen.course.remember(&history_of(&mut look_at, &id).await?);
+    }
     let mut last: Option<RunView> = None;
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -53,7 +53,7 @@ fn package(place: &Place, state: Option<(&Artefacts, &str)>) -> Result<Run, Fail
     let manifest: Manifest = read(place, MANIFEST)?;
     let history = match place.read(key::HISTORY) {
         Ok(bytes) => history::from_jsonl(&String::from_utf8_lossy(&bytes))
-            .map_err(|problem| anyhow::anyhow!("{}: {problem}", place.name(key::HISTORY)))?,
+            .map_err(|problem| anyhow::anyhow!("the history {} cannot be read: {problem}; remove the file, then `bloctrain train` of the same run writes it again", place.name(key::HISTORY)))?,
         Err(_) => match state {
             Some((artefacts, run)) => {
                 block_on(Box::pin(bloctrain_coordinator::read_history(artefacts, run)))??.unwrap_or_default()

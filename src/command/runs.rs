@@ -118,7 +118,7 @@ fn course(args: &ShowArgs) -> Result<(), Failure> {
 }
 
 /// All lines of a run's history.
-async fn every_line(runs: &mut Runs, run: &str) -> Result<Vec<HistoryLine>, Failure> {
+pub(super) async fn every_line(runs: &mut Runs, run: &str) -> Result<Vec<HistoryLine>, Failure> {
     let (mut lines, mut skip) = (Vec::new(), 0);
     loop {
         let request = GetHistoryRequest { run: run.to_owned(), skip };
