@@ -47,7 +47,9 @@ fn flowers(folder: &Path) {
         for (split, count) in [("train", 20), ("test", 6)] {
             let place = folder.join("flowers").join(split).join(class);
             std::fs::create_dir_all(&place).expect("a folder");
-            (0..count).for_each(|number| drop(std::fs::copy(&image, place.join(format!("{number}.png"))).expect("copied")));
+            for number in 0..count {
+                std::fs::copy(&image, place.join(format!("{number}.png"))).expect("copied");
+            }
         }
     }
 }

@@ -140,7 +140,9 @@ fn classes_with_markup_in_their_names_are_shown_as_text() {
         for (split, count) in [("train", 24), ("test", 8)] {
             let place = folder.path().join("data").join(split).join(class);
             std::fs::create_dir_all(&place).expect("a folder");
-            (0..count).for_each(|number| drop(std::fs::copy(&image, place.join(format!("{number}.png"))).expect("copied")));
+            for number in 0..count {
+                std::fs::copy(&image, place.join(format!("{number}.png"))).expect("copied");
+            }
         }
     }
     let args = [

@@ -3,7 +3,6 @@
 use super::{data, spec};
 use crate::args::InitArgs;
 use crate::failure::Failure;
-use anyhow::Context;
 use bloctrain_data::Dataset;
 use bloctrain_kernel::cpu::memory::{self, mebibytes};
 use bloctrain_shared::RunSpec;

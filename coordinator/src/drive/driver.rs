@@ -196,7 +196,9 @@ impl Driver {
                 Next::Asked(Some(reply)) => {
                     self.is_asked = true;
                     // Whoever asked may have given up.
-                    self.held.push(Held::Say(Box::new(move || drop(reply.send(())))));
+                    self.held.push(Held::Say(Box::new(move || {
+                        let _ = reply.send(());
+                    })));
                 }
                 Next::Command(command) => open = self.take_up(command, &mut commands),
             }
