@@ -16,14 +16,14 @@ bloctrain() {
   local args=() arg
   for arg in "$@"; do arg=${arg//RUN/$last}; args+=("${arg//OTHER/$other}"); done
   echo "+ bloctrain ${args[*]}" >&2
-  case ${args[0]} in
-    train|submit) args+=(--set train.epochs=1 --set train.warmup_epochs=0 --set train.batch=16 --set network.width=4) ;;
-  esac
   # A network that is written out has no width.
-  case "${args[*]}" in *own.toml*) unset 'args[-1]' 'args[-1]' ;; esac
+  case "${args[*]}" in
+    train*own.toml*) args+=(--set train.epochs=1 --set train.warmup_epochs=0) ;;
+    train*|submit*) args+=(--set train.epochs=1 --set train.warmup_epochs=0 --set network.width=4) ;;
+  esac
   "$PROGRAM" "${args[@]}" 2>err.txt >out.txt || { status=$?; cat out.txt err.txt >&2; return $status; }
   cat out.txt; cat err.txt >&2
-  local run; run=$(sed -n 's/^run \(r[0-9a-f]*\):.*/\1/p' err.txt | head -n 1)
+  local run; run=$(sed -n 's/^run \(r[0-9a-f]*\).*/\1/p' err.txt | head -n 1)
   if [ -n "$run" ] && [ "$run" != "$last" ]; then other=$last; last=$run; fi
 }
 "#;
@@ -59,6 +59,8 @@ fn every_command_of_the_guide_works() {
     let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide.md")).expect("the guide");
     let folder = tempfile::tempdir().expect("a folder");
     flowers(folder.path());
+    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images/ankle-boot.png");
+    std::fs::copy(image, folder.path().join("photo.png")).expect("copied");
     for text in blocks(&guide, "toml") {
         let name = text.lines().next().and_then(|line| line.strip_prefix("# ")).expect("its first line is its name");
         std::fs::write(folder.path().join(name), &text).expect("written");
@@ -66,14 +68,9 @@ fn every_command_of_the_guide_works() {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
     let commands = blocks(&guide, "sh").join("\n").replace("7070", &port.to_string());
     assert!(commands.matches("bloctrain ").count() > 25, "{commands}");
-    // A command in the background runs in a shell of its own.
-    let script = format!(
-        "{PRELUDE}\n{}\n",
-        commands
-            .replace(" &\n", " --log-format text &\n")
-            .replace("bloctrain coordinator", "\"$PROGRAM\" coordinator")
-            .replace("bloctrain worker ", "\"$PROGRAM\" worker ")
-    );
+    // What goes on in the background is the program itself.
+    let commands = commands.replace("bloctrain coordinator", "\"$PROGRAM\" coordinator");
+    let script = format!("{PRELUDE}\n{}\n", commands.replace("bloctrain worker ", "\"$PROGRAM\" worker "));
     std::fs::write(folder.path().join("guide.sh"), &script).expect("written");
     let output = Command::new("bash")
         .arg("guide.sh")

@@ -48,7 +48,7 @@ fn a_dry_run_finds_what_would_fail_at_the_end() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("--store"), "{}", stderr(&output));
     // A rate at which the first step ends in numbers that are none.
-    let rate = ["train", "--dry-run", "--set", "network.width=4", "--set", "train.learning_rate=1e30"];
+    let rate = ["train", "--dry-run", "--set", "network.width=4", "--set", "train.learning_rate=1e39"];
     let output = run(folder.path(), &rate);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
     assert!(stderr(&output).contains("as the run would"), "{}", stderr(&output));
@@ -99,7 +99,7 @@ fn doctor_says_what_is_wrong_and_what_to_do() {
     for good in ["versions", "device", "store", "clock"] {
         assert_eq!(of(good)["state"], "good", "{}", of(good));
     }
-    assert!(of("environment")["what"].as_str().is_some_and(|what| what.contains("BLOCTRAIN_STROE")));
+    assert!(findings.iter().any(|finding| finding["what"] == "nothing reads BLOCTRAIN_STROE"), "{findings:?}");
     assert!(output.status.success(), "a note is no failure");
     let wrong = run(folder.path(), &["doctor", "--store", "no/such/store"]);
     assert_eq!(wrong.status.code(), Some(1));

@@ -149,9 +149,7 @@ fn variables() -> Vec<Finding> {
         known.extend(command.get_arguments().filter_map(|option| Some(option.get_env()?.to_string_lossy().into_owned())));
     }
     let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    let unknown: Vec<String> = set
-        .filter(|name| name.starts_with("BLOCTRAIN_") && !name.starts_with("BLOCTRAIN_REQUIRE") && !known.contains(name))
-        .collect();
+    let unknown: Vec<String> = set.filter(|name| name.starts_with("BLOCTRAIN_") && !known.contains(name)).collect();
     let finding = |name: String| {
         Finding::note(
             "environment",

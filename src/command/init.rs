@@ -3,7 +3,7 @@
 use super::{data, spec};
 use crate::args::InitArgs;
 use crate::failure::Failure;
-use bloctrain_data::Dataset;
+use bloctrain_data::{Dataset, embedded};
 use bloctrain_kernel::cpu::memory::{self, mebibytes};
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::graph::Graph;
@@ -72,7 +72,7 @@ fn text(args: &InitArgs, folder: Option<&str>, dataset: &Dataset) -> String {
     let data = match folder {
         Some(folder) => format!("dir = {}", quoted(folder)),
         None => {
-            format!("# The images that are in the program; `dir = \"FOLDER\"` reads yours.\nname = {}", quoted(&dataset.name))
+            format!("# The images that are in the program; `dir = \"FOLDER\"` reads yours.\nname = {}", quoted(embedded::NAME))
         }
     };
     let (name, test) = (dataset.name.escape_default(), dataset.test.len());
