@@ -215,3 +215,74 @@ print(json.dumps({tag: [(event.step, event.value) for event in board.Scalars(tag
     }
     assert!(scalars["firing_rates/layer1"].is_array(), "{scalars}");
 }
+
+/// A server of MLflow with everything that it started.
+struct Server(std::process::Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.0.id());
+        let _ = std::process::Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// MLflow itself, where it is installed (`BLOCTRAIN_MLFLOW_PYTHON`, or `python3`).
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test waits for another process")]
+fn mlflow_shows_every_epoch_once() {
+    use std::os::unix::process::CommandExt;
+    let python = std::env::var("BLOCTRAIN_MLFLOW_PYTHON").unwrap_or_else(|_| "python3".into());
+    let import = std::process::Command::new(&python).args(["-c", "import mlflow.server"]).output();
+    if !import.is_ok_and(|import| import.status.success()) {
+        assert!(std::env::var("BLOCTRAIN_REQUIRE_MLFLOW").is_err(), "mlflow is not installed");
+        eprintln!("skipped: mlflow is not installed");
+        return;
+    }
+    let (folder, summary) = trained();
+    let id = summary["run"].as_str().expect("an id");
+    let place = tempfile::tempdir().expect("a folder");
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let port = address.port().to_string();
+    let _server = Server(
+        std::process::Command::new(&python)
+            .args(["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", &port, "--workers", "1"])
+            .args(["--backend-store-uri", "sqlite:///ml.db", "--default-artifact-root", "artifacts"])
+            .current_dir(place.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .expect("it starts"),
+    );
+    let url = format!("http://{address}");
+    let begun = std::time::Instant::now();
+    let told = loop {
+        let told = run(folder.path(), &["track", id, "--mlflow", &url]);
+        if told.status.success() || begun.elapsed() > std::time::Duration::from_secs(180) {
+            break told;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    };
+    assert!(told.status.success(), "{}", stderr(&told));
+    let again = run(folder.path(), &["track", id, "--mlflow", &url]);
+    assert!(again.status.success(), "{}", stderr(&again));
+    let script = r#"
+import json, sys
+from mlflow.tracking import MlflowClient
+client = MlflowClient(sys.argv[1])
+experiment = client.get_experiment_by_name("bloctrain")
+runs = client.search_runs([experiment.experiment_id])
+history = lambda key: [(metric.step, metric.value) for metric in client.get_metric_history(runs[0].info.run_id, key)]
+print(json.dumps({"runs": len(runs), "status": runs[0].info.status, "tag": runs[0].data.tags["bloctrain.run"],
+    "epochs": runs[0].data.params["train.epochs"], "loss": history("block1/loss"), "test": history("test_accuracy")}))
+"#;
+    let output = std::process::Command::new(&python).args(["-c", script, &url]).output().expect("it runs");
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+    assert_eq!((&shown["runs"], &shown["status"], &shown["tag"]), (&1.into(), &"FINISHED".into(), &id.into()), "{shown}");
+    assert_eq!((&shown["epochs"], &shown["test"][0][1]), (&"2".into(), &summary["accuracy"]["test"]), "{shown}");
+    let steps: Vec<&Value> = shown["loss"].as_array().expect("a history").iter().map(|point| &point[0]).collect();
+    assert_eq!(steps, [1, 2], "every epoch once: {shown}");
+    assert_eq!(shown["test"].as_array().map(Vec::len), Some(1));
+}
