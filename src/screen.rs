@@ -222,9 +222,7 @@ fn draw_curve(
         (0.0, 1.0)
     };
     let last = all().map(|point| point.0).fold(2.0, f64::max);
-    let dataset = |(block, points): &'_ (u32, Vec<(f64, f64)>)| (*block, points.clone());
-    let owned: Vec<(u32, Vec<(f64, f64)>)> = series.iter().map(dataset).collect();
-    let datasets = owned.iter().map(|(block, points)| {
+    let datasets = series.iter().map(|(block, points)| {
         Dataset::default().marker(Marker::Braille).graph_type(GraphType::Line).style(Style::new().fg(colour(*block))).data(points)
     });
     let digits = if high - low < 5.0 { 2 } else { 0 };

@@ -108,22 +108,24 @@ fn device(args: &DoctorArgs) -> Finding {
 }
 
 /// The vectors that this processor has, of those that the kernels are written for.
+#[cfg(target_arch = "x86_64")]
 fn vectors() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            return "AVX-512";
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            return "AVX2";
-        }
-        return "no AVX2: kernels run on plain vectors, slowly";
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        "AVX-512"
+    } else if std::arch::is_x86_feature_detected!("avx2") {
+        "AVX2"
+    } else {
+        "no AVX2: kernels run on plain vectors, slowly"
     }
-    #[cfg(target_arch = "aarch64")]
-    {
-        return "NEON";
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+}
+
+#[cfg(target_arch = "aarch64")]
+fn vectors() -> &'static str {
+    "NEON"
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn vectors() -> &'static str {
     "plain vectors"
 }
 
