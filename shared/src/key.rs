@@ -13,6 +13,7 @@
 //! runs/<run>/records/<split>-<shard>-<d>.json
 //! cache/<digest of what determines the content>.arrow, .json
 //! models/<run>/...                             the model package
+//! models/<run>/history.jsonl, .csv             a line for every epoch of every block, current while the run goes on
 //! data/<digest of the data set>/manifest.json  a data set that was submitted to a fleet
 //! data/<digest>/<split>-<part>-<d>.safetensors
 //! leader/<opening>.json                        address and heartbeat of a coordinator
@@ -172,6 +173,12 @@ pub const MODEL_TENSORS: &str = "model.safetensors";
 
 /// Files of a model package, the manifest last.
 pub const MODEL_FILES: [&str; 5] = [MODEL_TENSORS, "summary.json", "curve.json", "curve.svg", MODEL_MANIFEST];
+
+/// File beside a model package with the course of training, one JSON object a line.
+pub const HISTORY: &str = "history.jsonl";
+
+/// The same as a table.
+pub const HISTORY_TABLE: &str = "history.csv";
 
 /// A file of a run's model package.
 pub fn model(run: &str, file: &str) -> String {

@@ -74,7 +74,8 @@ pub(crate) fn admit(spec: &RunSpec, dataset: &Dataset, allowed: Option<ByteSize>
     Ok(())
 }
 
-fn threads() -> usize {
+/// Threads that this process may use.
+pub(super) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
@@ -103,7 +104,7 @@ fn given(source: &SpecSource) -> Result<(String, Vec<Override>), Failure> {
 }
 
 /// A folder as it is meant: `~` is the user's home, and what is relative begins at `base`.
-fn place(folder: &str, base: &Path) -> String {
+pub(super) fn place(folder: &str, base: &Path) -> String {
     let at_home = folder.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
     let path = match (at_home, std::env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest.trim_start_matches('/')),

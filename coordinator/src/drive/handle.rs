@@ -3,6 +3,7 @@
 use super::counters::Counters;
 use super::journal::Journal;
 use crate::schedule::{Event, Overview, Rejected};
+use bloctrain_shared::history::HistoryLine;
 use bloctrain_shared::task::Task;
 use bloctrain_shared::view::{RunView, WorkerView};
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub(super) enum Command {
     Ask { worker: u64, wait: Duration, reply: Reply<Answer> },
     View { run: String, reply: Reply<Option<RunView>> },
     Views { after: String, most: usize, reply: Reply<Vec<RunView>> },
+    History { run: String, reply: Reply<Option<Vec<HistoryLine>>> },
     Workers { reply: Reply<Vec<WorkerView>> },
     Overview { reply: Reply<Overview> },
     Close,
@@ -108,6 +110,14 @@ impl Handle {
     /// When the coordinator has stopped.
     pub async fn views(&self, after: &str, most: usize) -> Result<Vec<RunView>, DriverError> {
         self.send(|reply| Command::Views { after: after.to_owned(), most, reply }).await
+    }
+
+    /// The course of a run's training, a line an epoch; `None` without the run.
+    ///
+    /// # Errors
+    /// When the coordinator has stopped.
+    pub async fn history(&self, run: &str) -> Result<Option<Vec<HistoryLine>>, DriverError> {
+        self.send(|reply| Command::History { run: run.to_owned(), reply }).await
     }
 
     /// The workers of the fleet.

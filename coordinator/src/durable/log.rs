@@ -185,6 +185,16 @@ impl Log {
         Ok(())
     }
 
+    /// Makes sure that this is still the writer, by a write that changes nothing.
+    ///
+    /// # Errors
+    /// [`StateError::Fenced`] when another coordinator took over.
+    pub async fn confirm(&mut self) -> Result<(), StateError> {
+        self.table.write(vec![Change::Put(VERSION.to_vec(), json(&key::STORE_VERSION)?)]).await?;
+        self.is_current = true;
+        Ok(())
+    }
+
     /// Closes the log.
     ///
     /// # Errors

@@ -12,6 +12,7 @@
 pub mod block;
 pub(crate) mod claim;
 pub mod durable;
+mod history;
 mod open;
 pub mod record;
 pub mod replay;

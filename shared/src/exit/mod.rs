@@ -13,6 +13,7 @@ pub use combine::combine;
 
 use crate::compute::Operations;
 use crate::label::LabelMap;
+use crate::metric::Confusion;
 use crate::record::{BlockRecords, Records};
 use crate::spec::{Combine, DetectorPolicy};
 use serde::{Deserialize, Serialize};
@@ -218,6 +219,15 @@ pub fn evaluate(records: &Records, rule: &ExitRule, classes: usize) -> Outcome {
         full_compute: Operations { macs: mean(full.macs), synops: mean(full.synops) },
         calibration_error: mean(bins.iter().map(|bin| (bin.probability - bin.right as f64).abs()).sum()),
     }
+}
+
+/// Answers under a rule, by true class.
+pub fn confusion(records: &Records, rule: &ExitRule, classes: usize) -> Confusion {
+    let mut confusion = Confusion::new(classes);
+    for (sample, &label) in records.labels.iter().enumerate() {
+        confusion.add(usize::from(label), usize::from(answer(records, sample, rule, classes).class));
+    }
+    confusion
 }
 
 #[cfg(test)]

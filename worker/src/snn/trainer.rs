@@ -25,7 +25,7 @@ pub struct MicroBatch<B: SpikingBackend> {
 }
 
 /// What optimiser steps saw: one step, or where figures arrive later ([`SpikingBackend::QUEUES`]) those that have arrived.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct StepMetrics {
     /// Sum of the samples' losses.
     pub loss_sum: f64,
@@ -35,6 +35,8 @@ pub struct StepMetrics {
     pub samples: u64,
     /// Mean firing rate, where it was measured.
     pub firing_rate: Option<f64>,
+    /// That of every spiking layer, likewise; else empty.
+    pub firing_rates: Vec<f64>,
     /// Most live memory of the step beyond what was there when it began, in bytes.
     pub working_bytes: usize,
 }
@@ -152,6 +154,9 @@ impl<B: TrainingBackend> Trainer<B> {
         let logits = output.logits;
         self.net.update_statistics(&pass);
         metrics.firing_rate = pass.firing_rate().or(metrics.firing_rate);
+        if let Some(rates) = pass.rates.take() {
+            metrics.firing_rates = rates;
+        }
         let [_, _, classes] = logits.dims();
         let mean = logits.clone().inner().mean_dim(0).reshape([count * classes]);
         let loss = self.loss(logits, &batch.labels);

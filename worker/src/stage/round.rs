@@ -26,6 +26,8 @@ pub(super) struct Sums {
     right: u64,
     samples: u64,
     rates: Vec<f64>,
+    /// Sums of the layers' firing rates over the steps in `rates`.
+    layer_rates: Vec<f64>,
     peak: usize,
     /// Seconds of waiting for input.
     waited: f64,
@@ -38,6 +40,11 @@ impl Sums {
         self.right += step.right;
         self.samples += step.samples;
         self.rates.extend(step.firing_rate);
+        if self.layer_rates.is_empty() {
+            self.layer_rates.clone_from(&step.firing_rates);
+        } else {
+            self.layer_rates.iter_mut().zip(&step.firing_rates).for_each(|(sum, rate)| *sum += rate);
+        }
         self.peak = self.peak.max(step.working_bytes);
     }
 
@@ -47,6 +54,10 @@ impl Sums {
 
     fn firing_rate(&self) -> f64 {
         self.rates.iter().sum::<f64>() / self.rates.len().max(1) as f64
+    }
+
+    fn firing_rates(&self) -> Vec<f64> {
+        self.layer_rates.iter().map(|sum| sum / self.rates.len().max(1) as f64).collect()
     }
 }
 
@@ -192,6 +203,7 @@ impl<'a> Round<'a> {
             accuracy: sums.mean(sums.right as f64),
             validation_accuracy: None,
             firing_rate: sums.firing_rate(),
+            firing_rates: sums.firing_rates(),
             samples: sums.samples,
             seconds,
             waiting_seconds: sums.waited,

@@ -11,6 +11,9 @@ use bloctrain_shared::rounds::{Rounds, batch_count};
 use bloctrain_shared::stage::train;
 use bloctrain_shared::task::{ObjectRef, RoundMetrics, Source, Stage, TaskId, Work};
 
+/// Most layers whose firing rates a report may name.
+const MAX_LAYERS: usize = 10_000;
+
 pub(super) struct Train;
 
 impl Kind for Train {
@@ -182,6 +185,10 @@ fn figures(run: &Run, metrics: &RoundMetrics) -> Result<(), String> {
     fraction("the training accuracy", metrics.accuracy)?;
     fraction("the validation accuracy", metrics.validation_accuracy.unwrap_or(0.0))?;
     fraction("the firing rate", metrics.firing_rate)?;
+    if metrics.firing_rates.len() > MAX_LAYERS {
+        return Err(format!("it has the firing rates of more than {MAX_LAYERS} layers"));
+    }
+    metrics.firing_rates.iter().try_for_each(|rate| fraction("the firing rate of a layer", *rate))?;
     measure("the loss", metrics.loss.abs())?;
     measure("the time of training", metrics.seconds)?;
     measure("the time of waiting", metrics.waiting_seconds)?;

@@ -119,6 +119,7 @@ fn output(task: &Task, epochs: u32) -> Output {
             let metrics = RoundMetrics {
                 epochs: round + 1,
                 validation_accuracy: Some(if *round == 1 { 0.9 } else { 0.5 }),
+                firing_rates: vec![0.1, 0.2],
                 ..RoundMetrics::default()
             };
             Output::Train(train::Output { checkpoint: checkpoint(), finished: round + 1 >= epochs, metrics })
