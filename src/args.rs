@@ -234,6 +234,9 @@ pub(crate) struct TrainArgs {
     pub(crate) tui: bool,
     #[command(flatten)]
     pub(crate) tools: TrackingArgs,
+    /// Address of this machine at which to look at the run in a browser, such as 127.0.0.1:9090
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -148,6 +148,15 @@ impl Confusion {
         self.rows().into_iter().enumerate().map(|(class, samples)| ratio(self.right(class), samples)).collect()
     }
 
+    /// All counts, row by row, zeros too: square in the number of classes.
+    pub fn counts(&self) -> Vec<Vec<u64>> {
+        let count = |truth: usize, answer: usize| {
+            let place = (truth * self.classes + answer) as u64;
+            self.counts.get(&place).copied().unwrap_or(0)
+        };
+        (0..self.classes).map(|truth| (0..self.classes).map(|answer| count(truth, answer)).collect()).collect()
+    }
+
     /// Class-wise accuracy by global label.
     pub fn by_class(&self, map: &LabelMap) -> Vec<(u16, Option<f64>)> {
         map.globals().iter().copied().zip(self.class_accuracy()).collect()
@@ -170,6 +179,7 @@ mod tests {
         }
         assert_eq!(confusion.accuracy(), 0.75);
         assert_eq!(confusion.class_accuracy(), [Some(0.5), Some(1.0), None]);
+        assert_eq!(confusion.counts(), [[1, 1, 0], [0, 2, 0], [0, 0, 0]]);
         let mut twice = confusion.clone();
         assert!(twice.merge(&confusion));
         assert_eq!((twice.total(), twice.accuracy()), (8, 0.75));

@@ -86,6 +86,12 @@ pub struct RunView {
     /// Why no worker of the fleet may work on it, if that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
+    /// Blocks that it has at most: fewer when hard classes run out. 0 from coordinators of before.
+    #[serde(default)]
+    pub planned_blocks: u32,
+    /// Epochs of a block at most: fewer under `train.patience`. 0 from coordinators of before.
+    #[serde(default)]
+    pub planned_epochs: u32,
 }
 
 /// A task whose leases were lost with the workers that held them.

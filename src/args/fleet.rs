@@ -97,7 +97,7 @@ pub(crate) struct CoordinatorArgs {
     /// Time without progress after which a task counts as hung and is given to another, such as 20m; 0s for never
     #[arg(long, default_value = "20m", value_parser = parse_duration, env = "BLOCTRAIN_STALL")]
     pub(crate) stall: Duration,
-    /// Address for metrics and health in plain HTTP, such as 0.0.0.0:9090
+    /// Address for the dashboard, its API, metrics and health, such as 127.0.0.1:9090
     #[arg(long, value_name = "ADDR", env = "BLOCTRAIN_HTTP")]
     pub(crate) http: Option<String>,
     /// Certificate of this coordinator (PEM): serves TLS

@@ -26,12 +26,13 @@ pub(crate) fn run(args: &CoordinatorArgs) -> Result<(), Failure> {
         let listener = bind(&args.listen).await?;
         let address = listener.local_addr()?;
         check_exposure(args, address, &secrets)?;
-        let is_tls = secrets.tls.is_some();
-        let addresses = if args.advertise.is_empty() { vec![advertised(address, is_tls)] } else { args.advertise.clone() };
         let http = match &args.http {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
+        http.as_ref().map(TcpListener::local_addr).transpose()?.map_or(Ok(()), |http| check_exposure(args, http, &secrets))?;
+        let is_tls = secrets.tls.is_some();
+        let addresses = if args.advertise.is_empty() { vec![advertised(address, is_tls)] } else { args.advertise.clone() };
         let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?.map(|address| address.to_string());
         tracing::info!(%address, http = http_address, store = args.store, "listening");
         // Scripts that let the system choose the ports read them here.

@@ -1,11 +1,14 @@
 //! A coordinator and its workers in this process, over the same channel and store that a fleet uses.
 
+use super::connect::tokens;
+use super::machine::bind;
 use super::runs::history_of;
 use super::track::{self, Trackers};
 use super::{clock, occupation, random_seed, stopwatch};
 use crate::args::TrainArgs;
 use crate::failure::Failure;
 use crate::progress::Display;
+use bloctrain_coordinator::access::Access;
 use bloctrain_coordinator::{App, Config};
 use bloctrain_proto::convert::{from_json, to_json};
 use bloctrain_proto::dial::Dialer;
@@ -22,6 +25,7 @@ use bloctrain_worker::stage::io::Io;
 use bloctrain_worker::stage::prepared::{Datasets, Prepared};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -60,7 +64,15 @@ pub(super) async fn work(
     quiet: Quiet,
 ) -> Result<RunView, Failure> {
     let _occupation = occupation::take(&artefacts, "train", args.take_over).await?;
-    let app = Box::pin(App::open(Config::in_process(), artefacts.clone(), clock())).await?;
+    let shown = match &args.http {
+        Some(address) => Some(place(address).await?),
+        None => None,
+    };
+    let mut app = Box::pin(App::open(Config::in_process(), artefacts.clone(), clock())).await?;
+    if let Some((listener, access)) = shown {
+        say!("look at it at http://{}", listener.local_addr()?);
+        app.show(listener, access);
+    }
     let mut runs = RunServiceClient::new(app.channel()).max_decoding_message_size(bloctrain_proto::MESSAGE_LIMIT);
     let (stop, stopping) = watch::channel(Leaving::No);
     let datasets = Datasets::default();
@@ -104,6 +116,18 @@ pub(super) async fn work(
     drop(runs);
     app.close().await;
     watched
+}
+
+/// Where the run can be looked at, and by whom: on this machine, by everybody unless the environment has tokens.
+async fn place(address: &str) -> Result<(TcpListener, Access), Failure> {
+    let listener = bind(address).await?;
+    if !listener.local_addr()?.ip().is_loopback() {
+        return Err(Failure::Usage(anyhow::anyhow!(
+            "{address} is reached from other machines, and `train` has no certificates: give an address of this machine such as 127.0.0.1:9090 and a tunnel (ssh -L 9090:127.0.0.1:9090 HOST), or start `bloctrain coordinator` with --tls-cert, --tls-key and tokens"
+        )));
+    }
+    let (viewer, operator) = (tokens(None, "BLOCTRAIN_VIEWER_TOKEN")?, tokens(None, "BLOCTRAIN_OPERATOR_TOKEN")?);
+    Ok((listener, Access::new(&[], &viewer, &operator).map_err(Failure::usage)?))
 }
 
 fn greet(artefacts: &Artefacts, spec: &RunSpec, run: &str, dataset: &str) {

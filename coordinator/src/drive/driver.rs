@@ -298,6 +298,10 @@ impl Driver {
                 let view = self.state.view(&run);
                 self.say(reply, Ok(view));
             }
+            Command::Detail { run, reply } => {
+                let detail = self.state.durable.runs.get(&run).map(Run::detail);
+                self.say(reply, Ok(detail));
+            }
             Command::Views { after, most, reply } => {
                 let runs = self.state.durable.runs.range::<String, _>((Bound::Excluded(after), Bound::Unbounded));
                 let views = runs.take(most).filter_map(|(run, _)| self.state.view(run)).collect();

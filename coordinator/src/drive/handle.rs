@@ -2,6 +2,7 @@
 
 use super::counters::Counters;
 use super::journal::Journal;
+use crate::run::detail::RunDetail;
 use crate::schedule::{Event, Overview, Rejected};
 use bloctrain_shared::history::HistoryLine;
 use bloctrain_shared::task::Task;
@@ -44,6 +45,7 @@ pub(super) enum Command {
     Event(Box<Event>, Reply<Answer>),
     Ask { worker: u64, wait: Duration, reply: Reply<Answer> },
     View { run: String, reply: Reply<Option<RunView>> },
+    Detail { run: String, reply: Reply<Option<RunDetail>> },
     Views { after: String, most: usize, reply: Reply<Vec<RunView>> },
     History { run: String, reply: Reply<Option<Vec<HistoryLine>>> },
     Workers { reply: Reply<Vec<WorkerView>> },
@@ -102,6 +104,14 @@ impl Handle {
     /// When the coordinator has stopped.
     pub async fn view(&self, run: &str) -> Result<Option<RunView>, DriverError> {
         self.send(|reply| Command::View { run: run.to_owned(), reply }).await
+    }
+
+    /// What the view of one run leaves out.
+    ///
+    /// # Errors
+    /// When the coordinator has stopped.
+    pub async fn detail(&self, run: &str) -> Result<Option<RunDetail>, DriverError> {
+        self.send(|reply| Command::Detail { run: run.to_owned(), reply }).await
     }
 
     /// Runs by id, after some id, at most so many.

@@ -15,10 +15,20 @@ const RUNS: usize = 64;
 pub struct Line {
     /// Its number in the run's log, from 0.
     pub number: u64,
+    /// Its number among the lines of all runs, from 1.
+    pub sequence: u64,
     /// When, in Unix milliseconds.
     pub at_ms: u64,
     /// What happened.
     pub text: String,
+}
+
+#[derive(Debug, Default)]
+struct Logs {
+    /// Lines written so far.
+    written: u64,
+    /// By run, with the time of the last line.
+    runs: BTreeMap<String, (u64, Lines)>,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +40,7 @@ struct Lines {
 /// The logs of all runs. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Journal {
-    runs: Arc<Mutex<BTreeMap<String, (u64, Lines)>>>,
+    logs: Arc<Mutex<Logs>>,
 }
 
 impl Journal {
@@ -53,14 +63,16 @@ impl Journal {
         );
         let place = [task.map(|task| task.to_string()), worker.as_ref().map(|worker| format!("on {worker}"))];
         let line = place.into_iter().flatten().chain([text.clone()]).collect::<Vec<_>>().join(" ");
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.written += 1;
+        let Logs { written, runs } = &mut *logs;
         if !runs.contains_key(run) && runs.len() >= RUNS {
             let oldest = runs.iter().min_by_key(|(_, (at, _))| *at).map(|(run, _)| run.clone());
             oldest.map(|oldest| runs.remove(&oldest));
         }
         let (at, lines) = runs.entry(run.clone()).or_default();
         *at = at_ms;
-        lines.kept.push_back(Line { number: lines.next, at_ms, text: line });
+        lines.kept.push_back(Line { number: lines.next, sequence: *written, at_ms, text: line });
         lines.next += 1;
         if lines.kept.len() > LINES {
             lines.kept.pop_front();
@@ -69,9 +81,22 @@ impl Journal {
 
     /// Lines of a run from a number on.
     pub fn since(&self, run: &str, number: u64) -> Vec<Line> {
-        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = runs.get(run).into_iter().flat_map(|(_, lines)| &lines.kept);
+        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = logs.runs.get(run).into_iter().flat_map(|(_, lines)| &lines.kept);
         lines.filter(|line| line.number >= number).cloned().collect()
+    }
+
+    /// The last lines of all runs that came after a sequence number, oldest first, at most so many; each with its run.
+    pub fn latest(&self, after: u64, most: usize) -> Vec<(String, Line)> {
+        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = |lines: &Lines| lines.kept.iter().rev().take_while(|line| line.sequence > after).take(most).cloned().collect();
+        let of_run = |(run, (_, lines)): (&String, &(u64, Lines))| {
+            let newest: Vec<Line> = newest(lines);
+            newest.into_iter().map(|line| (run.clone(), line)).collect::<Vec<_>>()
+        };
+        let mut found: Vec<(String, Line)> = logs.runs.iter().flat_map(of_run).collect();
+        found.sort_by_key(|(_, line)| line.sequence);
+        found.split_off(found.len().saturating_sub(most))
     }
 }
 
@@ -87,7 +112,11 @@ mod tests {
         let lines = journal.since("r0", 0);
         assert_eq!((lines.len(), lines[0].number, lines[0].text.as_str()), (LINES, 5, "5"));
         assert_eq!(journal.since("r0", LINES as u64 + 4).len(), 1);
+        let latest = journal.latest(0, 2);
+        assert_eq!(latest.iter().map(|(run, line)| (run.as_str(), line.sequence)).collect::<Vec<_>>(), [("r0", 1004), ("r0", 1005)]);
         (1..=RUNS).for_each(|run| journal.write(2, &entry(run, 0)));
+        let latest = journal.latest(1_005, 100);
+        assert_eq!((latest.len(), latest[0].0.as_str(), latest[0].1.sequence), (RUNS, "r1", 1_006));
         assert!(journal.since("r0", 0).is_empty() && journal.since("r1", 0).len() == 1);
     }
 }

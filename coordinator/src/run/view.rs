@@ -51,6 +51,8 @@ impl Run {
             refused: Vec::new(),
             lost: self.lost_views(),
             missing: None,
+            planned_blocks: self.plan.blocks,
+            planned_epochs: spec.train.epochs,
         }
     }
 

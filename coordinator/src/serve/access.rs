@@ -75,6 +75,23 @@ impl Access {
         self.join.is_empty() || matches(&self.join, token)
     }
 
+    /// The role of a token, and the digest of a text keyed by it.
+    pub(super) fn sign(&self, token: &str, text: &str) -> Option<(Role, Digest)> {
+        let role = self.role(Some(token))?;
+        Some((role, keyed(&Digest::of(token.as_bytes()), text)))
+    }
+
+    /// The role of the token that made a digest of a text. Compares with those of all tokens, whichever it is.
+    pub(super) fn signed(&self, text: &str, signature: &str) -> Option<Role> {
+        let given: Digest = signature.parse().ok()?;
+        let made_by = |known: &[Digest]| -> bool {
+            let equal = |token: &Digest| keyed(token, text).as_bytes().ct_eq(given.as_bytes());
+            known.iter().fold(Choice::from(0), |any, token| any | equal(token)).into()
+        };
+        let (operator, viewer) = (made_by(&self.operator), made_by(&self.viewer));
+        if operator { Some(Role::Operator) } else { viewer.then_some(Role::Viewer) }
+    }
+
     pub(super) fn role(&self, token: Option<&str>) -> Option<Role> {
         let is_open = self.viewer.is_empty() && self.operator.is_empty();
         let (operator, viewer) = (matches(&self.operator, token), matches(&self.viewer, token));
@@ -83,6 +100,11 @@ impl Access {
         }
         viewer.then_some(Role::Viewer)
     }
+}
+
+/// A digest of a text that only who knows a token can make.
+fn keyed(token: &Digest, text: &str) -> Digest {
+    Digest::of_parts(&[b"bloctrain session 1", token.as_bytes(), text.as_bytes()])
 }
 
 /// Compares with every known token, so that the time says nothing about which one came close.

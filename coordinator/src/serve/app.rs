@@ -2,10 +2,14 @@
 
 use super::activate::{Activated, activate};
 use super::fleet;
+use super::access::Access;
+use super::http::Coordinator;
 use super::rpc::Gate;
 use super::secret::Secrets;
 use super::server;
+use super::web::{self, Site};
 use crate::config::Config;
+use crate::drive::counters::Counters;
 use crate::drive::environment::Environment;
 use crate::drive::{Clock, Handle};
 use crate::open::OpenError;
@@ -14,17 +18,23 @@ use bloctrain_store::{Artefacts, Place};
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 /// A running coordinator.
 pub struct App {
+    gate: Gate,
+    clock: Clock,
+    counters: Arc<Counters>,
+    http: Option<JoinHandle<()>>,
     handle: Handle,
     connections: mpsc::Sender<std::io::Result<DuplexStream>>,
     stop: oneshot::Sender<()>,
-    server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
-    driver: tokio::task::JoinHandle<()>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    driver: JoinHandle<()>,
     presence: Option<Presence>,
 }
 
@@ -33,7 +43,7 @@ pub struct App {
 struct Presence {
     artefacts: Artefacts,
     own: Leader,
-    counting: tokio::task::JoinHandle<()>,
+    counting: JoinHandle<()>,
 }
 
 impl Presence {
@@ -63,12 +73,12 @@ impl App {
     /// When the store cannot be used or is of a newer version.
     pub async fn open(config: Config, artefacts: Artefacts, clock: Clock) -> Result<Self, OpenError> {
         artefacts.check_format().await?;
-        let (gate, counters) = (Gate::default(), Arc::default());
+        let (gate, counters) = (Gate::default(), Arc::<Counters>::default());
         let (_, secrets) = watch::channel(Secrets::default());
         let (router, _) = server::router(&gate, &secrets, &artefacts, &counters).await;
         let store = artefacts.location().to_owned();
         let Activated { active, driver, opening, state } =
-            Box::pin(activate(config, &Environment::new(artefacts.clone(), clock), store, counters)).await?;
+            Box::pin(activate(config, &Environment::new(artefacts.clone(), Arc::clone(&clock)), store, Arc::clone(&counters))).await?;
         let own = Leader { opening, addresses: Vec::new(), beat: 0, released: false, state };
         let presence = (artefacts.place() == Place::Remote).then(|| Presence::new(artefacts, own));
         let handle = active.handle.clone();
@@ -79,7 +89,7 @@ impl App {
             // An error means that the sender is gone, which is as good a reason to stop.
             stopped.await.ok();
         }));
-        Ok(Self { handle, connections, stop, server, driver, presence })
+        Ok(Self { gate, clock, counters, http: None, handle, connections, stop, server, driver, presence })
     }
 
     /// A channel to this coordinator that never leaves the process.
@@ -100,6 +110,15 @@ impl App {
         Endpoint::from_static("http://in-process").connect_with_connector_lazy(connect)
     }
 
+    /// Shows the dashboard, its API, metrics and health at an address, in the clear.
+    pub fn show(&mut self, listener: TcpListener, access: Access) {
+        let (gate, counters) = (self.gate.clone(), Arc::clone(&self.counters));
+        let process = Coordinator { gate: gate.clone(), counters: Arc::clone(&counters), reloads: Arc::default() };
+        let secrets = watch::channel(Secrets { access, tls: None }).1;
+        let site = Site::new(gate, secrets, counters, Arc::clone(&self.clock));
+        self.http = Some(tokio::spawn(web::serve(listener, None, Arc::new(process), site)));
+    }
+
     /// Why the coordinator stopped by itself, once it has.
     pub fn stopped(&self) -> watch::Receiver<Option<String>> {
         self.handle.stopped()
@@ -108,6 +127,7 @@ impl App {
     /// Stops serving, writes what is pending and closes the state.
     pub async fn close(self) {
         drop(self.connections);
+        self.http.iter().for_each(JoinHandle::abort);
         // The server may have stopped already.
         let _ = self.stop.send(());
         self.server.abort();

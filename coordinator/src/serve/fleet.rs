@@ -6,11 +6,14 @@
 
 use super::access::Access;
 use super::activate::activate;
+use super::handshake::{self, Current};
 use super::http::Coordinator;
 use super::rpc::Gate;
 use super::secret::Secrets;
 use super::server::{Tls, router, set_active};
-use super::{connection, handshake};
+use super::tls::{GRPC, WEB};
+use super::web::{self, Site};
+use super::connection;
 use crate::config::Config;
 use crate::drive::Clock;
 use crate::drive::counters::Counters;
@@ -101,7 +104,7 @@ impl Seat {
 /// What a coordinator has for whoever operates it; nothing of it is needed.
 #[derive(Default)]
 pub struct Operations {
-    /// Where it serves metrics and health, in plain HTTP.
+    /// Where it serves metrics, health, the API and the dashboard.
     pub http: Option<TcpListener>,
     /// Tokens and certificates that replace those of [`Fleet`] while it serves.
     pub secrets: Option<watch::Receiver<Secrets>>,
@@ -136,23 +139,28 @@ pub async fn serve_operated(
     stop: watch::Receiver<bool>,
 ) -> Result<(), FleetError> {
     let (gate, counters) = (Gate::default(), Arc::<Counters>::default());
-    let http = operations.http.map(|listener| {
-        let (gate, counters) = (gate.clone(), Arc::clone(&counters));
-        let process = Coordinator { gate, counters, reloads: operations.reloads };
-        Ends(tokio::spawn(bloctrain_operations::http::serve(listener, Arc::new(process))))
-    });
-    artefacts.check_format().await?;
-    let tls = fleet.tls.clone();
     let given = || watch::channel(Secrets { access: fleet.access, tls: fleet.tls }).1;
     let secrets = operations.secrets.unwrap_or_else(given);
+    let certificates = |protocols: &'static [&'static [u8]]| {
+        let found = Current::new(secrets.clone(), protocols);
+        found.map_err(|error| FleetError::Serve(error.to_string()))
+    };
+    let http = match operations.http {
+        Some(listener) => {
+            let process = Coordinator { gate: gate.clone(), counters: Arc::clone(&counters), reloads: operations.reloads };
+            let site = Site::new(gate.clone(), secrets.clone(), Arc::clone(&counters), Arc::clone(&clock));
+            Some(Ends(tokio::spawn(web::serve(listener, certificates(&WEB)?, Arc::new(process), site))))
+        }
+        None => None,
+    };
+    artefacts.check_format().await?;
     let (router, health) = router(&gate, &secrets, &artefacts, &counters).await;
     let (close, closed) = watch::channel(false);
     let incoming = connection::accept(fleet.listener, fleet.connections, Arc::clone(&counters));
-    let server = match tls {
+    let server = match certificates(&GRPC)? {
         None => tokio::spawn(router.serve_with_incoming_shutdown(Box::pin(incoming), asked(closed))),
-        Some(tls) => {
-            let config = tls.config().map_err(|error| FleetError::Serve(error.to_string()))?;
-            let incoming = handshake::secured(incoming, config, secrets);
+        Some(certificates) => {
+            let incoming = handshake::secured(incoming, certificates);
             tokio::spawn(router.serve_with_incoming_shutdown(Box::pin(incoming), asked(closed)))
         }
     };

@@ -1,6 +1,7 @@
 //! TLS around connections. Done here and not by tonic, so that certificates may change while the coordinator serves.
 
 use super::secret::Secrets;
+use super::tls::TlsError;
 use futures::stream::unfold;
 use futures::{Stream, StreamExt};
 use std::io;
@@ -18,17 +19,31 @@ use tokio_rustls::server::TlsStream;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// The certificates of now.
-struct Current {
+pub(super) struct Current {
     secrets: watch::Receiver<Secrets>,
+    protocols: &'static [&'static [u8]],
     config: Arc<ServerConfig>,
 }
 
 impl Current {
+    /// Those that there are, for some protocols; `None` where there are none.
+    ///
+    /// # Errors
+    /// When they cannot be used.
+    pub(super) fn new(
+        mut secrets: watch::Receiver<Secrets>,
+        protocols: &'static [&'static [u8]],
+    ) -> Result<Option<Self>, TlsError> {
+        let Some(tls) = secrets.borrow_and_update().tls.clone() else { return Ok(None) };
+        let config = tls.config(protocols)?;
+        Ok(Some(Self { secrets, protocols, config }))
+    }
+
     /// What a new connection goes by. What cannot be used replaces nothing.
-    fn config(&mut self) -> Arc<ServerConfig> {
+    pub(super) fn config(&mut self) -> Arc<ServerConfig> {
         if self.secrets.has_changed().unwrap_or(false) {
             let tls = self.secrets.borrow_and_update().tls.clone();
-            match tls.map(|tls| tls.config()) {
+            match tls.map(|tls| tls.config(self.protocols)) {
                 Some(Ok(config)) => self.config = config,
                 Some(Err(error)) => tracing::error!(%error, "new certificates are not used"),
                 None => {}
@@ -41,17 +56,14 @@ impl Current {
 /// What came of a handshake.
 type Handshake<S> = Result<io::Result<TlsStream<S>>, Elapsed>;
 
-/// TLS on every connection, by the certificates that there are when it comes, `config` at first. Handshakes go on side by
-/// side.
+/// TLS on every connection, by the certificates that there are when it comes. Handshakes go on side by side.
 pub(super) fn secured<S>(
     incoming: impl Stream<Item = io::Result<S>> + Send,
-    config: Arc<ServerConfig>,
-    secrets: watch::Receiver<Secrets>,
+    current: Current,
 ) -> impl Stream<Item = io::Result<TlsStream<S>>> + Send
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let current = Current { config, secrets };
     let handshakes = JoinSet::<Handshake<S>>::new();
     unfold((Box::pin(incoming), current, handshakes), |(mut incoming, mut current, mut handshakes)| async move {
         loop {

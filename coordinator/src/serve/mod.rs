@@ -19,6 +19,7 @@ mod rpc;
 pub mod secret;
 pub mod server;
 mod tls;
+mod web;
 
 pub use app::App;
 pub use rpc::{Gate, RunRpc, WorkerRpc};

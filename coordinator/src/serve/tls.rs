@@ -7,6 +7,12 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
+/// What gRPC is spoken over.
+pub(super) const GRPC: [&[u8]; 1] = [b"h2"];
+
+/// What browsers speak.
+pub(super) const WEB: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
 /// Certificates of a coordinator, as PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tls {
@@ -45,11 +51,11 @@ impl Tls {
     /// # Errors
     /// What is wrong with them.
     pub fn check(&self) -> Result<(), TlsError> {
-        self.config().map(drop)
+        self.config(&GRPC).map(drop)
     }
 
-    /// What a server does with them: HTTP/2 only.
-    pub(super) fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+    /// What a server of some protocols does with them.
+    pub(super) fn config(&self, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
         let chain = certificates(&self.certificate, "certificate")?;
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| TlsError::of("key")(&error))?;
         let provider = Arc::new(default_provider());
@@ -69,7 +75,7 @@ impl Tls {
         };
         let mut config =
             builder.with_single_cert(chain, key).map_err(|error| TlsError::of("certificate with its key")(&error))?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Arc::new(config))
     }
 }

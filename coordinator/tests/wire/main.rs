@@ -15,4 +15,7 @@ mod moved;
 mod operate;
 mod page;
 mod resubmit;
+mod schema;
 mod server;
+mod stream;
+mod web;

@@ -23,16 +23,16 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 /// A coordinator with everything for whoever operates it.
-struct Operated {
+pub(crate) struct Operated {
     address: String,
-    http: String,
-    secrets: watch::Sender<Secrets>,
+    pub(crate) http: String,
+    pub(crate) secrets: watch::Sender<Secrets>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
 
 impl Operated {
-    async fn start(artefacts: &Artefacts, secrets: Secrets, standby: bool) -> Self {
+    pub(crate) async fn start(artefacts: &Artefacts, secrets: Secrets, standby: bool) -> Self {
         log();
         let (listener, web) = (TcpListener::bind("127.0.0.1:0").await, TcpListener::bind("127.0.0.1:0").await);
         let (listener, web) = (listener.expect("a port"), web.expect("a port"));
@@ -60,7 +60,7 @@ impl Operated {
     }
 
     /// Waits for the answer yes.
-    async fn until(&self, question: &'static str) {
+    pub(crate) async fn until(&self, question: &'static str) {
         let mut turn = tokio::time::interval(Duration::from_millis(10));
         while self.ask(question).await.is_err() {
             turn.tick().await;
@@ -96,7 +96,7 @@ impl Operated {
         text.expect("asked").expect("answered")
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         self.stop.send_replace(true);
         self.serving.await.expect("it did not panic");
     }
@@ -186,7 +186,7 @@ async fn the_scaler_s_stream_says_when_work_comes_and_goes() {
     active.close().await;
 }
 
-fn guarded(kind: &str, certificate: Pair, client_ca: &Authority) -> Secrets {
+pub(crate) fn guarded(kind: &str, certificate: Pair, client_ca: &Authority) -> Secrets {
     let name = |who: &str| vec![token(&format!("{who}-{kind}"))];
     let access = Access::new(&name("join"), &name("viewer"), &name("operator")).expect("long enough");
     Secrets { access, tls: Some(Tls { certificate: certificate.0, key: certificate.1, client_ca: Some(client_ca.pem.clone()) }) }

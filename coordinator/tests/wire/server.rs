@@ -1,14 +1,14 @@
 //! A coordinator on a socket of its own, and calls to it that no honest client would make.
 
 use bloctrain_coordinator::access::Access;
-use bloctrain_coordinator::fleet::{CONNECTIONS, Fleet, serve};
+use bloctrain_coordinator::fleet::{CONNECTIONS, Fleet, Operations, serve_operated};
 use bloctrain_coordinator::server::Tls;
 use bloctrain_coordinator::{Config, read_runs};
 use bloctrain_proto::convert::{from_grant, from_json, to_json};
 use bloctrain_proto::v1::run_service_client::RunServiceClient;
 use bloctrain_proto::v1::worker_service_client::WorkerServiceClient;
 use bloctrain_proto::v1::*;
-use bloctrain_shared::plan::ARITHMETIC_VERSION;
+use bloctrain_shared::plan::{ARITHMETIC_VERSION, Submission};
 use bloctrain_shared::task::{Report, Task};
 use bloctrain_shared::view::RunView;
 use bloctrain_store::Artefacts;
@@ -32,6 +32,8 @@ pub(crate) fn token(kind: &str) -> String {
 /// A coordinator that is at work.
 pub(crate) struct Server {
     pub(crate) address: String,
+    /// Address of metrics, API and dashboard.
+    pub(crate) http: String,
     pub(crate) channel: Channel,
     pub(crate) artefacts: Artefacts,
     stop: watch::Sender<bool>,
@@ -94,17 +96,21 @@ impl Server {
         log();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
+        let web = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let http = web.local_addr().expect("bound").to_string();
         let (stop, stopping) = watch::channel(false);
         let (addresses, store) = (Vec::new(), "memory://".into());
         let fleet = Fleet { listener, connections, addresses, store, access, tls, standby: false };
         let config = Config { lease_ms: 60_000, heartbeat_ms: 1_000, settle_ms: 0, stall_ms: 0, inline_bytes };
         let store = artefacts.clone();
         let serving = tokio::spawn(async move {
-            Box::pin(serve(config, fleet, store, Arc::new(|| 1_000), stopping)).await.expect("serves until it is stopped");
+            let operations = Operations { http: Some(web), ..Operations::default() };
+            let serving = serve_operated(config, fleet, operations, store, Arc::new(|| 1_000), stopping);
+            Box::pin(serving).await.expect("serves until it is stopped");
         });
         let address = format!("http://127.0.0.1:{port}");
         let channel = Endpoint::from_str(&address).expect("an address").connect_lazy();
-        Self { address, channel, artefacts, stop, serving, operator }
+        Self { address, http, channel, artefacts, stop, serving, operator }
     }
 
     /// Waits until it is active: before, calls are answered with UNAVAILABLE.
@@ -175,8 +181,12 @@ impl Server {
 
     /// Submits a run of two epochs.
     pub(crate) async fn submit(&self, seed: u64) -> Result<String, Status> {
-        let submission = crate::fleet::submission(seed, 2, 0);
-        let request = self.look(SubmitRequest { submission_json: to_json(&submission) });
+        self.submit_as(&crate::fleet::submission(seed, 2, 0)).await
+    }
+
+    /// Submits what is given.
+    pub(crate) async fn submit_as(&self, submission: &Submission) -> Result<String, Status> {
+        let request = self.look(SubmitRequest { submission_json: to_json(submission) });
         self.runs().submit(request).await.map(|answer| answer.into_inner().run)
     }
 

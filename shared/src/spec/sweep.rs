@@ -83,6 +83,13 @@ pub fn is_of(sweep: &str, run_name: &str) -> bool {
     run_name.strip_prefix(sweep).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// The sweep that a run's name says it is of, with its values by short field name; `None` for a name of another form.
+pub fn parts(run_name: &str) -> Option<(&str, BTreeMap<&str, &str>)> {
+    let (sweep, words) = run_name.split_once('/')?;
+    let values: Option<BTreeMap<&str, &str>> = words.split(',').map(|word| word.split_once('=')).collect();
+    values.filter(|values| !sweep.is_empty() && values.keys().all(|key| !key.is_empty())).map(|values| (sweep, values))
+}
+
 /// Reads a sweep: the base spec with `overrides`, and its grid. Without a name of its own it has the base spec's, else `fallback`.
 ///
 /// # Errors
@@ -198,6 +205,9 @@ mod tests {
         let found = sweep(text).expect("valid");
         assert_eq!((found.name.as_str(), found.points.len()), ("rates", 6));
         let (first, last) = (&found.points[0], &found.points[5]);
+        let named = last.spec.run.name.as_deref().and_then(parts).expect("made by this");
+        assert_eq!(named, ("rates", BTreeMap::from([("learning_rate", "0.1"), ("threshold", "0.8")])));
+        assert!(parts("mine").is_none() && parts("a/b").is_none() && parts("/a=1").is_none() && parts("a/=1").is_none());
         assert_eq!(first.spec.run.name.as_deref(), Some("rates/threshold=0.6,learning_rate=0.05"));
         assert_eq!((last.spec.train.epochs, last.spec.train.learning_rate, last.spec.hard_classes.threshold), (3, 0.1, 0.8));
         assert!(is_of("rates", "rates/threshold=0.6") && !is_of("rate", "rates/threshold=0.6") && !is_of("rates", "rates"));

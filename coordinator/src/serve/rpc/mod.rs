@@ -8,6 +8,7 @@ mod worker;
 pub(crate) use gate::Active;
 pub use gate::Gate;
 pub use run::RunRpc;
+pub(super) use run::MAX_PAGE;
 pub(crate) use scaler::ScalerRpc;
 pub use worker::WorkerRpc;
 
@@ -17,7 +18,7 @@ use bloctrain_proto::status::{Kind, status};
 use tonic::Status;
 
 /// The status of a refused request.
-fn refused(error: &DriverError) -> Status {
+pub(super) fn refused(error: &DriverError) -> Status {
     let kind = match error {
         // Another coordinator may answer.
         DriverError::Stopped(_) => Kind::Unavailable,
@@ -50,7 +51,7 @@ fn missing(what: &str) -> Status {
 const MAX_NAME: usize = 128;
 
 /// Refuses a field that is too long.
-fn short(field: &str, text: &str) -> Result<(), Status> {
+pub(super) fn short(field: &str, text: &str) -> Result<(), Status> {
     if text.len() > MAX_NAME || text.chars().any(char::is_control) {
         return Err(status(
             Kind::Invalid,

@@ -30,7 +30,7 @@ use tonic::{Request, Response, Status};
 const MAX_SUBMISSION: usize = 1 << 20;
 
 /// Most runs in a page of a listing.
-const MAX_PAGE: usize = 100;
+pub(crate) const MAX_PAGE: usize = 100;
 
 /// Most lines in a page of a history.
 const MAX_LINES: usize = 4_096;
