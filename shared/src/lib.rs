@@ -15,6 +15,7 @@ pub mod digest;
 pub mod exit;
 pub mod geometry;
 pub mod graph;
+pub mod hard_input;
 pub mod key;
 pub mod label;
 pub mod layer;
