@@ -10,6 +10,8 @@
 //! runs/<run>/block<k>/weights-<d>.safetensors
 //! runs/<run>/block<k>/optimizer-<d>.safetensors
 //! runs/<run>/block<k>/detector-<d>.safetensors
+//! runs/<run>/block<k>/scores-<shard>-<d>.json  how sure the block is of the samples of a shard
+//! runs/<run>/block<k>/selection-<d>.json       the samples that train the next block
 //! runs/<run>/records/<split>-<shard>-<d>.json
 //! cache/<digest of what determines the content>.arrow, .json
 //! models/<run>/...                             the model package
@@ -148,6 +150,16 @@ pub fn checkpoint(run: &str, block: u32, part: CheckpointPart, content: Digest) 
 /// A trained detector.
 pub fn detector(run: &str, block: u32, content: Digest) -> String {
     format!("runs/{run}/block{block}/detector-{}.safetensors", content.short(16))
+}
+
+/// How sure a block is of the training samples of a shard.
+pub fn scores(run: &str, block: u32, shard: u32, content: Digest) -> String {
+    format!("runs/{run}/block{block}/scores-{shard}-{}.json", content.short(16))
+}
+
+/// The training samples of the next block.
+pub fn selection(run: &str, block: u32, content: Digest) -> String {
+    format!("runs/{run}/block{block}/selection-{}.json", content.short(16))
 }
 
 /// Records of one evaluated shard.

@@ -17,6 +17,7 @@ pub mod exit;
 pub mod figures;
 pub mod geometry;
 pub mod graph;
+pub mod hard_input;
 pub mod history;
 pub mod key;
 pub mod label;

@@ -49,7 +49,7 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
 
 /// Says how an epoch of all samples is cut into rounds.
 fn explain_replicas(train: &TrainSpec, samples: usize) {
-    let (replicas, batches) = (train.replicas, batch_count(samples, train.batch));
+    let (replicas, batches) = (train.replicas, batch_count(samples, train));
     if replicas < 2 {
         return;
     }

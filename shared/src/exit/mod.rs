@@ -95,6 +95,7 @@ pub fn judge(policy: DetectorPolicy, classes: &LabelMap, hard: &LabelMap, probab
             let of = |(at, &p): (usize, &f32)| classes.global(at).filter(|&class| hard.contains(class)).map_or(0.0, |_| p);
             probabilities.iter().enumerate().map(of).sum()
         }
+        DetectorPolicy::Confidence => 1.0 - top(probabilities).1,
         DetectorPolicy::Entropy | DetectorPolicy::Learned => {
             let entropy: f32 = probabilities.iter().filter(|&&p| p > 0.0).map(|&p| -p * p.ln()).sum();
             entropy / (classes.len() as f32).ln().max(f32::MIN_POSITIVE)
@@ -291,6 +292,7 @@ pub(crate) mod tests {
         assert!((judged(DetectorPolicy::Mass, &[0.6, 0.2, 0.1, 0.1]) - 0.3).abs() < 1e-6, "0.2 of class 5, 0.1 of class 9");
         assert!((judged(DetectorPolicy::Entropy, &[0.25; 4]) - 1.0).abs() < 1e-6);
         assert!((judged(DetectorPolicy::Entropy, &[0.5, 0.5, 0.0, 0.0]) - 0.5).abs() < 1e-6);
+        assert_eq!(judged(DetectorPolicy::Confidence, &[0.125, 0.625, 0.25, 0.0]), 0.375);
         assert_eq!(judge(DetectorPolicy::Entropy, &classes, &LabelMap::default(), &[0.25; 4]), 0.0, "the last block");
     }
 

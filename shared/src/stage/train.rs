@@ -31,11 +31,14 @@ pub struct Work {
     /// The round before; `None` starts from the seed. For a replica: the merged parameters with its own optimiser state,
     /// or where its part of the round was handed back.
     pub from: Option<Checkpoint>,
+    /// The block's training samples, where the block before selected some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub among: Option<ObjectRef>,
     /// Input of the block: training shards of the views that the round reads, and validation shards.
     pub source: Source,
 }
 
-names!(Work { round, replica, classes, from, source });
+names!(Work { round, replica, classes, from, among, source });
 
 /// A committed round, trained by one worker or merged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

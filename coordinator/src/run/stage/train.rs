@@ -26,7 +26,8 @@ impl Kind for Train {
         let id = task_id(index + 1, Stage::Train, round);
         if let Some(source) = tasks.wants(id).then(|| source(run, index)).flatten() {
             let from = block.rounds.last().map(|round| round.checkpoint.clone());
-            let work = train::Work { round, replica: 0, classes: block.classes.clone(), from, source };
+            let (classes, among) = (block.classes.clone(), run.among(index));
+            let work = train::Work { round, replica: 0, classes, from, among, source };
             tasks.push(run.task(id, Work::Train(work)));
         }
     }
@@ -91,8 +92,8 @@ fn open_parts(run: &Run, index: usize, tasks: &mut Open<'_>) {
     }
     let Some(source) = source(run, index) else { return };
     for replica in wanted {
-        let (classes, from) = (block.classes.clone(), block.next_of(replica));
-        let work = train::Work { round, replica, classes, from, source: source.clone() };
+        let (classes, from, among) = (block.classes.clone(), block.next_of(replica), run.among(index));
+        let work = train::Work { round, replica, classes, from, among, source: source.clone() };
         tasks.push(run.task(id(replica), Work::Train(work)));
     }
 }
@@ -115,7 +116,7 @@ pub(super) fn rounds_of(run: &Run, index: usize) -> usize {
     let metrics =
         block.rounds.last().map(|round| &round.metrics).or_else(|| block.parts.values().next().map(|part| &part.metrics));
     let per_epoch = match metrics.map(|metrics| metrics.epoch_samples) {
-        Some(samples) if run.is_replicated() => Rounds::of(train, batch_count(samples, train.batch)).per_epoch(),
+        Some(samples) if run.is_replicated() => Rounds::of(train, batch_count(samples, train)).per_epoch(),
         _ => 1,
     };
     if block.frozen.is_some() {
