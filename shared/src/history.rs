@@ -119,7 +119,7 @@ impl Epoch<'_> {
 
     /// That of the last step: how many steps there were follows from the samples.
     fn learning_rate(&self, train: &TrainSpec, epoch_samples: usize) -> f64 {
-        let per_epoch = batch_count(epoch_samples, train.batch) as u64;
+        let per_epoch = batch_count(epoch_samples, train) as u64;
         let before = u64::from(self.number.saturating_sub(1));
         let own = self.trained.saturating_sub(before * epoch_samples as u64);
         let steps = own.div_ceil(train.batch.max(1) as u64).min(per_epoch);

@@ -274,7 +274,7 @@ async fn busy() -> (Server, String, String) {
     let progress_json = to_json(&Progress { done: 1, total: 2, epochs: 2, ticks: 3, ..Progress::default() });
     let beat = HeartbeatRequest { worker, run: running.clone(), task, lease_epoch, progress_json };
     let answer = server.workers().heartbeat(beat).await.expect("heard").into_inner();
-    assert_eq!(answer.command(), Command::Continue);
+    assert_eq!(answer.command(), Command::GoOn);
     (server, done, running)
 }
 
