@@ -1,22 +1,25 @@
 //! Arguments as typed.
 
 mod bench;
+mod fleet;
+mod report;
+mod tool;
 
 #[cfg(feature = "cuda")]
 pub(crate) use bench::BenchConvolutionArgs;
 pub(crate) use bench::{
     BenchArgs, BenchCacheArgs, BenchCommand, BenchInferenceArgs, BenchLayerArgs, BenchNetwork, BenchStepArgs,
 };
-use bloctrain_coordinator::fleet::CONNECTIONS;
-use bloctrain_operations::notice::Cloud;
 use bloctrain_shared::spec::Override;
-use bloctrain_shared::spec::sweep::DEFAULT_MAX_RUNS;
 use bloctrain_worker::device::Device;
 use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use fleet::{CoordinatorArgs, HealthArgs, SubmitArgs, WorkerArgs};
+pub(crate) use report::{ReportArgs, ShowArgs};
 use std::path::PathBuf;
 use std::time::Duration;
+pub(crate) use tool::{CompletionsArgs, DoctorArgs, InitArgs, ManArgs, TrackArgs, TrackingArgs};
 
 /// Folder that holds runs, caches and models unless `--store` says otherwise.
 pub(crate) const DEFAULT_STORE: &str = "bloctrain-runs";
@@ -47,14 +50,26 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Train a network; without arguments, on the embedded data set
     #[command(
-        after_help = "Examples:\n  bloctrain train\n  bloctrain train my.toml --set train.epochs=20\n  bloctrain train --preset resnet9 --set network.width=16 --data cifar10/\n  bloctrain train --preset resnet9 --data cifar10/ --end-to-end\n\nInterrupted, the same command goes on where it was."
+        after_help = "Examples:\n  bloctrain train\n  bloctrain train my.toml --set train.epochs=20\n  bloctrain train --preset resnet9 --set network.width=16 --data cifar10/\n  bloctrain train --preset resnet9 --data cifar10/ --end-to-end\n  bloctrain train my.toml --dry-run\n  bloctrain train my.toml --tensorboard boards/\n\nInterrupted, the same command goes on where it was."
     )]
     Train(TrainArgs),
+    /// Write a commented specification to start from
+    #[command(
+        after_help = "Examples:\n  bloctrain init\n  bloctrain init flowers.toml --data flowers/\n  bloctrain init big.toml --preset resnet9 --data cifar10/\n\nThen: bloctrain spec check FILE, bloctrain train FILE --dry-run, bloctrain train FILE."
+    )]
+    Init(InitArgs),
+    /// Look whether this machine, a store and a fleet can be used, and say what to do where not
+    #[command(
+        after_help = "Examples:\n  bloctrain doctor\n  bloctrain doctor --store bloctrain-runs\n  bloctrain doctor --store s3://bucket/fleet --coordinator http://host:7070\n\nExit code 0: everything can be used; 1: something is wrong."
+    )]
+    Doctor(Box<DoctorArgs>),
     /// Evaluate a trained model on its test data
     #[command(after_help = "Example:\n  bloctrain eval bloctrain-runs/models/r0123456789ab --data cifar10/")]
     Eval(EvalArgs),
     /// Classify image files with a trained model
-    #[command(after_help = "Example:\n  bloctrain predict bloctrain-runs/models/r0123456789ab photo.png")]
+    #[command(
+        after_help = "Examples:\n  bloctrain predict bloctrain-runs/models/r0123456789ab photo.png\n  bloctrain predict bloctrain-runs/models/r0123456789ab photos/ --json\n  curl -s https://host/photo.png | bloctrain predict bloctrain-runs/models/r0123456789ab -"
+    )]
     Predict(PredictArgs),
     /// Show a model's accuracy against its compute
     #[command(after_help = "Example:\n  bloctrain curve bloctrain-runs/models/r0123456789ab --json")]
@@ -89,31 +104,58 @@ pub(crate) enum Command {
         after_help = "Examples:\n  bloctrain submit my.toml --data cifar10/ --coordinator http://host:7070 --watch\n  bloctrain submit sweep.toml --watch\n\nA file with a section [sweep], such as \"train.learning_rate\" = [0.05, 0.1], is a run for every combination of its values."
     )]
     Submit(Box<SubmitArgs>),
-    /// Follow a run of a fleet until it ends
+    /// Follow a run of a fleet until it ends: on a terminal with pipeline, curves and workers, else in lines
+    #[command(
+        after_help = "Examples:\n  bloctrain watch r0123456789ab --coordinator http://host:7070\n  bloctrain watch r0123456789ab --store s3://bucket/fleet --json"
+    )]
     Watch(Box<OrderArgs>),
     /// Print what happened to a run of a fleet
+    #[command(
+        after_help = "Examples:\n  bloctrain logs r0123456789ab --store fleet\n  bloctrain logs r0123456789ab --store fleet --follow"
+    )]
     Logs(Box<LogsArgs>),
     /// Hand out no more tasks of a run
+    #[command(after_help = "Example:\n  bloctrain pause r0123456789ab --store fleet")]
     Pause(Box<OrderArgs>),
     /// Go on with a paused run
+    #[command(after_help = "Example:\n  bloctrain resume r0123456789ab --store fleet")]
     Resume(Box<OrderArgs>),
     /// Stop a run; submitting it again takes it up
+    #[command(after_help = "Example:\n  bloctrain cancel r0123456789ab --store fleet")]
     Cancel(Box<OrderArgs>),
     /// Delete runs of a fleet that have ended; `cache gc` then removes what they made
+    #[command(
+        after_help = "Examples:\n  bloctrain delete r0123456789ab --store fleet\n  bloctrain delete --older-than 30d --store fleet\n  bloctrain delete --older-than 30d --yes --store fleet"
+    )]
     Delete(Box<DeleteArgs>),
     /// Show how a fleet's coordinator stands, and what it counted since it became active
     #[command(after_help = "Example:\n  bloctrain status --coordinator http://host:7070 --json")]
     Status(Box<ReadArgs>),
     /// List the workers of a fleet
+    #[command(
+        after_help = "Examples:\n  bloctrain workers --store fleet\n  bloctrain workers --coordinator http://host:7070 --json"
+    )]
     Workers(Box<ReadArgs>),
     /// List the runs of a store or a fleet
     #[command(
         after_help = "Examples:\n  bloctrain runs\n  bloctrain runs --store /data/runs --json\n  bloctrain runs --coordinator http://host:7070\n  bloctrain runs --sweep rates"
     )]
     Runs(Box<RunsArgs>),
-    /// Show one run
-    #[command(after_help = "Example:\n  bloctrain show r0123456789ab")]
-    Show(Box<OrderArgs>),
+    /// Show one run, or the course of its training
+    #[command(
+        after_help = "Examples:\n  bloctrain show r0123456789ab\n  bloctrain show r0123456789ab --history\n  bloctrain show r0123456789ab --history --csv > epochs.csv"
+    )]
+    Show(Box<ShowArgs>),
+    /// Write a report of finished runs: one HTML file without scripts, or Markdown
+    #[command(
+        after_help = "Examples:\n  bloctrain report r0123456789ab\n  bloctrain report r0123456789ab --baseline rba9876543210 --out report.html\n  bloctrain report r0123456789ab rba9876543210 --markdown --out -\n  bloctrain report bloctrain-runs/models/r0123456789ab --energy synop=0.1,mac=1.5"
+    )]
+    Report(Box<ReportArgs>),
+    /// Tell TensorBoard or MLflow of a run's epochs: what they do not know yet
+    #[command(
+        after_help = "Examples:\n  bloctrain track r0123456789ab --tensorboard boards/\n  bloctrain track r0123456789ab --mlflow http://127.0.0.1:5000\n\n`train` takes the same options and tells them while it goes on."
+    )]
+    Track(Box<TrackArgs>),
     /// List the spike cache, or remove what no run names
     #[command(after_help = "Examples:\n  bloctrain cache ls\n  bloctrain cache gc --dry-run")]
     Cache(CacheArgs),
@@ -122,6 +164,14 @@ pub(crate) enum Command {
         after_help = "Examples:\n  bloctrain bench step --preset resnet9 --width 32 --batch 32 --data cifar10/ --train-steps 300\n  bloctrain bench inference --preset resnet9 --width 32 --batch 64 --exit-fraction 0.5\n  bloctrain bench layer --inputs 64 --outputs 64 --rate 0.1\n  bloctrain bench cache --json"
     )]
     Bench(BenchArgs),
+    /// Print the completions of a shell
+    #[command(
+        after_help = "Examples:\n  bloctrain completions bash > ~/.local/share/bash-completion/completions/bloctrain\n  bloctrain completions zsh > \"${fpath[1]}/_bloctrain\"\n  bloctrain completions fish > ~/.config/fish/completions/bloctrain.fish"
+    )]
+    Completions(CompletionsArgs),
+    /// Write manual pages
+    #[command(after_help = "Example:\n  bloctrain man ~/.local/share/man/man1")]
+    Man(ManArgs),
 }
 
 fn parse_override(text: &str) -> Result<Override, String> {
@@ -176,6 +226,14 @@ pub(crate) struct TrainArgs {
     /// Take the store from the process that is at work on it, which ends then
     #[arg(long)]
     pub(crate) take_over: bool,
+    /// Only run one batch through every stage, to find in seconds what would fail at the end; nothing of it is kept
+    #[arg(long, conflicts_with = "take_over")]
+    pub(crate) dry_run: bool,
+    /// Show pipeline, curves and workers on the whole terminal
+    #[arg(long)]
+    pub(crate) tui: bool,
+    #[command(flatten)]
+    pub(crate) tools: TrackingArgs,
     /// Address of this machine at which to look at the run in a browser, such as 127.0.0.1:9090
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<String>,
@@ -197,8 +255,8 @@ pub(crate) struct EvalArgs {
 pub(crate) struct PredictArgs {
     /// Folder of the model, or its address in a store (s3://BUCKET/PREFIX/models/RUN)
     pub(crate) model: String,
-    /// Image files (PNG or JPEG) of the size that the model takes
-    #[arg(required = true)]
+    /// Images, folders of them, or - for an image on standard input; of the size that the model takes
+    #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Print JSON
     #[arg(long)]
@@ -297,124 +355,6 @@ pub(crate) struct LogsArgs {
     /// Wait for more until the run ends
     #[arg(long, short)]
     pub(crate) follow: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SubmitArgs {
-    #[command(flatten)]
-    pub(crate) source: SpecSource,
-    #[command(flatten)]
-    pub(crate) connect: ConnectArgs,
-    /// Backend of the run's workers: cpu, cuda, wgpu, or any: the first worker decides
-    #[arg(long, default_value = "any", value_parser = ["any", "cpu", "cuda", "wgpu"])]
-    pub(crate) backend: String,
-    /// Follow the run, or all runs of a sweep, to the end
-    #[arg(long)]
-    pub(crate) watch: bool,
-    /// Most runs that a sweep may have
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_RUNS)]
-    pub(crate) max_runs: usize,
-    /// Print JSON: the run's id, or with --watch its summary; a list of them for a sweep
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct WorkerArgs {
-    #[command(flatten)]
-    pub(crate) connect: ConnectArgs,
-    /// Where to compute: auto, cpu or cuda:N
-    #[arg(long, default_value = "auto", env = "BLOCTRAIN_DEVICE")]
-    pub(crate) device: Device,
-    /// Name in logs and lists; the pod's, or host and process, when absent
-    #[arg(long, env = "BLOCTRAIN_NAME")]
-    pub(crate) name: Option<String>,
-    /// Identity that no other worker has: started again with it, this worker takes its own place; drawn anew when absent
-    #[arg(long, value_name = "ID", env = "BLOCTRAIN_IDENTITY", value_parser = parse_identity)]
-    pub(crate) identity: Option<String>,
-    /// Longest time after SIGTERM to bring the task to an end, such as 20s or 2m
-    #[arg(long, default_value = "20s", value_parser = parse_duration, env = "BLOCTRAIN_GRACE")]
-    pub(crate) grace: Duration,
-    /// Folder that keeps what was read from the store; workers of one machine may share it
-    #[arg(long, value_name = "DIR", env = "BLOCTRAIN_CACHE_DIR")]
-    pub(crate) cache_dir: Option<PathBuf>,
-    /// Bytes that the folder may take, such as 20GiB
-    #[arg(long, value_name = "SIZE", default_value = "10GiB", requires = "cache_dir", env = "BLOCTRAIN_CACHE_SIZE")]
-    pub(crate) cache_size: ByteSize,
-    /// Address for metrics and health in plain HTTP, such as 0.0.0.0:9090
-    #[arg(long, value_name = "ADDR", env = "BLOCTRAIN_HTTP")]
-    pub(crate) http: Option<String>,
-    /// Leave when this cloud says that the machine will be taken away: aws, gcp or azure
-    #[arg(long, value_name = "CLOUD", env = "BLOCTRAIN_PREEMPTION")]
-    pub(crate) preemption: Option<Cloud>,
-    /// Address of that cloud's metadata service, when it is not the usual one
-    #[arg(long, value_name = "URL", env = "BLOCTRAIN_METADATA", requires = "preemption")]
-    pub(crate) metadata: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct HealthArgs {
-    /// Address that --http names, such as 127.0.0.1:9090
-    #[arg(value_name = "ADDR", env = "BLOCTRAIN_HTTP")]
-    pub(crate) address: String,
-    /// What to ask: whether the process lives, can do its part, or does it now
-    #[arg(long, value_name = "QUESTION", default_value = "ready", value_parser = ["live", "ready", "active"])]
-    pub(crate) is: String,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct CoordinatorArgs {
-    /// Folder or object storage that holds everything
-    #[arg(long, value_name = "URL", default_value = DEFAULT_STORE, env = "BLOCTRAIN_STORE")]
-    pub(crate) store: String,
-    /// Address to listen on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070", env = "BLOCTRAIN_LISTEN")]
-    pub(crate) listen: String,
-    /// Addresses at which others reach this coordinator; made from --listen when absent
-    #[arg(long, value_name = "URL,...", value_delimiter = ',', env = "BLOCTRAIN_ADVERTISE")]
-    pub(crate) advertise: Vec<String>,
-    /// Wait until the active coordinator is gone, instead of taking over at once
-    #[arg(long, env = "BLOCTRAIN_STANDBY", value_parser = BoolishValueParser::new())]
-    pub(crate) standby: bool,
-    /// Most connections at once; further ones are refused
-    #[arg(long, value_name = "N", default_value_t = CONNECTIONS, env = "BLOCTRAIN_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) max_connections: u32,
-    /// Silence after which a worker's task is given to another, such as 10s
-    #[arg(long, default_value = "10s", value_parser = parse_duration, env = "BLOCTRAIN_LEASE")]
-    pub(crate) lease: Duration,
-    /// Time without progress after which a task counts as hung and is given to another, such as 20m; 0s for never
-    #[arg(long, default_value = "20m", value_parser = parse_duration, env = "BLOCTRAIN_STALL")]
-    pub(crate) stall: Duration,
-    /// Address for the dashboard, its API, metrics and health, such as 127.0.0.1:9090
-    #[arg(long, value_name = "ADDR", env = "BLOCTRAIN_HTTP")]
-    pub(crate) http: Option<String>,
-    /// Certificate of this coordinator (PEM): serves TLS
-    #[arg(long, value_name = "FILE", requires = "tls_key", env = "BLOCTRAIN_TLS_CERT")]
-    pub(crate) tls_cert: Option<PathBuf>,
-    /// Its key (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "BLOCTRAIN_TLS_KEY")]
-    pub(crate) tls_key: Option<PathBuf>,
-    /// Authority that every client's certificate must come from (PEM): mutual TLS
-    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "BLOCTRAIN_TLS_CLIENT_CA")]
-    pub(crate) tls_client_ca: Option<PathBuf>,
-    /// File with tokens of workers, one a line; else BLOCTRAIN_JOIN_TOKEN
-    #[arg(long, value_name = "FILE", env = "BLOCTRAIN_JOIN_TOKEN_FILE")]
-    pub(crate) join_token_file: Option<PathBuf>,
-    /// File with tokens that may read; else BLOCTRAIN_VIEWER_TOKEN
-    #[arg(long, value_name = "FILE", env = "BLOCTRAIN_VIEWER_TOKEN_FILE")]
-    pub(crate) viewer_token_file: Option<PathBuf>,
-    /// File with tokens that may do everything; else BLOCTRAIN_OPERATOR_TOKEN
-    #[arg(long, value_name = "FILE", env = "BLOCTRAIN_OPERATOR_TOKEN_FILE")]
-    pub(crate) operator_token_file: Option<PathBuf>,
-    /// Listen beyond this machine without certificates or tokens
-    #[arg(long, env = "BLOCTRAIN_INSECURE", value_parser = BoolishValueParser::new())]
-    pub(crate) insecure: bool,
-}
-
-/// An identity that fits into a message.
-fn parse_identity(text: &str) -> Result<String, String> {
-    let is_good = !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic());
-    is_good.then(|| text.to_owned()).ok_or_else(|| "it must have 1 to 64 printable characters without spaces".into())
 }
 
 /// A duration such as 500ms, 30s or 2m.
@@ -529,5 +469,20 @@ mod tests {
         let cli = Cli::try_parse_from(["bloctrain", "worker", "--coordinator", "http://h:1"]).expect("a command");
         let Command::Worker(worker) = cli.command else { panic!("a worker") };
         assert!(worker.grace < Duration::from_secs(30), "{:?}", worker.grace);
+    }
+}
+
+#[cfg(test)]
+mod help {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_shows_how_it_is_used() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let name = command.get_name();
+            assert!(help.contains("Example") && help.contains(&format!("bloctrain {name}")), "{name}: {help}");
+        }
     }
 }

@@ -10,6 +10,7 @@ mod command;
 mod failure;
 mod log;
 mod progress;
+mod screen;
 mod table;
 
 use args::{Cli, Command, LogFormat};
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
     // What it finds wrong with a closed stream it would write there, and panic.
     let log = log.log_internal_errors(false);
     match cli.log_format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => log.with_ansi(is_coloured()).init(),
         LogFormat::Json => {
             let form = tracing_subscriber::fmt::format().json().flatten_event(true).with_target(false);
             log.json().event_format(InPod::new(form, cli.pod.as_deref())).init();
@@ -61,16 +62,42 @@ fn main() -> ExitCode {
 /// Whether a command prints and ends. The others keep connections, and the same signal would kill them when a peer hangs up:
 /// sockets are written with `writev`, which cannot be told to do without it.
 fn is_brief(command: &Command) -> bool {
-    use Command::{Bench, Cache, Curve, Data, Eval, Health, Predict, Runs, Show, Spec, Workers};
+    use Command::{
+        Bench, Cache, Completions, Curve, Data, Doctor, Eval, Health, Init, Man, Predict, Report, Runs, Show, Spec, Track,
+        Workers,
+    };
     matches!(
         command,
-        Health(_) | Eval(_) | Predict(_) | Curve(_) | Spec(_) | Data(_) | Workers(_) | Runs(_) | Show(_) | Cache(_) | Bench(_)
+        Health(_)
+            | Init(_)
+            | Doctor(_)
+            | Eval(_)
+            | Predict(_)
+            | Curve(_)
+            | Spec(_)
+            | Data(_)
+            | Workers(_)
+            | Runs(_)
+            | Show(_)
+            | Report(_)
+            | Track(_)
+            | Cache(_)
+            | Bench(_)
+            | Completions(_)
+            | Man(_)
     )
+}
+
+/// Whether lines of the log may have colours: on a terminal, unless NO_COLOR (no-color.org) has a value.
+fn is_coloured() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Train(args) => command::train::run(args),
+        Command::Init(args) => command::init::run(&args),
+        Command::Doctor(args) => command::doctor::run(&args),
         Command::Eval(args) => command::model::eval(&args),
         Command::Predict(args) => command::model::predict(&args),
         Command::Curve(args) => command::model::curve(&args),
@@ -90,7 +117,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status(args) => command::status::run(&args),
         Command::Runs(args) => command::runs::list(&args),
         Command::Show(args) => command::runs::show(&args),
+        Command::Report(args) => command::report::run(&args),
         Command::Cache(args) => command::cache::run(args),
+        Command::Track(args) => command::track::run(&args),
         Command::Bench(args) => command::bench::run(args),
+        Command::Completions(args) => command::help::completions(&args),
+        Command::Man(args) => command::help::man(&args),
     }
 }

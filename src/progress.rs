@@ -1,7 +1,9 @@
 //! Progress on standard error: a bar on a terminal, lines of text without one.
 
+use crate::screen::Screen;
 use bloctrain_shared::task::{Progress, Stage};
 use bloctrain_shared::view::{AttemptView, RunView};
+use console::Term;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -9,10 +11,16 @@ use std::time::{Duration, Instant};
 /// The progress of one run.
 pub(crate) struct Display {
     bar: ProgressBar,
+    /// Whether the terminal had room for all of it when it was last drawn.
+    is_wide: Option<bool>,
     notes: usize,
     /// The block and stage that are shown, with when and where they were first seen.
     since: Option<((u32, Stage), Instant, u64)>,
     lines: Option<Lines>,
+    /// The whole terminal, where it was asked for and is there.
+    screen: Option<Screen>,
+    /// What is said when the terminal is as it was.
+    kept: Vec<String>,
 }
 
 /// Lines for logs: one an epoch or stage, and no more than one in [`EVERY`].
@@ -20,6 +28,9 @@ struct Lines {
     last: Instant,
     said: Option<(u32, Stage, u32)>,
 }
+
+/// Columns from which a terminal has room for a bar and figures.
+const WIDE: usize = 120;
 
 /// Shortest time between two lines.
 const EVERY: Duration = Duration::from_secs(10);
@@ -71,13 +82,12 @@ fn shown(view: &RunView) -> Option<&AttemptView> {
 impl Display {
     /// A bar for a run, or lines where there is no terminal.
     #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(whole: bool) -> Self {
         let bar = ProgressBar::new(1);
-        if let Ok(style) = ProgressStyle::with_template("{prefix:22} {bar:24} {pos}/{len} {msg} [{elapsed}]") {
-            bar.set_style(style);
-        }
         let lines = (!std::io::stderr().is_terminal()).then(|| Lines { last: Instant::now(), said: None });
-        Self { bar, notes: 0, since: None, lines }
+        // A terminal that cannot be taken has the bar.
+        let screen = if whole { Screen::open().ok().flatten() } else { None };
+        Self { bar, is_wide: None, notes: 0, since: None, lines, screen, kept: Vec::new() }
     }
 
     /// Leaves out what a run had to say before it was looked at.
@@ -88,6 +98,11 @@ impl Display {
     /// Shows a view of the run.
     #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
     pub(crate) fn show(&mut self, view: &RunView) {
+        if let Some(screen) = &mut self.screen {
+            self.kept.extend(view.notes.iter().skip(self.notes).cloned());
+            self.notes = view.notes.len();
+            return screen.show(view);
+        }
         for note in view.notes.iter().skip(self.notes) {
             self.bar.suspend(|| say!("note: {note}"));
         }
@@ -96,6 +111,7 @@ impl Display {
             lines.next(view, Instant::now()).iter().for_each(|line| say!("{line}"));
             return;
         }
+        self.fit(usize::from(Term::stderr().size().1));
         let Some(attempt) = shown(view) else { return };
         let progress = &attempt.progress;
         let left = self.left((attempt.task.block, attempt.task.stage), progress, Instant::now());
@@ -103,6 +119,19 @@ impl Display {
         self.bar.set_length(progress.total.max(1));
         self.bar.set_position(progress.done);
         self.bar.set_message(message(attempt.task.stage, progress, left));
+    }
+
+    /// Draws in a form that a terminal of some columns has room for; what is too long is cut off.
+    fn fit(&mut self, columns: usize) {
+        let is_wide = columns >= WIDE;
+        if self.is_wide.replace(is_wide) == Some(is_wide) {
+            return;
+        }
+        let template =
+            if is_wide { "{prefix:22} {bar:24} {pos}/{len} {wide_msg} [{elapsed}]" } else { "{prefix} {pos}/{len} {wide_msg}" };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
     }
 
     /// Time left of a stage, at the pace that it has had since it was first seen.
@@ -121,9 +150,16 @@ impl Display {
         }
     }
 
-    /// Clears the bar.
-    pub(crate) fn finish(&self) {
+    /// The whole terminal, if it is taken: it wants to know what was done before.
+    pub(crate) fn screen(&mut self) -> Option<&mut Screen> {
+        self.screen.as_mut()
+    }
+
+    /// Clears the bar, or gives the terminal back.
+    pub(crate) fn finish(&mut self) {
         self.bar.finish_and_clear();
+        self.screen = None;
+        self.kept.drain(..).for_each(|note| say!("note: {note}"));
     }
 }
 
@@ -146,7 +182,7 @@ fn message(stage: Stage, progress: &Progress, left: Option<Duration>) -> String 
 }
 
 /// Hours, minutes and seconds, the larger two that matter.
-fn duration(time: Duration) -> String {
+pub(crate) fn duration(time: Duration) -> String {
     match time.as_secs() {
         seconds if seconds < 60 => format!("{seconds}s"),
         seconds if seconds < 3600 => format!("{}m {}s", seconds / 60, seconds % 60),
@@ -161,7 +197,7 @@ mod tests {
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
     fn time_left_follows_the_pace_of_the_stage() {
-        let mut display = Display::new();
+        let mut display = Display::new(false);
         let begun = Instant::now();
         let at = |done| Progress { done, total: 100, ..Progress::default() };
         let stage = (1, Stage::Train);

@@ -145,6 +145,80 @@ fn fresh_views_and_auxiliary_networks_give_the_same_bits_after_a_kill() {
     assert!(weights(shared.path(), &two) == expected_weights, "other weights with two workers");
 }
 
+/// A run whose blocks train on the inputs that the block before was least sure of.
+#[test]
+fn hard_inputs_give_the_same_bits_after_a_kill_and_with_two_workers() {
+    let small = ["train", "--json", "--set", "network.width=4", "--set", "train.epochs=2", "--set", "train.warmup_epochs=0"];
+    let settings = ["--set", "data.augment=[\"crop\"]", "--set", "data.views=2", "--set", "hard_inputs.fraction=0.5"];
+    let args = [small.as_slice(), &settings].concat();
+    let folder = || tempfile::tempdir().expect("a folder");
+    let (whole, lost, shared) = (folder(), folder(), folder());
+    let expected = summary(&run(whole.path(), &args));
+    let expected_weights = weights(whole.path(), &expected);
+    let of =
+        |key: &str| expected["blocks"].as_array().expect("blocks").iter().map(|block| block[key].as_u64()).collect::<Vec<_>>();
+    let samples = of("train_samples")[0].expect("a number");
+    assert_eq!(of("train_samples"), [Some(samples), Some(samples / 2), Some(samples / 2 / 2)]);
+    assert_eq!(of("classes"), [Some(10); 3], "every block tells all classes apart");
+    assert_eq!(files(whole.path(), "block1/selection").len(), 1);
+    assert!(files(whole.path(), "scores-").is_empty(), "nothing needs them any more");
+
+    // Killed while block 1 is scored, and a score is damaged meanwhile: it is made again.
+    let mut child = bloctrain(lost.path()).args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
+    wait_until(&mut child, "the scores of block 1", || files(lost.path(), "block1/scores-").len() >= 2);
+    child.kill().expect("killed");
+    child.wait().expect("dead");
+    let scores = files(lost.path(), "block1/scores-0");
+    scores.iter().for_each(|scores| std::fs::write(scores, b"{}").expect("written"));
+    // And once more, when block 2 trains: its selection is gone.
+    let mut child = bloctrain(lost.path()).args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
+    wait_until(&mut child, "training of block 2", || !files(lost.path(), "block2/weights").is_empty());
+    child.kill().expect("killed");
+    child.wait().expect("dead");
+    files(lost.path(), "block1/selection").iter().for_each(|selection| std::fs::remove_file(selection).expect("removed"));
+    let resumed = summary(&run(lost.path(), &args));
+    assert!(weights(lost.path(), &resumed) == expected_weights, "other weights after two kills and two losses");
+    assert_eq!(figures(&resumed), figures(&expected));
+
+    let two = summary(&run(shared.path(), &[args.as_slice(), &["--workers", "2"]].concat()));
+    assert!(weights(shared.path(), &two) == expected_weights, "other weights with two workers");
+}
+
+/// Averaged parameters, mixed images, full batches only, and time steps that grow.
+#[test]
+fn averages_and_mixed_images_give_the_same_bits_after_a_kill() {
+    let settings = [
+        "--set",
+        "data.augment=[\"flip\", \"cutmix\"]",
+        "--set",
+        "data.views=2",
+        "--set",
+        "train.ema=0.9",
+        "--set",
+        "train.recount=512",
+        "--set",
+        "train.drop_last=true",
+        "--set",
+        "train.round_steps=40",
+        "--set",
+        "train.start_steps=2",
+    ];
+    let args = [SMALL.as_slice(), &settings].concat();
+    let (whole, killed) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let expected = summary(&run(whole.path(), &args));
+    let expected_weights = weights(whole.path(), &expected);
+    assert!(expected_weights != baseline().1);
+    for (what, part, count) in [("training of block 1", "block1/weights", 2), ("training of block 2", "block2/weights", 1)] {
+        let mut child = bloctrain(killed.path()).args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
+        wait_until(&mut child, what, || files(killed.path(), part).len() >= count);
+        child.kill().expect("killed");
+        child.wait().expect("dead");
+    }
+    let resumed = summary(&run(killed.path(), &args));
+    assert!(weights(killed.path(), &resumed) == expected_weights, "other weights after two kills");
+    assert_eq!(figures(&resumed), figures(&expected));
+}
+
 #[test]
 fn ctrl_c_leaves_a_resumable_run_and_130() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Folders with the code that people meet.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 12] = [
     "src",
     "coordinator/src",
     "data/src",
     "infer/src",
     "kernel/src",
     "proto/src",
+    "report/src",
     "shared/src",
     "store/src",
+    "tracking/src",
     "worker/src",
     "worker/session/src",
 ];

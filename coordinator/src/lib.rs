@@ -22,5 +22,5 @@ pub mod serve;
 
 pub use config::Config;
 pub use drive::Clock;
-pub use open::{OpenError, read_runs};
+pub use open::{OpenError, read_history, read_runs};
 pub use serve::{App, Gate, RunRpc, WorkerRpc, access, fleet, occupant, secret, server};

@@ -1,7 +1,9 @@
 //! Opening what is in a store, or reading it.
 
 use crate::durable::{self, StateError};
+use crate::run::durable::Run;
 use crate::schedule::{Overview, State};
+use bloctrain_shared::history::HistoryLine;
 use bloctrain_shared::view::RunView;
 use bloctrain_store::{Artefacts, StoreError};
 
@@ -23,6 +25,15 @@ pub enum OpenError {
 pub async fn read_runs(artefacts: &Artefacts) -> Result<Vec<RunView>, OpenError> {
     artefacts.look_format().await?;
     Ok(Box::pin(durable::read(artefacts)).await?.views())
+}
+
+/// The course of a run's training, likewise; `None` where the store has no such run.
+///
+/// # Errors
+/// As [`read_runs`].
+pub async fn read_history(artefacts: &Artefacts, run: &str) -> Result<Option<Vec<HistoryLine>>, OpenError> {
+    artefacts.look_format().await?;
+    Ok(Box::pin(durable::read(artefacts)).await?.runs.get(run).map(Run::history))
 }
 
 /// How the fleet of a store stands, as far as the store says: without workers, and with all open tasks waiting.

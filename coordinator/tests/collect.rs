@@ -138,10 +138,11 @@ fn everything_can_be_lost(fleet: &Fleet, task: TaskId, own: &BTreeSet<String>) {
 }
 
 /// Works through a run, and after every commit looks for what garbage collection would take. Gives the stages that it saw.
-fn nothing_is_taken(replicas: u32) -> BTreeSet<Stage> {
+fn nothing_is_taken(replicas: u32, selects: bool) -> BTreeSet<Stage> {
     let mut fleet = Fleet::new(3);
     let mut submission = submission(1, 3, 0);
     submission.spec.train.replicas = replicas;
+    submission.spec.hard_inputs.fraction = selects.then_some(0.5);
     let run = fleet.submit_as(submission);
     let (mut committed, mut seen) = (BTreeSet::new(), BTreeSet::new());
     loop {
@@ -178,7 +179,8 @@ fn nothing_is_taken(replicas: u32) -> BTreeSet<Stage> {
 /// name an object fails here; one that this test does not know does not compile (`fleet::output`) or is missed below.
 #[test]
 fn nothing_that_an_output_names_is_collected() {
-    let seen: BTreeSet<Stage> = [1, 2].into_iter().flat_map(nothing_is_taken).collect();
+    let kinds = [(1, false), (2, false), (1, true)];
+    let seen: BTreeSet<Stage> = kinds.into_iter().flat_map(|(replicas, selects)| nothing_is_taken(replicas, selects)).collect();
     assert_eq!(seen, BTreeSet::from(Stage::ALL));
 }
 

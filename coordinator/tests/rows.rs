@@ -101,8 +101,12 @@ impl Kept {
 
     /// What the table gives back is the state.
     async fn check(&self) {
-        let (_, durable) = Log::over(Box::new(self.table.clone())).await.expect("opens");
-        assert!(durable == self.durable, "other state than the records give");
+        assert!(self.found().await == self.durable, "other state than the records give");
+    }
+
+    /// What whoever takes over finds.
+    async fn found(&self) -> Durable {
+        Log::over(Box::new(self.table.clone())).await.expect("opens").1
     }
 
     fn rows(&self, part: &str) -> usize {
@@ -189,6 +193,16 @@ async fn shards_of_a_completed_run_stay_in_their_rows() {
     // Whoever submits the same again changes the run's row, and looks at those of its shards.
     kept.append(records[0].clone()).await;
     kept.append_until_a_snapshot().await;
-    let (_, found) = Log::over(Box::new(kept.table.clone())).await.expect("opens");
-    assert!(found.runs[&run].blocks == whole.runs[&run].blocks, "garbage collection still finds them");
+    let rows = kept.rows("/shards/");
+    assert!(rows > 0, "garbage collection still finds them");
+    // Whoever takes over does not read them, and does not lose them with what it writes.
+    assert!(kept.found().await == kept.durable, "what is found is what was left");
+    (kept.log, kept.durable) = Log::over(Box::new(kept.table.clone())).await.expect("opens");
+    kept.append(records[0].clone()).await;
+    kept.append_until_a_snapshot().await;
+    assert_eq!(kept.rows("/shards/"), rows);
+    // Nor do they stay when the run goes.
+    kept.append(Record::Deleted { run: run.clone() }).await;
+    kept.append_until_a_snapshot().await;
+    assert_eq!(kept.rows(&run), 0, "a deleted run leaves no row");
 }

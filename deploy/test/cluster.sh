@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # A real Kubernetes control plane on 127.0.0.1, without containers: etcd, kube-apiserver, kube-controller-manager,
-# kube-scheduler, kwok (nodes and pods' life cycle) and KEDA (operator and metrics adapter).
+# kube-scheduler and KEDA (operator and metrics adapter).
 #
 #   cluster.sh build           compiles it from Go modules into CLUSTER_BIN (10 to 15 minutes on 2 cores, once; 600 MB)
 #   cluster.sh up FOLDER       starts it; prints the KUBECONFIG to use (some seconds, 1.1 GiB)
 #   cluster.sh down FOLDER     stops what `up FOLDER` started
 #
-# Containers do not run here: deploy/test/fleet runs each pod as a process. Needs go, openssl and kubectl.
+# Nodes and pods are kept by deploy/test/fleet, which runs each pod as a process. Needs go, openssl and kubectl.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/cluster" && pwd)
 bin=${CLUSTER_BIN:-${XDG_CACHE_HOME:-$HOME/.cache}/bloctrain/deploy/bin}
-kubernetes=1.36.3 kwok=0.8.0 keda=2.21.0 helm=3.22.0
+kubernetes=1.36.3 keda=2.21.0 helm=3.22.0
 api=${API_PORT:-26443} etcd=${ETCD_PORT:-23790}
 modules=$(go env GOMODCACHE)
 
@@ -22,7 +22,6 @@ build() {
     -ldflags "-s -w -X $v.gitVersion=v$kubernetes -X $v.gitMajor=1 -X $v.gitMinor=36" .)
   (cd "$here/keda" && go build -mod=mod -trimpath -ldflags "-s -w" -o "$bin/" \
     github.com/kedacore/keda/v2/cmd/operator github.com/kedacore/keda/v2/cmd/adapter)
-  go install "sigs.k8s.io/kwok/cmd/kwok@v$kwok"
   go install "helm.sh/helm/v3/cmd/helm@v$helm"
 }
 
@@ -54,7 +53,7 @@ start() {
 }
 
 wait_for() {
-  for _ in $(seq 240); do
+  for _ in $(seq 1200); do
     "$@" > /dev/null 2>&1 && return
     sleep 0.5
   done
@@ -95,17 +94,6 @@ control_plane() {
     --bind-address 127.0.0.1 --secure-port $((api + 2)) --cert-dir pki
 }
 
-# kwok acts out nodes and pods by these stages.
-nodes() {
-  local config=() file stages=$modules/sigs.k8s.io/kwok@v$kwok/kustomize/stage
-  for file in "$stages"/node/fast/node-initialize.yaml "$stages"/pod/general/pod-*.yaml \
-    "$stages"/node/heartbeat-with-lease/node-heartbeat-with-lease.yaml; do
-    config+=(--config "$file")
-  done
-  start kwok "$bin/kwok" --kubeconfig kubeconfig --manage-all-nodes=true --node-lease-duration-seconds=40 \
-    --node-ip 127.0.0.1 "${config[@]}"
-}
-
 autoscaler() {
   kubectl apply --server-side -f "$modules/github.com/kedacore/keda/v2@v$keda/config/crd/bases" > /dev/null
   kubectl apply -f "$here/keda.yaml" > /dev/null
@@ -129,7 +117,6 @@ up() {
   kubeconfig "https://127.0.0.1:$api" > kubeconfig
   export KUBECONFIG=$folder/kubeconfig
   control_plane "https://127.0.0.1:$api"
-  nodes
   autoscaler
   echo "export KUBECONFIG=$folder/kubeconfig"
 }

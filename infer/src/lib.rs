@@ -22,6 +22,9 @@ pub use file::FileError;
 pub use head::{FrozenDetector, FrozenHead};
 pub use level::Levels;
 pub use network::{BlockParts, Layers, LoadError, Network, part_values};
-pub use package::{BlockManifest, CURVE, CURVE_PICTURE, MANIFEST, Manifest, Package, PackageError, SUMMARY, TENSORS, prefixed};
+pub use package::{
+    BlockManifest, CARD, CURVE, CURVE_PICTURE, FIGURES, MANIFEST, Manifest, Package, PackageError, REPORT, SUMMARY, TENSORS,
+    prefixed,
+};
 pub use predict::Predictor;
 pub use tensors::{NamedTensor, NamedTensors, TensorsError};

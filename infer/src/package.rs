@@ -5,6 +5,8 @@
 //! model.safetensors   every parameter and running statistic, named `block1/...` and `detector1/...`
 //! summary.json        the figures of the run
 //! curve.json, .svg    accuracy against compute
+//! figures.json        what a report says beyond the summary
+//! report.html, README.md   the run's report, and a model card
 //! ```
 
 use crate::network::LoadError;
@@ -27,6 +29,13 @@ pub const SUMMARY: &str = "summary.json";
 pub const CURVE: &str = "curve.json";
 /// File name of the curve as a picture.
 pub const CURVE_PICTURE: &str = "curve.svg";
+
+/// File name of what a report says beyond the summary.
+pub const FIGURES: &str = "figures.json";
+/// File name of the report.
+pub const REPORT: &str = "report.html";
+/// File name of the model card.
+pub const CARD: &str = "README.md";
 
 /// What the network is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -124,6 +124,17 @@ impl Spikes {
         Self { batch: samples.len(), steps: self.steps, shape: self.shape, words }
     }
 
+    /// The first time steps of every sample.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    #[must_use]
+    pub fn first(&self, steps: usize) -> Self {
+        let kept = steps * self.shape.area() * self.words_per_position();
+        let words = (0..self.batch).flat_map(|sample| &self.sample(sample)[..kept]).copied().collect();
+        Self { batch: self.batch, steps, shape: self.shape, words }
+    }
+
     /// Number of samples B.
     pub fn batch(&self) -> usize {
         self.batch
@@ -230,6 +241,9 @@ mod tests {
             }
             let samples: Vec<&[u8]> = samples.iter().map(Vec::as_slice).collect();
             prop_assert_eq!(&Spikes::from_packed(&samples, dims), &spikes);
+            let fewer = steps.div_ceil(2);
+            let early = &values[..fewer * batch * shape.len()];
+            prop_assert_eq!(spikes.first(fewer), Spikes::from_values(early, batch, fewer, shape));
             let backwards: Vec<usize> = (0..batch).rev().collect();
             let reversed: Vec<&[u8]> = samples.iter().rev().copied().collect();
             prop_assert_eq!(spikes.gather(&backwards), Spikes::from_packed(&reversed, dims));

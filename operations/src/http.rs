@@ -6,8 +6,11 @@
 //! | `/health/ready` | 200 when the process can do its part, else 503 with the reason |
 //! | `/health/active` | 200 when it does its part now: the active coordinator, a registered worker; else 503 |
 //! | `/metrics` | the metrics of `docs/metrics.md` |
+//!
+//! It takes [`CONNECTIONS`](crate::limit::CONNECTIONS) at once; one more is answered with 503 and closed.
 
 use crate::exposition::{self, MEDIA_TYPE};
+use crate::limit::{CONNECTIONS, Limited};
 use crate::metric::{self, Sample};
 use axum::Router;
 use axum::extract::State;
@@ -50,7 +53,7 @@ pub fn router(process: Process) -> Router {
 
 /// Serves a process's paths until this future is dropped.
 pub async fn serve(listener: TcpListener, process: Process) {
-    if let Err(error) = axum::serve(listener, router(process)).await {
+    if let Err(error) = axum::serve(Limited::new(listener, CONNECTIONS), router(process)).await {
         tracing::warn!(%error, "metrics and health are not served any more");
     }
 }

@@ -1,12 +1,13 @@
 //! Metrics and health over a real socket, and what a probe makes of them.
 
 use bloctrain_operations::http::{Answer, Operated, serve};
+use bloctrain_operations::limit::CONNECTIONS;
 use bloctrain_operations::metric::{self, Sample};
 use bloctrain_operations::probe;
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 #[derive(Default)]
 struct Process {
@@ -47,4 +48,28 @@ async fn a_probe_hears_why_a_process_is_not_ready_and_when_it_is() {
     serving.abort();
     assert!(serving.await.expect_err("ended").is_cancelled());
     assert!(ask(&address, "live").await.expect_err("nobody listens").contains("--http"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_too_many_is_told_so_and_a_free_place_is_given_away() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let serving = tokio::spawn(serve(listener, Arc::new(Process::default())));
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS {
+        silent.push(TcpStream::connect(&address).await.expect("connects"));
+    }
+    let refused = ask(&address, "live").await.expect_err("no place");
+    assert_eq!(refused, format!("{address} is not live: this address takes {CONNECTIONS} connections at once; try again later"));
+    silent.clear();
+    let mut answer = ask(&address, "live").await;
+    for _ in 0..100 {
+        if answer.is_ok() {
+            break;
+        }
+        tokio::task::yield_now().await;
+        answer = ask(&address, "live").await;
+    }
+    assert_eq!(answer, Ok(()), "the places are free again");
+    serving.abort();
 }

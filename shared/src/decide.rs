@@ -1,7 +1,7 @@
 //! Which classes stay hard after a block (design invariant R-6: once per block, from its complete validation).
 
 use crate::label::LabelMap;
-use crate::spec::{HardClassPolicy, HardClassSpec};
+use crate::spec::{HardClassPolicy, HardClassSpec, RunSpec};
 
 /// The hard classes among a block's classes, by class-wise validation accuracy.
 ///
@@ -18,6 +18,14 @@ pub fn hard_classes(spec: &HardClassSpec, accuracy: &[(u16, Option<f64>)]) -> La
         HardClassPolicy::All => accuracy.iter().map(|&(class, _)| class).collect(),
     };
     LabelMap::new(hard)
+}
+
+/// The classes that go on after a block: the hard ones, or all of them where hard inputs are selected instead.
+pub fn classes_after(spec: &RunSpec, accuracy: &[(u16, Option<f64>)]) -> LabelMap {
+    if spec.hard_inputs.is_on() {
+        return LabelMap::new(accuracy.iter().map(|&(class, _)| class).collect());
+    }
+    hard_classes(&spec.hard_classes, accuracy)
 }
 
 /// Whether deeper blocks have anything to learn: at least two hard classes.
@@ -42,6 +50,15 @@ mod tests {
         assert_eq!(decide(HardClassPolicy::BottomK), [3], "the tie goes to the smaller label");
         assert_eq!(decide(HardClassPolicy::BottomFraction), [3, 4, 8], "0.6 of 4 rounds up to 3");
         assert_eq!(decide(HardClassPolicy::All), [1, 3, 4, 8]);
+    }
+
+    #[test]
+    fn where_inputs_are_selected_every_class_goes_on() {
+        let mut spec = RunSpec::default();
+        spec.hard_classes.threshold = 0.7;
+        assert_eq!(classes_after(&spec, &ACCURACY).globals(), [3, 8]);
+        spec.hard_inputs.fraction = Some(0.5);
+        assert_eq!(classes_after(&spec, &ACCURACY).globals(), [1, 3, 4, 8]);
     }
 
     #[test]

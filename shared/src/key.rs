@@ -10,12 +10,16 @@
 //! runs/<run>/block<k>/weights-<d>.safetensors
 //! runs/<run>/block<k>/optimizer-<d>.safetensors
 //! runs/<run>/block<k>/detector-<d>.safetensors
+//! runs/<run>/block<k>/scores-<shard>-<d>.json  how sure the block is of the samples of a shard
+//! runs/<run>/block<k>/selection-<d>.json       the samples that train the next block
 //! runs/<run>/records/<split>-<shard>-<d>.json
 //! cache/<digest of what determines the content>.arrow, .json
 //! models/<run>/...                             the model package
+//! models/<run>/history.jsonl, .csv             a line for every epoch of every block, current while the run goes on
 //! data/<digest of the data set>/manifest.json  a data set that was submitted to a fleet
 //! data/<digest>/<split>-<part>-<d>.safetensors
 //! leader/<opening>.json                        address and heartbeat of a coordinator
+//! turn/<opening>.json                          which of those that stand by follows that coordinator
 //! ```
 
 use crate::Digest;
@@ -61,6 +65,14 @@ pub const LEADERS: &str = "leader";
 /// older coordinator never writes over a newer one's.
 pub fn leader(opening: u64) -> String {
     format!("{LEADERS}/{opening:020}.json")
+}
+
+/// Root of the claims to be the next coordinator.
+pub const TURNS: &str = "turn";
+
+/// The claim to follow the coordinator of an opening; 0 is nobody.
+pub fn turn(opening: u64) -> String {
+    format!("{TURNS}/{opening:020}.json")
 }
 
 /// The number of an opening in the key of an address.
@@ -140,6 +152,16 @@ pub fn detector(run: &str, block: u32, content: Digest) -> String {
     format!("runs/{run}/block{block}/detector-{}.safetensors", content.short(16))
 }
 
+/// How sure a block is of the training samples of a shard.
+pub fn scores(run: &str, block: u32, shard: u32, content: Digest) -> String {
+    format!("runs/{run}/block{block}/scores-{shard}-{}.json", content.short(16))
+}
+
+/// The training samples of the next block.
+pub fn selection(run: &str, block: u32, content: Digest) -> String {
+    format!("runs/{run}/block{block}/selection-{}.json", content.short(16))
+}
+
 /// Records of one evaluated shard.
 pub fn records(run: &str, split: Split, shard: u32, content: Digest) -> String {
     format!("runs/{run}/records/{}-{shard}-{}.json", split.name(), content.short(16))
@@ -163,6 +185,12 @@ pub const MODEL_TENSORS: &str = "model.safetensors";
 
 /// Files of a model package, the manifest last.
 pub const MODEL_FILES: [&str; 5] = [MODEL_TENSORS, "summary.json", "curve.json", "curve.svg", MODEL_MANIFEST];
+
+/// File beside a model package with the course of training, one JSON object a line.
+pub const HISTORY: &str = "history.jsonl";
+
+/// The same as a table.
+pub const HISTORY_TABLE: &str = "history.csv";
 
 /// A file of a run's model package.
 pub fn model(run: &str, file: &str) -> String {

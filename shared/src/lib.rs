@@ -10,11 +10,15 @@
 
 pub mod compute;
 pub mod course;
+pub mod curve;
 pub mod decide;
 pub mod digest;
 pub mod exit;
+pub mod figures;
 pub mod geometry;
 pub mod graph;
+pub mod hard_input;
+pub mod history;
 pub mod key;
 pub mod label;
 pub mod layer;

@@ -91,6 +91,18 @@ impl Confusion {
         fits
     }
 
+    /// Answers `answer` to samples of the class `truth`.
+    pub fn count(&self, truth: usize, answer: usize) -> u64 {
+        let place = truth.checked_mul(self.classes).and_then(|row| row.checked_add(answer)).filter(|_| answer < self.classes);
+        place.and_then(|place| self.counts.get(&(place as u64))).copied().unwrap_or(0)
+    }
+
+    /// True class, answer and count of all pairs that occur.
+    pub fn pairs(&self) -> impl Iterator<Item = (usize, usize, u64)> + '_ {
+        let classes = self.classes.max(1) as u64;
+        self.counts.iter().map(move |(place, count)| ((place / classes) as usize, (place % classes) as usize, *count))
+    }
+
     /// Number of classes.
     pub fn classes(&self) -> usize {
         self.classes

@@ -27,9 +27,13 @@ pub fn epoch_order(sizes: &[usize], seed: u64, block: u32, epoch: u32) -> Vec<(u
 /// Optimiser steps of an epoch: full batches, and one short batch for a remainder of at least two samples.
 ///
 /// A single left-over sample is merged into the batch before it, because batch statistics of one sample at one
-/// position do not exist.
-pub fn batches(order: &[(usize, usize)], batch: usize) -> Vec<&[(usize, usize)]> {
+/// position do not exist. With `drop_last` there are full batches only, unless there are too few samples for one.
+pub fn batches(order: &[(usize, usize)], batch: usize, drop_last: bool) -> Vec<&[(usize, usize)]> {
     let mut chunks: Vec<&[(usize, usize)]> = order.chunks(batch.max(1)).collect();
+    if drop_last && chunks.len() > 1 {
+        chunks.retain(|chunk| chunk.len() == batch.max(1));
+        return chunks;
+    }
     if batch > 1 && chunks.len() > 1 && chunks.last().is_some_and(|last| last.len() == 1) {
         chunks.truncate(chunks.len() - 2);
         let start = chunks.iter().map(|chunk| chunk.len()).sum();
@@ -58,9 +62,23 @@ mod tests {
             let seen: BTreeSet<_> = order.iter().copied().collect();
             prop_assert_eq!(seen.len(), order.len());
             prop_assert_eq!(order.len(), sizes.iter().sum::<usize>());
-            let batched: Vec<_> = batches(&order, batch).concat();
-            prop_assert_eq!(batched, order);
+            let batched: Vec<_> = batches(&order, batch, false).concat();
+            prop_assert_eq!(&batched, &order);
+            let full = batches(&order, batch, true);
+            prop_assert!(full.len() == 1 || full.iter().all(|chunk| chunk.len() == batch));
+            prop_assert_eq!(full.concat(), order[..full.iter().map(|chunk| chunk.len()).sum()].to_vec());
         }
+    }
+
+    #[test]
+    fn batches_by_hand() {
+        let order: Vec<(usize, usize)> = (0..11).map(|index| (0, index)).collect();
+        let sizes = |samples: usize, batch, drop_last| {
+            batches(&order[..samples], batch, drop_last).iter().map(|batch| batch.len()).collect::<Vec<_>>()
+        };
+        assert_eq!((sizes(11, 4, false), sizes(11, 4, true)), (vec![4, 4, 3], vec![4, 4]));
+        assert_eq!((sizes(9, 4, false), sizes(9, 4, true)), (vec![4, 5], vec![4, 4]), "one left over joins, or is left out");
+        assert_eq!((sizes(8, 4, true), sizes(3, 4, true)), (vec![4, 4], vec![3]), "too few for a batch");
     }
 
     #[test]

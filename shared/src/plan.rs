@@ -360,7 +360,7 @@ mod tests {
         ("train.schedule", &["constant", "step", "cosine"]),
         ("train.loss", &["ce", "tet"]),
         ("hard_classes.policy", &["threshold", "bottom-k", "bottom-fraction", "all"]),
-        ("detector.policy", &["learned", "top1", "entropy"]),
+        ("detector.policy", &["learned", "top1", "entropy", "confidence"]),
         ("exit.combine", &["last", "mixture"]),
     ];
 

@@ -10,9 +10,12 @@ use std::ops::Range;
 /// Local steps of a round where the specification leaves them open.
 pub const DEFAULT_STEPS: u32 = 8;
 
-/// Optimiser steps of plain training in an epoch: full batches, and one short batch for a remainder of at least two samples.
-pub fn batch_count(samples: usize, batch: usize) -> usize {
-    let batch = batch.max(1);
+/// Optimiser steps of plain training in an epoch, as [`batches`](crate::order::batches) cuts it.
+pub fn batch_count(samples: usize, train: &TrainSpec) -> usize {
+    let batch = train.batch.max(1);
+    if train.drop_last && samples > batch {
+        return samples / batch;
+    }
     let count = samples.div_ceil(batch);
     if batch > 1 && count > 1 && samples % batch == 1 { count - 1 } else { count }
 }
@@ -114,10 +117,12 @@ mod tests {
         #[test]
         fn every_sample_of_an_epoch_is_in_one_slice(
             samples in 1_usize..500, batch in 1_usize..33, replicas in 1_u32..8, steps in 0_u32..20, epoch in 0_u32..3,
+            drop_last in any::<bool>(),
         ) {
             let order = epoch_order(&[samples / 2, samples - samples / 2], 3, 1, epoch);
-            let batches = batches(&order, batch);
-            prop_assert_eq!(batches.len(), batch_count(samples, batch));
+            let batches = batches(&order, batch, drop_last);
+            let spec = TrainSpec { batch, drop_last, ..TrainSpec::default() };
+            prop_assert_eq!(batches.len(), batch_count(samples, &spec));
             let rounds = Rounds::new(batches.len(), replicas, steps);
             let mut trained = Vec::new();
             let mut made = vec![0; replicas as usize];
@@ -138,7 +143,8 @@ mod tests {
                 }
                 prop_assert_eq!(next, Some(rounds.slice(round, 1).round.end));
             }
-            prop_assert_eq!(trained, order, "R-2: each sample once, in the order of the epoch");
+            prop_assert_eq!(trained, batches.concat(), "R-2: each sample of a batch once, in the order of the epoch");
+            prop_assert!(drop_last || batches.concat() == order, "and of the epoch");
         }
 
         #[test]

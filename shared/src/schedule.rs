@@ -23,9 +23,48 @@ pub fn learning_rate(spec: &TrainSpec, step: u64, steps_per_epoch: u64) -> f64 {
     spec.learning_rate * factor
 }
 
+/// Time steps of an epoch (from 0) of training towards `steps` of them: from `start_steps` evenly to all, which the second half
+/// of the epochs has.
+pub fn time_steps(spec: &TrainSpec, steps: usize, epoch: u32) -> usize {
+    if spec.start_steps == 0 || spec.start_steps >= steps {
+        return steps;
+    }
+    let (left, epochs) = ((steps - spec.start_steps) as u64, u64::from(spec.epochs.max(1)));
+    let grown = left * 2 * u64::from(epoch) / epochs;
+    spec.start_steps + grown.min(left) as usize
+}
+
+/// How far the average of the parameters moves towards those after step `step` (from 1): 1 less the decay, which is at most
+/// `(1 + t) / (10 + t)`, so that the first values are soon forgotten (as TensorFlow's `ExponentialMovingAverage` has it).
+pub fn average_share(decay: f64, step: u64) -> f64 {
+    let done = step as f64;
+    1.0 - decay.min((1.0 + done) / (10.0 + done))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_steps_by_hand() {
+        let grown = |start_steps, epochs| {
+            let spec = TrainSpec { start_steps, epochs, ..TrainSpec::default() };
+            (0..epochs).map(|epoch| time_steps(&spec, 4, epoch)).collect::<Vec<_>>()
+        };
+        assert_eq!(grown(1, 12), [1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 4, 4]);
+        assert_eq!(grown(2, 5), [2, 2, 3, 4, 4], "two more over two and a half epochs");
+        assert_eq!(grown(0, 3), [4; 3]);
+        assert_eq!(grown(4, 3), [4; 3]);
+        assert_eq!(grown(1, 1), [1], "one epoch has no second half");
+    }
+
+    #[test]
+    fn the_average_by_hand() {
+        assert!((average_share(0.99, 1) - 9.0 / 11.0).abs() < 1e-12);
+        assert!((average_share(0.99, 8) - 0.5).abs() < 1e-12);
+        assert!((average_share(0.99, 100_000) - 0.01).abs() < 1e-12);
+        assert!((average_share(0.4, 8) - 0.6).abs() < 1e-12, "the smaller decay");
+    }
 
     fn rates(schedule: Schedule, warmup_epochs: u32) -> Vec<f64> {
         let spec = TrainSpec { epochs: 4, learning_rate: 1.0, schedule, warmup_epochs, ..TrainSpec::default() };

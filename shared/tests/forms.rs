@@ -67,6 +67,31 @@ fn work_keeps_its_form() {
             ),
             vec!["w", "c"],
         ),
+        (
+            format!(r#"{{"train":{{"round":0,"classes":[0,1],"from":null,"among":<a>,"source":{cache}}}}}"#),
+            vec!["a", "c"],
+        ),
+        (
+            r#"{"score":{"shard":2,"classes":[0,1],"weights":<w>,"source":"images"}}"#.to_owned(),
+            vec!["w"],
+        ),
+        (
+            r#"{"score":{"shard":2,"classes":[0,1],"weights":<w2>,"among":<a>,"source":{"fresh":{"blocks":[{"classes":2,"weights":<w1>}],"validation":[]}}}}"#
+                .to_owned(),
+            vec!["w2", "a", "w1"],
+        ),
+        (r#"{"select":{"classes":[0,1],"scores":[<s1>,<s2>]}}"#.to_owned(), vec!["s1", "s2"]),
+        (r#"{"select":{"classes":[0,1],"among":<a>,"scores":[<s>]}}"#.to_owned(), vec!["a", "s"]),
+        (
+            r#"{"detect":{"classes":[0,1],"hard":[0,1],"weights":<w>,"among":<a>,"selection":<s>,"source":"images"}}"#.to_owned(),
+            vec!["w", "a", "s"],
+        ),
+        (
+            format!(
+                r#"{{"export":{{"split":"train","view":1,"shard":2,"classes":[0,1],"hard":[0,1],"weights":<w>,"among":<a>,"selection":<s>,"source":{cache}}}}}"#
+            ),
+            vec!["w", "a", "s", "c"],
+        ),
         (format!(r#"{{"evaluate":{{"split":"test","shard":2,{blocks}}}}}"#), vec!["w1", "d1", "w2"]),
         (finish, vec!["w1", "d1", "w2", "v", "t"]),
     ];
@@ -85,6 +110,8 @@ fn outputs_keep_their_form() {
         (format!(r#"{{"train":{{{checkpoint},"finished":true,"metrics":{METRICS}}}}}"#), vec!["w", "o"]),
         (format!(r#"{{"replica":{{{checkpoint},"complete":true,"metrics":{METRICS}}}}}"#), vec!["w", "o"]),
         (r#"{"validate":{"confusion":{"classes":2,"counts":[1,2,3,4]}}}"#.to_owned(), vec![]),
+        (r#"{"score":{"scores":<s>}}"#.to_owned(), vec!["s"]),
+        (r#"{"select":{"selection":<s>,"samples":9,"selected":5}}"#.to_owned(), vec!["s"]),
         (r#"{"detect":{"detector":<d>}}"#.to_owned(), vec!["d"]),
         (r#"{"detect":{"detector":null}}"#.to_owned(), vec![]),
         (

@@ -6,10 +6,11 @@ use crate::failure::Failure;
 use crate::table::percent;
 use anyhow::Context;
 use bloctrain_data::Dataset;
+use bloctrain_infer::picture::{EXTENSIONS, FORMATS};
 use bloctrain_infer::{CURVE, CURVE_PICTURE, Package, Predictor};
 use bloctrain_shared::ImageShape;
+use bloctrain_shared::curve::Curve;
 use bloctrain_shared::exit::{Answer, evaluate};
-use bloctrain_worker::model::curve::Curve;
 use bloctrain_worker::model::place::Place;
 use bloctrain_worker::model::test_records;
 use serde::Serialize;
@@ -83,17 +84,51 @@ struct Prediction {
     exit_block: usize,
 }
 
+/// Standard input, as a file, and where the system has it.
+const STDIN: &str = "-";
+const STDIN_FILE: &str = "/dev/stdin";
+
+/// The images that a command line means: files as they are, of folders all pictures below them in order.
+fn images(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut images = Vec::new();
+    for place in named {
+        if !place.is_dir() {
+            images.push(place.clone());
+            continue;
+        }
+        let before = images.len();
+        let is_picture = |path: &Path| {
+            let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+            extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+        };
+        for entry in walkdir::WalkDir::new(place).follow_links(true).sort_by_file_name() {
+            let entry = entry.with_context(|| format!("cannot read the folder {}", place.display()))?;
+            if entry.file_type().is_file() && is_picture(entry.path()) {
+                images.push(entry.into_path());
+            }
+        }
+        if images.len() == before {
+            let problem = format!("the folder {} has no picture ({FORMATS}); name files, or another folder", place.display());
+            return Err(Failure::Failed(anyhow::anyhow!(problem)));
+        }
+    }
+    Ok(images)
+}
+
 pub(crate) fn predict(args: &PredictArgs) -> Result<(), Failure> {
     let package = Place::of(&args.model)?.package()?;
     let classes = &package.manifest.dataset.classes;
-    let answers = Predictor::new(&package)?.files(&args.files)?;
+    let named = images(&args.files)?;
+    let read: Vec<PathBuf> =
+        named.iter().map(|file| if file == Path::new(STDIN) { STDIN_FILE.into() } else { file.clone() }).collect();
+    let answers = Predictor::new(&package)?.files(&read)?;
     let prediction = |(file, answer): (&PathBuf, Answer)| Prediction {
         file: file.clone(),
         class: classes.get(usize::from(answer.class)).cloned().unwrap_or_default(),
         probability: answer.probability,
         exit_block: answer.exit + 1,
     };
-    let predictions: Vec<Prediction> = args.files.iter().zip(answers).map(prediction).collect();
+    let predictions: Vec<Prediction> = named.iter().zip(answers).map(prediction).collect();
     if args.json {
         return print_json(&predictions);
     }

@@ -2,7 +2,7 @@
 
 use super::connect::{Begun, Runs};
 use super::occupation::Reach;
-use super::runs::every_page;
+use super::runs::{every_line, every_page};
 use super::{block_on, print, print_json};
 use crate::args::{DeleteArgs, LogsArgs, OrderArgs, ReadArgs};
 use crate::failure::Failure;
@@ -18,12 +18,18 @@ use std::time::Duration;
 
 pub(crate) fn watch(args: &OrderArgs) -> Result<(), Failure> {
     let mut runs = Runs::new(&args.read.connect, Begun::Already)?;
-    block_on(Box::pin(follow(&mut runs, &args.run, args.read.json)))?
+    block_on(Box::pin(async {
+        // The terminal is given back before the signal ends this process.
+        tokio::select! {
+            followed = follow(&mut runs, &args.run, args.read.json, !args.read.json) => followed,
+            _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        }
+    }))?
 }
 
 /// Follows a run until it ends, and prints its summary.
-pub(crate) async fn follow(runs: &mut Runs, run: &str, json: bool) -> Result<(), Failure> {
-    let view = ended(runs, run).await?;
+pub(crate) async fn follow(runs: &mut Runs, run: &str, json: bool, whole: bool) -> Result<(), Failure> {
+    let view = ended(runs, run, whole).await?;
     match view.state {
         RunState::Failed { message } => return Err(Failure::Failed(anyhow::anyhow!("run {run} failed: {message}"))),
         RunState::Cancelled => return Err(Failure::Failed(anyhow::anyhow!("run {run} was cancelled"))),
@@ -37,8 +43,11 @@ pub(crate) async fn follow(runs: &mut Runs, run: &str, json: bool) -> Result<(),
 }
 
 /// Follows a run until it ends, at whichever coordinator is active; gives its last view.
-pub(crate) async fn ended(runs: &mut Runs, run: &str) -> Result<RunView, Failure> {
-    let mut display = Display::new();
+pub(crate) async fn ended(runs: &mut Runs, run: &str, whole: bool) -> Result<RunView, Failure> {
+    let mut display = Display::new(whole);
+    if let Some(screen) = display.screen() {
+        screen.course.remember(&every_line(runs, run).await?);
+    }
     loop {
         let request = WatchRunRequest { run: run.to_owned() };
         let mut stream = runs.call(request, |mut rpc, request| async move { rpc.watch_run(request).await }).await?;

@@ -1,15 +1,18 @@
 //! `runs` and `show`.
 
 use super::connect::{Begun, Runs};
-use super::{block_on, print_json};
-use crate::args::{ConnectArgs, DEFAULT_STORE, OrderArgs, RunsArgs};
+use super::{block_on, print, print_json};
+use crate::args::{ConnectArgs, DEFAULT_STORE, RunsArgs, ShowArgs};
 use crate::failure::Failure;
 use crate::table;
 use bloctrain_proto::convert::from_json;
-use bloctrain_proto::v1::{GetRunRequest, ListRunsRequest};
+use bloctrain_proto::v1::run_service_client::RunServiceClient;
+use bloctrain_proto::v1::{GetHistoryRequest, GetRunRequest, ListRunsRequest};
+use bloctrain_shared::history::{self, HistoryLine};
 use bloctrain_shared::spec::sweep;
 use bloctrain_shared::view::RunView;
 use bloctrain_store::Artefacts;
+use tonic::transport::Channel;
 
 /// Runs of a store, or, where only a coordinator is named, of its fleet; and the place that was read.
 fn read(connect: &ConnectArgs) -> Result<(Vec<RunView>, String), Failure> {
@@ -89,7 +92,66 @@ pub(crate) fn list(args: &RunsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) fn show(args: &OrderArgs) -> Result<(), Failure> {
+/// The course of a run's training.
+fn course(args: &ShowArgs) -> Result<(), Failure> {
+    let (connect, run) = (&args.read.connect, &args.run);
+    let lines = if connect.store.is_none() && !connect.coordinator.is_empty() {
+        let mut runs = Runs::new(connect, Begun::Already)?;
+        block_on(Box::pin(every_line(&mut runs, run)))??
+    } else {
+        let store = connect.store.as_deref().unwrap_or(DEFAULT_STORE);
+        let artefacts = Artefacts::look(store)?;
+        let lines = block_on(Box::pin(bloctrain_coordinator::read_history(&artefacts, run)))??;
+        lines.ok_or_else(|| anyhow::anyhow!("there is no run {run} in {store}; `bloctrain runs` lists them"))?
+    };
+    if args.read.json {
+        return print_json(&lines);
+    }
+    if args.csv {
+        return print(history::to_csv(&lines).trim_end()).map(drop);
+    }
+    if lines.is_empty() {
+        tell!("no round of {run} is committed yet");
+        return Ok(());
+    }
+    print(&table::history(&lines)).map(drop)
+}
+
+/// All lines of a run's history.
+pub(super) async fn every_line(runs: &mut Runs, run: &str) -> Result<Vec<HistoryLine>, Failure> {
+    let (mut lines, mut skip) = (Vec::new(), 0);
+    loop {
+        let request = GetHistoryRequest { run: run.to_owned(), skip };
+        let page = runs.call(request, |mut rpc, request| async move { rpc.get_history(request).await }).await?;
+        for json in &page.line_json {
+            lines.push(from_json(json)?);
+        }
+        if page.next == 0 {
+            return Ok(lines);
+        }
+        skip = page.next;
+    }
+}
+
+/// As [`every_line`], of the coordinator in this process.
+pub(super) async fn history_of(runs: &mut RunServiceClient<Channel>, run: &str) -> anyhow::Result<Vec<HistoryLine>> {
+    let (mut lines, mut skip) = (Vec::new(), 0);
+    loop {
+        let page = runs.get_history(GetHistoryRequest { run: run.to_owned(), skip }).await?.into_inner();
+        for json in &page.line_json {
+            lines.push(from_json(json)?);
+        }
+        if page.next == 0 {
+            return Ok(lines);
+        }
+        skip = page.next;
+    }
+}
+
+pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
+    if args.history {
+        return course(args);
+    }
     let (view, place) = read_one(&args.read.connect, &args.run)?;
     let view = view.ok_or_else(|| anyhow::anyhow!("there is no run {} in {place}; `bloctrain runs` lists them", args.run))?;
     if args.read.json {

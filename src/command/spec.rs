@@ -49,7 +49,7 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
 
 /// Says how an epoch of all samples is cut into rounds.
 fn explain_replicas(train: &TrainSpec, samples: usize) {
-    let (replicas, batches) = (train.replicas, batch_count(samples, train.batch));
+    let (replicas, batches) = (train.replicas, batch_count(samples, train));
     if replicas < 2 {
         return;
     }
@@ -74,7 +74,8 @@ pub(crate) fn admit(spec: &RunSpec, dataset: &Dataset, allowed: Option<ByteSize>
     Ok(())
 }
 
-fn threads() -> usize {
+/// Threads that this process may use.
+pub(super) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
@@ -103,7 +104,7 @@ fn given(source: &SpecSource) -> Result<(String, Vec<Override>), Failure> {
 }
 
 /// A folder as it is meant: `~` is the user's home, and what is relative begins at `base`.
-fn place(folder: &str, base: &Path) -> String {
+pub(super) fn place(folder: &str, base: &Path) -> String {
     let at_home = folder.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
     let path = match (at_home, std::env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest.trim_start_matches('/')),

@@ -36,7 +36,7 @@ fn submit_one(args: &SubmitArgs, spec: RunSpec) -> Result<(), Failure> {
         let run = submit(&mut runs, &submission).await?;
         if args.watch {
             say!("run {run}");
-            return order::follow(&mut runs, &run, args.json).await;
+            return order::follow(&mut runs, &run, args.json, false).await;
         }
         if args.json {
             return print_json(&json!({ "run": run }));
@@ -98,7 +98,7 @@ fn submit_sweep(args: &SubmitArgs, sweep: &Sweep) -> Result<(), Failure> {
 async fn watch(runs: &mut Runs, args: &SubmitArgs, ids: Vec<String>) -> Result<(), Failure> {
     let mut views = Vec::new();
     for run in ids {
-        views.push(order::ended(runs, &run).await?);
+        views.push(order::ended(runs, &run, false).await?);
     }
     if args.json {
         print_json(&views)?;

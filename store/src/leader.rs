@@ -3,7 +3,7 @@
 //! Readers never compare clocks: a coordinator that stops counting is one that stopped. The number of an opening of the state
 //! is in the key, so an older coordinator cannot write over a newer one's address; the highest number is the active one.
 
-use crate::{Artefacts, StoreError};
+use crate::{Artefacts, Created, StoreError};
 use bloctrain_shared::key;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -57,14 +57,26 @@ pub async fn publish(artefacts: &Artefacts, leader: &Leader) -> Result<(), Store
     artefacts.put(&key::leader(leader.opening), Bytes::from(bytes)).await.map(|_| ())
 }
 
-/// Removes the addresses of coordinators before this one.
+/// Whether it is this coordinator's turn to follow that of an opening (0: nobody). Of several that stand by, the first to ask
+/// is told so; were it up to each of them, one would take over from the other. `who` is nobody else's: by it a coordinator
+/// knows its own claim when an answer was lost.
+///
+/// # Errors
+/// When the store cannot be written, or knows no conditions.
+pub async fn claim(artefacts: &Artefacts, opening: u64, who: &str) -> Result<bool, StoreError> {
+    let bytes = serde_json::to_vec(&serde_json::json!({ "who": who })).unwrap_or_default();
+    Ok(artefacts.create(&key::turn(opening), Bytes::from(bytes)).await? != Created::Different)
+}
+
+/// Removes the addresses of coordinators before this one, and who was to follow them.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn remove_older(artefacts: &Artefacts, opening: u64) -> Result<(), StoreError> {
-    let own = key::leader(opening);
-    for (older, _) in artefacts.list(key::LEADERS).await?.into_iter().filter(|(key, _)| *key < own) {
-        artefacts.delete(&older).await?;
+    for (root, own) in [(key::LEADERS, key::leader(opening)), (key::TURNS, key::turn(opening))] {
+        for (older, _) in artefacts.list(root).await?.into_iter().filter(|(key, _)| *key < own) {
+            artefacts.delete(&older).await?;
+        }
     }
     Ok(())
 }
@@ -81,12 +93,15 @@ mod tests {
         let leader =
             |opening, beat| Leader { opening, addresses: vec!["http://a:1".into()], beat, released: false, state: "s".into() };
         publish(&store, &leader(9, 1)).await.expect("published");
+        assert_eq!((claim(&store, 9, "a").await, claim(&store, 9, "b").await), (Ok(true), Ok(false)));
+        assert_eq!(claim(&store, 9, "a").await, Ok(true), "an answer may have been lost");
         publish(&store, &leader(10, 1)).await.expect("published");
         publish(&store, &leader(9, 2)).await.expect("a zombie writes its own");
         assert_eq!(read(&store).await, Ok(Some(leader(10, 1))));
         assert_eq!(last_opening(&store).await, Ok(10));
         remove_older(&store, 10).await.expect("removed");
         assert_eq!(store.list(key::LEADERS).await.expect("lists").len(), 1);
+        assert!(store.list(key::TURNS).await.expect("lists").is_empty());
         store.put(&key::leader(11), Bytes::from_static(b"{")).await.expect("written");
         assert!(matches!(read(&store).await, Err(StoreError::Damaged { .. })));
     }

@@ -194,7 +194,7 @@ impl Artefacts {
     ///
     /// # Errors
     /// When the store cannot be read or written.
-    pub(crate) async fn replace(&self, key: &str, before: &Bytes, after: Bytes) -> Result<bool, StoreError> {
+    pub async fn replace(&self, key: &str, before: &Bytes, after: Bytes) -> Result<bool, StoreError> {
         let _lock = match self.place {
             Place::Folder => Some(location::lock(&self.location).await?),
             Place::Memory | Place::Remote => None,

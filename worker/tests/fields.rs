@@ -28,7 +28,8 @@ fn exported(spec: &RunSpec, weights: &Bytes) -> Option<(String, Vec<u8>)> {
     let weights = bench.put(&key::detector("r", 1, Digest::of(weights)), weights.clone());
     let (split, view, shard) = (Split::Train, 1, 0);
     let (classes, hard) = (bench.classes.clone(), bench.classes.clone());
-    let work = Work::Export(export::Work { split, view, shard, classes, hard, weights, source: Source::Images });
+    let (among, selection, source) = (None, None, Source::Images);
+    let work = Work::Export(export::Work { split, view, shard, classes, hard, weights, among, selection, source });
     let id = TaskId { block: 1, stage: Stage::Export, part: 0, replica: 0 };
     let Ok(Output::Export(export::Output { shard, reused: false, .. })) = bench.run(id, work) else { return None };
     let read = bench.runtime.block_on(cache::read(&bench.store, &shard.object)).expect("a shard");
@@ -70,7 +71,8 @@ fn trained(sets: &[&str]) -> (ObjectRef, Digest) {
     let sets = [&small[..], sets].concat();
     let mut bench = Bench::new(&spec(&sets), dataset());
     let classes = bench.classes.clone();
-    let work = Work::Train(train::Work { round: 0, replica: 0, classes, from: None, source: Source::Images });
+    let (from, among, source) = (None, None, Source::Images);
+    let work = Work::Train(train::Work { round: 0, replica: 0, classes, from, among, source });
     match bench.run(TaskId { block: 1, stage: Stage::Train, part: 0, replica: 0 }, work) {
         Ok(Output::Train(train::Output { checkpoint, .. })) => (checkpoint.weights, bench.submission.chain()),
         other => panic!("{sets:?}: {other:?}"),
@@ -81,7 +83,7 @@ fn trained(sets: &[&str]) -> (ObjectRef, Digest) {
 #[test]
 fn a_field_that_nothing_reads_changes_no_weights() {
     const LINEAR: &str = "network.block=[{ layers = [{ type = \"linear\", features = 8 }] }]";
-    let cases: [(&[&str], &str); 18] = [
+    let cases: [(&[&str], &str); 20] = [
         (&[], "data.views=2"),
         (&["run.end_to_end=true", "data.augment=[\"flip\"]"], "data.views=2"),
         (&[LINEAR], "network.norm=none"),
@@ -91,8 +93,10 @@ fn a_field_that_nothing_reads_changes_no_weights() {
         (&[], "network.auxiliary.depth=2"),
         (&[], "network.auxiliary.exit_gradient=0.5"),
         (&["network.norm=none"], "train.recount=64"),
+        (&["train.replicas=2"], "train.ema=0.9"),
         (&["neuron.model=if"], "neuron.leak=0.9"),
         (&["encoding.steps=1"], "neuron.leak=0.9"),
+        (&["encoding.steps=1"], "train.start_steps=1"),
         (&["encoding.steps=1"], "neuron.reset=zero"),
         (&["encoding.steps=1"], "neuron.detach_reset=false"),
         (&["train.warmup_epochs=1"], "train.schedule=constant"),

@@ -502,7 +502,7 @@ fn trained<B: TrainingBackend>(hidden: Vec<usize>) -> (StepMetrics, Vec<f32>) {
     for step in 0..4_u64 {
         let values = uniform(&mut seed::rng(7, "images", &[step]), 6 * 64, -1.5..1.5);
         let input = BodyInput::Image(tensor(&values, [6, 1, 8, 8]));
-        let batch = MicroBatch { input, labels: vec![0, 1, 2, 3, 0, 1] };
+        let batch = MicroBatch { input, labels: vec![0, 1, 2, 3, 0, 1], mixed: Vec::new() };
         let found = trainer.step(std::iter::once(Ok::<_, ()>(batch)), 6, 1e-3, step, step == 3).expect("a batch");
         sum.loss_sum += found.loss_sum;
         sum.samples += found.samples;
@@ -563,7 +563,7 @@ fn learned<B: TrainingBackend>() -> Vec<f64> {
                 rng.random_range(-1.0_f32..1.0) + if bright { 0.7 } else { -0.7 }
             })
             .collect();
-        let batch = MicroBatch { input: BodyInput::Image(tensor(&values, [32, 1, 12, 12])), labels };
+        let batch = MicroBatch { input: BodyInput::Image(tensor(&values, [32, 1, 12, 12])), labels, mixed: Vec::new() };
         let mut found = trainer.step(std::iter::once(Ok::<_, ()>(batch)), 32, 1e-3, step, false).expect("a batch");
         trainer.settle(&mut found);
         losses.push(found.loss_sum / 32.0);

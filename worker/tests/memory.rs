@@ -41,7 +41,8 @@ fn measured(spec: &RunSpec, image: ImageShape, block: u32, entering: ImageShape)
         };
         let mut next = |_| {
             let input = input(&mut || rng.random::<f32>());
-            Ok::<_, std::convert::Infallible>(MicroBatch { input, labels: (0..batch).map(|sample| sample % CLASSES).collect() })
+            let labels = (0..batch).map(|sample| sample % CLASSES).collect();
+            Ok::<_, std::convert::Infallible>(MicroBatch { input, labels, mixed: Vec::new() })
         };
         let micro_batches: Vec<_> = (0..spec.train.batch / batch).map(&mut next).collect();
         let metrics = trainer.step(micro_batches.into_iter(), spec.train.batch, 1e-3, step, true).expect("infallible");

@@ -6,26 +6,35 @@
 use super::counters::Counters;
 use super::environment::{Clock, Rules};
 use super::handle::{Answer, Command, DriverError, Handle, Reply};
+use super::history::{Asked, Keeper, Told};
 use super::journal::Journal;
 use super::verify;
 use crate::durable::{Log, StateError};
 use crate::run::durable::Run;
 use crate::run::record::Record;
 use crate::schedule::{Doubt, Effect, Event, Lost, Rejected, State};
+use bloctrain_shared::task::{Failure, Output};
 use bloctrain_store::Artefacts;
+use futures::future::{Either, select};
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 /// Pause between looks at leases.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Time that a look at leases may be late before that counts.
 const LATE: Duration = Duration::from_millis(500);
+
+/// Longest time that histories have to be written when the loop has ended.
+const FLUSH: Duration = Duration::from_secs(3);
+
+/// Time for which runs that have ended count as changed not long ago, milliseconds.
+const RECENT_MS: u64 = 3_600_000;
 
 /// Most commands of a group: a larger one would keep the first of it waiting.
 const GROUP: usize = 256;
@@ -42,6 +51,7 @@ enum Next {
     Tick(Instant),
     Command(Option<Command>),
     Found(Option<Found>),
+    Asked(Option<Asked>),
 }
 
 /// What was looked for, and what came of it.
@@ -53,6 +63,18 @@ enum Held {
     Effects { at_ms: u64, effects: Vec<Effect>, reply: Option<Reply<Answer>> },
     /// An answer that only has to be sent.
     Say(Box<dyn FnOnce() + Send>),
+}
+
+/// The run whose history a record changes.
+fn retells(record: &Record) -> Option<&str> {
+    match record {
+        Record::Committed { run, output, .. } if matches!(output.as_ref(), Output::Train(_) | Output::Finish(_)) => Some(run),
+        Record::Failed { run, failure: Failure::InputLost { .. }, .. }
+        | Record::Submitted { run, .. }
+        | Record::Shared { run, .. }
+        | Record::Deleted { run } => Some(run),
+        _ => None,
+    }
 }
 
 struct Driver {
@@ -71,6 +93,10 @@ struct Driver {
     changes: watch::Sender<u64>,
     /// Whether something changed that may give a waiting worker a task.
     changed: bool,
+    /// Takes the histories of runs.
+    histories: mpsc::UnboundedSender<Told>,
+    /// Whether somebody asks if this is still the coordinator.
+    is_asked: bool,
     journal: Journal,
     counters: Arc<Counters>,
 }
@@ -91,13 +117,37 @@ pub fn start(
     let handle = Handle { commands, changes: changed, stopped, journal: journal.clone(), counters: Arc::clone(&counters) };
     let (waiting, records, held, changed) = (Vec::new(), Vec::new(), Vec::new(), false);
     let (found, finds) = mpsc::unbounded_channel();
-    let driver =
-        Driver { state, rules, log, artefacts, clock, waiting, records, held, found, changes, changed, journal, counters };
-    let task = async move {
-        if let Err(error) = Box::pin(driver.run(receiver, finds)).await {
+    let ((histories, told), (asks, asked), is_asked) = (mpsc::unbounded_channel(), mpsc::unbounded_channel(), false);
+    let keeper = Keeper::new(artefacts.clone(), told, asks);
+    let driver = Driver {
+        state,
+        rules,
+        log,
+        artefacts,
+        clock,
+        waiting,
+        records,
+        held,
+        found,
+        changes,
+        changed,
+        histories,
+        is_asked,
+        journal,
+        counters,
+    };
+    let driving = async move {
+        if let Err(error) = Box::pin(driver.run(receiver, finds, asked)).await {
             // Whoever started it is told, and says so.
             tracing::debug!(%error, "the coordinator stops");
             stop.send_replace(Some(error.to_string()));
+        }
+    };
+    let task = async move {
+        match select(Box::pin(driving), Box::pin(keeper.run())).await {
+            // What it could not write in time, the next coordinator writes.
+            Either::Left(((), keeping)) => drop(timeout(FLUSH, keeping).await),
+            Either::Right(((), driving)) => driving.await,
         }
     };
     (handle, task)
@@ -108,7 +158,9 @@ impl Driver {
         mut self,
         mut commands: mpsc::Receiver<Command>,
         mut finds: mpsc::UnboundedReceiver<Found>,
+        mut asked: mpsc::UnboundedReceiver<Asked>,
     ) -> Result<(), StateError> {
+        self.tell_all();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut open, mut ticked) = (true, Instant::now());
@@ -118,6 +170,7 @@ impl Driver {
                 biased;
                 now = tick.tick() => Next::Tick(now),
                 found = finds.recv() => Next::Found(found),
+                asked = asked.recv(), if !asked.is_closed() => Next::Asked(asked),
                 command = commands.recv() => Next::Command(command),
             };
             let begun = Instant::now();
@@ -139,6 +192,14 @@ impl Driver {
                 // The sender lives as long as this does.
                 Next::Found(None) => {}
                 Next::Found(Some((doubt, found))) => self.apply(Event::Verified { doubt: Box::new(doubt), found }, None),
+                Next::Asked(None) => {}
+                Next::Asked(Some(reply)) => {
+                    self.is_asked = true;
+                    // Whoever asked may have given up.
+                    self.held.push(Held::Say(Box::new(move || {
+                        let _ = reply.send(());
+                    })));
+                }
                 Next::Command(command) => open = self.take_up(command, &mut commands),
             }
             if std::mem::take(&mut self.changed) {
@@ -176,18 +237,43 @@ impl Driver {
     /// for them is performed.
     async fn persist(&mut self) -> Result<Duration, StateError> {
         let records = std::mem::take(&mut self.records);
+        let is_asked = std::mem::take(&mut self.is_asked);
         if records.is_empty() {
+            if is_asked {
+                self.log.confirm().await?;
+            }
             return Ok(Duration::ZERO);
         }
         let (persisted, begun) = (records.len() as u64, Instant::now());
+        let retold: BTreeSet<String> = records.iter().filter_map(|(_, record)| retells(record)).map(str::to_owned).collect();
         if self.log.append_all(records, &self.state.durable).await? {
             self.state.durable.let_go();
         }
+        retold.iter().for_each(|run| self.tell(run));
         self.counters.records_persisted.fetch_add(persisted, Ordering::Relaxed);
         Counters::count(&self.counters.groups_persisted);
         let took = begun.elapsed();
         Counters::time(&self.counters.persist_us, took);
         Ok(took)
+    }
+
+    /// Has the histories of all runs written that goes on, or that changed not long before the last change of any: the
+    /// coordinator before may not have come to that.
+    fn tell_all(&self) {
+        let runs = || self.state.durable.runs.values();
+        let last = runs().map(|run| run.updated_ms).max().unwrap_or(0);
+        let is_due = |run: &&Run| run.is_live() || run.updated_ms + RECENT_MS >= last;
+        runs().filter(is_due).for_each(|run| self.tell(&run.plan.run));
+    }
+
+    /// Has a run's history written, or removed with the run. All that it follows from is durable.
+    fn tell(&self, run: &str) {
+        let lines = self.state.durable.runs.get(run).map(Run::history);
+        if lines.as_ref().is_some_and(Vec::is_empty) {
+            return;
+        }
+        // It listens as long as this loop lives.
+        let _ = self.histories.send((run.to_owned(), lines));
     }
 
     /// Performs what waited for the records of the group.
@@ -221,6 +307,10 @@ impl Driver {
                 let view = |run: &String| if brief { self.state.brief(run) } else { self.state.view(run) };
                 let views = runs.take(most).filter_map(|(run, _)| view(run)).collect();
                 self.say(reply, Ok(views));
+            }
+            Command::History { run, reply } => {
+                let lines = self.state.durable.runs.get(&run).map(Run::history);
+                self.say(reply, Ok(lines));
             }
             Command::Workers { reply } => {
                 let views = self.state.worker_views((self.clock)());

@@ -4,6 +4,7 @@ use super::counters::Counters;
 use super::journal::Journal;
 use crate::run::detail::RunDetail;
 use crate::schedule::{Event, Overview, Rejected};
+use bloctrain_shared::history::HistoryLine;
 use bloctrain_shared::task::Task;
 use bloctrain_shared::view::{RunView, WorkerView};
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub(super) enum Command {
     View { run: String, reply: Reply<Option<RunView>> },
     Detail { run: String, reply: Reply<Option<RunDetail>> },
     Views { after: String, most: usize, brief: bool, reply: Reply<Vec<RunView>> },
+    History { run: String, reply: Reply<Option<Vec<HistoryLine>>> },
     Workers { reply: Reply<Vec<WorkerView>> },
     Overview { reply: Reply<Overview> },
     Close,
@@ -126,6 +128,14 @@ impl Handle {
     /// When the coordinator has stopped.
     pub async fn briefs(&self, after: &str, most: usize) -> Result<Vec<RunView>, DriverError> {
         self.send(|reply| Command::Views { after: after.to_owned(), most, brief: true, reply }).await
+    }
+
+    /// The course of a run's training, a line an epoch; `None` without the run.
+    ///
+    /// # Errors
+    /// When the coordinator has stopped.
+    pub async fn history(&self, run: &str) -> Result<Option<Vec<HistoryLine>>, DriverError> {
+        self.send(|reply| Command::History { run: run.to_owned(), reply }).await
     }
 
     /// The workers of the fleet.

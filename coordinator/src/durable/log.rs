@@ -90,7 +90,8 @@ impl Log {
         Box::pin(Self::over(Box::new(db))).await
     }
 
-    /// Replays the log in a table that was opened for writing.
+    /// Replays the log in a table that was opened for writing. Cached shards of completed runs are not read
+    /// ([`Durable::let_go`]).
     ///
     /// # Errors
     /// When the table fails or holds something else.
@@ -98,7 +99,7 @@ impl Log {
         let is_current = check_version(table.get(VERSION).await?.as_deref())? == key::STORE_VERSION;
         let snapshot = table.get(SNAPSHOT).await?;
         let (mut durable, mut next) = start(snapshot.as_deref())?;
-        let mut rows = Rows::restore(&mut durable, table.scan(rows::PREFIX).await?)?;
+        let mut rows = Rows::restore(&mut durable, table.scan_beyond(rows::PREFIX, &rows::beyond_completed).await?, true)?;
         let (first, mut bytes_since) = (next, 0);
         let mut oldest = None;
         for (key, value) in table.scan(PREFIX).await? {
@@ -167,7 +168,12 @@ impl Log {
 
     /// Writes what changed since the last snapshot together with the last records, up to `next`; the ones before them go.
     async fn snapshot(&mut self, entries: Vec<Change>, next: u64, durable: &Durable) -> Result<(), StateError> {
-        let mut changes = self.rows.changes(durable)?;
+        let mut changes = Vec::new();
+        for run in self.rows.deleted(durable) {
+            let rows = self.table.scan(&rows::of_run(&run)).await?;
+            changes.extend(rows.into_iter().map(|(key, _)| Change::Delete(key.into())));
+        }
+        changes.extend(self.rows.changes(durable)?);
         changes.push(Change::Put(SNAPSHOT.to_vec(), json(&Snapshot { next, durable })?));
         let written = |change: &Change| if let Change::Put(_, value) = change { value.len() } else { 0 };
         let bytes = changes.iter().map(written).sum();
@@ -176,6 +182,16 @@ impl Log {
         self.table.write(changes).await?;
         self.oldest = self.next;
         (self.next, self.since_snapshot, self.bytes_since, self.snapshot_bytes) = (next, 0, 0, bytes);
+        Ok(())
+    }
+
+    /// Makes sure that this is still the writer, by a write that changes nothing.
+    ///
+    /// # Errors
+    /// [`StateError::Fenced`] when another coordinator took over.
+    pub async fn confirm(&mut self) -> Result<(), StateError> {
+        self.table.write(vec![Change::Put(VERSION.to_vec(), json(&key::STORE_VERSION)?)]).await?;
+        self.is_current = true;
         Ok(())
     }
 

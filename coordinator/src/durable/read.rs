@@ -36,7 +36,7 @@ pub async fn read(artefacts: &Artefacts) -> Result<Durable, StateError> {
 
 async fn replay(reader: &DbReader, snapshot: Option<&[u8]>) -> Result<Durable, StateError> {
     let (mut durable, mut next) = start(snapshot)?;
-    Rows::restore(&mut durable, scan(reader, rows::PREFIX).await?)?;
+    Rows::restore(&mut durable, scan(reader, rows::PREFIX).await?, false)?;
     for (key, value) in scan(reader, PREFIX).await? {
         if let Some(Entry { at_ms, record }) = entry(&mut next, &key, &value)? {
             durable.replay(record, at_ms);

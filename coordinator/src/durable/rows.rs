@@ -11,7 +11,9 @@ use crate::run::record::Record;
 use bloctrain_shared::Digest;
 use bloctrain_shared::stage::export;
 use bloctrain_shared::task::{Stage, TaskId};
+use bloctrain_shared::view::RunState;
 use bytes::Bytes;
+use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What all keys of rows begin with.
@@ -32,8 +34,8 @@ enum Row {
 impl Row {
     fn key(&self) -> Vec<u8> {
         match self {
-            Self::Run(run) => format!("{PREFIX}{run}/run"),
-            Self::Shards(run, block, group) => format!("{PREFIX}{run}/shards/{block:06}/{group:010}"),
+            Self::Run(run) => format!("{}run", of_run(run)),
+            Self::Shards(run, block, group) => format!("{}shards/{block:06}/{group:010}", of_run(run)),
         }
         .into_bytes()
     }
@@ -65,12 +67,34 @@ pub(crate) struct Rows {
     rows: BTreeSet<Row>,
 }
 
+/// What the keys of all rows of a run begin with.
+pub(crate) fn of_run(run: &str) -> String {
+    format!("{PREFIX}{run}/")
+}
+
+/// Goes on behind the shards of a run that is completed: nothing asks for them but garbage collection, and there may be many.
+pub(crate) fn beyond_completed(key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    let Row::Run(run) = Row::of_key(key)? else { return None };
+    // The first key behind all that begin with the run's shards'.
+    is_completed(value).then(|| format!("{}shards0", of_run(&run)).into_bytes())
+}
+
+/// Whether the row of a run says that it is completed.
+fn is_completed(value: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Head {
+        state: RunState,
+    }
+    parse::<Head>(value).is_ok_and(|head| head.state == RunState::Completed)
+}
+
 impl Rows {
-    /// Takes the rows of a table into the state, which has what is not in rows.
+    /// Takes the rows of a table into the state, which has what is not in rows. Of runs that are completed the shards may have
+    /// been left out ([`beyond_completed`]), if `is_live` says so.
     ///
     /// # Errors
     /// When a row makes no sense.
-    pub(crate) fn restore(durable: &mut Durable, mut found: Vec<(Bytes, Bytes)>) -> Result<Self, StateError> {
+    pub(crate) fn restore(durable: &mut Durable, mut found: Vec<(Bytes, Bytes)>, is_live: bool) -> Result<Self, StateError> {
         // Earlier formats have all runs beside the rows.
         let mut rows = Self { runs: durable.runs.keys().cloned().collect(), ..Self::default() };
         // A run comes before its shards in the order of the keys.
@@ -79,7 +103,11 @@ impl Rows {
             let damaged = || StateError::Damaged(format!("there is a row {}", String::from_utf8_lossy(&key)));
             let row = Row::of_key(&key).ok_or_else(damaged)?;
             match &row {
-                Row::Run(run) => drop(durable.runs.insert(run.clone(), parse::<Run>(&value)?)),
+                Row::Run(id) => {
+                    let mut run: Run = parse(&value)?;
+                    run.shards_gone = is_live && run.state == RunState::Completed;
+                    durable.runs.insert(id.clone(), run);
+                }
                 Row::Shards(run, block, _) => {
                     let block = durable.runs.get_mut(run).and_then(|run| run.blocks.get_mut(*block)).ok_or_else(damaged)?;
                     block.exports.extend(parse::<BTreeMap<u32, export::Output>>(&value)?);
@@ -89,6 +117,11 @@ impl Rows {
         }
         durable.runs.values_mut().for_each(Run::fill);
         Ok(rows)
+    }
+
+    /// Runs that something was noted of and that are no more: whatever rows they have are to go, those too that were not read.
+    pub(crate) fn deleted(&self, durable: &Durable) -> Vec<String> {
+        self.runs.iter().filter(|run| !durable.runs.contains_key(*run)).cloned().collect()
     }
 
     /// Takes note of what a record changes.

@@ -1,7 +1,7 @@
 //! The table in SlateDB, on a store.
 
 use super::error::StateError;
-use super::table::{Change, Table};
+use super::table::{Beyond, Change, Table};
 use super::time::{self, StateClock};
 use bloctrain_shared::key;
 use bloctrain_store::{Artefacts, Place};
@@ -107,11 +107,19 @@ impl Table for Slate {
     }
 
     fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(Bytes, Bytes)>, StateError>> {
+        self.scan_beyond(prefix, &|_, _| None)
+    }
+
+    fn scan_beyond<'a>(&'a self, prefix: &'a str, beyond: &'a Beyond) -> BoxFuture<'a, Result<Vec<(Bytes, Bytes)>, StateError>> {
         Box::pin(async move {
             let mut found = Vec::new();
             let mut entries = self.db.scan_prefix(prefix, ..).await?;
             while let Some(entry) = entries.next().await? {
-                found.push(self.seen(entry));
+                let (key, value) = self.seen(entry);
+                if let Some(from) = beyond(&key, &value) {
+                    entries.seek(from).await?;
+                }
+                found.push((key, value));
             }
             Ok(found)
         })

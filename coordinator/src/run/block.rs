@@ -39,6 +39,15 @@ pub struct Block {
     pub confusion: Option<Confusion>,
     /// Classes that stayed hard, once decided.
     pub hard: Option<LabelMap>,
+    /// How sure the block is of its training samples, by shard, until hard inputs are selected.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scores: BTreeMap<u32, ObjectRef>,
+    /// The training samples of the next block, where hard inputs are selected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<ObjectRef>,
+    /// Digest of a selection that was lost and is being made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_selection: Option<Digest>,
     /// The detector, once its stage is done.
     pub detector: Option<Detected>,
     /// Cached shards by part of the export stage. They are stored in rows of their own.
@@ -58,6 +67,9 @@ impl Block {
             confusions: BTreeMap::new(),
             confusion: None,
             hard: None,
+            scores: BTreeMap::new(),
+            selection: None,
+            lost_selection: None,
             detector: None,
             exports: BTreeMap::new(),
         }

@@ -1,11 +1,10 @@
 //! What changes seldom of a run and takes more room than its [`RunView`](bloctrain_shared::view::RunView): what was asked,
-//! names of classes, what every block answered to validation, every committed round.
+//! names of classes, what every block answered to validation.
 
 use super::block::Block;
 use super::durable::Run;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::metric::Confusion;
-use bloctrain_shared::stage::train::RoundMetrics;
 use bloctrain_shared::summary::CacheSize;
 use serde::Serialize;
 
@@ -77,9 +76,6 @@ pub struct BlockDetail {
     pub confusion: Vec<Vec<u64>>,
     /// Bytes of its spikes in the cache; 0 of a completed run, whose sum is in [`RunDetail::cache`].
     pub cached_bytes: u64,
-    /// Committed rounds, first to last.
-    #[serde(skip)]
-    pub rounds: Vec<RoundMetrics>,
 }
 
 fn block_detail(index: usize, block: &Block) -> BlockDetail {
@@ -90,7 +86,6 @@ fn block_detail(index: usize, block: &Block) -> BlockDetail {
         class_accuracy: block.confusion.as_ref().map(Confusion::class_accuracy).unwrap_or_default(),
         confusion: small.map(Confusion::counts).unwrap_or_default(),
         cached_bytes: block.exports.values().map(|exported| exported.shard.object.bytes).sum(),
-        rounds: block.rounds.iter().map(|round| round.metrics.clone()).collect(),
     }
 }
 
@@ -117,19 +112,5 @@ impl Run {
             cache: self.summary.as_ref().map_or_else(|| self.cache(), |summary| summary.cache),
             blocks: self.blocks.iter().enumerate().map(|(index, block)| block_detail(index, block)).collect(),
         }
-    }
-}
-
-/// A run of which nothing is known, for tests.
-#[cfg(test)]
-pub(crate) fn example() -> RunDetail {
-    RunDetail {
-        classes: Vec::new(),
-        shape: ImageShape::new(1, 1, 1),
-        samples: Samples { train: 0, validation: 0, test: 0 },
-        asked: Asked { preset: None, width: None, steps: 1, seed: 1, batch: 1, learning_rate: 0.0, replicas: 1, priority: 1 },
-        backend: None,
-        cache: CacheSize::default(),
-        blocks: Vec::new(),
     }
 }

@@ -191,6 +191,11 @@ impl Run {
         self.state == RunState::Completed
     }
 
+    /// Whether hard inputs are selected in place of hard classes.
+    pub(crate) fn selects(&self) -> bool {
+        self.submission.spec.hard_inputs.is_on()
+    }
+
     /// Whether blocks are trained by more than one replica.
     pub(super) fn is_replicated(&self) -> bool {
         self.submission.spec.train.replicas > 1

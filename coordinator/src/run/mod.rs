@@ -13,6 +13,7 @@ pub mod block;
 pub(crate) mod claim;
 pub mod detail;
 pub mod durable;
+mod history;
 mod open;
 pub mod outlook;
 pub mod record;

@@ -182,7 +182,10 @@ impl Run {
             return;
         }
         for scope in Scope::all(self) {
-            if let Some(note) = Stage::ALL.iter().find_map(|stage| stage::of(*stage).lose(self, scope, key)) {
+            let lose = |stage: &Stage| stage::of(*stage).lose(self, scope, key).map(|note| (*stage, note));
+            if let Some((stage, note)) = Stage::ALL.iter().find_map(lose) {
+                // A package is made of what a completed run still has; everything else may take its shards.
+                self.shards_gone &= stage == Stage::Finish;
                 self.note(match scope {
                     Scope::Block(index) => format!("{problem}; block {}: {note}", index + 1),
                     Scope::Network => format!("{problem}; {note}"),

@@ -7,8 +7,17 @@ use bloctrain_shared::task::{Stage, Task, TaskId};
 
 /// Stages of a block or a network in order of preference. It has as many as there are: shards are exported before the
 /// detector is trained, because the next block waits for them.
-const PREFERENCE: [Stage; Stage::ALL.len()] =
-    [Stage::Train, Stage::Merge, Stage::Validate, Stage::Export, Stage::Detect, Stage::Evaluate, Stage::Finish];
+const PREFERENCE: [Stage; Stage::ALL.len()] = [
+    Stage::Train,
+    Stage::Merge,
+    Stage::Validate,
+    Stage::Score,
+    Stage::Select,
+    Stage::Export,
+    Stage::Detect,
+    Stage::Evaluate,
+    Stage::Finish,
+];
 
 impl Run {
     /// Every task of a run that has not ended whose inputs are committed and whose output is not, in order of

@@ -2,6 +2,7 @@
 
 use super::event::{Effect, Event, Rejected};
 use super::state::State;
+use crate::run::block::Block;
 use crate::run::durable::Run;
 use crate::run::record::Record;
 
@@ -42,9 +43,10 @@ impl State {
         effects
     }
 
-    /// Whether lost weights of a run are made again, which may come out differently.
+    /// Whether lost weights or a lost selection of a run are made again, which may come out differently.
     pub(super) fn makes_again(&self, run: &str) -> bool {
-        self.durable.runs.get(run).is_some_and(|run| run.blocks.iter().any(|block| block.lost_weights.is_some()))
+        let makes = |block: &Block| block.lost_weights.is_some() || block.lost_selection.is_some();
+        self.durable.runs.get(run).is_some_and(|run| run.blocks.iter().any(makes))
     }
 
     pub(super) fn persist(&mut self, now: u64, record: Record) -> Vec<Effect> {

@@ -1,9 +1,9 @@
 //! Chains: which runs would train the same blocks.
 //!
 //! A block's *chain* is everything that its training depends on: the fields of the spec that reach training
-//! ([`Submission::chain`](bloctrain_shared::plan::Submission::chain)), the data set, the arithmetic, and the classes and
-//! frozen weights of all blocks before it. Runs of one chain and one backend would make the same weights. What is
-//! here is derived from what lasts.
+//! ([`Submission::chain`](bloctrain_shared::plan::Submission::chain)), the data set, the arithmetic, and the classes,
+//! frozen weights and selected inputs of all blocks before it. Runs of one chain and one backend would make the same
+//! weights. What is here is derived from what lasts.
 
 use crate::run::block::Block;
 use crate::run::durable::{Durable, Run};
@@ -41,6 +41,10 @@ fn chains(run: &Run, base: Digest) -> Vec<Digest> {
         let classes = Digest::of_json(&block.classes);
         let chain = Digest::of_parts(&[before?.as_bytes(), classes.as_bytes()]);
         before = block.weights().map(|weights| Digest::of_parts(&[chain.as_bytes(), weights.digest.as_bytes()]));
+        if run.selects() {
+            let selection = block.selection.as_ref().zip(before);
+            before = selection.map(|(selection, before)| Digest::of_parts(&[before.as_bytes(), selection.digest.as_bytes()]));
+        }
         Some(chain)
     };
     run.blocks.iter().map_while(chain).collect()

@@ -84,6 +84,7 @@ impl App {
         let presence = (artefacts.place() == Place::Remote).then(|| Presence::new(artefacts, own));
         let handle = active.handle.clone();
         gate.open(active);
+        gate.set_leads(true);
         let (connections, incoming) = mpsc::channel(16);
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), async {

@@ -1,8 +1,8 @@
 //! A coordinator of a fleet: listens, stands by or takes over, publishes its address, and stops in order.
 //!
 //! The active coordinator writes its address with a counter into the store every second. One that stands by takes over when
-//! the counter has not moved for `SILENCE`: it opens the state, which fences the other, and publishes its own
-//! address. A coordinator that finds a newer one, or whose writes are fenced, stops.
+//! the counter has not moved for `SILENCE` and no other one was first to claim the turn: it opens the state, which fences the
+//! other, and publishes its own address. A coordinator that finds a newer one, or whose writes are fenced, stops.
 
 use super::access::Access;
 use super::activate::activate;
@@ -76,7 +76,7 @@ pub enum FleetError {
     #[error("{0}")]
     Stopped(String),
     /// Another coordinator took over.
-    #[error("another coordinator has taken over this store; start this one with --standby to wait for its turn")]
+    #[error("another coordinator has taken over this store; one with --standby waits for its turn instead")]
     Replaced,
 }
 
@@ -187,7 +187,8 @@ pub async fn hold(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), FleetError> {
     let artefacts = &environment.artefacts;
-    if seat.standby && !wait_for_turn(artefacts, gate, &mut stop).await {
+    let who = format!("{}, process {}, since {}", seat.addresses.join(" "), std::process::id(), (environment.clock)());
+    if seat.standby && !wait_for_turn(artefacts, &who, gate, &mut stop).await {
         return Ok(());
     }
     let active = Box::pin(activate(config, environment, seat.store.clone(), counters)).await?;
@@ -195,6 +196,7 @@ pub async fn hold(
     gate.open(active.active);
     let mut own = Leader { opening, addresses: seat.addresses.clone(), beat: 0, released: false, state: active.state };
     leader::publish(artefacts, &own).await?;
+    gate.set_leads(true);
     seat.says(true).await;
     tracing::info!(address = own.addresses.join(" "), opening, "this coordinator is active");
     let mut failed = handle.stopped();
@@ -206,6 +208,7 @@ pub async fn hold(
         }
         error = lead(artefacts, &mut own) => Err(error),
     };
+    gate.set_leads(false);
     seat.says(false).await;
     handle.close().await;
     // It may have ended with an error, which is known by now.
@@ -232,11 +235,12 @@ async fn asked(mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Waits until no other coordinator counts any more; false when this one is asked to stop instead.
-async fn wait_for_turn(artefacts: &Artefacts, gate: &Gate, stop: &mut watch::Receiver<bool>) -> bool {
+/// Waits until no other coordinator counts any more, and it is this one's turn; false when this one is asked to stop instead.
+async fn wait_for_turn(artefacts: &Artefacts, who: &str, gate: &Gate, stop: &mut watch::Receiver<bool>) -> bool {
     let mut look = interval(BEAT);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut seen, mut silent) = (None, 0);
+    // Looks at which nothing moved: the active coordinator's count, and whoever is to follow it.
+    let (mut seen, mut silent, mut passed_over) = (None, 0, 0);
     tracing::info!("this coordinator stands by");
     loop {
         tokio::select! {
@@ -246,17 +250,32 @@ async fn wait_for_turn(artefacts: &Artefacts, gate: &Gate, stop: &mut watch::Rec
         }
         let leader = leader::read(artefacts).await;
         gate.set_stands_by(leader.is_ok());
-        match leader {
-            Ok(None) => return true,
-            Ok(Some(leader)) if leader.released => return true,
-            Ok(Some(leader)) if seen == Some((leader.opening, leader.beat)) => silent += 1,
-            Ok(Some(leader)) => (seen, silent) = (Some((leader.opening, leader.beat)), 0),
-            Err(error) => tracing::warn!(%error, "the store does not say who is active"),
-        }
-        if silent >= SILENCE {
-            tracing::warn!(opening = seen.map(|(opening, _)| opening), "the active coordinator is silent: taking over");
+        let gone = match leader {
+            Ok(None) => 0,
+            Ok(Some(leader)) if leader.released => leader.opening,
+            Ok(Some(leader)) if seen == Some((leader.opening, leader.beat)) => {
+                silent += 1;
+                if silent < SILENCE {
+                    continue;
+                }
+                tracing::warn!(opening = leader.opening, "the active coordinator is silent");
+                leader.opening
+            }
+            Ok(Some(leader)) => {
+                (seen, silent, passed_over) = (Some((leader.opening, leader.beat)), 0, 0);
+                continue;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the store does not say who is active");
+                continue;
+            }
+        };
+        // A store that knows no conditions is an error that opening the state tells.
+        if leader::claim(artefacts, gone, who).await.unwrap_or(true) || passed_over >= SILENCE {
+            tracing::info!(after = gone, "taking over");
             return true;
         }
+        passed_over += 1;
     }
 }
 

@@ -28,7 +28,8 @@ impl Operated for Coordinator {
 
     fn active(&self) -> Answer {
         let stopped = match self.gate.active() {
-            Ok(active) => active.handle.stopped().borrow().clone(),
+            Ok(active) if self.gate.leads() => active.handle.stopped().borrow().clone(),
+            Ok(_) => Some("this coordinator's address is not in the store: it takes over, or goes".into()),
             Err(_) if self.gate.stands_by() => Some("this coordinator stands by; another one is active".into()),
             Err(_) => Some("this coordinator has not opened the state in its store yet".into()),
         };

@@ -8,7 +8,7 @@ use bloctrain_coordinator::schedule::{Effect, Event, Lost, State};
 use bloctrain_shared::metric::Confusion;
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, DatasetInfo, Submission, shard_samples};
 use bloctrain_shared::spec::{DetectorPolicy, RunSpec};
-use bloctrain_shared::stage::{detect, evaluate, export, finish, merge, train, validate};
+use bloctrain_shared::stage::{detect, evaluate, export, finish, merge, score, select, train, validate};
 use bloctrain_shared::task::{CachedShard, Checkpoint, Failure, ObjectRef, Output, Report, RoundMetrics, Task, Work};
 use bloctrain_shared::{Digest, ImageShape, key};
 
@@ -69,6 +69,8 @@ pub fn output(task: &Task, epochs: u32) -> Output {
             }
             Output::Validate(validate::Output { confusion })
         }
+        Work::Score(_) => Output::Score(score::Output { scores: object(format!("{place}.json")) }),
+        Work::Select(_) => Output::Select(select::Output { selection: object(format!("{place}.json")), samples: 9, selected: 5 }),
         Work::Detect(_) => Output::Detect(detect::Output { detector: Some(object(format!("{place}.d"))) }),
         Work::Export(export::Work { split, view, shard, .. }) => {
             let object = object(format!("{}/{}.arrow", key::CACHE, Digest::of(place.as_bytes())));

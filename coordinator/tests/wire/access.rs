@@ -19,7 +19,7 @@ enum Who {
 }
 
 /// The whole surface of a coordinator.
-const TABLE: [(&str, Who); 21] = [
+const TABLE: [(&str, Who); 22] = [
     ("/bloctrain.v1.WorkerService/Register", Who::Workers),
     ("/bloctrain.v1.WorkerService/Lease", Who::Workers),
     ("/bloctrain.v1.WorkerService/Heartbeat", Who::Workers),
@@ -27,6 +27,7 @@ const TABLE: [(&str, Who); 21] = [
     ("/bloctrain.v1.WorkerService/Leave", Who::Workers),
     ("/bloctrain.v1.RunService/Submit", Who::Operators),
     ("/bloctrain.v1.RunService/GetRun", Who::Readers),
+    ("/bloctrain.v1.RunService/GetHistory", Who::Readers),
     ("/bloctrain.v1.RunService/ListRuns", Who::Readers),
     ("/bloctrain.v1.RunService/WatchRun", Who::Readers),
     ("/bloctrain.v1.RunService/CancelRun", Who::Operators),

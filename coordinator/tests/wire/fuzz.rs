@@ -95,6 +95,7 @@ fn messages(run: &str, worker: u64, task: &Task, lease_epoch: u64) -> Vec<(&'sta
         ("/bloctrain.v1.WorkerService/Leave", LeaveRequest { worker }.encode_to_vec()),
         ("/bloctrain.v1.RunService/Submit", SubmitRequest { submission_json }.encode_to_vec()),
         ("/bloctrain.v1.RunService/GetRun", GetRunRequest { run: run.to_owned() }.encode_to_vec()),
+        ("/bloctrain.v1.RunService/GetHistory", GetHistoryRequest { run: run.to_owned(), skip: 1 }.encode_to_vec()),
         ("/bloctrain.v1.RunService/PauseRun", PauseRunRequest { run: run.to_owned() }.encode_to_vec()),
         ("/bloctrain.v1.RunService/StreamLog", StreamLogRequest { run: run.to_owned(), follow: false }.encode_to_vec()),
     ]

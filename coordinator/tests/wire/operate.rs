@@ -40,7 +40,7 @@ impl Operated {
         let http = web.local_addr().expect("bound").to_string();
         let (stop, stopping) = watch::channel(false);
         let Secrets { access, tls } = secrets.clone();
-        let (addresses, store) = (Vec::new(), "memory://".into());
+        let (addresses, store) = (vec![format!("http://{address}")], "memory://".into());
         let fleet = Fleet { listener, connections: 100, addresses, store, access, tls, standby };
         let (secrets, changes) = watch::channel(secrets);
         let operations = Operations { http: Some(web), secrets: Some(changes), ..Operations::default() };
@@ -108,11 +108,7 @@ async fn the_scaler_sees_work_at_the_active_coordinator_and_at_one_that_stands_b
     let artefacts = Artefacts::open(folder.path().to_str().expect("utf-8")).expect("opens");
     let active = Operated::start(&artefacts, Secrets::default(), false).await;
     active.until("active").await;
-    // One that stands by before the address is published would take over.
-    let mut turn = tokio::time::interval(Duration::from_millis(10));
-    while leader::read(&artefacts).await.expect("reads").is_none() {
-        turn.tick().await;
-    }
+    assert!(leader::read(&artefacts).await.expect("reads").is_some(), "its address is there when it is active");
     let standby = Operated::start(&artefacts, Secrets::default(), true).await;
     standby.until("ready").await;
     assert!(standby.ask("active").await.expect_err("another one is").contains("stands by"));
@@ -143,6 +139,35 @@ async fn the_scaler_sees_work_at_the_active_coordinator_and_at_one_that_stands_b
     standby.until("active").await;
     standby.close().await;
     assert_eq!(read_runs(&artefacts).await.expect("reads").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_that_stand_by_one_takes_over_and_none_ends() {
+    let artefacts = Artefacts::open("memory://").expect("opens");
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        all.push(Operated::start(&artefacts, Secrets::default(), true).await);
+    }
+    let mut turn = tokio::time::interval(Duration::from_millis(20));
+    for opening in 1..=4 {
+        let active = loop {
+            turn.tick().await;
+            let mut found = None;
+            for (place, coordinator) in all.iter().enumerate() {
+                assert!(!coordinator.serving.is_finished(), "one took over from another");
+                found = coordinator.ask("active").await.is_ok().then_some(place).or(found);
+            }
+            if let Some(place) = found {
+                break place;
+            }
+        };
+        let leader = leader::read(&artefacts).await.expect("reads").expect("published");
+        assert_eq!(leader.opening, opening, "the state is opened once a turn");
+        all.remove(active).close().await;
+    }
+    for left in all {
+        left.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -151,7 +151,8 @@ impl Server {
         let workers = self.runs().list_workers(self.look(ListWorkersRequest {})).await.expect("answers").into_inner().worker_json;
         let lasting = read_runs(&self.artefacts).await.expect("reads");
         let mut objects = self.artefacts.list("").await.expect("lists");
-        objects.retain(|(key, _)| !key.starts_with("state/") && !key.starts_with("leader/"));
+        // Histories are written beside the calls, a moment later.
+        objects.retain(|(key, _)| !["state/", "leader/", "models/"].iter().any(|own| key.starts_with(own)));
         (runs, workers, lasting, objects)
     }
 

@@ -7,10 +7,11 @@ use crate::server::{Server, token};
 use bloctrain_coordinator::secret::Secrets;
 use bloctrain_proto::convert::to_json;
 use bloctrain_proto::v1::{Command, HeartbeatRequest, LeaveRequest, TaskId as Place};
+use bloctrain_shared::history::HistoryLine;
 use bloctrain_shared::key;
 use bloctrain_shared::stage::{Stage, TaskId};
 use bloctrain_shared::summary::Summary;
-use bloctrain_shared::task::{Failure, Progress, Report};
+use bloctrain_shared::task::{Failure, Progress, Report, RoundMetrics};
 use bloctrain_shared::view::LostView;
 use bloctrain_store::Artefacts;
 use bytes::Bytes;
@@ -251,11 +252,7 @@ async fn busy() -> (Server, String, String) {
     server.finish().await;
     let figures = json!({ "accuracy": 0.5, "relative_compute": 0.25, "exit_fraction": [1.0], "calibration_error": 0.1 });
     let curve = json!({ "chosen": 0, "points": [{ "gates": [], "validation": figures, "test": figures }] });
-    let line = json!({ "block": 1, "stage": "train", "epoch": 1, "round": 0, "samples": 9, "loss": 1.0, "accuracy": 0.5, "validation_accuracy": 0.4,
-        "firing_rates": [0.1], "learning_rate": 0.1, "images_per_second": 9.0, "seconds": 1.0, "peak_bytes": 1 });
-    for (file, text) in [("curve.json", curve.to_string()), ("history.jsonl", format!("{line}\n"))] {
-        server.artefacts.put(&key::model(&done, file), Bytes::from(text)).await.expect("written");
-    }
+    server.artefacts.put(&key::model(&done, "curve.json"), Bytes::from(curve.to_string())).await.expect("written");
     let failing = server.submit(2).await.expect("submitted");
     let worker = server.register("w1").await;
     for _ in 0..8 {
@@ -273,7 +270,7 @@ async fn busy() -> (Server, String, String) {
     let progress_json = to_json(&Progress { done: 1, total: 2, epochs: 2, ticks: 3, ..Progress::default() });
     let beat = HeartbeatRequest { worker, run: running.clone(), task, lease_epoch, progress_json };
     let answer = server.workers().heartbeat(beat).await.expect("heard").into_inner();
-    assert_eq!(answer.command(), Command::Continue);
+    assert_eq!(answer.command(), Command::GoOn);
     (server, done, running)
 }
 
@@ -320,6 +317,26 @@ async fn answers_are_as_they_are_described_and_nothing_is_described_that_is_not_
     let task = TaskId { block: 1, stage: Stage::Train, part: 0, replica: 0 };
     api.value("Lost", &json!(LostView { task, workers: vec!["w".into()] }));
     api.value("Summary", &json!(Summary { notes: vec!["n".into()], blocks: vec![Default::default()], ..Summary::default() }));
+    let line = HistoryLine {
+        block: 1,
+        stage: Stage::Train,
+        epoch: 1,
+        partial: true,
+        round: 1,
+        samples: 9,
+        loss: 1.0,
+        accuracy: 0.5,
+        validation_accuracy: Some(0.5),
+        firing_rate: 0.1,
+        firing_rates: Some(vec![0.1]),
+        learning_rate: 0.1,
+        images_per_second: 9.0,
+        seconds: 1.0,
+        waiting_seconds: 0.1,
+        peak_bytes: Some(1),
+    };
+    api.value("HistoryLine", &json!(line));
+    api.value("Round", &json!(RoundMetrics { firing_rates: vec![0.1], ..RoundMetrics::default() }));
     let mut known = open.clone();
     known["run"]["lost"] = json!([LostView { task, workers: vec!["w".into()] }]);
     known["run"]["refused"] = json!([{ "worker": "w", "why": "no" }]);

@@ -6,6 +6,7 @@ import { bytes, cut, integer, percent } from "../format.js";
 /** What every stage does, for titles. */
 const ABOUT = {
   train: "training of the block", merge: "merges of replicas", validate: "class accuracies, which decide the hard classes",
+  score: "how hard every training sample is", select: "which samples the next block trains on",
   detect: "training of the detector", export: "spikes of the hard classes into the cache",
   evaluate: "the whole network on validation and test data", finish: "exits, figures and the model package",
 };

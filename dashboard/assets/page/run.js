@@ -142,14 +142,14 @@ function curves() {
   };
   const key = h("div"), rows = h("tbody");
   const numbers = h("details", {}, h("summary", {}, "All epochs as numbers"), h("div", { class: "scroll" }, h("table", { class: "grid plain-rows" },
-    h("thead", {}, h("tr", {}, ["Block", "Epoch", "Loss", "Accuracy", "Validation", "Firing", "Images/s", "Seconds", "Peak memory"].map((title) => h("th", { scope: "col", class: "number" }, title)))), rows)));
+    h("thead", {}, h("tr", {}, ["Block", "Epoch", "Loss", "Accuracy", "Validation", "Firing", "Images/s", "Learning rate", "Seconds", "Peak memory"].map((title) => h("th", { scope: "col", class: "number" }, title)))), rows)));
   const element = h("section", { class: "card" }, h("h2", {}, "Learning"), key, h("div", { class: "charts" }, Object.values(charts).map((chart) => chart.element)), numbers);
   let history = [];
 
   const fillNumbers = () => {
     if (!numbers.open) return;
     keep(rows, history.slice(-1000), (line) => `${line.block} ${line.epoch} ${line.round}`,
-      (line) => h("tr", {}, [line.block, line.epoch, line.loss.toFixed(4), percent(line.accuracy), percent(line.validation_accuracy), percent(firing(line)), short(line.images_per_second), line.seconds.toFixed(1), bytes(line.peak_bytes)].map((text) => h("td", { class: "number" }, text))));
+      (line) => h("tr", {}, [line.block, line.epoch, line.loss.toFixed(4), percent(line.accuracy), percent(line.validation_accuracy), percent(firing(line)), short(line.images_per_second), line.learning_rate.toPrecision(3), line.seconds.toFixed(1), bytes(line.peak_bytes)].map((text) => h("td", { class: "number" }, text))));
   };
   numbers.addEventListener("toggle", fillNumbers);
 

@@ -174,7 +174,7 @@ struct BlockWork<'a> {
     head_values: usize,
     /// Values that go to the classifiers for one sample.
     entering: usize,
-    /// Copies of all parameters that live throughout: values and moments.
+    /// Copies of all parameters that live throughout: values, moments, averages.
     copies: usize,
     /// Samples of a step.
     batch: usize,
@@ -203,7 +203,7 @@ impl<'a> BlockWork<'a> {
             head_parameters: sum(|head| head.parameters),
             head_values: sum(|head| head.values),
             entering: sum(|head| head.entering),
-            copies: if spec.train.optimizer == OptimizerKind::Adamw { 3 } else { 2 },
+            copies: if spec.train.optimizer == OptimizerKind::Adamw { 3 } else { 2 } + usize::from(spec.train.averages()),
             batch: spec.train.batch,
         }
     }

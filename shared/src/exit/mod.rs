@@ -13,6 +13,7 @@ pub use combine::combine;
 
 use crate::compute::Operations;
 use crate::label::LabelMap;
+use crate::metric::Confusion;
 use crate::record::{BlockRecords, Records};
 use crate::spec::{Combine, DetectorPolicy};
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,7 @@ pub fn judge(policy: DetectorPolicy, classes: &LabelMap, hard: &LabelMap, probab
             let of = |(at, &p): (usize, &f32)| classes.global(at).filter(|&class| hard.contains(class)).map_or(0.0, |_| p);
             probabilities.iter().enumerate().map(of).sum()
         }
+        DetectorPolicy::Confidence => 1.0 - top(probabilities).1,
         DetectorPolicy::Entropy | DetectorPolicy::Learned => {
             let entropy: f32 = probabilities.iter().filter(|&&p| p > 0.0).map(|&p| -p * p.ln()).sum();
             entropy / (classes.len() as f32).ln().max(f32::MIN_POSITIVE)
@@ -220,6 +222,15 @@ pub fn evaluate(records: &Records, rule: &ExitRule, classes: usize) -> Outcome {
     }
 }
 
+/// Answers under a rule, by true class.
+pub fn confusion(records: &Records, rule: &ExitRule, classes: usize) -> Confusion {
+    let mut confusion = Confusion::new(classes);
+    for (sample, &label) in records.labels.iter().enumerate() {
+        confusion.add(usize::from(label), usize::from(answer(records, sample, rule, classes).class));
+    }
+    confusion
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -281,6 +292,7 @@ pub(crate) mod tests {
         assert!((judged(DetectorPolicy::Mass, &[0.6, 0.2, 0.1, 0.1]) - 0.3).abs() < 1e-6, "0.2 of class 5, 0.1 of class 9");
         assert!((judged(DetectorPolicy::Entropy, &[0.25; 4]) - 1.0).abs() < 1e-6);
         assert!((judged(DetectorPolicy::Entropy, &[0.5, 0.5, 0.0, 0.0]) - 0.5).abs() < 1e-6);
+        assert_eq!(judged(DetectorPolicy::Confidence, &[0.125, 0.625, 0.25, 0.0]), 0.375);
         assert_eq!(judge(DetectorPolicy::Entropy, &classes, &LabelMap::default(), &[0.25; 4]), 0.0, "the last block");
     }
 

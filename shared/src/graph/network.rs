@@ -195,6 +195,14 @@ impl BlockGraph {
         self.auxiliary.as_ref().map_or(&self.body, |auxiliary| &auxiliary.body)
     }
 
+    /// Makes a pass have other time steps; nothing else depends on them.
+    pub fn set_steps(&mut self, steps: usize) {
+        self.body.steps = steps;
+        if let Some(auxiliary) = &mut self.auxiliary {
+            auxiliary.body.steps = steps;
+        }
+    }
+
     /// The classifier behind the layers that only training has, for `classes` classes.
     pub fn auxiliary_classifier(&self, classes: usize) -> Option<Classifier> {
         let Auxiliary { body, head } = self.auxiliary.as_ref()?;

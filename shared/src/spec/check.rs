@@ -74,7 +74,7 @@ pub fn check(spec: &RunSpec) -> Result<(), CheckError> {
 /// # Errors
 /// Says how many there may be.
 pub fn check_replicas(train: &TrainSpec, samples: usize) -> Result<(), CheckError> {
-    let (replicas, batches) = (train.replicas, batch_count(samples, train.batch));
+    let (replicas, batches) = (train.replicas, batch_count(samples, train));
     if replicas > 1 && replicas as usize > batches {
         return Err(CheckError::Replicas { replicas, batches, samples, batch: train.batch });
     }
@@ -113,11 +113,18 @@ mod tests {
             "train.outer_learning_rate=0",
             "train.outer_momentum=1",
             "exit.compute_budget=-1",
+            "hard_inputs.fraction=0",
+            "hard_inputs.floor=-0.1",
         ] {
             let spec = parse("", &[Override::parse(set).expect("a pair")]);
             let Ok(spec) = spec else { continue };
             let key = set.split('=').next().expect("a key");
             assert!(check(&spec).expect_err(set).to_string().contains(key), "{set}");
+        }
+        for (set, key) in [("hard_inputs.floor=0.7", "hard_inputs.floor"), ("detector.policy=mass", "detector.policy")] {
+            let sets = ["hard_inputs.fraction=0.6", set].map(|set| Override::parse(set).expect("a pair"));
+            let refused = check(&parse("", &sets).expect("a spec")).expect_err(set).to_string();
+            assert!(refused.contains(&format!("`{key}`")) && refused.contains("hard_inputs.fraction"), "{refused}");
         }
     }
 }

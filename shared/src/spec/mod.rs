@@ -8,6 +8,7 @@
 pub mod check;
 pub mod encoding;
 pub mod field;
+pub mod hard_inputs;
 pub mod identity;
 pub mod network;
 pub mod parse;
@@ -22,6 +23,7 @@ pub use crate::layer::LayerSpec;
 pub use crate::neuron::{NeuronModel, NeuronSpec, Reset, Surrogate};
 pub use crate::norm::Norm;
 pub use encoding::{EncodingKind, EncodingSpec};
+pub use hard_inputs::HardInputSpec;
 pub use network::{BlockSpec, HeadSpec, NetworkSpec};
 pub use parse::{Override, parse};
 pub use train::{
@@ -47,12 +49,23 @@ pub struct RunSpec {
     pub train: TrainSpec,
     /// Which classes go on to the next block.
     pub hard_classes: HardClassSpec,
+    /// Which inputs go on to the next block, in place of classes.
+    #[serde(skip_serializing_if = "HardInputSpec::is_default")]
+    pub hard_inputs: HardInputSpec,
     /// How inputs are judged easy or hard at inference.
     pub detector: DetectorSpec,
     /// How exits are chosen and answers combined.
     pub exit: ExitSpec,
     /// Name, seed and priority.
     pub run: RunOptions,
+}
+
+impl RunSpec {
+    /// Whether detectors learn on a view that no block has trained on, and that nothing is mixed into: where hard inputs are
+    /// selected, and where the views that are trained on show two images.
+    pub fn judges_unseen(&self) -> bool {
+        self.hard_inputs.is_on() || self.data.augment.contains(&Augment::CutMix)
+    }
 }
 
 /// `[data]`: the data set and its preparation.
@@ -100,6 +113,10 @@ pub enum Augment {
     /// Replace a square by the mean.
     #[serde(rename = "cutout")]
     Cutout,
+    /// Replace a rectangle by that of another training image, with probability one half; the label is mixed by the areas
+    /// (Yun et al. 2019).
+    #[serde(rename = "cutmix")]
+    CutMix,
 }
 
 /// `[run]`: what the run is called and what seeds it.

@@ -45,6 +45,13 @@ impl RunSpec {
             // These are left out at their defaults.
             train.entry("outer_learning_rate").or_insert(self.train.outer_learning_rate.into());
             train.entry("outer_momentum").or_insert(self.train.outer_momentum.into());
+            train.entry("drop_last").or_insert(self.train.drop_last.into());
+            train.entry("start_steps").or_insert(Value::Integer(i64::try_from(self.train.start_steps).unwrap_or(i64::MAX)));
+            train.entry("ema").or_insert(self.train.ema.into());
+        }
+        let inputs = values.entry("hard_inputs").or_insert_with(|| Table::new().into());
+        if let Some(inputs) = inputs.as_table_mut() {
+            inputs.entry("floor").or_insert(self.hard_inputs.floor.into());
         }
         values
     }

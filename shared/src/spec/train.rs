@@ -21,14 +21,30 @@ fn is_zero(value: &usize) -> bool {
     *value == 0
 }
 
+fn is_off(value: &f64) -> bool {
+    *value == 0.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 /// `[train]`: how a block is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainSpec {
     /// Passes over the block's training samples, at least 1.
     pub epochs: u32,
+    /// Time steps of the first epoch; they grow evenly to `encoding.steps` over the first half of the epochs. Only training
+    /// takes fewer; 0 takes all throughout.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_steps: usize,
     /// Samples per optimiser step.
     pub batch: usize,
+    /// Leave out the samples of an epoch that fill no batch; those are others in every epoch.
+    #[serde(skip_serializing_if = "is_false")]
+    pub drop_last: bool,
     /// Samples per forward and backward pass; gradients accumulate up to `batch`. 0 means `batch`.
     pub micro_batch: usize,
     /// Numbers in which convolutions are computed.
@@ -57,6 +73,10 @@ pub struct TrainSpec {
     /// ones, in which the last batches weigh most.
     #[serde(skip_serializing_if = "is_zero")]
     pub recount: usize,
+    /// Decay of the exponential moving average of the parameters that is evaluated and exported, in [0, 1); at the
+    /// beginning it is smaller, `(1 + t) / (10 + t)` after step t. 0 exports the parameters of the last step.
+    #[serde(skip_serializing_if = "is_off")]
+    pub ema: f64,
     /// Logical data-parallel copies within a round, in 1..=[`MAX_REPLICAS`]; 1 is plain training.
     pub replicas: u32,
     /// Optimiser steps per round, of each replica. 0 makes a round of every epoch; with replicas it means
@@ -74,7 +94,9 @@ impl Default for TrainSpec {
     fn default() -> Self {
         Self {
             epochs: 15,
+            start_steps: 0,
             batch: 64,
+            drop_last: false,
             micro_batch: 0,
             precision: Precision::Auto,
             optimizer: OptimizerKind::Adamw,
@@ -88,11 +110,19 @@ impl Default for TrainSpec {
             loss: Loss::Ce,
             patience: 0,
             recount: 0,
+            ema: 0.0,
             replicas: 1,
             round_steps: 0,
             outer_learning_rate: OUTER_LEARNING_RATE,
             outer_momentum: OUTER_MOMENTUM,
         }
+    }
+}
+
+impl TrainSpec {
+    /// Whether an average of the parameters is kept; replicas are averaged already.
+    pub fn averages(&self) -> bool {
+        self.ema > 0.0 && self.replicas == 1
     }
 }
 
@@ -211,6 +241,9 @@ pub enum DetectorPolicy {
     /// The classifier's probability mass on the hard classes.
     #[serde(rename = "mass")]
     Mass,
+    /// 1 less the classifier's largest probability.
+    #[serde(rename = "confidence")]
+    Confidence,
 }
 
 /// `[exit]`: how answers combine, and which point of the accuracy-against-compute curve is used.

@@ -93,8 +93,10 @@ mod tests {
         ("", "neuron.leak=0.5", &["neuron.model=\"plif\"", "encoding.steps=1"]),
         ("[encoding]\nsteps = 1", "neuron.reset=\"zero\"", &["encoding.steps=2"]),
         ("[encoding]\nsteps = 1", "neuron.detach_reset=false", &["encoding.steps=2"]),
+        ("[encoding]\nsteps = 1", "train.start_steps=1", &["encoding.steps=2"]),
         ("[train]\nepochs = 1", "train.schedule=\"cosine\"", &["train.warmup_epochs=0"]),
         ("", "train.recount=512", &[]),
+        ("[train]\nreplicas = 2", "train.ema=0.9", &["train.replicas=1"]),
         ("", "train.momentum=0.9", &["train.optimizer=\"sgd\""]),
         ("", "train.outer_learning_rate=0.7", &["train.replicas=2"]),
         ("", "train.outer_momentum=0.8", &["train.replicas=2"]),
@@ -102,6 +104,8 @@ mod tests {
         ("[hard_classes]\npolicy = \"all\"", "hard_classes.threshold=0.93", &["hard_classes.policy=\"threshold\""]),
         ("", "hard_classes.k=5", &["hard_classes.policy=\"bottom-k\""]),
         ("", "hard_classes.fraction=0.7", &["hard_classes.policy=\"bottom-fraction\""]),
+        (ONE_BLOCK, "hard_inputs.fraction=0.6", &["network.block=[]"]),
+        ("", "hard_inputs.floor=0.1", &["hard_inputs.fraction=0.6"]),
         (ONE_BLOCK, "detector.policy=\"top1\"", &["network.block=[]"]),
         ("[detector]\npolicy = \"top1\"", "detector.epochs=8", &["detector.policy=\"learned\""]),
         ("[run]\nend_to_end = true", "exit.combine=\"last\"", &["run.end_to_end=false"]),
@@ -140,6 +144,9 @@ mod tests {
         assert_eq!(Written::default().check([&RunSpec::default()]), Ok(()), "defaults that nobody wrote");
         let table = given("[run]\nend_to_end = true\n[network]\nclassifier = { pool = 4 }", &[]);
         assert!(table.check_read().expect_err("unread").to_string().contains("network.classifier.pool"));
+        let both = given("[hard_inputs]\nfraction = 0.6\n[hard_classes]\npolicy = \"all\"", &[]);
+        let refused = both.check_read().expect_err("one or the other").to_string();
+        assert!(refused.contains("`hard_classes.policy`") && refused.contains("without `hard_inputs.fraction`"), "{refused}");
         let whole = given("[run]\nend_to_end = true\n[hard_classes]\npolicy = \"all\"", &[]);
         assert!(whole.check_read().expect_err("unread").to_string().contains("hard_classes.policy"));
     }

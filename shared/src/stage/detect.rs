@@ -14,11 +14,17 @@ pub struct Work {
     pub hard: LabelMap,
     /// The frozen block.
     pub weights: ObjectRef,
-    /// Input of the block: all training shards of view 0.
+    /// The block's training samples, where the block before selected some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub among: Option<ObjectRef>,
+    /// Those that train the next block, where inputs are selected: these count as hard then, whatever their class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<ObjectRef>,
+    /// Input of the block: all training shards of view 0, or what computes a view that no block has trained on.
     pub source: Source,
 }
 
-names!(Work { classes, hard, weights, source });
+names!(Work { classes, hard, weights, among, selection, source });
 
 /// A detector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

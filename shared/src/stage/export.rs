@@ -21,11 +21,17 @@ pub struct Work {
     pub hard: LabelMap,
     /// The frozen block.
     pub weights: ObjectRef,
+    /// The block's training samples, where the block before selected some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub among: Option<ObjectRef>,
+    /// The samples that are exported, where inputs are selected; of validation shards all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<ObjectRef>,
     /// Input of the block: this shard and view.
     pub source: Source,
 }
 
-names!(Work { split, view, shard, classes, hard, weights, source });
+names!(Work { split, view, shard, classes, hard, weights, among, selection, source });
 
 /// A cached shard, as it is committed and kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

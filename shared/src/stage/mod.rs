@@ -9,6 +9,8 @@ pub mod export;
 pub mod finish;
 pub mod input;
 pub mod merge;
+pub mod score;
+pub mod select;
 pub mod train;
 pub mod validate;
 
@@ -49,9 +51,13 @@ stages! {
     Merge = "merge",
     /// Class-wise accuracy of the frozen block, sharded.
     Validate = "validate",
+    /// How sure the frozen block is of its training samples, sharded, where hard inputs are selected.
+    Score = "score",
+    /// Which of them train the next block.
+    Select = "select",
     /// Training of the block's detector.
     Detect = "detect",
-    /// Spikes of the hard classes into the cache, sharded.
+    /// Spikes of the hard classes or inputs into the cache, sharded.
     Export = "export",
     /// The whole network on validation and test data, sharded.
     Evaluate = "evaluate",
@@ -64,7 +70,7 @@ impl Stage {
     /// do much between two signs of life.
     pub const fn patience(self) -> u64 {
         match self {
-            Self::Train | Self::Merge | Self::Validate | Self::Export | Self::Evaluate => 1,
+            Self::Train | Self::Merge | Self::Validate | Self::Score | Self::Select | Self::Export | Self::Evaluate => 1,
             Self::Detect => 2,
             Self::Finish => 3,
         }
@@ -74,7 +80,7 @@ impl Stage {
     pub const fn is_training(self) -> bool {
         match self {
             Self::Train | Self::Merge => true,
-            Self::Validate | Self::Detect | Self::Export | Self::Evaluate | Self::Finish => false,
+            Self::Validate | Self::Score | Self::Select | Self::Detect | Self::Export | Self::Evaluate | Self::Finish => false,
         }
     }
 }
@@ -122,6 +128,10 @@ pub enum Work {
     Merge(merge::Work),
     /// The confusion matrix of one validation shard.
     Validate(validate::Work),
+    /// How sure the frozen block is of the training samples of one shard.
+    Score(score::Work),
+    /// Which of them train the next block.
+    Select(select::Work),
     /// Training of the block's detector.
     Detect(detect::Work),
     /// Spikes of one shard's hard samples, into the cache.
@@ -139,6 +149,8 @@ impl Work {
             Self::Train(work) => work.objects(),
             Self::Merge(work) => work.objects(),
             Self::Validate(work) => work.objects(),
+            Self::Score(work) => work.objects(),
+            Self::Select(work) => work.objects(),
             Self::Detect(work) => work.objects(),
             Self::Export(work) => work.objects(),
             Self::Evaluate(work) => work.objects(),
@@ -168,6 +180,10 @@ pub enum Output {
     Replica(train::Part),
     /// Counts of one shard.
     Validate(validate::Output),
+    /// How sure the block is of a shard.
+    Score(score::Output),
+    /// The training samples of the next block.
+    Select(select::Output),
     /// A detector.
     Detect(detect::Output),
     /// A cached shard.
@@ -185,6 +201,8 @@ impl Output {
             Self::Train(_) => matches!((task.stage, task.replica), (Stage::Train, 0) | (Stage::Merge, _)),
             Self::Replica(_) => task.stage == Stage::Train && task.replica > 0,
             Self::Validate(_) => task.stage == Stage::Validate,
+            Self::Score(_) => task.stage == Stage::Score,
+            Self::Select(_) => task.stage == Stage::Select,
             Self::Detect(_) => task.stage == Stage::Detect,
             Self::Export(_) => task.stage == Stage::Export,
             Self::Evaluate(_) => task.stage == Stage::Evaluate,
@@ -198,6 +216,8 @@ impl Output {
             Self::Train(output) => output.objects(),
             Self::Replica(output) => output.objects(),
             Self::Validate(output) => output.objects(),
+            Self::Score(output) => output.objects(),
+            Self::Select(output) => output.objects(),
             Self::Detect(output) => output.objects(),
             Self::Export(output) => output.objects(),
             Self::Evaluate(output) => output.objects(),

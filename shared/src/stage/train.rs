@@ -31,11 +31,14 @@ pub struct Work {
     /// The round before; `None` starts from the seed. For a replica: the merged parameters with its own optimiser state,
     /// or where its part of the round was handed back.
     pub from: Option<Checkpoint>,
+    /// The block's training samples, where the block before selected some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub among: Option<ObjectRef>,
     /// Input of the block: training shards of the views that the round reads, and validation shards.
     pub source: Source,
 }
 
-names!(Work { round, replica, classes, from, source });
+names!(Work { round, replica, classes, from, among, source });
 
 /// A committed round, trained by one worker or merged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +81,9 @@ pub struct RoundMetrics {
     pub validation_accuracy: Option<f64>,
     /// Mean firing rate over the block's spiking layers.
     pub firing_rate: f64,
+    /// Firing rate of every spiking layer, in their order; of rounds of older programs it is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firing_rates: Vec<f64>,
     /// Samples trained on in the round.
     pub samples: u64,
     /// Seconds spent in training steps, of all replicas together.
@@ -104,6 +110,7 @@ impl RoundMetrics {
             loss: mean(|part| part.loss),
             accuracy: mean(|part| part.accuracy),
             firing_rate: mean(|part| part.firing_rate),
+            firing_rates: Self::joined_rates(parts.clone()),
             samples,
             seconds: parts.clone().map(|part| part.seconds).sum(),
             waiting_seconds: parts.clone().map(|part| part.waiting_seconds).sum(),
@@ -111,6 +118,19 @@ impl RoundMetrics {
             parameters: parts.clone().map(|part| part.parameters).max().unwrap_or_default(),
             ..Self::default()
         }
+    }
+
+    /// Means of the layers' firing rates over the parts that know them, by their samples.
+    fn joined_rates<'a>(parts: impl Iterator<Item = &'a Self> + Clone) -> Vec<f64> {
+        let layers = parts.clone().map(|part| part.firing_rates.len()).max().unwrap_or_default();
+        let (mut sums, mut samples) = (vec![0.0; layers], 0.0);
+        for part in parts.filter(|part| part.firing_rates.len() == layers) {
+            let own = part.samples as f64;
+            samples += own;
+            sums.iter_mut().zip(&part.firing_rates).for_each(|(sum, rate)| *sum += rate * own);
+        }
+        sums.iter_mut().for_each(|sum| *sum /= f64::max(samples, 1.0));
+        sums
     }
 }
 

@@ -162,17 +162,27 @@ async fn one(world: &World, incident: Incident) {
             }
         }
         Incident::Lose => {
-            let mut keys = world.oracle().losable();
-            if world.scenario.is_differing {
-                keys.retain(|key| key.contains("/weights-"));
-            }
-            if let Some(key) = draw(world, |rng| keys.choose(rng).cloned()) {
+            let one = |keys: Vec<String>| draw(world, |rng| keys.choose(rng).cloned()).into_iter().collect();
+            let keys = if world.scenario.is_differing { unmade(world, long) } else { one(world.oracle().losable()) };
+            for key in keys {
                 world.trace(|| format!("the store loses {key}"));
                 // It may have been removed already.
                 let _ = world.memory.delete(&Path::from(key)).await;
             }
         }
     }
+}
+
+/// Weights of a block, with or without the spikes that were made with them, while the next block is trained. Where the spikes go
+/// as well, a worker stands still meanwhile: what it then reports may rest on weights that have been made again.
+fn unmade(world: &World, long: u64) -> Vec<String> {
+    let made = world.oracle().made();
+    let Some((weights, spikes)) = draw(world, |rng| made.choose(rng).cloned()) else { return Vec::new() };
+    if draw(world, |rng| rng.random_bool(0.3)) {
+        return vec![weights];
+    }
+    suspend(world, "w", 3 * long);
+    std::iter::once(weights).chain(spikes).collect()
 }
 
 /// Somebody who can write to the store publishes an address of its own for a while, as if it were the newest.

@@ -39,8 +39,9 @@ mod world;
 pub use bug::Bug;
 pub use oracle::Counts;
 
-use bloctrain_shared::Digest;
 use bloctrain_shared::plan::Submission;
+use bloctrain_shared::view::RunState;
+use bloctrain_shared::{Digest, history, key};
 use object_store::ObjectStoreExt;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -50,6 +51,9 @@ use world::World;
 
 /// Longest time that runs may take once nothing goes wrong any more, virtual milliseconds.
 const LIVENESS_MS: u64 = 900_000;
+
+/// Time after the end in which histories may still be written, virtual milliseconds.
+const HISTORY_MS: u64 = 10_000;
 
 /// What came of a simulation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +92,7 @@ pub fn simulate(seed: u64, bug: Option<Bug>, is_printed: bool) -> Outcome {
 }
 
 async fn live(world: &World) {
-    let place = object_store::path::Path::from(bloctrain_shared::key::FORMAT);
+    let place = object_store::path::Path::from(key::FORMAT);
     if let Err(error) = world.memory.put(&place, world::format().into()).await {
         return world.oracle().fail(format!("the store cannot be prepared: {error}"));
     }
@@ -112,12 +116,35 @@ async fn live(world: &World) {
             world.oracle().fail(format!("liveness: the runs do not end: {states:?}"));
         }
     }
+    // Time for whoever was replaced to do harm, and for histories that wait.
+    if world.oracle().violation().is_none() {
+        world.pause(HISTORY_MS).await;
+        histories(world).await;
+    }
     if world.oracle().violation().is_none() {
         // with every process gone, the log alone holds all of it.
         world.running().values().for_each(|running| running.process.kill());
         let opened = table::open(world.clone(), process::Process::default(), "auditor".into()).await;
         if let Err(error) = opened {
             world.oracle().fail(format!("R-7: the log cannot be opened in the end: {error}"));
+        }
+    }
+}
+
+/// Checks that the history of every completed run is in the store as it follows from what is durable.
+async fn histories(world: &World) {
+    let runs = world.oracle().durable.runs.clone();
+    for (id, run) in runs.iter().filter(|(_, run)| run.state == RunState::Completed) {
+        let lines = run.history();
+        for (file, expected) in [(key::HISTORY, history::to_jsonl(&lines)), (key::HISTORY_TABLE, history::to_csv(&lines))] {
+            let path = object_store::path::Path::from(key::model(id, file));
+            let found = match world.memory.get(&path).await {
+                Ok(found) => found.bytes().await.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default(),
+                Err(error) => error.to_string(),
+            };
+            if found != expected {
+                world.oracle().fail(format!("R-3: the history of {id} is not what is durable:\n{found}\ninstead of\n{expected}"));
+            }
         }
     }
 }

@@ -27,6 +27,11 @@ impl Lineage {
         self.weights.insert(spikes, weights);
     }
 
+    /// Whether these spikes were made with these weights.
+    pub(crate) fn is_of(&self, spikes: Digest, weights: Digest) -> bool {
+        self.weights.get(&spikes) == Some(&weights)
+    }
+
     /// Every round of every block was trained on spikes of the weights that the block before has now.
     pub(crate) fn check(&self, run: &Run) -> Result<(), String> {
         for (index, pair) in run.blocks.windows(2).enumerate() {

@@ -109,7 +109,9 @@ impl Scenario {
         // Drawn apart, so that what else a seed decides stays as it was.
         let is_differing = seed::rng(seed, "differing", &[]).random_bool(0.25);
         let mut poison = seed::rng(seed, "poison", &[]);
-        let poison = poison.random_bool(0.05).then(|| Stage::ALL[poison.random_range(0..Stage::ALL.len())]);
+        let of_classes = |stage: &Stage| !matches!(stage, Stage::Score | Stage::Select);
+        let stages: Vec<Stage> = Stage::ALL.into_iter().filter(of_classes).collect();
+        let poison = poison.random_bool(0.05).then(|| stages[poison.random_range(0..stages.len())]);
         Self { submissions, coordinators, workers, config, step_ms, faults, is_differing, poison, safety, incidents }
     }
 }
@@ -187,6 +189,12 @@ fn submission(rng: &mut ChaCha8Rng, run_seed: u64) -> Submission {
     }
     spec.hard_classes.policy = HardClassPolicy::BottomFraction;
     spec.hard_classes.fraction = rng.random_range(0.3..1.0);
+    // Drawn apart, as replicas are.
+    let mut inputs = seed::rng(run_seed, "hard-inputs", &[]);
+    if inputs.random_bool(0.25) {
+        spec.hard_inputs.fraction = Some(inputs.random_range(0.2..1.0));
+        spec.hard_inputs.floor = 0.0;
+    }
     let classes = (0..rng.random_range(3..7)).map(|class: u32| class.to_string()).collect();
     let dataset = DatasetInfo {
         name: "d".into(),

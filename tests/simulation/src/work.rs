@@ -17,7 +17,7 @@ use bloctrain_shared::metric::Confusion;
 use bloctrain_shared::order::{batches, epoch_order};
 use bloctrain_shared::plan::Submission;
 use bloctrain_shared::rounds::{Rounds, batch_count};
-use bloctrain_shared::stage::{detect, evaluate, export, finish, merge, train, validate};
+use bloctrain_shared::stage::{detect, evaluate, export, finish, merge, score, select, train, validate};
 use bloctrain_shared::summary::Summary;
 use bloctrain_shared::task::{
     CachedShard, Checkpoint, Failure, FrozenBlock, ObjectRef, Output, RoundMetrics, Source, Split, Task, Trained, Work,
@@ -34,6 +34,7 @@ struct Round<'a> {
     replica: u32,
     classes: &'a LabelMap,
     from: Option<&'a Checkpoint>,
+    among: Option<&'a ObjectRef>,
     source: &'a Source,
 }
 
@@ -75,14 +76,15 @@ impl Bench<'_> {
         let submission: Submission = serde_json::from_slice(&bytes).map_err(fatal)?;
         let block = task.id.block;
         match &task.work {
-            Work::Train(train::Work { round, replica, classes, from, source }) => {
-                let round = Round { number: *round, replica: *replica, classes, from: from.as_ref(), source };
+            Work::Train(train::Work { round, replica, classes, from, among, source }) => {
+                let (from, among) = (from.as_ref(), among.as_ref());
+                let round = Round { number: *round, replica: *replica, classes, from, among, source };
                 self.train(&submission, &task.run, block, &round, control).await
             }
             Work::Merge(merge::Work { round, classes, from, replicas, source }) => {
                 self.step(control).await?;
                 self.read_shards(source).await?;
-                let round = Round { number: *round, replica: 0, classes, from: from.as_ref(), source };
+                let round = Round { number: *round, replica: 0, classes, from: from.as_ref(), among: None, source };
                 self.merge(&submission, &task.run, block, &round, replicas).await
             }
             Work::Validate(validate::Work { shard, classes, weights, source }) => {
@@ -90,17 +92,36 @@ impl Bench<'_> {
                 self.read(source, &[weights]).await?;
                 Ok(Output::Validate(validate::Output { confusion: confusion(&submission, classes, weights, *shard) }))
             }
-            Work::Detect(detect::Work { hard, weights, source, .. }) => {
+            Work::Score(score::Work { shard, weights, among, source, .. }) => {
+                self.step(control).await?;
+                let read: Vec<&ObjectRef> = [weights].into_iter().chain(among).collect();
+                let made = self.read(source, &read).await?;
+                let content = Digest::of_parts(&[b"scores", made.as_bytes(), &shard.to_le_bytes()]);
+                let object = self.put(&key::scores(&task.run, block, *shard, content), content.to_string()).await?;
+                Ok(Output::Score(score::Output { scores: object }))
+            }
+            Work::Select(select::Work { classes, among, scores }) => {
+                self.step(control).await?;
+                let read: Vec<&ObjectRef> = scores.iter().chain(among).collect();
+                let made = self.read(&Source::Images, &read).await?;
+                let content = Digest::of_parts(&[b"selection", made.as_bytes()]);
+                let object = self.put(&key::selection(&task.run, block, content), content.to_string()).await?;
+                let samples = sizes(&submission, Split::Train, classes).iter().sum::<usize>() as u64;
+                Ok(Output::Select(select::Output { selection: object, samples, selected: samples }))
+            }
+            Work::Detect(detect::Work { hard, weights, among, selection, source, .. }) => {
                 self.step(control).await?;
                 self.step(control).await?;
-                let made = self.read(source, &[weights]).await?;
+                let read: Vec<&ObjectRef> = [weights].into_iter().chain(among).chain(selection).collect();
+                let made = self.read(source, &read).await?;
                 let content = Digest::of_parts(&[b"detector", made.as_bytes(), Digest::of_json(hard).as_bytes()]);
                 let object = self.put(&key::detector(&task.run, block, content), content.to_string()).await?;
                 Ok(Output::Detect(detect::Output { detector: Some(object) }))
             }
-            Work::Export(export::Work { split, view, shard, hard, weights, source, .. }) => {
+            Work::Export(export::Work { split, view, shard, hard, weights, among, selection, source, .. }) => {
                 self.step(control).await?;
-                let made = self.read(source, &[weights]).await?;
+                let read: Vec<&ObjectRef> = [weights].into_iter().chain(among).chain(selection).collect();
+                let made = self.read(source, &read).await?;
                 let part = [split.name().as_bytes(), &view.to_le_bytes(), &shard.to_le_bytes()].concat();
                 let content = Digest::of_parts(&[b"spikes", made.as_bytes(), Digest::of_json(hard).as_bytes(), &part]);
                 let object = self.put(&key::cache_data(content), content.to_string()).await?;
@@ -142,16 +163,23 @@ impl Bench<'_> {
         control: &Control,
     ) -> Result<Output, Stop> {
         let spec = &submission.spec;
-        let Round { number, replica, classes, from, source } = *round;
+        let Round { number, replica, classes, from, among, source } = *round;
         let (mut steps, mut weights) = match from {
             // A replica starts from merged weights with its own optimiser state.
             Some(from) => (self.state(&from.optimizer).await?.0, self.state(&from.weights).await?.1),
             None => (0, Digest::of_parts(&[b"seed", &spec.run.seed.to_le_bytes(), &block.to_le_bytes()])),
         };
         let inputs = self.read_shards(source).await?;
+        // A simulated selection has all samples, and shows in the weights.
+        if let Some(among) = among {
+            let selected = self.get(among).await?;
+            if steps == 0 {
+                weights = Digest::of_parts(&[b"among", weights.as_bytes(), &selected]);
+            }
+        }
         let sizes = sizes(submission, Split::Train, classes);
         let views = if spec.data.augment.is_empty() { 1 } else { spec.data.views.max(1) };
-        let per_epoch = batch_count(sizes.iter().sum(), spec.train.batch);
+        let per_epoch = batch_count(sizes.iter().sum(), &spec.train);
         let course = Course::new(&spec.train, per_epoch, steps, number, replica).map_err(fatal)?;
         let mut covered = Covered { before: from.map(|from| from.weights.digest), samples: Vec::new() };
         let mut is_whole = true;
@@ -159,7 +187,7 @@ impl Bench<'_> {
             self.step(control).await?;
             let (epoch, at) = course.place(steps);
             let order = epoch_order(&sizes, spec.run.seed, block, epoch);
-            let all = batches(&order, spec.train.batch);
+            let all = batches(&order, spec.train.batch, spec.train.drop_last);
             let batch = all[at];
             let read = inputs.iter().filter(|shard| shard.split == Split::Train && shard.view == epoch % views);
             let read: Vec<u8> = read.flat_map(|shard| *shard.object.digest.as_bytes()).collect();
@@ -224,7 +252,7 @@ impl Bench<'_> {
         let weights = Digest::of_parts(&[&[b"merge".as_slice()], parts.as_slice()].concat());
         let checkpoint = self.save(run, block, u64::from(round.number) + 1, weights).await?;
         let sizes = sizes(submission, Split::Train, round.classes);
-        let rounds = Rounds::of(train, batch_count(sizes.iter().sum(), train.batch));
+        let rounds = Rounds::of(train, batch_count(sizes.iter().sum(), train));
         let epochs = rounds.epochs(round.number);
         let accuracy = drawn(&[b"accuracy", weights.as_bytes()], 20) as f64 / 20.0;
         let metrics = RoundMetrics {
@@ -275,7 +303,16 @@ impl Bench<'_> {
     }
 
     async fn read_shards<'s>(&self, source: &'s Source) -> Result<&'s [CachedShard], Failure> {
-        let Source::Cache(shards) = source else { return Ok(&[]) };
+        let shards = match source {
+            Source::Cache(shards) => shards,
+            Source::Images => return Ok(&[]),
+            Source::Fresh(fresh) => {
+                for block in &fresh.blocks {
+                    self.get(&block.weights).await?;
+                }
+                &fresh.validation
+            }
+        };
         for shard in shards {
             self.get(&shard.object).await?;
         }

@@ -120,7 +120,7 @@ fn measure<B: TrainingBackend>(
     for number in 0..untimed + options.iters {
         let (input, labels) = source.batch(options.batch, number);
         input_rate = if let BodyInput::Spikes(spikes) = &input { Some(spikes.rate()) } else { None };
-        let micro_batch = std::iter::once(Ok::<_, String>(MicroBatch { input, labels }));
+        let micro_batch = std::iter::once(Ok::<_, String>(MicroBatch { input, labels, mixed: Vec::new() }));
         let measure = number + 1 == untimed + options.iters;
         if measure {
             trainer.settle(&mut StepMetrics::default());

@@ -6,6 +6,7 @@ use bloctrain_shared::ImageShape;
 use bloctrain_shared::seed;
 use bloctrain_shared::spec::Augment;
 use rand::RngExt;
+use std::ops::Range;
 
 /// Zero pixels added on every side before a crop.
 const PADDING: i64 = 4;
@@ -35,7 +36,7 @@ impl Draws {
 
 /// Writes the values of one image, channels first, into `out`.
 ///
-/// With augmentations the result depends on (seed, sample, view) alone. What a crop brings in is black; a cutout leaves the
+/// With augmentations the result depends on (seed, sample, view) alone; [`Mix`] comes after them. What a crop brings in is black; a cutout leaves the
 /// mean in a square around a random centre, with a side of a quarter of the image's height.
 #[expect(clippy::too_many_arguments, reason = "what is drawn is named by its coordinates")]
 pub fn write_sample(
@@ -62,6 +63,51 @@ pub fn write_sample(
     }
     if has(Augment::Cutout) {
         cut(dataset.shape, levels, draws.square, out);
+    }
+}
+
+/// A rectangle of another training image in the place of one's own (CutMix, Yun et al. 2019).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mix {
+    /// The other image.
+    pub partner: u32,
+    /// Rows of the rectangle.
+    pub rows: Range<usize>,
+    /// Columns of the rectangle.
+    pub columns: Range<usize>,
+    /// Its share of the image, in (0, 1].
+    pub share: f32,
+}
+
+impl Mix {
+    /// What is mixed into a sample of a view: with probability one half a rectangle of one of the training images, drawn by
+    /// (seed, sample, view) alone. Its sides are the image's times `sqrt(1 - l)`, l even in [0, 1), around a random centre.
+    pub fn drawn(shape: ImageShape, training: &[Vec<u32>], seed: u64, sample: u32, view: u32) -> Option<Self> {
+        let mut rng = seed::rng(seed, "augment-cutmix", &[sample.into(), view.into()]);
+        let samples: usize = training.iter().map(Vec::len).sum();
+        if samples == 0 || !rng.random::<bool>() {
+            return None;
+        }
+        let partner = training.iter().flatten().nth(rng.random_range(0..samples)).copied()?;
+        let side = (1.0 - rng.random::<f64>()).sqrt();
+        let mut range = |length: usize| {
+            let (half, centre) = ((length as f64 * side / 2.0) as usize, rng.random_range(0..length));
+            centre.saturating_sub(half)..(centre + half).min(length)
+        };
+        let (rows, columns) = (range(shape.height), range(shape.width));
+        let area = rows.len() * columns.len();
+        (area > 0).then(|| Self { partner, rows, columns, share: area as f32 / shape.area() as f32 })
+    }
+
+    /// Puts the rectangle of `other` into `out`, both channels first.
+    pub fn paste(&self, shape: ImageShape, other: &[f32], out: &mut [f32]) {
+        for channel in 0..shape.channels {
+            for row in self.rows.clone() {
+                let start = channel * shape.area() + row * shape.width;
+                let own = start + self.columns.start..start + self.columns.end;
+                out[own.clone()].copy_from_slice(&other[own]);
+            }
+        }
     }
 }
 
@@ -128,6 +174,35 @@ mod tests {
         assert!(plain.chunks(16).zip(flipped.chunks(16)).all(|(a, b)| a.iter().eq(b.iter().rev())));
         let zeros = sample(&[Augment::Cutout], 0).iter().filter(|value| **value == 0.0).count();
         assert!((4..=16).contains(&zeros), "{zeros}");
+    }
+
+    #[test]
+    fn a_rectangle_is_pasted_by_hand() {
+        let shape = ImageShape::new(2, 3, 4);
+        let mix = Mix { partner: 7, rows: 1..3, columns: 0..2, share: 4.0 / 12.0 };
+        let (mut own, other) = (vec![0.0; 24], (1..25).map(|value| value as f32).collect::<Vec<_>>());
+        mix.paste(shape, &other, &mut own);
+        let expected = [0., 0., 0., 0., 5., 6., 0., 0., 9., 10., 0., 0., 0., 0., 0., 0., 17., 18., 0., 0., 21., 22., 0., 0.];
+        assert_eq!(own, expected);
+    }
+
+    #[test]
+    fn what_is_mixed_follows_from_sample_and_view() {
+        let (shape, training) = (ImageShape::new(1, 8, 8), [vec![3, 5], vec![11]]);
+        let drawn = |sample, view| Mix::drawn(shape, &training, 5, sample, view);
+        let all: Vec<Option<Mix>> = (0..400).map(|view| drawn(1, view)).collect();
+        assert_eq!(all[17], drawn(1, 17));
+        assert!((0..20).any(|view| drawn(1, view) != drawn(2, view)));
+        let mixed: Vec<&Mix> = all.iter().flatten().collect();
+        assert!((150..=200).contains(&mixed.len()), "half of them, but for rectangles of nothing: {}", mixed.len());
+        assert!([3, 5, 11].iter().all(|id| mixed.iter().any(|mix| mix.partner == *id)));
+        for mix in &mixed {
+            assert!(mix.rows.end <= 8 && mix.columns.end <= 8);
+            assert_eq!(mix.share, (mix.rows.len() * mix.columns.len()) as f32 / 64.0);
+        }
+        let mean = mixed.iter().map(|mix| mix.share).sum::<f32>() / mixed.len() as f32;
+        assert!((0.2..0.5).contains(&mean), "rectangles over the edge are cut: {mean}");
+        assert_eq!(Mix::drawn(shape, &[], 5, 1, 0), None);
     }
 
     #[test]

@@ -79,6 +79,15 @@ impl<B: Backend> BodyInput<B> {
             Self::Spikes(spikes) => spikes.batch(),
         }
     }
+
+    /// The same for the first time steps only; images are there at every step.
+    #[must_use]
+    pub fn first(self, steps: usize) -> Self {
+        match self {
+            Self::Spikes(spikes) if steps < spikes.steps() => Self::Spikes(spikes.first(steps)),
+            whole => whole,
+        }
+    }
 }
 
 impl<B: Backend> From<Spikes> for BodyInput<B> {

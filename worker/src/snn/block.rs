@@ -99,6 +99,11 @@ impl<B: SpikingBackend> BlockNet<B> {
         self.graph.body.steps
     }
 
+    /// Makes passes have so many time steps, as inputs have to have then. Parameters are the same for any number.
+    pub fn set_steps(&mut self, steps: usize) {
+        self.graph.set_steps(steps);
+    }
+
     /// Sizes of the spikes that leave the block.
     pub fn spike_dims(&self) -> SpikeDims {
         let ImageShape { channels, height, width } = self.output();

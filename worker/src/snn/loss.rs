@@ -5,12 +5,35 @@ use burn_tensor::activation::log_softmax;
 use burn_tensor::backend::Backend;
 use burn_tensor::{Tensor, TensorData};
 
-/// Target distribution `[B, classes]`: `1 - e` on the label, `e` spread evenly over all classes.
-fn targets<B: Backend>(labels: &[usize], classes: usize, smoothing: f64, device: &B::Device) -> Tensor<B, 2> {
+/// What was mixed into a sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mixed {
+    /// Dense label of the other sample.
+    pub class: usize,
+    /// Its share of the target, in [0, 1].
+    pub share: f32,
+}
+
+/// Target distribution `[B, classes]`: `1 - e` on the label, or on the label and what was mixed into the sample by their
+/// shares, and `e` spread evenly over all classes.
+fn targets<B: Backend>(
+    labels: &[usize],
+    mixed: &[Option<Mixed>],
+    classes: usize,
+    smoothing: f64,
+    device: &B::Device,
+) -> Tensor<B, 2> {
     let even = smoothing / classes.max(1) as f64;
     let mut values = vec![even as f32; labels.len() * classes];
     for (row, &label) in labels.iter().enumerate() {
-        values[row * classes + label] = (even + 1.0 - smoothing) as f32;
+        match mixed.get(row).copied().flatten().filter(|other| other.class != label) {
+            None => values[row * classes + label] = (even + 1.0 - smoothing) as f32,
+            Some(other) => {
+                let share = f64::from(other.share);
+                values[row * classes + label] = (even + (1.0 - smoothing) * (1.0 - share)) as f32;
+                values[row * classes + other.class] = (even + (1.0 - smoothing) * share) as f32;
+            }
+        }
     }
     Tensor::from_data(TensorData::new(values, [labels.len(), classes]), device)
 }
@@ -19,8 +42,19 @@ fn targets<B: Backend>(labels: &[usize], classes: usize, smoothing: f64, device:
 ///
 /// `ce` averages the logits over R first; `tet` takes the cross-entropy of each step and averages those.
 pub fn loss<B: Backend>(kind: Loss, logits: Tensor<B, 3>, labels: &[usize], smoothing: f64) -> Tensor<B, 1> {
+    mixed_loss(kind, logits, labels, &[], smoothing)
+}
+
+/// The same of samples into which others may be mixed: the target has both labels, by their shares (Yun et al. 2019).
+pub fn mixed_loss<B: Backend>(
+    kind: Loss,
+    logits: Tensor<B, 3>,
+    labels: &[usize],
+    mixed: &[Option<Mixed>],
+    smoothing: f64,
+) -> Tensor<B, 1> {
     let [repeats, batch, classes] = logits.dims();
-    let target = targets::<B>(labels, classes, smoothing, &logits.device());
+    let target = targets::<B>(labels, mixed, classes, smoothing, &logits.device());
     match kind {
         Loss::Ce => {
             let mean = logits.mean_dim(0).reshape([batch, classes]);
@@ -30,5 +64,32 @@ pub fn loss<B: Backend>(kind: Loss, logits: Tensor<B, 3>, labels: &[usize], smoo
             let target = target.unsqueeze_dim::<3>(0);
             (log_softmax(logits, 2) * target).sum().div_scalar((repeats * batch) as f64).neg()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn_flex::Flex;
+
+    fn value(mixed: &[Option<Mixed>], smoothing: f64) -> f32 {
+        // Probabilities 0.5, 0.25 and 0.25 of the first sample, a third of each of the second.
+        let logits = vec![2.0_f32.ln(), 0.0, 0.0, 0.0, 0.0, 0.0];
+        let logits = Tensor::<Flex, 3>::from_data(TensorData::new(logits, [1, 2, 3]), &Default::default());
+        crate::snn::param::to_host(mixed_loss(Loss::Ce, logits, &[0, 1], mixed, smoothing))[0]
+    }
+
+    #[test]
+    fn a_mixed_loss_by_hand() {
+        let (half, quarter, third) = (0.5_f32.ln(), 0.25_f32.ln(), (1.0_f32 / 3.0).ln());
+        let is = |found: f32, expected: f32| assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+        is(value(&[], 0.0), -(half + third) / 2.0);
+        is(value(&[None, None], 0.0), -(half + third) / 2.0);
+        let other = |class, share| Some(Mixed { class, share });
+        is(value(&[other(2, 0.3), None], 0.0), -(0.7 * half + 0.3 * quarter + third) / 2.0);
+        is(value(&[other(0, 0.3), None], 0.0), -(half + third) / 2.0);
+        // With 0.3 spread evenly: 0.1 on each, and 0.7 by the shares.
+        let smooth = 0.59 * half + 0.1 * quarter + 0.31 * quarter;
+        is(value(&[other(2, 0.3), other(2, 1.0)], 0.3), -(smooth + third) / 2.0);
     }
 }

@@ -1,11 +1,13 @@
 //! One block in training: its network, its optimiser, and one step of both.
 
+use super::average::Average;
 use super::block::{BlockConfig, BlockNet};
-use super::loss::loss;
+use super::loss::{Mixed, mixed_loss};
 use super::optim::{self, Optimizer};
 use super::pass::Pass;
 use crate::kernel::later::Later;
 use crate::kernel::{BodyInput, Mode, SpikingBackend, memory};
+use bloctrain_shared::schedule::average_share;
 use bloctrain_shared::spec::{Loss, TrainSpec};
 use burn_tensor::Tensor;
 use burn_tensor::backend::AutodiffBackend;
@@ -22,10 +24,12 @@ pub struct MicroBatch<B: SpikingBackend> {
     pub input: BodyInput<B>,
     /// Dense labels, one per sample.
     pub labels: Vec<usize>,
+    /// For every sample what was mixed into it; empty where nothing is mixed at all.
+    pub mixed: Vec<Option<Mixed>>,
 }
 
 /// What optimiser steps saw: one step, or where figures arrive later ([`SpikingBackend::QUEUES`]) those that have arrived.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct StepMetrics {
     /// Sum of the samples' losses.
     pub loss_sum: f64,
@@ -35,6 +39,8 @@ pub struct StepMetrics {
     pub samples: u64,
     /// Mean firing rate, where it was measured.
     pub firing_rate: Option<f64>,
+    /// That of every spiking layer, likewise; else empty.
+    pub firing_rates: Vec<f64>,
     /// Most live memory of the step beyond what was there when it began, in bytes.
     pub working_bytes: usize,
 }
@@ -46,6 +52,8 @@ pub struct Trainer<B: TrainingBackend> {
     pub net: BlockNet<B>,
     /// Its optimiser.
     pub optimizer: Optimizer<B::InnerBackend>,
+    /// The average of its parameters, where `train.ema` asks for one.
+    pub average: Option<Average<B::InnerBackend>>,
     spec: TrainSpec,
     /// Bytes of parameters and optimiser state.
     state_bytes: usize,
@@ -70,9 +78,11 @@ impl<B: TrainingBackend> Trainer<B> {
         optim::track(&mut net.store.params);
         let lengths: Vec<usize> = net.store.params.iter().map(|param| param.value.dims()[0]).collect();
         let optimizer = Optimizer::new(spec, &lengths, device);
+        let average = spec.averages().then(|| Average::new(&net.store.params));
         let copies = if spec.optimizer == bloctrain_shared::spec::OptimizerKind::Adamw { 3 } else { 2 };
+        let copies = copies + usize::from(average.is_some());
         let state_bytes = copies * size_of::<f32>() * net.store.parameters();
-        Self { net, optimizer, spec: spec.clone(), state_bytes, queued: Vec::new() }
+        Self { net, optimizer, average, spec: spec.clone(), state_bytes, queued: Vec::new() }
     }
 
     /// Bytes of parameters and optimiser state, which live through every step.
@@ -110,6 +120,9 @@ impl<B: TrainingBackend> Trainer<B> {
         if let Some(grads) = sum {
             let grads = optim::clip(grads, self.spec.gradient_clip);
             optim::apply(&mut self.net.store.params, &mut self.optimizer, grads, rate);
+            if let Some(average) = &mut self.average {
+                average.follow(&self.net.store.params, average_share(self.spec.ema, self.optimizer.steps()));
+            }
         }
         metrics.working_bytes = match before {
             Some(before) => memory::device_peak().saturating_sub(before),
@@ -134,8 +147,8 @@ impl<B: TrainingBackend> Trainer<B> {
         }
     }
 
-    fn loss(&self, logits: Tensor<B, 3>, labels: &[usize]) -> Tensor<B, 1> {
-        loss(self.spec.loss, logits, labels, self.spec.label_smoothing)
+    fn loss(&self, logits: Tensor<B, 3>, labels: &[usize], mixed: &[Option<Mixed>]) -> Tensor<B, 1> {
+        mixed_loss(self.spec.loss, logits, labels, mixed, self.spec.label_smoothing)
     }
 
     fn backward(
@@ -152,13 +165,16 @@ impl<B: TrainingBackend> Trainer<B> {
         let logits = output.logits;
         self.net.update_statistics(&pass);
         metrics.firing_rate = pass.firing_rate().or(metrics.firing_rate);
+        if let Some(rates) = pass.rates.take() {
+            metrics.firing_rates = rates;
+        }
         let [_, _, classes] = logits.dims();
         let mean = logits.clone().inner().mean_dim(0).reshape([count * classes]);
-        let loss = self.loss(logits, &batch.labels);
+        let loss = self.loss(logits, &batch.labels, &batch.mixed);
         // What people see is the classifier's own loss: it can be compared with and without an auxiliary network.
         let values = Tensor::cat(vec![loss.clone().inner(), mean], 0);
         let total = match output.auxiliary {
-            Some(logits) => loss + self.loss(logits, &batch.labels),
+            Some(logits) => loss + self.loss(logits, &batch.labels, &batch.mixed),
             None => loss,
         };
         self.queued.push(Queued { values: Later::new(values), labels: batch.labels });

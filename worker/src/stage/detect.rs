@@ -1,6 +1,6 @@
 //! Training of a block's detector, on features that are computed once.
 
-use super::input::{Reader, view};
+use super::input::{Reader, selection, unseen_view, view};
 use super::io::fatal;
 use super::train::finite;
 use super::{Context, Control, EVAL_BATCH, Executor, Stop};
@@ -19,6 +19,7 @@ use bloctrain_shared::{Digest, key, seed};
 use burn_tensor::{Tensor, TensorData};
 use bytes::Bytes;
 use rand::seq::SliceRandom;
+use std::collections::BTreeSet;
 
 const BATCH: usize = 128;
 const LEARNING_RATE: f64 = 1e-3;
@@ -38,7 +39,7 @@ pub(super) fn run<B: TrainingBackend>(
     work: &Work,
     control: &Control,
 ) -> Result<Output, Stop> {
-    let Work { classes, hard, weights, source } = work;
+    let Work { classes, hard, weights, among, selection: selected, source } = work;
     let spec = &context.submission.spec;
     if spec.detector.policy != DetectorPolicy::Learned {
         return Ok(Output::Detect(detect::Output { detector: None }));
@@ -47,15 +48,26 @@ pub(super) fn run<B: TrainingBackend>(
     let new = DetectorNet::<B>::new(block.detector(), spec.run.seed, context.block, &executor.device);
     let pooling = DetectorNet::<B::InnerBackend>::new(block.detector(), spec.run.seed, context.block, &executor.device);
     let chain = executor.chain(context, source)?;
-    let reader = Reader::new(&context.prepared, spec, &executor.io, Split::Train, classes, source).through(chain.as_ref());
-    // Where views are fresh, one that the block has not trained on; of the cached ones the first.
-    let seen = if spec.data.views == 0 { view(spec, source, context.block + 1, 0) } else { 0 };
+    let reader = Reader::new(&context.prepared, spec, &executor.io, Split::Train, classes, source);
+    let reader = reader.through(chain.as_ref()).among(&executor.io, among.as_ref())?.unmixed();
+    let selected = selected.as_ref().map(|object| selection(&executor.io, object, reader.shards())).transpose()?;
+    let selected: Option<BTreeSet<u32>> = selected.map(|selected| selected.shards.into_iter().flatten().collect());
+    // A view that the block has not trained on where there is one; of the cached ones the first.
+    let seen = match spec.data.views {
+        _ if spec.judges_unseen() => unseen_view(context.block),
+        0 => view(spec, source, context.block + 1, 0),
+        _ => 0,
+    };
     let sizes = reader.sizes();
     let positions: Vec<(usize, usize)> =
         sizes.iter().enumerate().flat_map(|(shard, &size)| (0..size).map(move |index| (shard, index))).collect();
     let thin = (positions.len() * pooling.width() * size_of::<f32>()).div_ceil(FEATURE_BYTES).max(1);
     let positions: Vec<(usize, usize)> = positions.into_iter().step_by(thin).collect();
     let samples = context.prepared.samples(Split::Train);
+    let is_hard = |id: u32| match &selected {
+        Some(selected) => selected.contains(&id),
+        None => hard.contains(samples.label(id as usize)),
+    };
     let body = block.frozen_body();
     let mut features = Features { width: pooling.width(), values: Vec::new(), hard: Vec::new() };
     for (number, chunk) in positions.chunks(EVAL_BATCH).enumerate() {
@@ -63,7 +75,7 @@ pub(super) fn run<B: TrainingBackend>(
         let batch = reader.batch::<B::InnerBackend>(chunk, seen, &executor.device)?;
         let (spikes, _) = B::InnerBackend::run_frozen(&body, batch.input, false);
         features.values.extend(to_host(pooling.features(&spikes, block.steps())));
-        features.hard.extend(batch.ids.iter().map(|&id| hard.contains(samples.label(id as usize))));
+        features.hard.extend(batch.ids.iter().map(|&id| is_hard(id)));
     }
     let detector = train(new, &features, spec.detector.epochs, (spec.run.seed, context.block), control)?;
     let tensors = NamedTensors { tensors: detector.store.export(), metadata: Default::default() };

@@ -2,17 +2,18 @@
 //!
 //! The shard's address is the digest of everything that determines it, so a shard that an earlier run left is used again.
 
-use super::input::Reader;
+use super::input::{self, Reader};
 use super::io::fatal;
 use super::{Context, Control, EVAL_BATCH, Executor, Stop, passed};
 use crate::kernel::SpikingBackend;
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::Digest;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
+use bloctrain_shared::spec::Augment;
 use bloctrain_shared::spec::field::Reach;
 use bloctrain_shared::spike::SpikeDims;
 use bloctrain_shared::stage::export::{self, Work};
-use bloctrain_shared::task::{CachedShard, Output, Source};
+use bloctrain_shared::task::{CachedShard, Output, Source, Split};
 use bloctrain_store::cache::{self, CacheManifest, CacheMeta, SpikeShard};
 
 pub(super) fn run<B: TrainingBackend>(
@@ -21,12 +22,17 @@ pub(super) fn run<B: TrainingBackend>(
     work: &Work,
     control: &Control,
 ) -> Result<Output, Stop> {
-    let Work { classes, hard, weights, source, .. } = work;
+    let Work { classes, hard, weights, among, selection, source, .. } = work;
     let net = executor.frozen(context, classes.len(), weights)?;
     let spec = &context.submission.spec;
     let reader = Reader::new(&context.prepared, spec, &executor.io, work.split, classes, source);
+    let reader = reader.among(&executor.io, among.as_ref())?;
     let samples = context.prepared.samples(work.split);
-    let ids = context.prepared.shards_of(work.split, hard).get(work.shard as usize).cloned().unwrap_or_default();
+    let mut shards = match selection {
+        Some(selection) => input::selection(&executor.io, selection, reader.shards())?.shards,
+        None => context.prepared.shards_of(work.split, hard),
+    };
+    let ids = shards.get_mut(work.shard as usize).map(std::mem::take).unwrap_or_default();
     let meta = meta(context, work, net.spike_dims());
     let store = executor.io.artefacts();
     let identity = meta.identity(&ids);
@@ -34,7 +40,8 @@ pub(super) fn run<B: TrainingBackend>(
     if let Some(manifest) = found {
         return Ok(output(work, manifest, true));
     }
-    let is_hard = |position: &(usize, usize)| hard.contains(samples.label(reader.id(*position) as usize));
+    let mut next = ids.iter().peekable();
+    let is_hard = |position: &(usize, usize)| next.next_if(|id| **id == reader.id(*position)).is_some();
     let positions: Vec<(usize, usize)> = reader.positions_of(work.shard).into_iter().filter(is_hard).collect();
     let body = net.frozen_body();
     let mut shard = SpikeShard { meta, ids, labels: Vec::with_capacity(positions.len()), packed: Vec::new() };
@@ -65,6 +72,10 @@ fn meta(context: &Context, work: &Work, dims: SpikeDims) -> CacheMeta {
         Source::Cache(shards) => shards.iter().map(|shard| shard.object.digest).collect(),
         Source::Fresh(fresh) => fresh.validation.iter().map(|shard| shard.object.digest).collect(),
     };
+    if work.split == Split::Train && spec.data.augment.contains(&Augment::CutMix) {
+        // What may be mixed into an image.
+        inputs.push(Digest::of_json(&context.prepared.shards(Split::Train)));
+    }
     inputs.push(work.weights.digest);
     CacheMeta {
         dims,

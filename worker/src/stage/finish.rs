@@ -3,17 +3,20 @@
 use super::evaluate::parts;
 use super::io::fatal;
 use super::{Context, Executor, Stop};
-use crate::model::curve::Curve;
+use crate::model::curve as picture;
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_infer::{self as package, BlockManifest, Manifest, NamedTensors};
+use bloctrain_report::{Energy, Run, card, report, to_html};
+use bloctrain_shared::curve::Curve;
 use bloctrain_shared::exit::calibration::calibrate;
 use bloctrain_shared::exit::{Outcome, evaluate};
-use bloctrain_shared::graph::{BlockGraph, Graph, Parameter};
+use bloctrain_shared::figures::{Figures, Known};
+use bloctrain_shared::graph::{BlockGraph, Graph};
 use bloctrain_shared::record::Records;
 use bloctrain_shared::stage::finish::{self, BlockProgress, Work};
 use bloctrain_shared::summary::{Accuracy, BlockSummary, Inference, Summary};
 use bloctrain_shared::task::{Failure, FrozenBlock, ObjectRef, Output, Split};
-use bloctrain_shared::{Digest, key, remark};
+use bloctrain_shared::{Digest, history, key, remark};
 use bytes::Bytes;
 
 pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context, work: &Work) -> Result<Output, Stop> {
@@ -30,18 +33,31 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
     let parts = parts(executor, &work.blocks)?;
     let mut tensors = NamedTensors::default();
     let mut parameters = 0;
-    let mut blocks = Vec::new();
+    let (mut blocks, mut detectors) = (Vec::new(), Vec::new());
     for (index, part) in parts.into_iter().enumerate() {
         blocks.push(BlockManifest { classes: part.classes, hard: part.hard, detector: part.detector.is_some() });
         let mut weights = part.weights;
         weights.tensors.retain(|tensor| !BlockGraph::is_auxiliary(&tensor.name));
         tensors.tensors.extend(package::prefixed(&format!("block{}", index + 1), weights));
         parameters += work.progress[index].rounds.last().map_or(0, |round| round.parameters);
+        let of_detector = part.detector.iter().flat_map(|detector| &detector.tensors);
+        detectors.push(of_detector.map(|tensor| tensor.values.len()).sum::<usize>());
         if let Some(detector) = part.detector {
-            parameters += detector.tensors.iter().map(|tensor| tensor.values.len()).sum::<usize>();
             tensors.tensors.extend(package::prefixed(&format!("detector{}", index + 1), detector));
         }
     }
+    parameters += detectors.iter().sum::<usize>();
+    let known = Known {
+        program: env!("CARGO_PKG_VERSION"),
+        backend: executor.backend,
+        spec,
+        dataset,
+        rule: &calibration.rule,
+        test: &test,
+        outcome: &on_test,
+    };
+    let confusions = work.progress.iter().map(|block| block.confusion.clone());
+    let figures = Figures::new(known, confusions.zip(detectors).collect(), parameters).map_err(fatal)?;
     let tensor_bytes = Bytes::from(tensors.encode().map_err(fatal)?);
     let manifest = Manifest {
         format: key::FORMAT_VERSION,
@@ -64,25 +80,31 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
             compute_efficiency: on_test.compute_efficiency(),
             synops_per_sample: on_test.compute.synops,
             macs_per_sample: on_test.compute.macs,
-            parameter_overhead: parameters as f64 / end_to_end_parameters(context)? as f64,
+            parameter_overhead: parameters as f64 / figures.end_to_end_parameters as f64,
         },
         cache: work.cache,
         wall_seconds: work.seconds,
         model: format!("{location}/{}", key::model(&context.run, "").trim_end_matches('/')),
-        report: String::new(),
+        report: format!("{location}/{}", key::model(&context.run, package::REPORT)),
         notes: Vec::new(),
     };
     let planned = Graph::new(spec, dataset.shape).map_err(fatal)?.blocks.len();
     let reached = calibration.curve.get(calibration.chosen).map(|point| point.relative_compute);
     summary.notes = remark::notes(spec, &summary, planned, classes, reached);
+    let history = history::lines(&spec.train, work.progress.iter().map(|block| &block.rounds));
+    let told = Run { spec: spec.clone(), dataset: dataset.clone(), summary, curve, figures: Some(figures), history };
+    let html = to_html(&report(std::slice::from_ref(&told), None, &Energy::default()));
     let put = |name: &str, bytes: Bytes| executor.io.put(&key::model(&context.run, name), bytes);
     let json = |value: serde_json::Result<Vec<u8>>| value.map(Bytes::from).map_err(fatal);
     put(package::TENSORS, tensor_bytes)?;
-    put(package::SUMMARY, json(serde_json::to_vec_pretty(&summary))?)?;
-    put(package::CURVE, json(serde_json::to_vec_pretty(&curve))?)?;
-    put(package::CURVE_PICTURE, Bytes::from(curve.to_svg().map_err(fatal)?))?;
+    put(package::SUMMARY, json(serde_json::to_vec_pretty(&told.summary))?)?;
+    put(package::CURVE, json(serde_json::to_vec_pretty(&told.curve))?)?;
+    put(package::CURVE_PICTURE, Bytes::from(picture::to_svg(&told.curve).map_err(fatal)?))?;
+    put(package::FIGURES, json(serde_json::to_vec_pretty(&told.figures))?)?;
+    put(package::REPORT, Bytes::from(html))?;
+    put(package::CARD, Bytes::from(card(&told)))?;
     put(package::MANIFEST, json(serde_json::to_vec_pretty(&manifest))?)?;
-    Ok(Output::Finish(finish::Output { summary: Box::new(summary) }))
+    Ok(Output::Finish(finish::Output { summary: Box::new(told.summary) }))
 }
 
 /// Records of every shard of a split, each about exactly the samples of its shard.
@@ -100,16 +122,6 @@ fn records<B: TrainingBackend>(
         all.join(part).map_err(|error| lost(error.to_string()))?;
     }
     Ok(all)
-}
-
-/// Parameters of the network that is trained as one block.
-fn end_to_end_parameters(context: &Context) -> Result<usize, Failure> {
-    let mut spec = context.submission.spec.clone();
-    spec.run.end_to_end = true;
-    let dataset = &context.submission.dataset;
-    let graph = Graph::new(&spec, dataset.shape).map_err(fatal)?;
-    let head = graph.blocks[0].classifier(dataset.classes.len());
-    Ok(graph.blocks[0].body.parameters.iter().chain(&head.parameters).map(Parameter::len).sum())
 }
 
 fn block_summaries(work: &Work, test: &Outcome) -> Vec<BlockSummary> {

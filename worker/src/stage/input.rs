@@ -3,18 +3,22 @@
 //! Which samples exist, and in which order, is known from the data set alone; a cached shard must list exactly the
 //! samples that its place says, or it counts as damaged.
 
-use super::io::{Io, fatal};
+use super::io::{Io, fatal, lost};
 use super::prepared::Prepared;
+use crate::data::augment::Mix;
 use crate::kernel::{BodyInput, SpikingBackend};
 use crate::snn::encode::{body_input, samples};
+use crate::snn::loss::Mixed;
 use bloctrain_data::{Dataset, SplitKind};
 use bloctrain_infer::Encoder;
 use bloctrain_kernel::spikes::Spikes;
+use bloctrain_shared::hard_input::Selection;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
-use bloctrain_shared::spec::RunSpec;
+use bloctrain_shared::spec::{Augment, RunSpec};
 use bloctrain_shared::task::{CachedShard, Failure, ObjectRef, Source, Split};
 use bloctrain_store::cache::SpikeShard;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -29,6 +33,8 @@ pub(super) struct Reader<'a> {
     classes: LabelMap,
     cached: Option<BTreeMap<(u32, u32), ObjectRef>>,
     fresh: Option<&'a dyn Compute>,
+    /// Whether images are mixed with others.
+    mixes: bool,
     encoder: Encoder,
 }
 
@@ -73,12 +79,29 @@ pub(super) fn view(spec: &RunSpec, source: &Source, block: u32, epoch: u32) -> u
     }
 }
 
+/// A view that no block trains on, by which a block's samples are judged: counted down from the last one.
+pub(super) fn unseen_view(block: u32) -> u32 {
+    u32::MAX - block
+}
+
+/// A stored selection among the samples of some shards.
+///
+/// # Errors
+/// [`Failure::InputLost`] when it is damaged, or of other samples.
+pub(super) fn selection(io: &Io, object: &ObjectRef, shards: &[Vec<u32>]) -> Result<Selection, Failure> {
+    let read: Selection = serde_json::from_slice(&io.get(object)?).map_err(|error| lost(object, error.to_string()))?;
+    read.check(shards).map_err(|error| lost(object, error.to_string()))?;
+    Ok(read)
+}
+
 /// One batch, ready for the block.
 pub(super) struct InputBatch<B: SpikingBackend> {
     /// Input of the block.
     pub(super) input: BodyInput<B>,
     /// Dense labels of the block, one per sample.
     pub(super) labels: Vec<usize>,
+    /// What was mixed into each of them, as far as the block knows its class; empty where nothing is mixed.
+    pub(super) mixed: Vec<Option<Mixed>>,
     /// Sample indices in the split's images.
     pub(super) ids: Vec<u32>,
 }
@@ -101,13 +124,36 @@ impl<'a> Reader<'a> {
         let shards = prepared.shards_of(split, classes);
         let Dataset { shape, mean, std, .. } = &prepared.dataset;
         let encoder = Encoder::new(spec, *shape, mean, std);
-        Self { prepared, spec, io, split, shards, classes: classes.clone(), cached, fresh: None, encoder }
+        let mixes = split == Split::Train && spec.data.augment.contains(&Augment::CutMix);
+        Self { prepared, spec, io, split, shards, classes: classes.clone(), cached, fresh: None, mixes, encoder }
     }
 
     /// The same, whose input is computed where the source says so.
     pub(super) fn through<B: SpikingBackend>(mut self, chain: Option<&'a Chain<B>>) -> Self {
         self.fresh = chain.map(|chain| chain as &dyn Compute);
         self
+    }
+
+    /// The same, of the samples that the block before selected, where it did.
+    ///
+    /// # Errors
+    /// [`Failure::InputLost`] when the selection is damaged, or of other samples.
+    pub(super) fn among(mut self, io: &Io, selected: Option<&ObjectRef>) -> Result<Self, Failure> {
+        if let Some(object) = selected {
+            self.shards = selection(io, object, &self.shards)?.shards;
+        }
+        Ok(self)
+    }
+
+    /// The same, with every image by itself.
+    pub(super) fn unmixed(mut self) -> Self {
+        self.mixes = false;
+        self
+    }
+
+    /// Sample indices of every shard.
+    pub(super) fn shards(&self) -> &[Vec<u32>] {
+        &self.shards
     }
 
     /// Number of samples in each shard.
@@ -149,13 +195,36 @@ impl<'a> Reader<'a> {
             Some(chain) => BodyInput::Spikes(chain.spikes(self, &ids, view)),
             None => self.image_input(&ids, view, device),
         };
-        Ok(InputBatch { input, labels, ids })
+        let mixed = if self.mixes { ids.iter().map(|&id| self.mixed(id, view)).collect() } else { Vec::new() };
+        Ok(InputBatch { input, labels, mixed, ids })
+    }
+
+    fn mix(&self, id: u32, view: u32) -> Option<Mix> {
+        let (shape, training) = (self.prepared.dataset.shape, self.prepared.shards(Split::Train));
+        Mix::drawn(shape, training, self.spec.run.seed, id, view)
+    }
+
+    /// What a rectangle of an image of an unknown class stands for is nothing: the sample keeps its label then.
+    fn mixed(&self, id: u32, view: u32) -> Option<Mixed> {
+        let mix = self.mix(id, view)?;
+        let class = self.classes.dense(self.prepared.samples(self.split).label(mix.partner as usize))?;
+        Some(Mixed { class: usize::from(class), share: mix.share })
     }
 
     fn image_input<B: SpikingBackend>(&self, ids: &[u32], view: u32, device: &B::Device) -> BodyInput<B> {
         let dataset = &self.prepared.dataset;
         let of = (dataset, self.samples_kind());
-        let values = samples((&self.encoder, self.spec), of, ids, self.split == Split::Train, view);
+        let mut values = samples((&self.encoder, self.spec), of, ids, self.split == Split::Train, view);
+        if self.mixes {
+            let size = dataset.shape.len();
+            values.values.par_chunks_mut(size).zip(ids).for_each(|(image, &id)| {
+                if let Some(mix) = self.mix(id, view) {
+                    let partner = [mix.partner];
+                    let other = samples((&self.encoder, self.spec), of, &partner, true, view);
+                    mix.paste(dataset.shape, &other.values, image);
+                }
+            });
+        }
         body_input(self.encoder.input(values), dataset.shape, device)
     }
 
@@ -213,4 +282,87 @@ impl<'a> Reader<'a> {
 
 fn index_of(shards: &[CachedShard], split: Split) -> BTreeMap<(u32, u32), ObjectRef> {
     shards.iter().filter(|shard| shard.split == split).map(|shard| ((shard.view, shard.shard), shard.object.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snn::param::to_host;
+    use bloctrain_data::Split as Samples;
+    use bloctrain_shared::ImageShape;
+    use bloctrain_shared::spec::DataSpec;
+    use bloctrain_store::Artefacts;
+    use burn_flex::Flex;
+
+    const AREA: usize = 64;
+
+    /// Images of three classes, each of one brightness.
+    fn dataset() -> Dataset {
+        let split = |samples: u16| {
+            let labels: Vec<u16> = (0..samples).map(|sample| sample % 3).collect();
+            let pixels = labels.iter().flat_map(|&label| [10 + 60 * label as u8; AREA]).collect();
+            Samples::new(labels, pixels, AREA)
+        };
+        let classes = ["dark", "grey", "light"].map(str::to_owned).to_vec();
+        Dataset::new("three", classes, ImageShape::new(1, 8, 8), split(60), split(6))
+    }
+
+    fn values(input: BodyInput<Flex>) -> Vec<f32> {
+        match input {
+            BodyInput::Image(values) => to_host(values),
+            BodyInput::Spikes(_) => panic!("images are encoded directly"),
+        }
+    }
+
+    #[test]
+    fn labels_are_mixed_as_the_images_are() {
+        let spec = RunSpec { data: DataSpec { augment: vec![Augment::CutMix], ..DataSpec::default() }, ..RunSpec::default() };
+        let prepared = Prepared::new(dataset(), &spec);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let io = Io::new(Artefacts::open("memory://").expect("memory"), runtime.handle().clone());
+        let (all, two) = (LabelMap::all(3), LabelMap::new(vec![0, 1]));
+        let reader = |classes: &LabelMap| Reader::new(&prepared, &spec, &io, Split::Train, classes, &Source::Images);
+        let batch =
+            |reader: &Reader<'_>, view| reader.batch::<Flex>(&reader.positions_of(0), view, &Default::default()).expect("images");
+        let plain = batch(&reader(&all).unmixed(), 0);
+        assert!(plain.mixed.is_empty());
+        let of_class = |class: usize| plain.labels.iter().position(|&label| label == class).expect("a sample of it") * AREA;
+        let plain_values = values(plain.input);
+        let brightness: Vec<f32> = (0..3).map(|class| plain_values[of_class(class)]).collect();
+        let (mut pasted, mut unknown) = (0, 0);
+        for view in 0..6 {
+            let seen = batch(&reader(&all), view);
+            for ((image, &label), mixed) in values(seen.input).chunks(AREA).zip(&seen.labels).zip(&seen.mixed) {
+                let foreign: Vec<f32> = image.iter().copied().filter(|value| *value != brightness[label]).collect();
+                let expected = mixed.filter(|mixed| mixed.class != label);
+                let count = expected.map_or(0.0, |mixed| mixed.share * AREA as f32);
+                assert_eq!(foreign.len() as f32, count, "{mixed:?}");
+                assert!(foreign.iter().all(|value| expected.is_some_and(|mixed| brightness[mixed.class] == *value)));
+                pasted += usize::from(count > 0.0);
+            }
+            let known = batch(&reader(&two), view);
+            for ((image, &label), mixed) in values(known.input).chunks(AREA).zip(&known.labels).zip(&known.mixed) {
+                let light = image.contains(&brightness[2]);
+                assert!(!light || mixed.is_none(), "the block does not know that class: the label stays");
+                assert!(label < 2 && mixed.is_none_or(|mixed| mixed.class < 2));
+                unknown += usize::from(light);
+            }
+        }
+        assert!(pasted > 50 && unknown > 20, "{pasted} of other classes, {unknown} of an unknown one");
+    }
+
+    #[test]
+    fn a_view_that_judges_is_none_that_is_trained_on() {
+        let mut spec = RunSpec::default();
+        spec.data.augment = vec![Augment::Crop];
+        for views in [0, 4, 1024] {
+            spec.data.views = views;
+            let trained: Vec<u32> = (1..=5)
+                .flat_map(|block| (0..=spec.train.epochs).map(move |epoch| (block, epoch)))
+                .map(|(block, epoch)| view(&spec, &Source::Images, block, epoch))
+                .chain(0..views)
+                .collect();
+            assert!((1..=5).all(|block| !trained.contains(&unseen_view(block))));
+        }
+    }
 }

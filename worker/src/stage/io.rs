@@ -84,3 +84,8 @@ impl Io {
 pub fn fatal(problem: impl std::fmt::Display) -> Failure {
     Failure::Fatal { message: problem.to_string() }
 }
+
+/// An object whose content is of no use: it is made again.
+pub(super) fn lost(object: &ObjectRef, problem: String) -> Failure {
+    Failure::InputLost { key: object.key.clone(), problem, content: true }
+}

@@ -1,7 +1,7 @@
 //! The outer step over the replicas of a round: parameters by the outer optimiser, running statistics by their mean.
 
-use super::io::fatal;
-use super::train::{lost, save, validation_accuracy};
+use super::io::{fatal, lost};
+use super::train::{save, validation_accuracy};
 use super::{Context, Control, Executor, Stop, passed};
 use crate::snn::block::{BlockConfig, BlockNet};
 use crate::snn::outer::{Mean, Outer};
@@ -67,7 +67,7 @@ pub(super) fn run<B: TrainingBackend>(
     let checkpoint = save(executor, context, &weights, &NamedTensors { tensors: velocities, metadata })?;
 
     let joined = RoundMetrics::joined(work.replicas.iter().map(|replica| &replica.metrics));
-    let rounds = Rounds::of(&spec.train, batch_count(joined.epoch_samples, spec.train.batch));
+    let rounds = Rounds::of(&spec.train, batch_count(joined.epoch_samples, &spec.train));
     let epochs = rounds.epochs(work.round);
     let validation_accuracy = if rounds.ends_epoch(work.round) {
         validation_accuracy(executor, context, &work.classes, &weights, &work.source, control)?

@@ -13,6 +13,8 @@ mod merge;
 mod prefetch;
 pub mod prepared;
 mod round;
+mod score;
+mod select;
 mod train;
 mod validate;
 
@@ -24,7 +26,7 @@ use bloctrain_session::control::{Control, Stop};
 use bloctrain_shared::plan::Submission;
 use bloctrain_shared::task::{Failure, Frozen, ObjectRef, Output, Progress, Source, Task, Work};
 use input::Chain;
-use io::{Io, fatal};
+use io::{Io, fatal, lost};
 use prepared::{Datasets, Prepared};
 use std::sync::Arc;
 
@@ -78,6 +80,8 @@ impl<B: TrainingBackend> Executor<B> {
             Work::Train(work) => train::run(self, &context, work, control),
             Work::Merge(work) => merge::run(self, &context, work, control),
             Work::Validate(work) => validate::run(self, &context, work, control),
+            Work::Score(work) => score::run(self, &context, work, control),
+            Work::Select(work) => select::run(self, &context, work, control),
             Work::Detect(work) => detect::run(self, &context, work, control),
             Work::Export(work) => export::run(self, &context, work, control),
             Work::Evaluate(work) => evaluate::run(self, &context, work, control),
@@ -88,7 +92,7 @@ impl<B: TrainingBackend> Executor<B> {
     /// The tensors of a stored object.
     fn tensors(&self, object: &ObjectRef) -> Result<NamedTensors, Failure> {
         let bytes = self.io.get(object)?;
-        NamedTensors::decode(&bytes).map_err(|error| train::lost(object, error.to_string()))
+        NamedTensors::decode(&bytes).map_err(|error| lost(object, error.to_string()))
     }
 
     /// The frozen blocks that compute the input of a task, where its source says so.
@@ -118,7 +122,7 @@ impl<B: TrainingBackend> Executor<B> {
 fn misfit<'a>(error: &LoadError, object: impl Fn(&LoadError) -> Option<&'a ObjectRef>) -> Failure {
     match (error, object(error)) {
         (LoadError::Network(_), _) | (_, None) => fatal(error),
-        (_, Some(object)) => train::lost(object, error.to_string()),
+        (_, Some(object)) => lost(object, error.to_string()),
     }
 }
 

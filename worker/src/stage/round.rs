@@ -6,7 +6,7 @@ use super::{Context, Control, Stop};
 use crate::snn::trainer::{MicroBatch, StepMetrics, Trainer, TrainingBackend};
 use bloctrain_shared::course::Course;
 use bloctrain_shared::order::{batches, epoch_order};
-use bloctrain_shared::schedule::learning_rate;
+use bloctrain_shared::schedule::{learning_rate, time_steps};
 use bloctrain_shared::seed;
 use bloctrain_shared::spec::RunSpec;
 use bloctrain_shared::stage::train::{RoundMetrics, Work};
@@ -26,6 +26,8 @@ pub(super) struct Sums {
     right: u64,
     samples: u64,
     rates: Vec<f64>,
+    /// Sums of the layers' firing rates over the steps in `rates`.
+    layer_rates: Vec<f64>,
     peak: usize,
     /// Seconds of waiting for input.
     waited: f64,
@@ -38,6 +40,11 @@ impl Sums {
         self.right += step.right;
         self.samples += step.samples;
         self.rates.extend(step.firing_rate);
+        if self.layer_rates.is_empty() {
+            self.layer_rates.clone_from(&step.firing_rates);
+        } else {
+            self.layer_rates.iter_mut().zip(&step.firing_rates).for_each(|(sum, rate)| *sum += rate);
+        }
         self.peak = self.peak.max(step.working_bytes);
     }
 
@@ -47,6 +54,10 @@ impl Sums {
 
     fn firing_rate(&self) -> f64 {
         self.rates.iter().sum::<f64>() / self.rates.len().max(1) as f64
+    }
+
+    fn firing_rates(&self) -> Vec<f64> {
+        self.layer_rates.iter().map(|sum| sum / self.rates.len().max(1) as f64).collect()
     }
 }
 
@@ -70,7 +81,8 @@ impl<'a> Round<'a> {
             return Err(fatal(format!("block {} has no training samples", context.block)));
         }
         let order = epoch_order(&sizes, spec.run.seed, context.block, 0);
-        let batch_sizes: Vec<usize> = batches(&order, spec.train.batch).iter().map(|batch| batch.len()).collect();
+        let batch_sizes: Vec<usize> =
+            batches(&order, spec.train.batch, spec.train.drop_last).iter().map(|batch| batch.len()).collect();
         let course = Course::new(&spec.train, batch_sizes.len(), steps, work.round, work.replica).map_err(fatal)?;
         let micro = if spec.train.micro_batch == 0 { spec.train.batch } else { spec.train.micro_batch }.max(1);
         Ok(Self { context, course, sizes, batch_sizes, micro })
@@ -94,7 +106,8 @@ impl<'a> Round<'a> {
                 Some(same) if same.0 == epoch => current.insert(same),
                 _ => current.insert((epoch, order(epoch))),
             };
-            let batch = batches(order, self.spec().train.batch)[number];
+            let train = &self.spec().train;
+            let batch = batches(order, train.batch, train.drop_last)[number];
             batch.chunks(self.micro).map(|chunk| (epoch, chunk.to_vec())).collect::<Vec<_>>()
         })
     }
@@ -103,7 +116,7 @@ impl<'a> Round<'a> {
     pub(super) fn first_of_epoch(&self, epoch: u32, samples: usize) -> Vec<Vec<(usize, usize)>> {
         let mut order = epoch_order(&self.sizes, self.spec().run.seed, self.context.block, epoch);
         order.truncate(samples);
-        batches(&order, self.micro).into_iter().map(<[_]>::to_vec).collect()
+        batches(&order, self.micro, false).into_iter().map(<[_]>::to_vec).collect()
     }
 
     /// Trains to the end of the round, or until it is handed back. Gives the sums, and the step after the last.
@@ -141,6 +154,7 @@ impl<'a> Round<'a> {
         let size = self.batch_sizes[course.place(step).1];
         let step_seed = seed::rng(spec.run.seed, "step", &[self.context.block.into(), course.batch(step)]).next_u64();
         let rate = learning_rate(&spec.train, course.position(step), self.per_epoch());
+        trainer.net.set_steps(time_steps(&spec.train, spec.encoding.steps, course.place(step).0));
         let measure = step.is_multiple_of(RATE_EVERY) || ends;
         let (parts, mut taken) = (size.div_ceil(self.micro), 0);
         let batches = input.by_ref().take(parts).inspect(|_| taken += 1);
@@ -192,6 +206,7 @@ impl<'a> Round<'a> {
             accuracy: sums.mean(sums.right as f64),
             validation_accuracy: None,
             firing_rate: sums.firing_rate(),
+            firing_rates: sums.firing_rates(),
             samples: sums.samples,
             seconds,
             waiting_seconds: sums.waited,

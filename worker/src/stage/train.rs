@@ -6,16 +6,17 @@
 //! Reading, unpacking, augmenting and encoding the next micro-batches goes on beside the step, two of them ahead at most.
 
 use super::input::{Reader, view};
-use super::io::fatal;
+use super::io::{fatal, lost};
 use super::prefetch;
 use super::round::{Input, Round};
 use super::{Context, Control, Executor, Stop, validate};
 use crate::snn::block::BlockConfig;
 use crate::snn::trainer::{MicroBatch, Trainer, TrainingBackend};
-use bloctrain_infer::NamedTensors;
+use bloctrain_infer::{NamedTensor, NamedTensors};
 use bloctrain_shared::Digest;
 use bloctrain_shared::key::{self, CheckpointPart};
 use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::schedule::time_steps;
 use bloctrain_shared::stage::train::{self, Checkpoint, Part, Work};
 use bloctrain_shared::task::{Failure, ObjectRef, Output, Source, Split};
 use bytes::Bytes;
@@ -36,20 +37,23 @@ pub(super) fn run<B: TrainingBackend>(
     work: &Work,
     control: &Control,
 ) -> Result<Output, Stop> {
-    let Work { classes, source, .. } = work;
+    let Work { classes, among, source, .. } = work;
     let mut trainer = take_trainer(executor, context, classes, work.from.as_ref())?;
     let (spec, io, device) = (&context.submission.spec, executor.io.clone(), executor.device.clone());
     let chain = executor.chain(context, source)?;
-    let reader = Reader::new(&context.prepared, spec, &io, Split::Train, classes, source).through(chain.as_ref());
+    let reader = Reader::new(&context.prepared, spec, &io, Split::Train, classes, source);
+    let reader = reader.through(chain.as_ref()).among(&io, among.as_ref())?;
     let round = Round::new(context, work, reader.sizes(), trainer.optimizer.steps())?;
     let micro_batches = round.positions().map(|(epoch, positions)| {
         let batch = reader.batch::<B>(&positions, view(spec, source, context.block, epoch), &device)?;
-        Ok::<_, Failure>(MicroBatch { input: batch.input, labels: batch.labels })
+        let input = batch.input.first(time_steps(&spec.train, spec.encoding.steps, epoch));
+        Ok::<_, Failure>(MicroBatch { input, labels: batch.labels, mixed: batch.mixed })
     });
     let stopwatch = executor.stopwatch.clone();
     let begun = executor.seconds();
     let steps = |input: &mut Input<'_, B>| round.train(&mut trainer, input, || stopwatch() - begun, control);
     let (sums, last) = prefetch::ahead(micro_batches, &stopwatch, steps).map_err(fatal)??;
+    trainer.net.set_steps(spec.encoding.steps);
     let finished = round.course.epochs(last) >= spec.train.epochs;
     if finished && work.replica == 0 && spec.train.recount > 0 {
         let epoch = spec.train.epochs;
@@ -58,6 +62,10 @@ pub(super) fn run<B: TrainingBackend>(
             let batch = reader.batch::<B>(&positions, view(spec, source, context.block, epoch), &device)?;
             Ok::<_, Stop>(batch.input)
         });
+        if let Some(average) = &trainer.average {
+            // Nothing is trained any more: the statistics are those of what is exported.
+            average.put(&mut trainer.net.store.params);
+        }
         trainer.net.recount(inputs, spec.run.seed)?;
     }
     let seconds = executor.seconds() - begun;
@@ -80,10 +88,20 @@ pub(super) fn run<B: TrainingBackend>(
     })
 }
 
-/// Parameters, and the optimiser's state after its last step.
+/// What the parameters that are trained are called beside the optimiser's state, where those of the block are averages.
+const TRAINED: &str = "trained.";
+
+/// Parameters, and the optimiser's state after its last step. Where parameters are averaged, those of the block are the
+/// averages, which are evaluated and exported, and what training goes on from is in the state.
 fn tensors<B: TrainingBackend>(trainer: &Trainer<B>, last: u64) -> (NamedTensors, NamedTensors) {
-    let weights = NamedTensors { tensors: trainer.net.store.export(), metadata: BTreeMap::new() };
-    let moments = trainer.optimizer.export(&trainer.net.store.params);
+    let mut weights = NamedTensors { tensors: trainer.net.store.export(), metadata: BTreeMap::new() };
+    let mut moments = trainer.optimizer.export(&trainer.net.store.params);
+    if let Some(average) = &trainer.average {
+        let trained =
+            weights.tensors.iter().map(|tensor| NamedTensor { name: format!("{TRAINED}{}", tensor.name), ..tensor.clone() });
+        moments.extend(trained);
+        average.replace(&mut weights.tensors);
+    }
     let metadata = BTreeMap::from([("step".to_owned(), last.to_string())]);
     (weights, NamedTensors { tensors: moments, metadata })
 }
@@ -116,17 +134,34 @@ fn take_trainer<B: TrainingBackend>(
         let step = state.metadata.get("step").and_then(|step| step.parse().ok());
         let step = step.ok_or_else(|| lost(&from.optimizer, "it does not say its step".into()))?;
         trainer.optimizer.load(&trainer.net.store.params, &state, step).map_err(|problem| lost(&from.optimizer, problem))?;
+        load_average(executor, &mut trainer, from, &state)?;
     }
     Ok(trainer)
-}
-
-pub(super) fn lost(object: &ObjectRef, problem: String) -> Failure {
-    Failure::InputLost { key: object.key.clone(), problem, content: true }
 }
 
 fn load_weights<B: TrainingBackend>(executor: &Executor<B>, trainer: &mut Trainer<B>, object: &ObjectRef) -> Result<(), Failure> {
     let weights = executor.tensors(object)?;
     trainer.net.store.load(&weights).map_err(|error| lost(object, error.to_string()))?;
+    crate::snn::optim::track(&mut trainer.net.store.params);
+    Ok(())
+}
+
+/// Where parameters are averaged: the average from the block's parameters, and those from the optimiser's state.
+fn load_average<B: TrainingBackend>(
+    executor: &Executor<B>,
+    trainer: &mut Trainer<B>,
+    from: &Checkpoint,
+    state: &NamedTensors,
+) -> Result<(), Failure> {
+    let Some(average) = &mut trainer.average else { return Ok(()) };
+    let weights = executor.tensors(&from.weights)?;
+    average.load(&trainer.net.store.params, &weights).map_err(|problem| lost(&from.weights, problem))?;
+    let trained = |tensor: &NamedTensor| {
+        let name = tensor.name.strip_prefix(TRAINED)?.to_owned();
+        Some(NamedTensor { name, ..tensor.clone() })
+    };
+    let trained = NamedTensors { tensors: state.tensors.iter().filter_map(trained).collect(), metadata: BTreeMap::new() };
+    trainer.net.store.load(&trained).map_err(|error| lost(&from.optimizer, error.to_string()))?;
     crate::snn::optim::track(&mut trainer.net.store.params);
     Ok(())
 }

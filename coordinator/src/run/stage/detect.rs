@@ -16,10 +16,15 @@ impl Kind for Detect {
         let Some((index, block)) = scope.block(run).filter(|(index, _)| !run.is_last(*index)) else { return };
         let (Some(weights), Some(hard)) = (block.weights(), &block.hard) else { return };
         let id = task_id(index + 1, Stage::Detect, 0);
-        let wanted = block.detector.is_none() && tasks.wants(id);
-        if let Some(source) = wanted.then(|| run.view_source(index, &[0], false)).flatten() {
+        let is_known = !run.selects() || block.selection.is_some();
+        let wanted = block.detector.is_none() && is_known && tasks.wants(id);
+        let unseen = run.submission.spec.judges_unseen();
+        let source = || if unseen { run.uncached_source(index) } else { run.view_source(index, &[0], false) };
+        if let Some(source) = wanted.then(source).flatten() {
             let (classes, hard, weights) = (block.classes.clone(), hard.clone(), weights.clone());
-            tasks.push(run.task(id, Work::Detect(detect::Work { classes, hard, weights, source })));
+            let (among, selection) = (run.among(index), block.selection.clone());
+            let work = detect::Work { classes, hard, weights, among, selection, source };
+            tasks.push(run.task(id, Work::Detect(work)));
         }
     }
 

@@ -1,4 +1,5 @@
-//! Cached shards: the spikes of a block that is not the last, on samples of its hard classes.
+//! Cached shards: the spikes of a block that is not the last, on its hard samples. Training shards wait until hard inputs are
+//! selected, where they are; validation shards have all samples then.
 
 use super::{Claim, Kind, Scope};
 use crate::run::claim::count;
@@ -8,7 +9,7 @@ use bloctrain_shared::key;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::ExportPart;
 use bloctrain_shared::stage::export;
-use bloctrain_shared::task::{ObjectRef, Stage, TaskId, Work};
+use bloctrain_shared::task::{ObjectRef, Split, Stage, TaskId, Work};
 
 pub(super) struct Export;
 
@@ -16,15 +17,23 @@ impl Kind for Export {
     fn open(&self, run: &Run, scope: Scope, tasks: &mut Open<'_>) {
         let Some((index, block)) = scope.block(run).filter(|(index, _)| !run.is_last(*index)) else { return };
         let (Some(weights), Some(hard)) = (block.weights(), &block.hard) else { return };
+        if run.shards_gone {
+            return;
+        }
         for number in missing(run.plan.export_count(), &block.exports) {
             if tasks.is_full() {
                 return;
             }
             let (id, part) = (task_id(index + 1, Stage::Export, number), run.plan.export_part(number));
+            let trains = part.split == Split::Train;
+            if trains && run.selects() && block.selection.is_none() {
+                continue;
+            }
             if let Some(source) = tasks.wants(id).then(|| run.shard_source(index, part)).flatten() {
                 let ExportPart { split, view, shard } = part;
                 let (classes, hard, weights) = (block.classes.clone(), hard.clone(), weights.clone());
-                let work = export::Work { split, view, shard, classes, hard, weights, source };
+                let (among, selection) = if trains { (run.among(index), block.selection.clone()) } else { Default::default() };
+                let work = export::Work { split, view, shard, classes, hard, weights, among, selection, source };
                 tasks.push(run.task(id, Work::Export(work)));
             }
         }

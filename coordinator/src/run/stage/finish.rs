@@ -49,7 +49,7 @@ impl Kind for Finish {
     fn lose(&self, run: &mut Run, scope: Scope, key: &str) -> Option<String> {
         let is_own = scope == Scope::Network && key.starts_with(&key::model(&run.plan.run, "")) && run.summary.is_some();
         is_own.then(|| {
-            (run.package_lost, run.shards_gone, run.state) = (true, false, RunState::Running);
+            (run.package_lost, run.state) = (true, RunState::Running);
             "the model package is made again".into()
         })
     }

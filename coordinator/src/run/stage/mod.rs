@@ -10,6 +10,8 @@ mod evaluate;
 mod export;
 mod finish;
 mod merge;
+mod score;
+mod select;
 mod train;
 mod validate;
 
@@ -85,6 +87,8 @@ pub(crate) fn of(stage: Stage) -> &'static dyn Kind {
         Stage::Train => &train::Train,
         Stage::Merge => &merge::Merge,
         Stage::Validate => &validate::Validate,
+        Stage::Score => &score::Score,
+        Stage::Select => &select::Select,
         Stage::Detect => &detect::Detect,
         Stage::Export => &export::Export,
         Stage::Evaluate => &evaluate::Evaluate,
@@ -114,6 +118,8 @@ pub(crate) fn claim(output: &Output) -> &dyn Claim {
         Output::Train(output) => output,
         Output::Replica(output) => output,
         Output::Validate(output) => output,
+        Output::Score(output) => output,
+        Output::Select(output) => output,
         Output::Detect(output) => output,
         Output::Export(output) => output,
         Output::Evaluate(output) => output,

@@ -11,6 +11,9 @@ use bloctrain_shared::rounds::{Rounds, batch_count};
 use bloctrain_shared::stage::train;
 use bloctrain_shared::task::{ObjectRef, RoundMetrics, Source, Stage, TaskId, Work};
 
+/// Most layers whose firing rates a report may name.
+const MAX_LAYERS: usize = 10_000;
+
 pub(super) struct Train;
 
 impl Kind for Train {
@@ -23,7 +26,8 @@ impl Kind for Train {
         let id = task_id(index + 1, Stage::Train, round);
         if let Some(source) = tasks.wants(id).then(|| source(run, index)).flatten() {
             let from = block.rounds.last().map(|round| round.checkpoint.clone());
-            let work = train::Work { round, replica: 0, classes: block.classes.clone(), from, source };
+            let (classes, among) = (block.classes.clone(), run.among(index));
+            let work = train::Work { round, replica: 0, classes, from, among, source };
             tasks.push(run.task(id, Work::Train(work)));
         }
     }
@@ -88,8 +92,8 @@ fn open_parts(run: &Run, index: usize, tasks: &mut Open<'_>) {
     }
     let Some(source) = source(run, index) else { return };
     for replica in wanted {
-        let (classes, from) = (block.classes.clone(), block.next_of(replica));
-        let work = train::Work { round, replica, classes, from, source: source.clone() };
+        let (classes, from, among) = (block.classes.clone(), block.next_of(replica), run.among(index));
+        let work = train::Work { round, replica, classes, from, among, source: source.clone() };
         tasks.push(run.task(id(replica), Work::Train(work)));
     }
 }
@@ -112,7 +116,7 @@ pub(super) fn rounds_of(run: &Run, index: usize) -> usize {
     let metrics =
         block.rounds.last().map(|round| &round.metrics).or_else(|| block.parts.values().next().map(|part| &part.metrics));
     let per_epoch = match metrics.map(|metrics| metrics.epoch_samples) {
-        Some(samples) if run.is_replicated() => Rounds::of(train, batch_count(samples, train.batch)).per_epoch(),
+        Some(samples) if run.is_replicated() => Rounds::of(train, batch_count(samples, train)).per_epoch(),
         _ => 1,
     };
     if block.frozen.is_some() {
@@ -182,6 +186,10 @@ fn figures(run: &Run, metrics: &RoundMetrics) -> Result<(), String> {
     fraction("the training accuracy", metrics.accuracy)?;
     fraction("the validation accuracy", metrics.validation_accuracy.unwrap_or(0.0))?;
     fraction("the firing rate", metrics.firing_rate)?;
+    if metrics.firing_rates.len() > MAX_LAYERS {
+        return Err(format!("it has the firing rates of more than {MAX_LAYERS} layers"));
+    }
+    metrics.firing_rates.iter().try_for_each(|rate| fraction("the firing rate of a layer", *rate))?;
     measure("the loss", metrics.loss.abs())?;
     measure("the time of training", metrics.seconds)?;
     measure("the time of waiting", metrics.waiting_seconds)?;

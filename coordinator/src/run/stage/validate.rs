@@ -91,7 +91,7 @@ impl Claim for validate::Output {
         let others = block.confusions.iter().filter(|(shard, _)| **shard != task.part).map(|(_, confusion)| confusion);
         let is_complete = others.clone().count() + 1 >= run.plan.validation_shards as usize && block.hard.is_none();
         let sum = is_complete.then(|| sum(block, others.chain([&self.confusion]))).flatten()?;
-        Some(decide::hard_classes(&run.submission.spec.hard_classes, &sum.by_class(&block.classes)))
+        Some(decide::classes_after(&run.submission.spec, &sum.by_class(&block.classes)))
     }
 
     fn commit(&self, run: &mut Run, task: TaskId, hard: Option<&LabelMap>) -> Vec<String> {
@@ -120,7 +120,7 @@ fn decided(run: &mut Run, index: usize, hard: Option<&LabelMap>) {
         run.state = RunState::Failed { message };
         return;
     };
-    let derived = || decide::hard_classes(&run.submission.spec.hard_classes, &sum.by_class(&block.classes));
+    let derived = || decide::classes_after(&run.submission.spec, &sum.by_class(&block.classes));
     let hard = hard.cloned().unwrap_or_else(derived);
     block.confusion = Some(sum);
     block.hard = Some(hard.clone());

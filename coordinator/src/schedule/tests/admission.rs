@@ -56,6 +56,8 @@ fn impossible_rounds_are_refused() {
         ("/train/metrics/epoch_samples", json!(2001)),
         ("/train/metrics/validation_accuracy", json!(1.5)),
         ("/train/metrics/accuracy", json!(-0.1)),
+        ("/train/metrics/firing_rates", json!([0.5, 1.5])),
+        ("/train/metrics/firing_rates", json!(vec![0.5; 10_001])),
         ("/train/checkpoint/weights/bytes", json!(u64::MAX)),
         ("/train/checkpoint/weights/key", json!(cached("another"))),
         ("/train/checkpoint/weights/key", json!("runs/r0/block1/weights-0.safetensors")),

@@ -9,6 +9,7 @@ mod delete;
 mod demand;
 mod doubt;
 mod fleet;
+mod hard_input;
 mod late;
 mod lost;
 mod machine;
@@ -24,7 +25,7 @@ use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::metric::Confusion;
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, DatasetInfo, Submission, shard_samples};
 use bloctrain_shared::spec::{DetectorPolicy, RunSpec};
-use bloctrain_shared::stage::{detect, evaluate, export, finish, merge, train, validate};
+use bloctrain_shared::stage::{detect, evaluate, export, finish, merge, score, select, train, validate};
 use bloctrain_shared::task::{
     CachedShard, Checkpoint, Failure, ObjectRef, Output, Progress, Report, RoundMetrics, Split, Stage, Task, Work,
 };
@@ -119,6 +120,7 @@ fn output(task: &Task, epochs: u32) -> Output {
             let metrics = RoundMetrics {
                 epochs: round + 1,
                 validation_accuracy: Some(if *round == 1 { 0.9 } else { 0.5 }),
+                firing_rates: vec![0.1, 0.2],
                 ..RoundMetrics::default()
             };
             Output::Train(train::Output { checkpoint: checkpoint(), finished: round + 1 >= epochs, metrics })
@@ -126,6 +128,8 @@ fn output(task: &Task, epochs: u32) -> Output {
         Work::Validate(validate::Work { classes, shard, .. }) => {
             Output::Validate(validate::Output { confusion: counts(classes, *shard, |class| class >= 2) })
         }
+        Work::Score(_) => Output::Score(score::Output { scores: object(name) }),
+        Work::Select(_) => Output::Select(select::Output { selection: object(name), samples: 9, selected: 5 }),
         Work::Detect(_) => Output::Detect(detect::Output { detector: Some(object(name)) }),
         Work::Export(export::Work { split, view, shard, .. }) => {
             let object = object(cached(&task.id.to_string()));

@@ -26,6 +26,8 @@ struct Inner {
     active: OnceLock<Active>,
     /// Whether the coordinator waits for its turn, and the store answered when it last looked.
     stands_by: AtomicBool,
+    /// Whether the store names this coordinator as the active one.
+    leads: AtomicBool,
 }
 
 impl Gate {
@@ -33,7 +35,17 @@ impl Gate {
     pub(crate) fn open(&self, active: Active) {
         // It can be open already only if a coordinator became active twice, which it does not.
         let _ = self.0.active.set(active);
+    }
+
+    /// Notes whether the store names this coordinator as the active one: from its first address there until it stops.
+    pub(crate) fn set_leads(&self, leads: bool) {
+        self.0.leads.store(leads, Ordering::Relaxed);
         self.set_stands_by(false);
+    }
+
+    /// Whether the store names this coordinator as the active one.
+    pub(crate) fn leads(&self) -> bool {
+        self.0.leads.load(Ordering::Relaxed)
     }
 
     /// Notes whether the coordinator stands by in order.

@@ -9,10 +9,10 @@ use bloctrain_proto::convert::{from_json, to_json};
 use bloctrain_proto::status::{Kind, status};
 use bloctrain_proto::v1::run_service_server::RunService;
 use bloctrain_proto::v1::{
-    CancelRunRequest, CancelRunResponse, DeleteRunRequest, DeleteRunResponse, GetFleetRequest, GetFleetResponse, GetRunRequest,
-    GetRunResponse, GetStatusRequest, GetStatusResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest,
-    ListWorkersResponse, PauseRunRequest, PauseRunResponse, ResumeRunRequest, ResumeRunResponse, StreamLogRequest,
-    StreamLogResponse, SubmitRequest, SubmitResponse, WatchRunRequest, WatchRunResponse,
+    CancelRunRequest, CancelRunResponse, DeleteRunRequest, DeleteRunResponse, GetFleetRequest, GetFleetResponse,
+    GetHistoryRequest, GetHistoryResponse, GetRunRequest, GetRunResponse, GetStatusRequest, GetStatusResponse, ListRunsRequest,
+    ListRunsResponse, ListWorkersRequest, ListWorkersResponse, PauseRunRequest, PauseRunResponse, ResumeRunRequest,
+    ResumeRunResponse, StreamLogRequest, StreamLogResponse, SubmitRequest, SubmitResponse, WatchRunRequest, WatchRunResponse,
 };
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Submission};
 use bloctrain_shared::view::{RunState, RunView};
@@ -31,6 +31,9 @@ const MAX_SUBMISSION: usize = 1 << 20;
 
 /// Most runs in a page of a listing.
 pub(crate) const MAX_PAGE: usize = 100;
+
+/// Most lines in a page of a history.
+const MAX_LINES: usize = 4_096;
 
 /// Bytes of a page: far below what a message may have.
 const MAX_PAGE_BYTES: usize = 4 << 20;
@@ -109,6 +112,26 @@ impl RunService for RunRpc {
     async fn get_run(&self, request: Request<GetRunRequest>) -> Result<Response<GetRunResponse>, Status> {
         let view = self.view(&request.into_inner().run).await?;
         Ok(Response::new(GetRunResponse { view_json: to_json(&view) }))
+    }
+
+    async fn get_history(&self, request: Request<GetHistoryRequest>) -> Result<Response<GetHistoryResponse>, Status> {
+        let GetHistoryRequest { run, skip } = request.into_inner();
+        short("run", &run)?;
+        let lines = self.gate.active()?.handle.history(&run).await.map_err(|error| refused(&error))?;
+        let lines = lines.ok_or_else(|| refused(&Rejected::UnknownRun(run).into()))?;
+        let (mut line_json, mut bytes) = (Vec::new(), 0);
+        let skip = skip as usize;
+        for line in lines.iter().skip(skip).take(MAX_LINES) {
+            let json = to_json(line);
+            bytes += json.len();
+            if bytes > MAX_PAGE_BYTES && !line_json.is_empty() {
+                break;
+            }
+            line_json.push(json);
+        }
+        let shown = skip + line_json.len();
+        let next = if shown < lines.len() { u32::try_from(shown).unwrap_or(0) } else { 0 };
+        Ok(Response::new(GetHistoryResponse { line_json, next }))
     }
 
     async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {

@@ -10,7 +10,6 @@ mod curve;
 mod door;
 mod fleet;
 mod form;
-mod history;
 mod page;
 mod person;
 mod run;
@@ -27,6 +26,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use bloctrain_operations::http::{Operated, router};
+use bloctrain_operations::limit::{CONNECTIONS, Limited};
 use door::{Door, Way};
 use std::sync::Arc;
 use stream::Streams;
@@ -63,7 +63,7 @@ impl Site {
 pub(super) async fn serve(listener: TcpListener, certificates: Option<Current>, process: Arc<dyn Operated>, site: Site) {
     let router = router(process).merge(people(Arc::new(site)));
     let router = router.into_make_service_with_connect_info::<Way>();
-    if let Err(error) = axum::serve(Door::new(listener, certificates), router).await {
+    if let Err(error) = axum::serve(Door::new(Limited::new(listener, CONNECTIONS), certificates), router).await {
         tracing::warn!(%error, "the HTTP address is not served any more");
     }
 }

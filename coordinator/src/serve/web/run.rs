@@ -2,9 +2,9 @@
 
 use super::Site;
 use super::answer::{Answer, Problem, json};
+use super::curve;
 use super::form::{LogLine, RunNow, RunRow};
 use super::person::Person;
-use super::{curve, history};
 use crate::drive::DriverError;
 use crate::run::detail::RunDetail;
 use crate::schedule::Rejected;
@@ -66,8 +66,8 @@ pub(super) async fn look(State(site): State<Arc<Site>>, Path(run): Path<String>)
 
 /// Its epochs.
 pub(super) async fn history(State(site): State<Arc<Site>>, Path(run): Path<String>) -> Answer {
-    let detail = detail(&site, &run).await?;
-    let lines = history::read(&site.gate.active()?.artefacts, &run, &detail).await.map_err(|error| unread(&error))?;
+    short("run", &run)?;
+    let lines = site.gate.active()?.handle.history(&run).await?.ok_or_else(|| unknown(&run))?;
     Ok(json(&object!({ "lines": lines })))
 }
 

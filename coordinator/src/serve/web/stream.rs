@@ -8,7 +8,6 @@ use super::Site;
 use super::answer::{Answer, Problem};
 use super::door::Way;
 use super::form::{EventLine, LogLine, RunNow, RunRow};
-use super::history::{self, HistoryLine};
 use super::person::person;
 use super::topic::{Part, Parts, all, changes, text};
 use crate::drive::{DriverError, Handle};
@@ -113,13 +112,6 @@ impl Streams {
     }
 }
 
-/// What a run's history was when it was read last.
-#[derive(Default)]
-struct Memory {
-    rounds: Vec<usize>,
-    history: Vec<HistoryLine>,
-}
-
 /// The runs of a coordinator, page by page so that nobody else waits for long.
 pub(super) async fn rows(handle: &Handle) -> Result<Vec<RunRow>, DriverError> {
     let (mut rows, mut after) = (Vec::new(), String::new());
@@ -141,7 +133,7 @@ fn coarse(mut view: WorkerView) -> WorkerView {
 }
 
 /// The parts of a topic as they are now.
-async fn gather(site: &Site, topic: &Topic, memory: &mut Memory) -> Result<Parts, Problem> {
+async fn gather(site: &Site, topic: &Topic) -> Result<Parts, Problem> {
     let active = site.gate.active()?;
     let handle = &active.handle;
     Ok(match topic {
@@ -169,14 +161,8 @@ async fn gather(site: &Site, topic: &Topic, memory: &mut Memory) -> Result<Parts
             let unknown = || Problem::from(DriverError::from(Rejected::UnknownRun(run.clone())));
             let view = handle.view(run).await?.ok_or_else(unknown)?;
             let detail = handle.detail(run).await?.ok_or_else(unknown)?;
-            let rounds: Vec<usize> = detail.blocks.iter().map(|block| block.rounds.len()).collect();
-            if memory.history.is_empty() || memory.rounds != rounds {
-                memory.history = history::read(&active.artefacts, run, &detail).await.map_err(|error| {
-                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the history cannot be read: {error}"))
-                })?;
-                memory.rounds = rounds;
-            }
-            let history = (0..).zip(memory.history.iter().map(text)).collect();
+            let history = handle.history(run).await?.ok_or_else(unknown)?;
+            let history = (0..).zip(history.iter().map(text)).collect();
             let lines = handle.journal().since(run, 0);
             let lines = lines.into_iter().rev().take(LINES).rev();
             let log = lines.map(|line| (line.number, text(&LogLine::new(line)))).collect();
@@ -191,7 +177,7 @@ async fn gather(site: &Site, topic: &Topic, memory: &mut Memory) -> Result<Parts
 }
 
 /// Computes a topic once a second until nobody looks at it any more, or there is nothing to see.
-async fn show(site: Arc<Site>, topic: Topic, shown: Arc<Shown>, mut memory: Memory) {
+async fn show(site: Arc<Site>, topic: Topic, shown: Arc<Shown>) {
     let (mut turn, mut idle) = (interval(TURN), 0);
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     turn.tick().await;
@@ -204,7 +190,7 @@ async fn show(site: Arc<Site>, topic: Topic, shown: Arc<Shown>, mut memory: Memo
         if idle > 0 {
             continue;
         }
-        let Ok(parts) = gather(&site, &topic, &mut memory).await else { break };
+        let Ok(parts) = gather(&site, &topic).await else { break };
         let mut now = shown.now.lock().await;
         let told = now.as_ref().map(|now| changes(&now.parts, &parts)).unwrap_or_default();
         if !told.is_empty() {
@@ -233,9 +219,8 @@ async fn enter(site: &Arc<Site>, topic: &Topic, shown: &Arc<Shown>) -> Result<(B
     let mut now = shown.now.lock().await;
     // What was computed while nobody looked may be old.
     if shown.sender.receiver_count() == 0 {
-        let mut memory = Memory::default();
         let is_new = now.is_none();
-        match gather(site, topic, &mut memory).await {
+        match gather(site, topic).await {
             Ok(parts) => *now = Some(Now { parts, everything: None }),
             Err(problem) => {
                 if is_new {
@@ -245,7 +230,7 @@ async fn enter(site: &Arc<Site>, topic: &Topic, shown: &Arc<Shown>) -> Result<(B
             }
         }
         if is_new {
-            tokio::spawn(show(Arc::clone(site), topic.clone(), Arc::clone(shown), memory));
+            tokio::spawn(show(Arc::clone(site), topic.clone(), Arc::clone(shown)));
         }
     }
     let receiver = shown.sender.subscribe();

@@ -27,6 +27,7 @@ const AUXILIARY: When =
     when("with another `network.auxiliary.kind` than `none`", |s| s.network.auxiliary.kind != AuxiliaryKind::None);
 const MORE_STEPS: When = when("with `encoding.steps` above 1", |s| s.encoding.steps > 1);
 const REPLICAS: When = when("with `train.replicas` above 1", |s| s.train.replicas > 1);
+const HARD_CLASSES: When = when("without `hard_inputs.fraction`", |s| !s.hard_inputs.is_on());
 const PRESET: When = when("without `[[network.block]]`, whose layers say it themselves", |s| s.network.block.is_empty());
 
 /// Rows of all fields.
@@ -101,7 +102,15 @@ pub const FIELDS: &[Field] = &[
     field("encoding.kind", "", ANY, ALWAYS, Spikes),
     field("encoding.steps", "time steps", range("lie in 1..=4096", |s| (1..=4096).contains(&s.encoding.steps)), ALWAYS, Spikes),
     field("train.epochs", "epochs", range("be at least 1", |s| s.train.epochs >= 1), ALWAYS, Training),
+    field(
+        "train.start_steps",
+        "time steps",
+        range("be at most encoding.steps; 0 means encoding.steps", |s| s.train.start_steps <= s.encoding.steps),
+        &[MORE_STEPS],
+        Training,
+    ),
     field("train.batch", "samples", range("be at least 1", |s| s.train.batch >= 1), ALWAYS, Training),
+    field("train.drop_last", "", ANY, ALWAYS, Training),
     field(
         "train.micro_batch",
         "samples",
@@ -160,6 +169,13 @@ pub const FIELDS: &[Field] = &[
         Training,
     ),
     field(
+        "train.ema",
+        "decay",
+        range("lie in [0, 1)", |s| (0.0..1.0).contains(&s.train.ema)),
+        &[when("without `train.replicas`, which are averaged themselves", |s| s.train.replicas == 1)],
+        Training,
+    ),
+    field(
         "train.replicas",
         "replicas",
         range("lie in 1..=1024", |s| (1..=MAX_REPLICAS).contains(&s.train.replicas)),
@@ -181,13 +197,14 @@ pub const FIELDS: &[Field] = &[
         &[REPLICAS],
         Training,
     ),
-    field("hard_classes.policy", "", ANY, &[SEVERAL_BLOCKS], Answers),
+    field("hard_classes.policy", "", ANY, &[HARD_CLASSES, SEVERAL_BLOCKS], Answers),
     field(
         "hard_classes.threshold",
         "accuracy",
         range("lie in [0, 1]", |s| (0.0..=1.0).contains(&s.hard_classes.threshold)),
         &[
             when("with `hard_classes.policy` `threshold`", |s| s.hard_classes.policy == HardClassPolicy::Threshold),
+            HARD_CLASSES,
             SEVERAL_BLOCKS,
         ],
         Answers,
@@ -197,7 +214,11 @@ pub const FIELDS: &[Field] = &[
         "classes",
         // Elsewhere nothing reads it: old runs may have 0.
         range("be at least 1", |s| s.hard_classes.policy != HardClassPolicy::BottomK || s.hard_classes.k >= 1),
-        &[when("with `hard_classes.policy` `bottom-k`", |s| s.hard_classes.policy == HardClassPolicy::BottomK), SEVERAL_BLOCKS],
+        &[
+            when("with `hard_classes.policy` `bottom-k`", |s| s.hard_classes.policy == HardClassPolicy::BottomK),
+            HARD_CLASSES,
+            SEVERAL_BLOCKS,
+        ],
         Answers,
     ),
     field(
@@ -206,11 +227,35 @@ pub const FIELDS: &[Field] = &[
         range("lie in (0, 1]", |s| s.hard_classes.fraction > 0.0 && s.hard_classes.fraction <= 1.0),
         &[
             when("with `hard_classes.policy` `bottom-fraction`", |s| s.hard_classes.policy == HardClassPolicy::BottomFraction),
+            HARD_CLASSES,
             SEVERAL_BLOCKS,
         ],
         Answers,
     ),
-    field("detector.policy", "", ANY, &[SEVERAL_BLOCKS], Answers),
+    // What they select is in chains and keys by itself, as hard classes are.
+    field(
+        "hard_inputs.fraction",
+        "share of the block's samples",
+        range("lie in (0, 1]", |s| s.hard_inputs.fraction.is_none_or(|fraction| fraction > 0.0 && fraction <= 1.0)),
+        &[SEVERAL_BLOCKS],
+        Answers,
+    ),
+    field(
+        "hard_inputs.floor",
+        "share of each class",
+        range("lie in [0, hard_inputs.fraction]", |s| {
+            (0.0..=s.hard_inputs.fraction.unwrap_or(1.0)).contains(&s.hard_inputs.floor)
+        }),
+        &[when("with `hard_inputs.fraction`", |s| s.hard_inputs.is_on()), SEVERAL_BLOCKS],
+        Answers,
+    ),
+    field(
+        "detector.policy",
+        "",
+        range("not be `top1` or `mass` with hard_inputs.fraction, where every class is hard", judges_inputs),
+        &[SEVERAL_BLOCKS],
+        Answers,
+    ),
     field(
         "detector.epochs",
         "epochs",
@@ -259,6 +304,10 @@ fn several_blocks(spec: &RunSpec) -> bool {
 
 fn convolves(spec: &RunSpec) -> bool {
     spec.network.block.is_empty() || spec.network.block.iter().flat_map(|block| &block.layers).any(LayerSpec::is_normalised)
+}
+
+fn judges_inputs(spec: &RunSpec) -> bool {
+    !spec.hard_inputs.is_on() || !matches!(spec.detector.policy, DetectorPolicy::Top1 | DetectorPolicy::Mass)
 }
 
 fn one_place(spec: &RunSpec) -> bool {
