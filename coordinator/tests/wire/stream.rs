@@ -19,7 +19,8 @@ struct Events {
 impl Events {
     async fn open(address: &str, query: &str, headers: &str) -> Self {
         let mut stream = TcpStream::connect(address).await.expect("connects");
-        let request = format!("GET /api/v1/stream?{query} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n");
+        let head = format!("GET /api/v1/stream?{query} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}");
+        let request = format!("{head}\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut events = Self { stream, text: String::new(), read: VecDeque::new() };
         while !events.text.contains("\r\n\r\n") {

@@ -6,7 +6,7 @@ use crate::schema::Description;
 use crate::server::{Server, token};
 use bloctrain_coordinator::secret::Secrets;
 use bloctrain_proto::convert::to_json;
-use bloctrain_proto::v1::{Command, HeartbeatRequest, LeaveRequest, TaskId as Place};
+use bloctrain_proto::v1::{Command, HeartbeatRequest, TaskId as Place};
 use bloctrain_shared::history::HistoryLine;
 use bloctrain_shared::key;
 use bloctrain_shared::stage::{Stage, TaskId};
@@ -245,11 +245,15 @@ async fn one_port_has_tls_for_people_and_goes_on_in_the_clear_for_probes() {
     server.close().await;
 }
 
-/// A coordinator with runs in many states, so that every field of every answer has been there.
-async fn busy() -> (Server, String, String) {
+/// A coordinator with runs in many states, so that every field of every answer has been there; its completed run, the one that
+/// is at work, and the worker that works on it.
+async fn busy() -> (Server, String, String, u64) {
     let server = Server::open().await.ready().await;
     let done = server.submit(1).await.expect("submitted");
-    server.finish().await;
+    let honest = server.register("honest").await;
+    server.work(honest).await;
+    // What nobody else may try again fails.
+    server.leave(honest).await;
     let figures = json!({ "accuracy": 0.5, "relative_compute": 0.25, "exit_fraction": [1.0], "calibration_error": 0.1 });
     let curve = json!({ "chosen": 0, "points": [{ "gates": [], "validation": figures, "test": figures }] });
     server.artefacts.put(&key::model(&done, "curve.json"), Bytes::from(curve.to_string())).await.expect("written");
@@ -271,12 +275,12 @@ async fn busy() -> (Server, String, String) {
     let beat = HeartbeatRequest { worker, run: running.clone(), task, lease_epoch, progress_json };
     let answer = server.workers().heartbeat(beat).await.expect("heard").into_inner();
     assert_eq!(answer.command(), Command::GoOn);
-    (server, done, running)
+    (server, done, running, worker)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_as_they_are_described_and_nothing_is_described_that_is_not_there() {
-    let (server, done, running) = busy().await;
+    let (server, done, running, worker) = busy().await;
     let http = server.http.clone();
     let mut api = Description::new(get(&http, "/api/v1/openapi.json").await.json());
     let mut asked = Vec::new();
@@ -303,11 +307,7 @@ async fn answers_are_as_they_are_described_and_nothing_is_described_that_is_not_
         failed.iter().find(|row| row["state"] == "failed").expect("one failed")["run"].as_str().expect("an id").to_owned();
     api.answer("get", "/runs/{run}", "200", &get(&http, &format!("/api/v1/runs/{failed}")).await.json());
     // Nobody may work on it any more.
-    server.leave(1).await;
-    server.workers().leave(LeaveRequest { worker: 2 }).await.ok();
-    for worker in 0..8 {
-        server.leave(worker).await;
-    }
+    server.leave(worker).await;
     let open = get(&http, &format!("/api/v1/runs/{running}")).await.json();
     assert!(open["run"]["missing"].is_string(), "{open}");
     api.answer("get", "/runs/{run}", "200", &open);
