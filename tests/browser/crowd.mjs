@@ -9,7 +9,7 @@ const [program] = process.argv.slice(2);
 const need = createRequire(path.join(process.env.BLOCTRAIN_BROWSER_PACKAGES, "_"));
 const { chromium } = need("playwright-core");
 const grpc = need("@grpc/grpc-js"), loader = need("@grpc/proto-loader");
-const WORKERS = 1000, VIEWERS = 50, SECONDS = 20;
+const WORKERS = 1000, VIEWERS = 50, SECONDS = 15;
 
 const fleet = new Fleet(program);
 let browser = null, ended = false;
@@ -46,7 +46,7 @@ function worker(client, meta, number) {
 let ARITHMETIC = 0, STORE = "";
 
 async function main() {
-  await fleet.coordinate();
+  await fleet.coordinate("--lease", "120s");
   const sweep = path.join(fleet.folder, "sweep.toml");
   const values = (count, from, step) => Array.from({ length: count }, (_, index) => (from + step * index).toFixed(4)).join(", ");
   fs.writeFileSync(sweep, `[network]\nwidth = 4\n[sweep]\nname = "crowd"\n"train.learning_rate" = [${values(20, 0.001, 0.0005)}]\n"hard_classes.threshold" = [${values(10, 0.5, 0.04)}]\n`);

@@ -51,10 +51,10 @@ export class Fleet {
   }
 
   /** Starts the coordinator, on the same ports every time. */
-  async coordinate() {
+  async coordinate(...more) {
     this.grpc ??= await freePort();
     this.http ??= await freePort();
-    this.coordinator = this.start(["coordinator", "--store", this.store, "--listen", `127.0.0.1:${this.grpc}`, "--http", `127.0.0.1:${this.http}`],
+    this.coordinator = this.start(["coordinator", "--store", this.store, "--listen", `127.0.0.1:${this.grpc}`, "--http", `127.0.0.1:${this.http}`, ...more],
       { BLOCTRAIN_JOIN_TOKEN: TOKENS.join, BLOCTRAIN_VIEWER_TOKEN: TOKENS.viewer, BLOCTRAIN_OPERATOR_TOKEN: TOKENS.operator });
     await until("the coordinator is active", async () => (await fetch(`${this.url}/health/active`).catch(() => null))?.ok);
   }

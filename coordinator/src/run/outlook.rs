@@ -6,13 +6,13 @@ use bloctrain_shared::view::{BlockView, RunState, RunView};
 /// Share of a run's work that is counted to training; the rest is validation, detectors, cached spikes and evaluation.
 const TRAINING: f64 = 0.95;
 
-/// Epochs of a block that are done, with the part of the present one that its worker told of.
+/// Epochs of a block that are done: those that are committed, or what its worker told of all of them.
 fn epochs(view: &RunView, block: &BlockView) -> f64 {
     let committed = block.last_round.as_ref().map_or(0, |round| round.epochs);
     let own = view.attempts.iter().filter(|attempt| attempt.task.block == block.block && attempt.task.stage == Stage::Train);
     let progress = own.map(|attempt| &attempt.progress).filter(|progress| progress.total > 0);
     let part = progress.map(|progress| progress.done as f64 / progress.total as f64).fold(0.0, f64::max);
-    f64::from(committed) + part.min(1.0)
+    f64::from(committed).max(part.min(1.0) * f64::from(view.planned_epochs))
 }
 
 /// Whether a block's training is over: whatever follows it has begun or is done.
@@ -73,7 +73,7 @@ mod tests {
                     "seconds": seconds, "peak_memory_bytes": 0, "parameters": 0, "validation_accuracy": null } })
         };
         let attempt = json!({ "task": { "block": 2, "stage": "train", "part": 4 }, "worker": "w",
-            "progress": { "done": 5, "total": 10, "epoch": 4, "epochs": 10, "loss": 0, "accuracy": 0, "images_per_second": 0, "firing_rate": 0 } });
+            "progress": { "done": 45, "total": 100, "epoch": 4, "epochs": 10, "loss": 0, "accuracy": 0, "images_per_second": 0, "firing_rate": 0 } });
         let view = json!({ "run": "r", "name": null, "dataset": "d", "end_to_end": false, "state": { "state": "running" },
             "created_ms": 0, "updated_ms": 0, "blocks": [block(1, 10, 2.0, json!([0, 1])), block(2, 4, 1.0, json!(null))],
             "stages": [], "attempts": [attempt], "notes": [], "summary": null, "planned_blocks": 3, "planned_epochs": 10 });

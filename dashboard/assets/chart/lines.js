@@ -27,7 +27,7 @@ export function lines({ title, unit, xLabel, xText = (value) => String(value), h
       legend: { show: false },
       scales: { x: { time: false, range: range?.x }, y: { range: range?.y ?? ((_, low, high) => padded(low, high)) } },
       axes: [
-        { ...axis, size: 26, space: 40, values: (_, values) => values.map((value) => (Number.isInteger(value) || range?.x ? xText(value) : "")) },
+        { ...axis, size: 26, space: 40, incrs: range?.x ? undefined : [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000], values: (_, values) => values.map((value) => (Number.isInteger(value) || range?.x ? xText(value) : "")) },
         { ...axis, size: 52, space: 34, values: (_, values) => values.map((value) => unit(value)) },
       ],
       series: [

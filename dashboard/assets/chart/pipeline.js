@@ -79,7 +79,7 @@ function nodes(run, detail) {
       title: run.end_to_end ? "network" : `block ${number}`,
       about: block ? `${block.classes.length} classes${more?.train_samples ? `, ${integer(more.train_samples)} samples` : ""}` : "classes that stay hard",
       figure: block?.accuracy !== null && block?.accuracy !== undefined ? percent(block.accuracy, 1) : "",
-      trained: block?.hard || block?.accuracy ? 1 : run.planned_epochs ? Math.min(1, ((round?.epochs ?? 0) + part) / run.planned_epochs) : undefined,
+      trained: block?.hard || block?.accuracy ? 1 : run.planned_epochs ? Math.min(1, Math.max((round?.epochs ?? 0) / run.planned_epochs, part)) : undefined,
       stages: (block?.stages ?? []).filter((stage) => stage.total > 0 || stage.done > 0),
       goes: block?.hard ?? null, cached: more?.cached_bytes ?? 0,
     });

@@ -123,7 +123,7 @@ function attempts() {
           h("span", { class: "meter" }, h("i")), h("span", { class: "muted" })),
         (line, { progress }) => {
           line.children[1].firstChild.style.width = `${progress.total ? (100 * progress.done) / progress.total : 0}%`;
-          say(line.children[2], [progress.total ? `${integer(progress.done)} of ${integer(progress.total)}` : "begins", progress.images_per_second ? `${short(progress.images_per_second)} images/s` : "", progress.loss ? `loss ${progress.loss.toFixed(3)}` : ""].filter(Boolean).join(" · "));
+          say(line.children[2], [progress.epochs > 1 ? `epoch ${Math.min(progress.epoch + 1, progress.epochs)} of ${progress.epochs}` : progress.total ? `${integer(progress.done)} of ${integer(progress.total)}` : "begins", progress.images_per_second ? `${short(progress.images_per_second)} images/s` : "", progress.loss ? `loss ${progress.loss.toFixed(3)}` : ""].filter(Boolean).join(" · "));
         });
       show(none, run.attempts.length === 0);
       say(none, { running: run.missing ?? "Nobody works on it at the moment.", paused: "Paused: no tasks are handed out." }[run.state.state]);
