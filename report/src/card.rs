@@ -3,16 +3,17 @@
 use crate::Run;
 use crate::document::Table;
 use crate::markdown::{escaped, to_table};
-use crate::number::{bytes, count, percent, times};
+use crate::number::{bytes, channels, count, percent, times};
 use serde_json::Value;
 use std::fmt::Write;
 
 /// Most classes that a card names.
 const NAMED: usize = 40;
 
-/// A text as YAML takes it, whatever it holds: JSON's strings are YAML's.
+/// A text as YAML takes it, whatever it holds: JSON's strings are YAML's. What could be markup is written as numbers, for
+/// readers who take the block for Markdown.
 fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    Value::from(text).to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
 /// The card of a run's package.
@@ -46,7 +47,7 @@ pub fn card(run: &Run) -> String {
     row("MACs per input", count(summary.inference.macs_per_sample));
     row("blocks", summary.blocks.len().to_string());
     row("time steps", spec.encoding.steps.to_string());
-    row("input", format!("{} x {} pixels, {} channels", shape.width, shape.height, shape.channels));
+    row("input", format!("{} x {} pixels, {}", shape.width, shape.height, channels(shape.channels)));
     let peak = summary.blocks.iter().map(|block| block.peak_memory_bytes).max().unwrap_or(0);
     row("peak memory of a training step", bytes(peak));
     text.push_str(&to_table(&table));
@@ -72,4 +73,16 @@ pub fn card(run: &Run) -> String {
         let _ = write!(text, "\nNote: {}\n", escaped(note));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_hold_any_text_and_no_markup() {
+        let text = quoted("<b> \"x\" & \n: #");
+        assert_eq!(text, r#""\u003cb\u003e \"x\" \u0026 \n: #""#);
+        assert_eq!(serde_json::from_str::<String>(&text).ok().as_deref(), Some("<b> \"x\" & \n: #"));
+    }
 }

@@ -75,7 +75,11 @@ impl Chart<'_> {
         let (width, height) = SIZE;
         let (left, right, above, below) = MARGIN;
         let points = || self.series.iter().flat_map(|series| &series.points).filter(|(x, y)| x.is_finite() && y.is_finite());
-        let (x, y) = (Axis::over(points().map(|point| point.0)), Axis::over(points().map(|point| point.1)));
+        let (mut x, y) = (Axis::over(points().map(|point| point.0)), Axis::over(points().map(|point| point.1)));
+        if x.step < 1.0 && points().all(|point| point.0.fract() == 0.0) {
+            // Between two epochs there is nothing.
+            x = Axis { from: x.from.floor(), to: x.to.ceil(), step: 1.0 };
+        }
         let across = |value: f64| left + x.share(value) * (width - left - right);
         let up = |value: f64| height - below - y.share(value) * (height - above - below);
         let mut svg = format!(

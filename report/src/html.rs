@@ -10,8 +10,9 @@ const STYLE: &str = "\
 body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1.5rem}\
 h1{font-size:1.7rem;margin:.2rem 0}h2{font-size:1.2rem;margin:2.2rem 0 .6rem;border-bottom:1px solid var(--line);padding-bottom:.2rem}\
 p{margin:.5rem 0;max-width:48rem}.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;margin:.7rem 0}\
-th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top;overflow-wrap:anywhere}\
-.numbers td:not(:first-child),.numbers th:not(:first-child){text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\
+th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}td{overflow-wrap:anywhere}\
+.numbers td{overflow-wrap:normal}.numbers td:not(:first-child),.numbers th:not(:first-child){text-align:right;font-variant-numeric:tabular-nums}\
+.numbers td:not(:first-child){white-space:nowrap}.numbers th{vertical-align:bottom}.numbers th,.numbers td{padding:.25rem .5rem}\
 pre{background:var(--soft);padding:.8rem;overflow-x:auto;font-size:.8rem;border-radius:4px}\
 figure{margin:1rem 0}figcaption{font-size:.85rem;opacity:.8;max-width:48rem}svg{max-width:100%;height:auto;font:12px system-ui,sans-serif}\
 nav{font-size:.9rem}nav a{margin-right:.9rem;white-space:nowrap}a{color:var(--s0)}\

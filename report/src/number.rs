@@ -30,6 +30,11 @@ pub(crate) fn count(value: f64) -> String {
     grouped
 }
 
+/// Channels of an image.
+pub(crate) fn channels(channels: usize) -> String {
+    if channels == 1 { "1 channel".into() } else { format!("{channels} channels") }
+}
+
 /// A factor.
 pub(crate) fn times(factor: f64) -> String {
     format!("{factor:.2}x")

@@ -2,7 +2,7 @@
 
 use crate::Run;
 use crate::document::{Section, Table};
-use crate::number::{count, percent, times};
+use crate::number::{channels, count, percent, times};
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
 
 pub(super) fn result(section: &mut Section, run: &Run) {
@@ -33,7 +33,7 @@ pub(super) fn result(section: &mut Section, run: &Run) {
     row("data set", data.name.clone());
     row(
         "images",
-        format!("{} channels, {} x {} pixels, {} classes", shape.channels, shape.width, shape.height, data.classes.len()),
+        format!("{}, {} x {} pixels, {} classes", channels(shape.channels), shape.width, shape.height, data.classes.len()),
     );
     row("samples", format!("{} to train on, {} to validate on, {} to test on", data.train, data.validation, data.test));
     row("digest of the data", data.digest.to_string());
