@@ -310,7 +310,7 @@ def gpu_workers_are_where_they_belong(fleet):
     limits = pods[0]["spec"]["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == "1", limits
     checked("a run for GPUs brings a worker with a GPU onto the spot node with GPUs")
-    missing = [line for line in fleet.bloctrain("show", identity).stdout.splitlines() if "cuda" in line]
+    missing = [line for line in fleet.bloctrain("show", identity).stdout.splitlines() if "nobody" in line]
     say(f"show {identity}: {' | '.join(line.strip() for line in missing)}")
     fleet.bloctrain("cancel", identity)
     until("the GPU pool is at zero", lambda: fleet.replicas("gpu") == 0)
