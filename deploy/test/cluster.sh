@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A real Kubernetes control plane on 127.0.0.1, without containers: etcd, kube-apiserver, kube-controller-manager,
-# kube-scheduler and KEDA (operator and metrics adapter).
+# kube-scheduler and KEDA (operator and metrics adapter, without the scalers that need other services).
 #
 #   cluster.sh build           compiles it from Go modules into CLUSTER_BIN (10 to 15 minutes on 2 cores, once; 600 MB)
 #   cluster.sh up FOLDER       starts it; prints the KUBECONFIG to use (some seconds, 1.1 GiB)
@@ -20,8 +20,12 @@ build() {
   local v=k8s.io/component-base/version
   (cd "$here/control-plane" && go build -mod=mod -trimpath -o "$bin/control-plane" \
     -ldflags "-s -w -X $v.gitVersion=v$kubernetes -X $v.gitMajor=1 -X $v.gitMinor=36" .)
-  (cd "$here/keda" && go build -mod=mod -trimpath -ldflags "-s -w" -o "$bin/" \
-    github.com/kedacore/keda/v2/cmd/operator github.com/kedacore/keda/v2/cmd/adapter)
+  local sources=$bin/../keda
+  "$here/trim" "$(cd "$here/keda" && go mod download -json "github.com/kedacore/keda/v2@v$keda" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')" \
+    "$sources/keda"
+  cp "$here"/keda/{go.mod,go.sum} "$sources/"
+  (cd "$sources" && go mod edit -replace "github.com/kedacore/keda/v2=./keda" && go build -mod=mod -trimpath -ldflags "-s -w" \
+    -o "$bin/" github.com/kedacore/keda/v2/cmd/operator github.com/kedacore/keda/v2/cmd/adapter)
   go install "helm.sh/helm/v3/cmd/helm@v$helm"
 }
 

@@ -37,8 +37,8 @@ def seeded(seed, epochs):
 
 
 # What is submitted, by the step that submits it.
-THREE_VALUES, LONG, RESUMED = seeded(1, 1), seeded(2, 12), seeded(3, 5)
-SIDE_BY_SIDE = [seeded(seed, 3) for seed in (4, 5, 6)]
+THREE_VALUES, LONG, RESUMED = seeded(1, 1), seeded(2, 10), seeded(3, 4)
+SIDE_BY_SIDE = [seeded(seed, 2) for seed in (4, 5, 6)]
 
 
 def say(text):
@@ -142,6 +142,10 @@ class Fleet:
                 return pod
         return None
 
+    def ended(self):
+        """Pods that ended by themselves, apart from workers for GPUs, which find none here."""
+        return [name for name in self.kubelet.restarted if "-worker-gpu-" not in name]
+
     def finish(self, identity):
         """Follows a run to its end; gives the digest of its weights."""
         self.bloctrain("watch", identity, "--json")
@@ -237,6 +241,7 @@ def three_values_are_enough(api):
     assert workers
     identity = fleet.submit(THREE_VALUES)
     assert fleet.finish(identity) == alone(THREE_VALUES)[0], "other weights than in one process"
+    assert not fleet.ended(), f"ended by themselves: {fleet.ended()}"
     checked("helm install with bucket, endpoint and pool size: all pods ready, two workers, a run with the weights of one process")
     a_budget_keeps_the_last(fleet, "coordinator")
     a_budget_keeps_the_last(fleet, "worker")
@@ -283,7 +288,7 @@ def a_budget_keeps_the_last(fleet, component):
 
 
 def work_brings_workers_and_idleness_takes_them(fleet):
-    assert fleet.replicas("cpu") == 0, "nothing to do"
+    until("KEDA sees that there is nothing to do", lambda: fleet.replicas("cpu") == fleet.replicas("gpu") == 0)
     identities = [fleet.submit(specification) for specification in SIDE_BY_SIDE]
     until("three workers come", lambda: fleet.replicas("cpu") == 3)
     checked("three submitted runs bring the pool from 0 to 3")
@@ -298,7 +303,7 @@ def work_brings_workers_and_idleness_takes_them(fleet):
         tasks, _ = fleet.nothing_was_lost(identity)
         say(f"{identity}: {tasks} tasks, each committed once")
     until("workers go", lambda: fleet.replicas("cpu") == 0 and not fleet.objects("pods", "--selector", "bloctrain.io/pool=cpu"))
-    assert not fleet.kubelet.killed and not fleet.kubelet.restarted, (fleet.kubelet.killed, fleet.kubelet.restarted)
+    assert not fleet.kubelet.killed and not fleet.ended(), (fleet.kubelet.killed, fleet.ended())
     checked("the runs end with the weights of one process, no task was lost, and the pool is at zero")
 
 
@@ -310,12 +315,11 @@ def gpu_workers_are_where_they_belong(fleet):
     limits = pods[0]["spec"]["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == "1", limits
     checked("a run for GPUs brings a worker with a GPU onto the spot node with GPUs")
-    missing = [line for line in fleet.bloctrain("show", identity).stdout.splitlines() if "cuda" in line]
+    missing = [line for line in fleet.bloctrain("show", identity).stdout.splitlines() if "nobody" in line]
     say(f"show {identity}: {' | '.join(line.strip() for line in missing)}")
     fleet.bloctrain("cancel", identity)
     until("the GPU pool is at zero", lambda: fleet.replicas("gpu") == 0)
     checked("a cancelled run's pool is back at zero")
-    fleet.kubelet.restarted.clear()
 
 
 def preempt_a_node(fleet):
@@ -341,7 +345,7 @@ def a_run_outlives_everything(fleet, baseline):
     checked(f"the coordinators were rolled; the run goes on, at round {fleet.trains(identity)}")
     fleet.helm("rollback", "1", *WAIT)
     checked(f"helm rollback rolled all of it again; the run goes on, at round {fleet.trains(identity)}")
-    assert not fleet.kubelet.restarted, f"ended by themselves: {fleet.kubelet.restarted}"
+    assert not fleet.ended(), f"ended by themselves: {fleet.ended()}"
     killed = until("a coordinator is active", fleet.active)
     say(f"{killed.name} is active, and gets SIGKILL")
     killed.process.kill()

@@ -98,7 +98,7 @@ class Pod(threading.Thread):
         self.path = f"/api/v1/namespaces/{kubelet.namespace}/pods/{self.name}"
         self.component = metadata["labels"].get("app.kubernetes.io/component")
         self.grace = spec["terminationGracePeriodSeconds"]
-        self.ip = f"127.0.{1 + number // 250}.{1 + number % 250}"
+        self.ip = f"{kubelet.network}.{1 + number // 250}.{1 + number % 250}"
         self.folder = kubelet.folder / f"{number:03}-{self.name}"
         self.folder.mkdir(parents=True)
         self.container = spec["containers"][0]
@@ -236,11 +236,11 @@ class Pod(threading.Thread):
 class Kubelet(threading.Thread):
     """All nodes' kubelets, for one namespace. `rights` are variables that stand for what the nodes may do on the storage."""
 
-    def __init__(self, api, namespace, program, folder, say, rights=None):
+    def __init__(self, api, namespace, program, folder, say, rights=None, network="127.0"):
         super().__init__(daemon=True)
         self.api, self.namespace, self.program, self.folder, self.say = api, namespace, program, Path(folder), say
         self.pods, self.killed, self.restarted, self.number, self.stopping = {}, [], [], 0, False
-        self.rights = rights or {}
+        self.rights, self.network = rights or {}, network
 
     def secret(self, name):
         data = self.api.get(f"/api/v1/namespaces/{self.namespace}/secrets/{name}")["data"]

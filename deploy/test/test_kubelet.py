@@ -81,11 +81,11 @@ class KubeletTest(unittest.TestCase):
             program.write_text(PROGRAM)
             program.chmod(0o755)
             api = Api()
-            kubelet = Kubelet(api, "bloctrain", str(program), Path(folder, "pods"), lambda text: None)
+            kubelet = Kubelet(api, "bloctrain", str(program), Path(folder, "pods"), lambda text: None, network="127.9")
             kubelet.start()
             self.until(lambda: len(kubelet.pods) == 2)
             places = {pod.name: pod.folder for pod in kubelet.pods.values()}
-            self.until(lambda: all(kubelet_pod.has_started for kubelet_pod in kubelet.pods.values()))
+            self.until(lambda: all(pod.has_started for pod in kubelet.pods.values()))
             coordinator, worker = (
                 {line.split("=", 1)[0]: line.split("=", 1)[1] for line in (places[name] / "environment").read_text().splitlines()}
                 for name in ("bloctrain-coordinator", "bloctrain-worker-cpu"))
