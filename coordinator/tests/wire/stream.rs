@@ -34,7 +34,7 @@ impl Events {
 
     /// Reads on; false at the end.
     async fn more(&mut self) -> bool {
-        let mut buffer = [0; 1 << 16];
+        let mut buffer = vec![0; 1 << 16];
         let read = timeout(Duration::from_secs(60), self.stream.read(&mut buffer)).await.expect("in time");
         let read = read.unwrap_or(0);
         self.text.push_str(std::str::from_utf8(&buffer[..read]).expect("text"));

@@ -24,7 +24,6 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::{Duration, Interval, MissedTickBehavior, interval};
 
@@ -253,16 +252,13 @@ struct Reader {
 }
 
 impl Reader {
-    /// What is sent next; `None` ends the stream.
+    /// What is sent next; `None` ends the stream, also for whoever read too slowly to get everything: it comes back and begins anew.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
         tokio::select! {
-            told = self.receiver.recv() => match told {
-                Ok(told) => Some(told),
-                Err(RecvError::Lagged(_) | RecvError::Closed) => None,
-            },
+            told = self.receiver.recv() => told.ok(),
             _ = self.beat.tick() => {
                 let now = self.site.seconds();
                 let may = person(&self.site.secrets.borrow().access, &self.headers, self.way.secure, now).is_some();
