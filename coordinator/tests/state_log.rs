@@ -239,9 +239,11 @@ async fn shards_of_completed_runs_are_not_read() {
         durable = after;
         log.append(7, record, &durable).await.expect("appends");
     }
-    for number in 0..3 * SNAPSHOT_EVERY {
-        durable.replay(Record::Opened, number);
-        log.append(number, Record::Opened, &durable).await.expect("appends");
+    // More bytes of records than a snapshot takes.
+    for _ in 0..8 {
+        (0..500).for_each(|number| drop(durable.replay(Record::Opened, number)));
+        let records = (0..500).map(|number| (number, Record::Opened)).collect();
+        log.append_all(records, &durable).await.expect("appends");
     }
     log.close().await.expect("closes");
     let (_, found) = Log::open(&store).await.expect("takes over");

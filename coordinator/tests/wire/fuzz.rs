@@ -117,10 +117,10 @@ const STRANGE: [&[u8]; 12] = [
     b"0.0000001",
 ];
 
-/// One to four changes: bits, bytes, pieces cut, doubled or moved, and strange values.
+/// One or two changes: bits, bytes, pieces cut, doubled or moved, and strange values.
 fn mutate(bytes: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    for _ in 0..rng.random_range(1..5) {
+    for _ in 0..rng.random_range(1..3) {
         let at = rng.random_range(0..bytes.len().max(1)).min(bytes.len().saturating_sub(1));
         let until = (at + rng.random_range(1..20)).min(bytes.len());
         match rng.random_range(0..6) {

@@ -348,7 +348,9 @@ async fn answers_are_as_they_are_described_and_nothing_is_described_that_is_not_
         let query = if path == "/stream" { "?topic=none" } else { "" };
         let line = format!("{} /api/v1{place}{query}", method.to_uppercase());
         let got = ask(&http, &line, &[("X-Bloctrain", "1")], "").await;
-        assert!(got.status != 404 && got.status != 405, "{line}: {}", got.status);
+        // A run that goes on has no curve yet.
+        let is_there = got.status != 404 || path.ends_with("/curve");
+        assert!(is_there && got.status != 405, "{line}: {}", got.status);
     }
     assert!(asked.iter().all(|(method, path)| api.has(method, path)));
     server.close().await;
