@@ -7,7 +7,7 @@
 //! | `/health/active` | 200 when it does its part now: the active coordinator, a registered worker; else 503 |
 //! | `/metrics` | the metrics of `docs/metrics.md` |
 //!
-//! It takes [`CONNECTIONS`](crate::limit::CONNECTIONS) at once; one more is answered with 503 and closed.
+//! It takes [`CONNECTIONS`] at once; one more is answered with 503 and closed.
 
 use crate::exposition::{self, MEDIA_TYPE};
 use crate::limit::{CONNECTIONS, Limited};
