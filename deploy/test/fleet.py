@@ -315,8 +315,6 @@ def gpu_workers_are_where_they_belong(fleet):
     limits = pods[0]["spec"]["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == "1", limits
     checked("a run for GPUs brings a worker with a GPU onto the spot node with GPUs")
-    missing = [line for line in fleet.bloctrain("show", identity).stdout.splitlines() if "nobody" in line]
-    say(f"show {identity}: {' | '.join(line.strip() for line in missing)}")
     fleet.bloctrain("cancel", identity)
     until("the GPU pool is at zero", lambda: fleet.replicas("gpu") == 0)
     checked("a cancelled run's pool is back at zero")
@@ -344,6 +342,9 @@ def a_run_outlives_everything(fleet, baseline):
     fleet.kubectl("rollout", "status", "deploy/bloctrain-coordinator", f"--timeout={int(300 * PATIENCE)}s")
     checked(f"the coordinators were rolled; the run goes on, at round {fleet.trains(identity)}")
     fleet.helm("rollback", "1", *WAIT)
+    until("old coordinators are gone", lambda: len(fleet.pods("coordinator")) == 2)
+    coordinators = [pod["spec"]["nodeName"] for pod in fleet.pods("coordinator")]
+    assert len(set(coordinators)) == 2, f"one coordinator a node, after it as well: {coordinators}"
     checked(f"helm rollback rolled all of it again; the run goes on, at round {fleet.trains(identity)}")
     assert not fleet.ended(), f"ended by themselves: {fleet.ended()}"
     killed = until("a coordinator is active", fleet.active)
