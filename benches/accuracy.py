@@ -104,6 +104,10 @@ def main():
         parser.error("give a file of experiments")
     experiments = tomllib.loads(args.experiments.read_text())
     common = experiments.pop("common", [])
+    for name, experiment in experiments.items():
+        # A name with a dot has to be quoted, or TOML reads it as two.
+        if not isinstance(experiment, dict) or set(experiment) - {"set", "end_to_end"}:
+            parser.error(f"{args.experiments}: [{name}] may have `set` and `end_to_end`; quote a name that has a dot")
     wanted = [part for part in args.only.split(",") if part]
     done = {(line["experiment"], line["seed"]) for line in read(args.out) if "error" not in line}
     # All experiments with the first seed before any with the second: a table is there early.
