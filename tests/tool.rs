@@ -1,5 +1,5 @@
-//! Commands around the work: a dry run, a specification to start from, a look at the machine, completions, manual pages,
-//! pictures from folders and pipes, TensorBoard's files.
+//! Commands around the work: a dry run, a specification to start from, a look at the machine, completions, manual
+//! pages, pictures from folders and pipes, TensorBoard's files.
 
 mod common;
 
@@ -36,6 +36,11 @@ fn a_dry_run_goes_through_every_stage_and_keeps_nothing() {
     let replicas = ["train", "--dry-run", "--set", "train.replicas=3", "--set", "network.width=4", "--set", "train.patience=2"];
     let output = run(folder.path(), &replicas);
     assert!(output.status.success(), "{}", stderr(&output));
+    // A share that leaves nothing of so few images.
+    let inputs = ["hard_inputs.fraction=0.01", "hard_inputs.floor=0", "network.width=4"];
+    let inputs: Vec<&str> = inputs.iter().flat_map(|set| ["--set", set]).collect();
+    let output = run(folder.path(), &[&["train", "--dry-run"][..], &inputs].concat());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("3 blocks were trained"), "{}", stderr(&output));
     let output = run(folder.path(), &["train", "--dry-run", "--end-to-end", "--set", "network.width=4"]);
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 blocks were trained"), "{}", stderr(&output));
 }

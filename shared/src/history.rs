@@ -1,11 +1,11 @@
 //! The course of a run's training: one line for every epoch of every block.
 //!
-//! Lines are derived from the metrics of committed rounds and kept nowhere else, so a run that was killed and resumed has
-//! each of them once. An epoch may have several rounds (`train.round_steps`, replicas, rounds that were handed back): they
-//! become one line. A round that reaches into the next epoch counts for the one in which it ends. The last line of a block
-//! may be about an epoch under way: it is partial, and its `samples` say how much of it is done.
+//! Lines are derived from the metrics of committed rounds and kept nowhere else, so a run that was killed and resumed
+//! has each of them once. An epoch may have several rounds (`train.round_steps`, replicas, rounds that were handed
+//! back): they become one line. A round that reaches into the next epoch counts for the one in which it ends. The last
+//! line of a block may be about an epoch under way: it is partial, and its `samples` say how much of it is done.
 
-use crate::rounds::batch_count;
+use crate::rounds::{batch_count, samples_trained};
 use crate::schedule::learning_rate;
 use crate::spec::TrainSpec;
 use crate::stage::Stage;
@@ -68,7 +68,7 @@ fn block<'a>(train: &TrainSpec, number: u32, rounds: impl IntoIterator<Item = &'
     let (mut lines, mut own, mut trained) = (Vec::new(), Epoch::default(), 0_u64);
     for (round, metrics) in (1_u32..).zip(rounds) {
         trained += metrics.samples;
-        let done = u64::from(metrics.epochs) * metrics.epoch_samples as u64;
+        let done = u64::from(metrics.epochs) * samples_trained(metrics.epoch_samples, train) as u64;
         let epoch = if trained > done { metrics.epochs + 1 } else { metrics.epochs };
         if epoch != own.number && !own.rounds.is_empty() {
             lines.push(own.line(train, number));
@@ -119,9 +119,9 @@ impl Epoch<'_> {
 
     /// That of the last step: how many steps there were follows from the samples.
     fn learning_rate(&self, train: &TrainSpec, epoch_samples: usize) -> f64 {
-        let per_epoch = batch_count(epoch_samples, train) as u64;
+        let (per_epoch, samples) = (batch_count(epoch_samples, train) as u64, samples_trained(epoch_samples, train) as u64);
         let before = u64::from(self.number.saturating_sub(1));
-        let own = self.trained.saturating_sub(before * epoch_samples as u64);
+        let own = self.trained.saturating_sub(before * samples);
         let steps = own.div_ceil(train.batch.max(1) as u64).min(per_epoch);
         learning_rate(train, (before * per_epoch + steps).saturating_sub(1), per_epoch)
     }
@@ -231,6 +231,19 @@ mod tests {
         // Three steps an epoch: warm-up ends with the third, the rate falls to a tenth after half of the rest.
         assert_eq!((lines[0].learning_rate, lines[1].learning_rate), (1.0, 0.1));
         assert_eq!(lines[2].learning_rate, 1.0 / 3.0, "the first of three steps of warm-up");
+    }
+
+    #[test]
+    fn samples_that_are_left_out_count_for_no_epoch() {
+        // Two steps of four samples of ten: 24 after the third epoch, and the fourth is under way.
+        let rounds = [round(1, 8, 1.0), round(2, 8, 1.0), round(3, 8, 1.0), round(3, 4, 1.0)];
+        let spec = TrainSpec { epochs: 4, drop_last: true, warmup_epochs: 4, ..spec() };
+        let lines = lines(&spec, [rounds.iter()]);
+        let places: Vec<_> = lines.iter().map(|line| (line.epoch, line.samples, line.partial)).collect();
+        assert_eq!(places, [(1, 8, false), (2, 8, false), (3, 8, false), (4, 4, true)]);
+        // Eight steps of warm-up.
+        let rates: Vec<f64> = lines.iter().map(|line| 8.0 * line.learning_rate).collect();
+        assert_eq!(rates, [2.0, 4.0, 6.0, 7.0]);
     }
 
     #[test]

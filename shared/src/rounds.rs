@@ -20,6 +20,11 @@ pub fn batch_count(samples: usize, train: &TrainSpec) -> usize {
     if batch > 1 && count > 1 && samples % batch == 1 { count - 1 } else { count }
 }
 
+/// Samples that an epoch trains on: without those that `train.drop_last` leaves out.
+pub fn samples_trained(samples: usize, train: &TrainSpec) -> usize {
+    if train.drop_last { samples.min(batch_count(samples, train) * train.batch.max(1)) } else { samples }
+}
+
 /// The cut of every epoch of one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rounds {

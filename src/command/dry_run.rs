@@ -1,8 +1,8 @@
 //! `train --dry-run`: one batch through every stage to the package, to find in seconds what would fail at the end.
 //!
-//! The network, the batch and the data are those of the run; there is one epoch, few images, and every class stays hard so that
-//! every block has its turn. What it makes is kept in memory and gone with the process. The store is only asked whether it
-//! can be used.
+//! The network, the batch and the data are those of the run; there is one epoch, few images, and every class stays hard
+//! so that every block has its turn. What it makes is kept in memory and gone with the process. The store is only asked
+//! whether it can be used.
 
 use super::in_process::{Quiet, work};
 use super::{block_on, print_json, stopwatch};
@@ -111,13 +111,14 @@ fn at_most(summary: &Summary, whole: &Prepared, spec: &RunSpec) -> f64 {
     samples * summary.blocks.iter().map(pace).sum::<f64>()
 }
 
-/// One epoch of everything, and every class hard.
+/// One epoch of everything, and every class and every input hard.
 fn shorten(spec: &mut RunSpec) {
     spec.run.name = None;
     spec.train.epochs = 1;
     spec.train.warmup_epochs = 0;
     spec.detector.epochs = 1;
     spec.hard_classes.policy = HardClassPolicy::All;
+    spec.hard_inputs.fraction = spec.hard_inputs.fraction.map(|_| 1.0);
 }
 
 /// As many images as one batch of every replica takes, of all classes in turn.
