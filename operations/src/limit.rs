@@ -1,5 +1,5 @@
-//! A listener that takes so many connections at once and tells one more so. A connection on which nothing moves is closed,
-//! so that whoever opens many and says nothing keeps a probe out for that long only.
+//! A listener that takes so many connections at once and tells one more so. A connection on which nothing moves is
+//! closed, so that whoever opens many and says nothing keeps a probe out for that long only.
 
 use axum::serve::Listener;
 use std::io;

@@ -10,8 +10,8 @@ use std::fmt::Write;
 /// Most classes that a card names.
 const NAMED: usize = 40;
 
-/// A text as YAML takes it, whatever it holds: JSON's strings are YAML's. What could be markup is written as numbers, for
-/// readers who take the block for Markdown.
+/// A text as YAML takes it, whatever it holds: JSON's strings are YAML's. What could be markup is written as numbers,
+/// for readers who take the block for Markdown.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }

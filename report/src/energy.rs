@@ -1,9 +1,9 @@
 //! What inference would cost in energy, by a model that says all of its assumptions.
 //!
-//! Operations are counted ([`bloctrain_shared::compute`]); the constants are of a 45 nm process at 0.9 V in 32-bit floating
-//! point: M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014. An addition takes 0.9 pJ, a
-//! multiplication 3.7 pJ, so a multiply-accumulate 4.6 pJ; an access of 8 bytes takes 100 pJ in a cache of 1 MB, 10 pJ in
-//! one of 8 KB, and 1.3 nJ to 2.6 nJ in DRAM.
+//! Operations are counted ([`bloctrain_shared::compute`]); the constants are of a 45 nm process at 0.9 V in 32-bit
+//! floating point: M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014. An addition
+//! takes 0.9 pJ, a multiplication 3.7 pJ, so a multiply-accumulate 4.6 pJ; an access of 8 bytes takes 100 pJ in a cache
+//! of 1 MB, 10 pJ in one of 8 KB, and 1.3 nJ to 2.6 nJ in DRAM.
 
 use bloctrain_shared::compute::Operations;
 

@@ -3,7 +3,8 @@
 use crate::document::{Document, Part, Section, Table};
 use std::fmt::Write;
 
-/// Colours are those of Okabe and Ito (2008), which people with any colour vision tell apart, a little lighter on dark ground.
+/// Colours are those of Okabe and Ito (2008), which people with any colour vision tell apart, a little lighter on dark
+/// ground.
 const STYLE: &str = "\
 :root{color-scheme:light dark;--line:#8884;--soft:#8881;--s0:#0072b2;--s1:#d55e00;--s2:#009e73;--s3:#cc79a7;--s4:#b58900;--s5:#56b4e9}\
 @media(prefers-color-scheme:dark){:root{--s0:#4aa8e0;--s1:#f08030;--s2:#2fc79a;--s3:#e09cc4;--s4:#e0b83c;--s5:#8fd0f5}}\

@@ -1,8 +1,8 @@
 //! What people read of finished runs: a report as one HTML file or as Markdown, and a model card.
 //!
-//! Everything here is a pure function of what a model package holds ([`Run`]): [`report`] makes a [`Document`] of it, section
-//! by section, and the document becomes text that needs nothing else: pictures are inline SVG, there is no script, and
-//! whatever came from outside is escaped in one place for each form.
+//! Everything here is a pure function of what a model package holds ([`Run`]): [`report`] makes a [`Document`] of it,
+//! section by section, and the document becomes text that needs nothing else: pictures are inline SVG, there is no
+//! script, and whatever came from outside is escaped in one place for each form.
 
 mod card;
 mod chart;

@@ -2,7 +2,6 @@
 
 use crate::compute::Operations;
 use crate::exit::{self, ExitRule, Outcome};
-
 use crate::graph::{Graph, GraphError, Node};
 use crate::metric::Confusion;
 use crate::plan::{ARITHMETIC_VERSION, DatasetInfo};
@@ -31,8 +30,8 @@ pub struct Figures {
     pub calibration_error: f64,
     /// One entry per trained block.
     pub blocks: Vec<BlockFigures>,
-    /// Multiply-accumulates of one pass through the same layers without spikes: analogue values, once instead of in every
-    /// time step.
+    /// Multiply-accumulates of one pass through the same layers without spikes: analogue values, once instead of in
+    /// every time step.
     pub dense_macs: f64,
     /// Parameters of all blocks, classifiers and detectors.
     pub parameters: usize,
@@ -106,7 +105,8 @@ impl Figures {
     }
 }
 
-/// Multiply-accumulates of one pass through the network as one block, each layer on analogue values, and its parameters.
+/// Multiply-accumulates of one pass through the network as one block, each layer on analogue values, and its
+/// parameters.
 fn end_to_end(spec: &RunSpec, dataset: &DatasetInfo) -> Result<(f64, usize), GraphError> {
     let mut spec = spec.clone();
     spec.run.end_to_end = true;

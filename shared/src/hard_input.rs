@@ -1,7 +1,8 @@
 //! Hard inputs: which training samples of a block train the next one, whatever their class.
 //!
-//! A frozen block says how sure it is of its training samples, shard by shard ([`Scores`]); from all of that follows, once,
-//! which of them go on ([`select`]). Both are stored as JSON. Sample numbers are indices in the images of the split.
+//! A frozen block says how sure it is of its training samples, shard by shard ([`Scores`]); from all of that follows,
+//! once, which of them go on ([`select`]). Both are stored as JSON. Sample numbers are indices in the images of the
+//! split.
 
 use crate::spec::hard_inputs::HardInputSpec;
 use serde::{Deserialize, Serialize};
@@ -85,8 +86,8 @@ fn share_of(samples: usize, share: f64) -> usize {
 /// The samples that train the next block, by the scores of every shard of the block's own.
 ///
 /// Wrong answers come first, then right ones; each by ascending confidence, ties by the sample's number. In this order
-/// `floor` of the samples of every class go on, rounded down, and then whatever is next until they are `fraction` of all,
-/// rounded down. As `floor` is at most `fraction`, there is room for the first.
+/// `floor` of the samples of every class go on, rounded down, and then whatever is next until they are `fraction` of
+/// all, rounded down. As `floor` is at most `fraction`, there is room for the first.
 pub fn select(spec: &HardInputSpec, scores: &[Scores], class: impl Fn(u32) -> u16) -> Selection {
     let of_shard = |(shard, scores): (usize, &Scores)| {
         let one = |((&id, &confidence), &right): ((&u32, &f32), &bool)| (right, confidence, id, shard);
@@ -125,7 +126,8 @@ mod tests {
         HardInputSpec { fraction: Some(fraction), floor }
     }
 
-    /// Two shards of five samples; 0 to 4 are of class 0 as far as they are even, of class 1 else; from 5 on of class 2.
+    /// Two shards of five samples; 0 to 4 are of class 0 as far as they are even, of class 1 else; from 5 on of class
+    /// 2.
     fn scores() -> Vec<Scores> {
         let shard = |rows: [(u32, f32, bool); 5]| Scores {
             ids: rows.iter().map(|row| row.0).collect(),

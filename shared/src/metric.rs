@@ -150,11 +150,7 @@ impl Confusion {
 
     /// All counts, row by row, zeros too: square in the number of classes.
     pub fn counts(&self) -> Vec<Vec<u64>> {
-        let count = |truth: usize, answer: usize| {
-            let place = (truth * self.classes + answer) as u64;
-            self.counts.get(&place).copied().unwrap_or(0)
-        };
-        (0..self.classes).map(|truth| (0..self.classes).map(|answer| count(truth, answer)).collect()).collect()
+        (0..self.classes).map(|truth| (0..self.classes).map(|answer| self.count(truth, answer)).collect()).collect()
     }
 
     /// Class-wise accuracy by global label.

@@ -23,8 +23,8 @@ pub fn learning_rate(spec: &TrainSpec, step: u64, steps_per_epoch: u64) -> f64 {
     spec.learning_rate * factor
 }
 
-/// Time steps of an epoch (from 0) of training towards `steps` of them: from `start_steps` evenly to all, which the second half
-/// of the epochs has.
+/// Time steps of an epoch (from 0) of training towards `steps` of them: from `start_steps` evenly to all, which the
+/// second half of the epochs has.
 pub fn time_steps(spec: &TrainSpec, steps: usize, epoch: u32) -> usize {
     if spec.start_steps == 0 || spec.start_steps >= steps {
         return steps;
@@ -34,8 +34,9 @@ pub fn time_steps(spec: &TrainSpec, steps: usize, epoch: u32) -> usize {
     spec.start_steps + grown.min(left) as usize
 }
 
-/// How far the average of the parameters moves towards those after step `step` (from 1): 1 less the decay, which is at most
-/// `(1 + t) / (10 + t)`, so that the first values are soon forgotten (as TensorFlow's `ExponentialMovingAverage` has it).
+/// How far the average of the parameters moves towards those after step `step` (from 1): 1 less the decay, which is at
+/// most `(1 + t) / (10 + t)`, so that the first values are soon forgotten (as TensorFlow's `ExponentialMovingAverage`
+/// has it).
 pub fn average_share(decay: f64, step: u64) -> f64 {
     let done = step as f64;
     1.0 - decay.min((1.0 + done) / (10.0 + done))

@@ -41,7 +41,8 @@ pub(crate) struct WorkerArgs {
     /// Name in logs and lists; the pod's, or host and process, when absent
     #[arg(long, env = "BLOCTRAIN_NAME")]
     pub(crate) name: Option<String>,
-    /// Identity that no other worker has: started again with it, this worker takes its own place; drawn anew when absent
+    /// Identity that no other worker has: started again with it, this worker takes its own place; drawn anew when
+    /// absent
     #[arg(long, value_name = "ID", env = "BLOCTRAIN_IDENTITY", value_parser = parse_identity)]
     pub(crate) identity: Option<String>,
     /// Longest time after SIGTERM to bring the task to an end, such as 20s or 2m

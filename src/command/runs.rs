@@ -5,9 +5,9 @@ use super::{block_on, print, print_json};
 use crate::args::{ConnectArgs, DEFAULT_STORE, RunsArgs, ShowArgs};
 use crate::failure::Failure;
 use crate::table;
-use bloctrain_proto::convert::from_json;
+use bloctrain_proto::convert::{ConvertError, from_json};
 use bloctrain_proto::v1::run_service_client::RunServiceClient;
-use bloctrain_proto::v1::{GetHistoryRequest, GetRunRequest, ListRunsRequest};
+use bloctrain_proto::v1::{GetHistoryRequest, GetHistoryResponse, GetRunRequest, ListRunsRequest};
 use bloctrain_shared::history::{self, HistoryLine};
 use bloctrain_shared::spec::sweep;
 use bloctrain_shared::view::RunView;
@@ -117,35 +117,33 @@ fn course(args: &ShowArgs) -> Result<(), Failure> {
     print(&table::history(&lines)).map(drop)
 }
 
-/// All lines of a run's history.
-pub(super) async fn every_line(runs: &mut Runs, run: &str) -> Result<Vec<HistoryLine>, Failure> {
-    let (mut lines, mut skip) = (Vec::new(), 0);
-    loop {
-        let request = GetHistoryRequest { run: run.to_owned(), skip };
-        let page = runs.call(request, |mut rpc, request| async move { rpc.get_history(request).await }).await?;
-        for json in &page.line_json {
-            lines.push(from_json(json)?);
-        }
-        if page.next == 0 {
-            return Ok(lines);
-        }
-        skip = page.next;
+/// Takes the lines of a page of a history; how many the next page leaves out, where there is one.
+fn take(page: &GetHistoryResponse, lines: &mut Vec<HistoryLine>) -> Result<Option<u32>, ConvertError> {
+    for json in &page.line_json {
+        lines.push(from_json(json)?);
     }
+    Ok((page.next > 0).then_some(page.next))
 }
 
-/// As [`every_line`], of the coordinator in this process.
-pub(super) async fn history_of(runs: &mut RunServiceClient<Channel>, run: &str) -> anyhow::Result<Vec<HistoryLine>> {
-    let (mut lines, mut skip) = (Vec::new(), 0);
-    loop {
-        let page = runs.get_history(GetHistoryRequest { run: run.to_owned(), skip }).await?.into_inner();
-        for json in &page.line_json {
-            lines.push(from_json(json)?);
-        }
-        if page.next == 0 {
-            return Ok(lines);
-        }
-        skip = page.next;
+/// All lines of a run's history, of whichever coordinator is active.
+pub(super) async fn every_line(runs: &mut Runs, run: &str) -> Result<Vec<HistoryLine>, Failure> {
+    let (mut lines, mut next) = (Vec::new(), Some(0));
+    while let Some(skip) = next {
+        let request = GetHistoryRequest { run: run.to_owned(), skip };
+        let page = runs.call(request, |mut rpc, request| async move { rpc.get_history(request).await }).await?;
+        next = take(&page, &mut lines)?;
     }
+    Ok(lines)
+}
+
+/// The same, of the coordinator in this process.
+pub(super) async fn history_of(runs: &mut RunServiceClient<Channel>, run: &str) -> anyhow::Result<Vec<HistoryLine>> {
+    let (mut lines, mut next) = (Vec::new(), Some(0));
+    while let Some(skip) = next {
+        let page = runs.get_history(GetHistoryRequest { run: run.to_owned(), skip }).await?;
+        next = take(&page.into_inner(), &mut lines)?;
+    }
+    Ok(lines)
 }
 
 pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {

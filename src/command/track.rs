@@ -76,8 +76,8 @@ pub(crate) fn run(args: &TrackArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells the tools of a run's epochs as they are committed, until it ends. Trouble with a tool is said once and does no harm to
-/// the run.
+/// Tells the tools of a run's epochs as they are committed, until it ends. Trouble with a tool is said once and does no
+/// harm to the run.
 pub(crate) fn begin(channel: Channel, run: String, spec: RunSpec, trackers: Trackers) -> JoinHandle<()> {
     tokio::spawn(async move {
         let told = follow(channel, &run, spec, trackers).await;

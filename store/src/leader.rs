@@ -57,9 +57,9 @@ pub async fn publish(artefacts: &Artefacts, leader: &Leader) -> Result<(), Store
     artefacts.put(&key::leader(leader.opening), Bytes::from(bytes)).await.map(|_| ())
 }
 
-/// Whether it is this coordinator's turn to follow that of an opening (0: nobody). Of several that stand by, the first to ask
-/// is told so; were it up to each of them, one would take over from the other. `who` is nobody else's: by it a coordinator
-/// knows its own claim when an answer was lost.
+/// Whether it is this coordinator's turn to follow that of an opening (0: nobody). Of several that stand by, the first
+/// to ask is told so; were it up to each of them, one would take over from the other. `who` is nobody else's: by it a
+/// coordinator knows its own claim when an answer was lost.
 ///
 /// # Errors
 /// When the store cannot be written, or knows no conditions.

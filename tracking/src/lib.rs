@@ -1,7 +1,8 @@
 //! The course of runs for the tools that people have.
 //!
-//! What is told to a tool follows from the run's [history](bloctrain_shared::history), which has every epoch once. Whoever
-//! tells the same tool again adds only what is new, so a run that was killed and resumed is told without gaps or doubles.
+//! What is told to a tool follows from the run's [history](bloctrain_shared::history), which has every epoch once.
+//! Whoever tells the same tool again adds only what is new, so a run that was killed and resumed is told without gaps
+//! or doubles.
 //!
 //! - [`tensorboard`] writes event files,
 //! - [`mlflow`] speaks MLflow's REST API.
@@ -46,8 +47,8 @@ impl Course {
         self.spec.run.name.as_deref().unwrap_or(&self.run)
     }
 
-    /// Epochs that are done, each with the time of its end in Unix milliseconds: training time after the run's start, since
-    /// the history has no clock.
+    /// Epochs that are done, each with the time of its end in Unix milliseconds: training time after the run's start,
+    /// since the history has no clock.
     fn epochs(&self) -> Vec<(u64, &HistoryLine)> {
         let mut seconds = 0.0;
         let timed = self.lines.iter().filter(|line| !line.partial).map(|line| {

@@ -1,7 +1,7 @@
 //! MLflow's tracking server, by its REST API 2.0.
 //!
-//! A run of bloctrain is a run of an experiment there, found again by a tag with its id. Metrics have the epoch as their step;
-//! what the server has already is not sent again.
+//! A run of bloctrain is a run of an experiment there, found again by a tag with its id. Metrics have the epoch as
+//! their step; what the server has already is not sent again.
 
 use crate::{Course, scalars};
 use base64::prelude::{BASE64_STANDARD, Engine};

@@ -1,11 +1,11 @@
 //! TensorBoard's event files: records of TFRecord, each an `Event` in protobuf.
 //!
-//! A record is the length of its content (64 bits, little-endian), the masked CRC-32C of these 8 bytes, the content, and its
-//! masked CRC-32C; see TensorFlow's `lib/io/record_writer.h` and `util/event.proto`. A folder with such a file is a run of
-//! TensorBoard; here each block is one, so that blocks lie over each other by epoch.
+//! A record is the length of its content (64 bits, little-endian), the masked CRC-32C of these 8 bytes, the content,
+//! and its masked CRC-32C; see TensorFlow's `lib/io/record_writer.h` and `util/event.proto`. A folder with such a file
+//! is a run of TensorBoard; here each block is one, so that blocks lie over each other by epoch.
 //!
-//! The content of a file follows from the run alone: one that is there already is continued where it ends, and written anew
-//! only where it holds something else.
+//! The content of a file follows from the run alone: one that is there already is continued where it ends, and written
+//! anew only where it holds something else.
 
 use crate::{Course, scalars};
 use prost::Message;

@@ -1,8 +1,9 @@
 //! Keeps `models/RUN/history.jsonl` and `.csv` current while a run goes on, beside the loop.
 //!
-//! What is written follows from durable records. A coordinator that was replaced must not take back what the next one wrote,
-//! so a file is written over only on condition of the content that was read, and unless that is this coordinator's own, only
-//! after it made sure that nobody has replaced it *since it read*: then the content is that of a coordinator before it.
+//! What is written follows from durable records. A coordinator that was replaced must not take back what the next one
+//! wrote, so a file is written over only on condition of the content that was read, and unless that is this
+//! coordinator's own, only after it made sure that nobody has replaced it *since it read*: then the content is that of
+//! a coordinator before it.
 
 use crate::durable::StateError;
 use bloctrain_shared::history::{self, HistoryLine};

@@ -1,6 +1,7 @@
 //! The loop around the decisions: it takes what comes in, applies it, makes it durable, performs the effects, and answers.
 //!
-//! [`driver`] is the loop, [`Handle`] the way to it, [`environment`] what it stands on, `history` what it keeps for people.
+//! [`driver`] is the loop, [`Handle`] the way to it, [`environment`] what it stands on, `history` what it keeps for
+//! people.
 
 pub mod counters;
 pub mod driver;

@@ -72,7 +72,8 @@ pub(crate) fn of_run(run: &str) -> String {
     format!("{PREFIX}{run}/")
 }
 
-/// Goes on behind the shards of a run that is completed: nothing asks for them but garbage collection, and there may be many.
+/// Goes on behind the shards of a run that is completed: nothing asks for them but garbage collection, and there may be
+/// many.
 pub(crate) fn beyond_completed(key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
     let Row::Run(run) = Row::of_key(key)? else { return None };
     // The first key behind all that begin with the run's shards'.
@@ -89,8 +90,8 @@ fn is_completed(value: &[u8]) -> bool {
 }
 
 impl Rows {
-    /// Takes the rows of a table into the state, which has what is not in rows. Of runs that are completed the shards may have
-    /// been left out ([`beyond_completed`]), if `is_live` says so.
+    /// Takes the rows of a table into the state, which has what is not in rows. Of runs that are completed the shards
+    /// may have been left out ([`beyond_completed`]), if `is_live` says so.
     ///
     /// # Errors
     /// When a row makes no sense.
@@ -119,7 +120,8 @@ impl Rows {
         Ok(rows)
     }
 
-    /// Runs that something was noted of and that are no more: whatever rows they have are to go, those too that were not read.
+    /// Runs that something was noted of and that are no more: whatever rows they have are to go, those too that were
+    /// not read.
     pub(crate) fn deleted(&self, durable: &Durable) -> Vec<String> {
         self.runs.iter().filter(|run| !durable.runs.contains_key(*run)).cloned().collect()
     }

@@ -25,8 +25,8 @@ pub trait Table: Send + Sync {
     /// All keys that begin in this way, in order, with their values.
     fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(Bytes, Bytes)>, StateError>>;
 
-    /// As [`scan`](Self::scan), but where `beyond` names a later key for an entry, it goes on from there: what is between is not
-    /// read, where the table can do so.
+    /// As [`scan`](Self::scan), but where `beyond` names a later key for an entry, it goes on from there: what is
+    /// between is not read, where the table can do so.
     fn scan_beyond<'a>(&'a self, prefix: &'a str, beyond: &'a Beyond) -> BoxFuture<'a, Result<Vec<(Bytes, Bytes)>, StateError>> {
         Box::pin(async move {
             let mut from = None;

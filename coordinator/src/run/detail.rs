@@ -1,10 +1,11 @@
-//! What changes seldom of a run and takes more room than its [`RunView`](bloctrain_shared::view::RunView): what was asked,
-//! names of classes, what every block answered to validation.
+//! What changes seldom of a run and takes more room than its [`RunView`](bloctrain_shared::view::RunView): what was
+//! asked, names of classes, what every block answered to validation.
 
 use super::block::Block;
 use super::durable::Run;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::metric::Confusion;
+use bloctrain_shared::spec::NetworkSpec;
 use bloctrain_shared::summary::CacheSize;
 use serde::Serialize;
 
@@ -93,7 +94,8 @@ impl Run {
     /// What its view leaves out.
     pub fn detail(&self) -> RunDetail {
         let (spec, dataset) = (&self.submission.spec, &self.submission.dataset);
-        let preset = spec.network.preset.clone().or_else(|| spec.network.block.is_empty().then(|| "small".to_owned()));
+        let default = || spec.network.block.is_empty().then(|| NetworkSpec::DEFAULT_PRESET.to_owned());
+        let preset = spec.network.preset.clone().or_else(default);
         RunDetail {
             classes: dataset.classes.clone(),
             shape: dataset.shape,

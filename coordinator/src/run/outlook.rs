@@ -37,9 +37,9 @@ pub fn progress(view: &RunView) -> f64 {
     if planned > 0.0 { (TRAINING * done / planned).clamp(0.0, TRAINING) } else { 0.0 }
 }
 
-/// Seconds of training that a running run still takes at most, by the time that an epoch took last: blocks that have not begun
-/// are counted like the last one that has, though they train on fewer samples. `None` before the first round, and of a run
-/// that does not go on.
+/// Seconds of training that a running run still takes at most, by the time that an epoch took last: blocks that have
+/// not begun are counted like the last one that has, though they train on fewer samples. `None` before the first round,
+/// and of a run that does not go on.
 pub fn left_seconds(view: &RunView) -> Option<f64> {
     if view.state != RunState::Running {
         return None;

@@ -1,8 +1,9 @@
 //! A coordinator of a fleet: listens, stands by or takes over, publishes its address, and stops in order.
 //!
-//! The active coordinator writes its address with a counter into the store every second. One that stands by takes over when
-//! the counter has not moved for `SILENCE` and no other one was first to claim the turn: it opens the state, which fences the
-//! other, and publishes its own address. A coordinator that finds a newer one, or whose writes are fenced, stops.
+//! The active coordinator writes its address with a counter into the store every second. One that stands by takes over
+//! when the counter has not moved for `SILENCE` and no other one was first to claim the turn: it opens the state, which
+//! fences the other, and publishes its own address. A coordinator that finds a newer one, or whose writes are
+//! fenced, stops.
 
 use super::access::Access;
 use super::activate::activate;
@@ -235,7 +236,8 @@ async fn asked(mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Waits until no other coordinator counts any more, and it is this one's turn; false when this one is asked to stop instead.
+/// Waits until no other coordinator counts any more, and it is this one's turn; false when this one is asked to stop
+/// instead.
 async fn wait_for_turn(artefacts: &Artefacts, who: &str, gate: &Gate, stop: &mut watch::Receiver<bool>) -> bool {
     let mut look = interval(BEAT);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,5 @@
-//! How a coordinator stands, for probes and for Prometheus. What people ask at the same address is in [`web`](super::web).
+//! How a coordinator stands, for probes and for Prometheus. What people ask at the same address is in
+//! [`web`](super::web).
 
 use super::rpc::Gate;
 use crate::drive::counters::Counters;

@@ -245,8 +245,8 @@ async fn one_port_has_tls_for_people_and_goes_on_in_the_clear_for_probes() {
     server.close().await;
 }
 
-/// A coordinator with runs in many states, so that every field of every answer has been there; its completed run, the one that
-/// is at work, and the worker that works on it.
+/// A coordinator with runs in many states, so that every field of every answer has been there; its completed run, the
+/// one that is at work, and the worker that works on it.
 async fn busy() -> (Server, String, String, u64) {
     let server = Server::open().await.ready().await;
     let done = server.submit(1).await.expect("submitted");
@@ -255,7 +255,8 @@ async fn busy() -> (Server, String, String, u64) {
     // What nobody else may try again fails.
     server.leave(honest).await;
     let figures = json!({ "accuracy": 0.5, "relative_compute": 0.25, "exit_fraction": [1.0], "calibration_error": 0.1 });
-    let curve = json!({ "chosen": 0, "points": [{ "gates": [], "validation": figures, "test": figures }] });
+    let gates = json!([{ "tau": 0.5, "gamma": 0.75 }]);
+    let curve = json!({ "chosen": 0, "points": [{ "gates": gates, "validation": figures, "test": figures }] });
     server.artefacts.put(&key::model(&done, "curve.json"), Bytes::from(curve.to_string())).await.expect("written");
     let failing = server.submit(2).await.expect("submitted");
     let worker = server.register("w1").await;

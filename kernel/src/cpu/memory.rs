@@ -12,7 +12,7 @@ use super::winograd::POINTS;
 use crate::spikes::WORD;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{BlockGraph, Body, Branch, Classifier, Content, Graph, Node, Parameter, Spiking};
-use bloctrain_shared::spec::{Loss, OptimizerKind, RunSpec};
+use bloctrain_shared::spec::{Loss, RunSpec};
 
 /// Bytes of an f32.
 const FLOAT: usize = 4;
@@ -203,7 +203,7 @@ impl<'a> BlockWork<'a> {
             head_parameters: sum(|head| head.parameters),
             head_values: sum(|head| head.values),
             entering: sum(|head| head.entering),
-            copies: if spec.train.optimizer == OptimizerKind::Adamw { 3 } else { 2 } + usize::from(spec.train.averages()),
+            copies: spec.train.parameter_copies(),
             batch: spec.train.batch,
         }
     }

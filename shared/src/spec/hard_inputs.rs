@@ -10,7 +10,8 @@ fn is_floor(value: &f64) -> bool {
 }
 
 /// `[hard_inputs]`: in place of hard classes, the samples that a block is least sure of train the next block, and every
-/// block tells all classes apart. A frozen block is asked about a view of its training samples that it has not trained on.
+/// block tells all classes apart. A frozen block is asked about a view of its training samples that it has not trained
+/// on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HardInputSpec {

@@ -61,8 +61,8 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
-    /// Whether detectors learn on a view that no block has trained on, and that nothing is mixed into: where hard inputs are
-    /// selected, and where the views that are trained on show two images.
+    /// Whether detectors learn on a view that no block has trained on, and that nothing is mixed into: where hard
+    /// inputs are selected, and where the views that are trained on show two images.
     pub fn judges_unseen(&self) -> bool {
         self.hard_inputs.is_on() || self.data.augment.contains(&Augment::CutMix)
     }
@@ -113,8 +113,8 @@ pub enum Augment {
     /// Replace a square by the mean.
     #[serde(rename = "cutout")]
     Cutout,
-    /// Replace a rectangle by that of another training image, with probability one half; the label is mixed by the areas
-    /// (Yun et al. 2019).
+    /// Replace a rectangle by that of another training image, with probability one half; the label is mixed by the
+    /// areas (Yun et al. 2019).
     #[serde(rename = "cutmix")]
     CutMix,
 }

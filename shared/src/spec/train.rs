@@ -36,8 +36,8 @@ fn is_false(value: &bool) -> bool {
 pub struct TrainSpec {
     /// Passes over the block's training samples, at least 1.
     pub epochs: u32,
-    /// Time steps of the first epoch; they grow evenly to `encoding.steps` over the first half of the epochs. Only training
-    /// takes fewer; 0 takes all throughout.
+    /// Time steps of the first epoch; they grow evenly to `encoding.steps` over the first half of the epochs. Only
+    /// training takes fewer; 0 takes all throughout.
     #[serde(skip_serializing_if = "is_zero")]
     pub start_steps: usize,
     /// Samples per optimiser step.
@@ -123,6 +123,15 @@ impl TrainSpec {
     /// Whether an average of the parameters is kept; replicas are averaged already.
     pub fn averages(&self) -> bool {
         self.ema > 0.0 && self.replicas == 1
+    }
+
+    /// Copies of all parameters that live throughout training: their values, the optimiser's moments, their averages.
+    pub fn parameter_copies(&self) -> usize {
+        let moments = match self.optimizer {
+            OptimizerKind::Sgd => 1,
+            OptimizerKind::Adamw => 2,
+        };
+        1 + moments + usize::from(self.averages())
     }
 }
 

@@ -173,8 +173,9 @@ async fn one(world: &World, incident: Incident) {
     }
 }
 
-/// Weights of a block, with or without the spikes that were made with them, while the next block is trained. Where the spikes go
-/// as well, a worker stands still meanwhile: what it then reports may rest on weights that have been made again.
+/// Weights of a block, with or without the spikes that were made with them, while the next block is trained. Where the
+/// spikes go as well, a worker stands still meanwhile: what it then reports may rest on weights that have been made
+/// again.
 fn unmade(world: &World, long: u64) -> Vec<String> {
     let made = world.oracle().made();
     let Some((weights, spikes)) = draw(world, |rng| made.choose(rng).cloned()) else { return Vec::new() };

@@ -36,8 +36,9 @@ impl Draws {
 
 /// Writes the values of one image, channels first, into `out`.
 ///
-/// With augmentations the result depends on (seed, sample, view) alone; [`Mix`] comes after them. What a crop brings in is black; a cutout leaves the
-/// mean in a square around a random centre, with a side of a quarter of the image's height.
+/// With augmentations the result depends on (seed, sample, view) alone; [`Mix`] comes after them. What a crop brings in
+/// is black; a cutout leaves the mean in a square around a random centre, with a side of a quarter of the image's
+/// height.
 #[expect(clippy::too_many_arguments, reason = "what is drawn is named by its coordinates")]
 pub fn write_sample(
     dataset: &Dataset,
@@ -80,8 +81,9 @@ pub struct Mix {
 }
 
 impl Mix {
-    /// What is mixed into a sample of a view: with probability one half a rectangle of one of the training images, drawn by
-    /// (seed, sample, view) alone. Its sides are the image's times `sqrt(1 - l)`, l even in [0, 1), around a random centre.
+    /// What is mixed into a sample of a view: with probability one half a rectangle of one of the training images,
+    /// drawn by (seed, sample, view) alone. Its sides are the image's times `sqrt(1 - l)`, l even in [0, 1), around a
+    /// random centre.
     pub fn drawn(shape: ImageShape, training: &[Vec<u32>], seed: u64, sample: u32, view: u32) -> Option<Self> {
         let mut rng = seed::rng(seed, "augment-cutmix", &[sample.into(), view.into()]);
         let samples: usize = training.iter().map(Vec::len).sum();

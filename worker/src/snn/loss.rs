@@ -14,8 +14,8 @@ pub struct Mixed {
     pub share: f32,
 }
 
-/// Target distribution `[B, classes]`: `1 - e` on the label, or on the label and what was mixed into the sample by their
-/// shares, and `e` spread evenly over all classes.
+/// Target distribution `[B, classes]`: `1 - e` on the label, or on the label and what was mixed into the sample by
+/// their shares, and `e` spread evenly over all classes.
 fn targets<B: Backend>(
     labels: &[usize],
     mixed: &[Option<Mixed>],

@@ -79,9 +79,7 @@ impl<B: TrainingBackend> Trainer<B> {
         let lengths: Vec<usize> = net.store.params.iter().map(|param| param.value.dims()[0]).collect();
         let optimizer = Optimizer::new(spec, &lengths, device);
         let average = spec.averages().then(|| Average::new(&net.store.params));
-        let copies = if spec.optimizer == bloctrain_shared::spec::OptimizerKind::Adamw { 3 } else { 2 };
-        let copies = copies + usize::from(average.is_some());
-        let state_bytes = copies * size_of::<f32>() * net.store.parameters();
+        let state_bytes = spec.parameter_copies() * size_of::<f32>() * net.store.parameters();
         Self { net, optimizer, average, spec: spec.clone(), state_bytes, queued: Vec::new() }
     }
 

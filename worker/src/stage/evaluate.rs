@@ -6,12 +6,11 @@ use super::{Context, Control, EVAL_BATCH, Executor, Stop, misfit, passed};
 use crate::model::network::load_network;
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_infer::{BlockParts, LoadError};
+use bloctrain_shared::key;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::record::Records;
 use bloctrain_shared::stage::evaluate::{self, Work};
 use bloctrain_shared::task::{Failure, FrozenBlock, ObjectRef, Output, Source};
-use bloctrain_shared::{Digest, key};
-use bytes::Bytes;
 
 pub(super) fn run<B: TrainingBackend>(
     executor: &Executor<B>,
@@ -36,8 +35,7 @@ pub(super) fn run<B: TrainingBackend>(
         let labels: Vec<u16> = batch.ids.iter().map(|&id| samples.label(id as usize)).collect();
         records.join(net.records(batch.input, &batch.ids, &labels)).map_err(fatal)?;
     }
-    let bytes = Bytes::from(serde_json::to_vec(&records).map_err(fatal)?);
-    let object = executor.io.put(&key::records(&context.run, split, shard, Digest::of(&bytes)), bytes)?;
+    let object = executor.io.put_json(&records, |digest| key::records(&context.run, split, shard, digest))?;
     Ok(Output::Evaluate(evaluate::Output { records: object }))
 }
 

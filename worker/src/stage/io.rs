@@ -6,6 +6,7 @@ use bloctrain_shared::task::{Failure, ObjectRef};
 use bloctrain_store::cache::{self, SpikeShard};
 use bloctrain_store::{Artefacts, StoreError};
 use bytes::Bytes;
+use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
@@ -69,6 +70,15 @@ impl Io {
             shards.pop_front();
         }
         Ok(read)
+    }
+
+    /// Writes a value as JSON, under a key that its digest is part of.
+    ///
+    /// # Errors
+    /// [`Failure::Fatal`] when the store cannot be written.
+    pub(super) fn put_json(&self, value: &impl Serialize, key: impl FnOnce(Digest) -> String) -> Result<ObjectRef, Failure> {
+        let bytes = Bytes::from(serde_json::to_vec(value).map_err(fatal)?);
+        self.put(&key(Digest::of(&bytes)), bytes)
     }
 
     /// Writes an object.

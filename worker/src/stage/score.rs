@@ -1,7 +1,6 @@
 //! How sure a frozen block is of its training samples of one shard, in a view that no block has trained on.
 
 use super::input::{Reader, unseen_view};
-use super::io::fatal;
 use super::{Context, Control, EVAL_BATCH, Executor, Stop, passed};
 use crate::kernel::{Mode, SpikingBackend};
 use crate::snn::param::to_host;
@@ -9,10 +8,9 @@ use crate::snn::pass::Pass;
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::exit::top;
 use bloctrain_shared::hard_input::Scores;
+use bloctrain_shared::key;
 use bloctrain_shared::stage::score::{self, Work};
 use bloctrain_shared::task::{Output, Split};
-use bloctrain_shared::{Digest, key};
-use bytes::Bytes;
 
 pub(super) fn run<B: TrainingBackend>(
     executor: &Executor<B>,
@@ -42,8 +40,7 @@ pub(super) fn run<B: TrainingBackend>(
         }
         scores.ids.extend(batch.ids);
     }
-    let bytes = Bytes::from(serde_json::to_vec(&scores).map_err(fatal)?);
-    let object = executor.io.put(&key::scores(&context.run, context.block, *shard, Digest::of(&bytes)), bytes)?;
+    let object = executor.io.put_json(&scores, |digest| key::scores(&context.run, context.block, *shard, digest))?;
     Ok(Output::Score(score::Output { scores: object }))
 }
 

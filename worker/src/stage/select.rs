@@ -5,10 +5,9 @@ use super::io::{fatal, lost};
 use super::{Context, Control, Executor, Stop, passed};
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::hard_input::{self, Scores};
+use bloctrain_shared::key;
 use bloctrain_shared::stage::select::{self, Work};
 use bloctrain_shared::task::{Failure, ObjectRef, Output, Split};
-use bloctrain_shared::{Digest, key};
-use bytes::Bytes;
 
 pub(super) fn run<B: TrainingBackend>(
     executor: &Executor<B>,
@@ -41,8 +40,7 @@ pub(super) fn run<B: TrainingBackend>(
         ))
         .into());
     }
-    let bytes = Bytes::from(serde_json::to_vec(&selected).map_err(fatal)?);
-    let object = executor.io.put(&key::selection(&context.run, context.block, Digest::of(&bytes)), bytes)?;
+    let object = executor.io.put_json(&selected, |digest| key::selection(&context.run, context.block, digest))?;
     Ok(Output::Select(select::Output { selection: object, samples: all as u64, selected: selected.len() as u64 }))
 }
 

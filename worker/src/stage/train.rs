@@ -121,7 +121,7 @@ fn take_trainer<B: TrainingBackend>(
     if let (Some(mut resident), Some(from)) = (executor.resident.take().filter(wanted), from) {
         // A replica goes on from what was merged meanwhile.
         if resident.weights != from.weights.digest {
-            load_weights(executor, &mut resident.trainer, &from.weights)?;
+            load_weights(&mut resident.trainer, &from.weights, &executor.tensors(&from.weights)?)?;
         }
         return Ok(resident.trainer);
     }
@@ -129,41 +129,39 @@ fn take_trainer<B: TrainingBackend>(
     let config = BlockConfig::new(spec, context.submission.dataset.shape, context.block, classes.len()).map_err(fatal)?;
     let mut trainer = Trainer::new(&config, &spec.train, &executor.device);
     if let Some(from) = from {
-        load_weights(executor, &mut trainer, &from.weights)?;
+        let weights = executor.tensors(&from.weights)?;
+        load_weights(&mut trainer, &from.weights, &weights)?;
         let state = executor.tensors(&from.optimizer)?;
         let step = state.metadata.get("step").and_then(|step| step.parse().ok());
         let step = step.ok_or_else(|| lost(&from.optimizer, "it does not say its step".into()))?;
         trainer.optimizer.load(&trainer.net.store.params, &state, step).map_err(|problem| lost(&from.optimizer, problem))?;
-        load_average(executor, &mut trainer, from, &state)?;
+        load_average(&mut trainer, from, &weights, &state)?;
     }
     Ok(trainer)
 }
 
-fn load_weights<B: TrainingBackend>(executor: &Executor<B>, trainer: &mut Trainer<B>, object: &ObjectRef) -> Result<(), Failure> {
-    let weights = executor.tensors(object)?;
-    trainer.net.store.load(&weights).map_err(|error| lost(object, error.to_string()))?;
+/// Parameters from an object that holds `tensors`.
+fn load_weights<B: TrainingBackend>(trainer: &mut Trainer<B>, object: &ObjectRef, tensors: &NamedTensors) -> Result<(), Failure> {
+    trainer.net.store.load(tensors).map_err(|error| lost(object, error.to_string()))?;
     crate::snn::optim::track(&mut trainer.net.store.params);
     Ok(())
 }
 
 /// Where parameters are averaged: the average from the block's parameters, and those from the optimiser's state.
 fn load_average<B: TrainingBackend>(
-    executor: &Executor<B>,
     trainer: &mut Trainer<B>,
     from: &Checkpoint,
+    weights: &NamedTensors,
     state: &NamedTensors,
 ) -> Result<(), Failure> {
     let Some(average) = &mut trainer.average else { return Ok(()) };
-    let weights = executor.tensors(&from.weights)?;
-    average.load(&trainer.net.store.params, &weights).map_err(|problem| lost(&from.weights, problem))?;
+    average.load(&trainer.net.store.params, weights).map_err(|problem| lost(&from.weights, problem))?;
     let trained = |tensor: &NamedTensor| {
         let name = tensor.name.strip_prefix(TRAINED)?.to_owned();
         Some(NamedTensor { name, ..tensor.clone() })
     };
     let trained = NamedTensors { tensors: state.tensors.iter().filter_map(trained).collect(), metadata: BTreeMap::new() };
-    trainer.net.store.load(&trained).map_err(|error| lost(&from.optimizer, error.to_string()))?;
-    crate::snn::optim::track(&mut trainer.net.store.params);
-    Ok(())
+    load_weights(trainer, &from.optimizer, &trained)
 }
 
 /// Refuses what training cannot go on from, where it is made: parameters and moments that are not numbers.

@@ -68,10 +68,6 @@ impl Claim for detect::Output {
         fits.then_some(()).ok_or_else(|| "it has a detector where none is learned, or none where one is".into())
     }
 
-    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
-        None
-    }
-
     fn commit(&self, run: &mut Run, task: TaskId, _: Option<&LabelMap>) -> Vec<String> {
         if let Some(block) = Scope::of(task).block_mut(run) {
             block.detector = Some(Detected { object: self.detector.clone() });

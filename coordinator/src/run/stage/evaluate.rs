@@ -1,6 +1,6 @@
 //! Records: answers of the whole network to validation and test shards.
 
-use super::{Claim, Kind, Scope, is_own};
+use super::{Claim, Kind, Scope, is_own, take_lost};
 use crate::run::durable::Run;
 use crate::run::open::{Open, missing, task_id};
 use bloctrain_shared::label::LabelMap;
@@ -40,9 +40,7 @@ impl Kind for Evaluate {
         if scope != Scope::Network {
             return None;
         }
-        let before = run.evaluated.len();
-        run.evaluated.retain(|_, records| records.key != key);
-        (run.evaluated.len() < before).then(|| "it is evaluated again".into())
+        take_lost(&mut run.evaluated, |records| records.key == key).then(|| "it is evaluated again".into())
     }
 
     fn reset(&self, run: &mut Run, _: usize) {
@@ -67,10 +65,6 @@ impl Claim for evaluate::Output {
     /// Whoever reads the records compares them with the data set.
     fn check(&self, _: &Run, _: TaskId) -> Result<(), String> {
         Ok(())
-    }
-
-    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
-        None
     }
 
     fn commit(&self, run: &mut Run, task: TaskId, _: Option<&LabelMap>) -> Vec<String> {

@@ -1,7 +1,7 @@
-//! Cached shards: the spikes of a block that is not the last, on its hard samples. Training shards wait until hard inputs are
-//! selected, where they are; validation shards have all samples then.
+//! Cached shards: the spikes of a block that is not the last, on its hard samples. Training shards wait until hard
+//! inputs are selected, where they are; validation shards have all samples then.
 
-use super::{Claim, Kind, Scope};
+use super::{Claim, Kind, Scope, take_lost};
 use crate::run::claim::count;
 use crate::run::durable::Run;
 use crate::run::open::{Open, missing, task_id};
@@ -52,10 +52,8 @@ impl Kind for Export {
 
     fn lose(&self, run: &mut Run, scope: Scope, key: &str) -> Option<String> {
         let block = scope.block_mut(run)?;
-        // A report may have named the object of another part.
-        let before = block.exports.len();
-        block.exports.retain(|_, exported| exported.shard.object.key != key);
-        (block.exports.len() < before).then(|| "the cached shard is computed again".into())
+        take_lost(&mut block.exports, |exported| exported.shard.object.key == key)
+            .then(|| "the cached shard is computed again".into())
     }
 
     fn reset(&self, run: &mut Run, index: usize) {
@@ -83,10 +81,6 @@ impl Claim for export::Output {
             return Err(format!("it made shard {} of view {} of the {} split", shard.shard, shard.view, shard.split.name()));
         }
         count("the size of the spikes", self.uncompressed_bytes)
-    }
-
-    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
-        None
     }
 
     fn commit(&self, run: &mut Run, task: TaskId, _: Option<&LabelMap>) -> Vec<String> {

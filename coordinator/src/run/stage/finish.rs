@@ -93,10 +93,6 @@ impl Claim for finish::Output {
         measure("the time of work", summary.wall_seconds)
     }
 
-    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
-        None
-    }
-
     fn commit(&self, run: &mut Run, _: TaskId, _: Option<&LabelMap>) -> Vec<String> {
         run.summary = Some((*self.summary).clone());
         (run.package_lost, run.state) = (false, RunState::Completed);

@@ -21,6 +21,7 @@ use super::open::Open;
 use bloctrain_shared::key;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::task::{ObjectRef, Output, Stage, TaskId};
+use std::collections::BTreeMap;
 
 /// Where in a run tasks are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,11 @@ impl Scope {
         }
     }
 
+    /// The block, where hard inputs are selected of its samples, once it is validated.
+    fn selecting(self, run: &Run) -> Option<(usize, &Block)> {
+        self.block(run).filter(|(index, block)| run.selects() && block.hard.is_some() && !run.is_last(*index))
+    }
+
     /// The block, to change it.
     fn block_mut(self, run: &mut Run) -> Option<&mut Block> {
         match self {
@@ -57,6 +63,14 @@ impl Scope {
             Self::Network => None,
         }
     }
+}
+
+/// Takes out of the outputs of some parts what an object is gone of; whether there was any. A report may have named the
+/// object of another part.
+fn take_lost<T>(parts: &mut BTreeMap<u32, T>, is_lost: impl Fn(&T) -> bool) -> bool {
+    let before = parts.len();
+    parts.retain(|_, output| !is_lost(output));
+    parts.len() < before
 }
 
 /// A kind of task.
@@ -105,7 +119,9 @@ pub(crate) trait Claim {
     fn check(&self, run: &Run, task: TaskId) -> Result<(), String>;
 
     /// The hard classes, where this completes what decides them.
-    fn decides(&self, run: &Run, task: TaskId) -> Option<LabelMap>;
+    fn decides(&self, _run: &Run, _task: TaskId) -> Option<LabelMap> {
+        None
+    }
 
     /// Makes it part of the run, with the hard classes that were decided by it. Returns keys of objects that nothing needs any
     /// more.

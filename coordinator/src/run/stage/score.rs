@@ -1,7 +1,7 @@
-//! Scores: how sure a block that is not the last is of its training samples, by shard. They are kept until what follows from
-//! them is selected.
+//! Scores: how sure a block that is not the last is of its training samples, by shard. They are kept until what follows
+//! from them is selected.
 
-use super::{Claim, Kind, Scope, is_own};
+use super::{Claim, Kind, Scope, is_own, take_lost};
 use crate::run::durable::Run;
 use crate::run::open::{Open, missing, task_id};
 use bloctrain_shared::label::LabelMap;
@@ -12,9 +12,8 @@ pub(super) struct Score;
 
 impl Kind for Score {
     fn open(&self, run: &Run, scope: Scope, tasks: &mut Open<'_>) {
-        let selects = |(index, _): &(usize, _)| run.selects() && !run.is_last(*index);
-        let Some((index, block)) = scope.block(run).filter(selects) else { return };
-        let Some(weights) = block.weights().filter(|_| block.hard.is_some() && block.selection.is_none()) else { return };
+        let Some((index, block)) = scope.selecting(run).filter(|(_, block)| block.selection.is_none()) else { return };
+        let Some(weights) = block.weights() else { return };
         for shard in missing(run.plan.train_shards, &block.scores) {
             if tasks.is_full() {
                 return;
@@ -38,9 +37,7 @@ impl Kind for Score {
 
     fn lose(&self, run: &mut Run, scope: Scope, key: &str) -> Option<String> {
         let block = scope.block_mut(run)?;
-        let before = block.scores.len();
-        block.scores.retain(|_, scores| scores.key != key);
-        (block.scores.len() < before).then(|| "its samples are scored again".into())
+        take_lost(&mut block.scores, |scores| scores.key == key).then(|| "its samples are scored again".into())
     }
 
     fn reset(&self, run: &mut Run, index: usize) {
@@ -50,9 +47,7 @@ impl Kind for Score {
     }
 
     fn done(&self, run: &Run, scope: Scope) -> Option<(usize, usize)> {
-        let expected =
-            |(index, block): &(usize, &crate::run::block::Block)| run.selects() && block.hard.is_some() && !run.is_last(*index);
-        let (_, block) = scope.block(run).filter(expected)?;
+        let (_, block) = scope.selecting(run)?;
         let shards = run.plan.train_shards as usize;
         Some((if block.selection.is_some() { shards } else { block.scores.len() }, shards))
     }
@@ -66,10 +61,6 @@ impl Claim for score::Output {
     /// Whoever reads the scores compares them with the data set.
     fn check(&self, _: &Run, _: TaskId) -> Result<(), String> {
         Ok(())
-    }
-
-    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
-        None
     }
 
     fn commit(&self, run: &mut Run, task: TaskId, _: Option<&LabelMap>) -> Vec<String> {

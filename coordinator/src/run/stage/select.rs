@@ -1,7 +1,7 @@
 //! The selection of hard inputs: once per block, from the scores of all its training samples.
 //!
-//! The rule is a task, because the coordinator reads no objects; which selection counts is decided here, by its commit. All
-//! that trains on the selected samples names it.
+//! The rule is a task, because the coordinator reads no objects; which selection counts is decided here, by its commit.
+//! All that trains on the selected samples names it.
 
 use super::{Claim, Kind, Scope, is_own};
 use crate::run::block::Block;
@@ -15,10 +15,9 @@ pub(super) struct Select;
 
 impl Kind for Select {
     fn open(&self, run: &Run, scope: Scope, tasks: &mut Open<'_>) {
-        let selects = |(index, _): &(usize, _)| run.selects() && !run.is_last(*index);
-        let Some((index, block)) = scope.block(run).filter(selects) else { return };
+        let Some((index, block)) = scope.selecting(run) else { return };
         let id = task_id(index + 1, Stage::Select, 0);
-        let is_scored = block.hard.is_some() && block.scores.len() >= run.plan.train_shards as usize;
+        let is_scored = block.scores.len() >= run.plan.train_shards as usize;
         // As long as the samples of the block are not known, nobody can tell whether the scores are of all of them.
         if block.selection.is_some() || !is_scored || run.uncached_source(index).is_none() || !tasks.wants(id) {
             return;
@@ -50,8 +49,7 @@ impl Kind for Select {
     }
 
     fn done(&self, run: &Run, scope: Scope) -> Option<(usize, usize)> {
-        let expected = |(index, block): &(usize, &Block)| run.selects() && block.hard.is_some() && !run.is_last(*index);
-        let (_, block) = scope.block(run).filter(expected)?;
+        let (_, block) = scope.selecting(run)?;
         Some((usize::from(block.selection.is_some()), 1))
     }
 }
@@ -68,10 +66,6 @@ impl Claim for select::Output {
             return Err(format!("{selected} of {samples} samples are selected, of {train} in the data set"));
         }
         Ok(())
-    }
-
-    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
-        None
     }
 
     fn commit(&self, run: &mut Run, task: TaskId, _: Option<&LabelMap>) -> Vec<String> {

@@ -142,10 +142,6 @@ impl Claim for train::Output {
         figures(run, &self.metrics)
     }
 
-    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
-        None
-    }
-
     fn commit(&self, run: &mut Run, task: TaskId, _: Option<&LabelMap>) -> Vec<String> {
         let (Self { checkpoint, finished, metrics }, patience) = (self.clone(), run.plan.patience);
         let Scope::Block(index) = Scope::of(task) else { return Vec::new() };
@@ -165,10 +161,6 @@ impl Claim for train::Part {
 
     fn check(&self, run: &Run, _: TaskId) -> Result<(), String> {
         figures(run, &self.metrics)
-    }
-
-    fn decides(&self, _: &Run, _: TaskId) -> Option<LabelMap> {
-        None
     }
 
     fn commit(&self, run: &mut Run, task: TaskId, _: Option<&LabelMap>) -> Vec<String> {

@@ -1,5 +1,5 @@
-//! What every request for the dashboard or the API goes through: TLS where there is any, names that may be asked for, pages of
-//! other sites kept out, a role, and headers that say what the page may do.
+//! What every request for the dashboard or the API goes through: TLS where there is any, names that may be asked for,
+//! pages of other sites kept out, a role, and headers that say what the page may do.
 
 use super::Site;
 use super::answer::Problem;

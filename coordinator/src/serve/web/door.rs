@@ -1,7 +1,7 @@
 //! Connections to the HTTP address, with TLS for those that begin with it.
 //!
-//! One port for both: probes and Prometheus go on in the clear, and browsers have TLS. Which of them it is, the first byte
-//! says. What may be asked in the clear is the business of [`caller`](super::caller).
+//! One port for both: probes and Prometheus go on in the clear, and browsers have TLS. Which of them it is, the first
+//! byte says. What may be asked in the clear is the business of [`caller`](super::caller).
 
 use crate::serve::handshake::Current;
 use axum::extract::connect_info::Connected;
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
 /// Longest time until a connection has said its first byte and made its handshake.
 const ARRIVAL: Duration = Duration::from_secs(10);
@@ -28,6 +29,9 @@ pub(super) struct Way {
     /// Whether over TLS.
     pub(super) secure: bool,
 }
+
+/// A connection, in the clear or over TLS.
+type Stream<Io> = Either<Begun<Io>, Box<TlsStream<Begun<Io>>>>;
 
 type Arrival<Io> = Option<(Stream<Io>, SocketAddr)>;
 
@@ -48,9 +52,9 @@ async fn arrive<Io: AsyncRead + AsyncWrite + Unpin>(mut io: Io, acceptor: TlsAcc
     let first = io.read_u8().await?;
     let io = Begun { first: Some(first), io };
     if first != HANDSHAKE {
-        return Ok(Stream::Plain(io));
+        return Ok(Either::Left(io));
     }
-    Ok(Stream::Secure(Box::new(acceptor.accept(io).await?)))
+    Ok(Either::Right(Box::new(acceptor.accept(io).await?)))
 }
 
 impl<L: Listener<Addr = SocketAddr>> Listener for Door<L> {
@@ -67,7 +71,7 @@ impl<L: Listener<Addr = SocketAddr>> Listener for Door<L> {
                 }
                 (io, address) = self.inner.accept() => {
                     let Some(certificates) = &mut self.certificates else {
-                        return (Stream::Plain(Begun { first: None, io }), address);
+                        return (Either::Left(Begun { first: None, io }), address);
                     };
                     let acceptor = TlsAcceptor::from(certificates.config());
                     self.arriving.spawn(async move {
@@ -92,7 +96,7 @@ impl<L: Listener<Addr = SocketAddr>> Listener for Door<L> {
 
 impl<L: Listener<Addr = SocketAddr>> Connected<IncomingStream<'_, Door<L>>> for Way {
     fn connect_info(stream: IncomingStream<'_, Door<L>>) -> Self {
-        Self { secure: matches!(stream.io(), Stream::Secure(_)) }
+        Self { secure: matches!(stream.io(), Either::Right(_)) }
     }
 }
 
@@ -125,43 +129,5 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Begun<Io> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(context)
-    }
-}
-
-/// A connection, in the clear or over TLS.
-pub(super) enum Stream<Io> {
-    Plain(Begun<Io>),
-    Secure(Box<TlsStream<Begun<Io>>>),
-}
-
-impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<Io> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(context, buffer),
-            Self::Secure(io) => Pin::new(io).poll_read(context, buffer),
-        }
-    }
-}
-
-impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<Io> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(context, bytes),
-            Self::Secure(io) => Pin::new(io).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(context),
-            Self::Secure(io) => Pin::new(io).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(context),
-            Self::Secure(io) => Pin::new(io).poll_shutdown(context),
-        }
     }
 }

@@ -53,7 +53,7 @@ struct SweepOf {
     values: BTreeMap<String, String>,
 }
 
-/// A text to two decimals of a percent, so that a row differs only when people would see it.
+/// A fraction to two decimals of a percent, so that a row differs only when people would see it.
 fn rounded(fraction: f64) -> f64 {
     (fraction * 1e4).round() / 1e4
 }

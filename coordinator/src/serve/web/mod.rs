@@ -1,8 +1,8 @@
 //! The HTTP address for people: a JSON API below `/api/v1`, live events, and the dashboard, which reads nothing else.
 //!
-//! Decides nothing: answers are views of the state, orders go through the services that gRPC has ([`rpc`](super::rpc)), tokens
-//! and roles are those of gRPC. Every request passes [`caller`]; `openapi.json` describes the API, and a test compares it with
-//! answers. Metrics and health are served at the same address, by the crate `operations`.
+//! Decides nothing: answers are views of the state, orders go through the services that gRPC has ([`rpc`](super::rpc)),
+//! tokens and roles are those of gRPC. Every request passes [`caller`]; `openapi.json` describes the API, and a test
+//! compares it with answers. Metrics and health are served at the same address, by the crate `operations`.
 
 mod answer;
 mod caller;

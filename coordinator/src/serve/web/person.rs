@@ -1,8 +1,8 @@
 //! Whom a request comes from: a bearer token as over gRPC, or a cookie that stands for one.
 //!
 //! The cookie holds the time when it ends, and a digest of that keyed by the token's digest
-//! ([`Access::sign`](crate::serve::access::Access)). The coordinator keeps nothing: a cookie holds after a restart and at
-//! another coordinator with the same tokens, and ends with its token.
+//! ([`Access::sign`](crate::serve::access::Access)). The coordinator keeps nothing: a cookie holds after a restart and
+//! at another coordinator with the same tokens, and ends with its token.
 
 use crate::serve::access::{Access, Role};
 use axum::http::HeaderMap;

@@ -1,8 +1,8 @@
 //! Live answers: one computation a second for each topic that somebody looks at, whoever many they are.
 //!
-//! Whoever comes gets every part of the topic in full, and then what changes ([`topic`](super::topic)). A stream ends when
-//! its topic does (the coordinator stops, the run is deleted), when its reader is too slow, and when its reader's token is
-//! no longer good; then the page comes again and gets everything in full.
+//! Whoever comes gets every part of the topic in full, and then what changes ([`topic`](super::topic)). A stream ends
+//! when its topic does (the coordinator stops, the run is deleted), when its reader is too slow, and when its reader's
+//! token is no longer good; then the page comes again and gets everything in full.
 
 use super::Site;
 use super::answer::{Answer, Problem};
@@ -252,7 +252,8 @@ struct Reader {
 }
 
 impl Reader {
-    /// What is sent next; `None` ends the stream, also for whoever read too slowly to get everything: it comes back and begins anew.
+    /// What is sent next; `None` ends the stream, also for whoever read too slowly to get everything: it comes back and
+    /// begins anew.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);
