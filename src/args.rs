@@ -46,131 +46,183 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// What stands below the help of a command: one line or several as somebody types them, and what else there is to say.
+macro_rules! examples {
+    ($line:literal $(; $more:literal)?) => { concat!("Example:\n  ", $line $(, "\n\n", $more)?) };
+    ($($line:literal),+ $(; $more:literal)?) => { concat!("Examples:", $("\n  ", $line),+ $(, "\n\n", $more)?) };
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Train a network; without arguments, on the embedded data set
-    #[command(
-        after_help = "Examples:\n  bloctrain train\n  bloctrain train my.toml --set train.epochs=20\n  bloctrain train --preset resnet9 --set network.width=16 --data cifar10/\n  bloctrain train --preset resnet9 --data cifar10/ --end-to-end\n  bloctrain train my.toml --dry-run\n  bloctrain train my.toml --tensorboard boards/\n\nInterrupted, the same command goes on where it was."
-    )]
+    #[command(after_help = examples![
+        "bloctrain train",
+        "bloctrain train my.toml --set train.epochs=20",
+        "bloctrain train --preset resnet9 --set network.width=16 --data cifar10/",
+        "bloctrain train --preset resnet9 --data cifar10/ --end-to-end",
+        "bloctrain train my.toml --dry-run",
+        "bloctrain train my.toml --tensorboard boards/";
+        "Interrupted, the same command goes on where it was."
+    ])]
     Train(TrainArgs),
     /// Write a commented specification to start from
-    #[command(
-        after_help = "Examples:\n  bloctrain init\n  bloctrain init flowers.toml --data flowers/\n  bloctrain init big.toml --preset resnet9 --data cifar10/\n\nThen: bloctrain spec check FILE, bloctrain train FILE --dry-run, bloctrain train FILE."
-    )]
+    #[command(after_help = examples![
+        "bloctrain init",
+        "bloctrain init flowers.toml --data flowers/",
+        "bloctrain init big.toml --preset resnet9 --data cifar10/";
+        "Then: bloctrain spec check FILE, bloctrain train FILE --dry-run, bloctrain train FILE."
+    ])]
     Init(InitArgs),
     /// Look whether this machine, a store and a fleet can be used, and say what to do where not
-    #[command(
-        after_help = "Examples:\n  bloctrain doctor\n  bloctrain doctor --store bloctrain-runs\n  bloctrain doctor --store s3://bucket/fleet --coordinator http://host:7070\n\nExit code 0: everything can be used; 1: something is wrong."
-    )]
+    #[command(after_help = examples![
+        "bloctrain doctor",
+        "bloctrain doctor --store bloctrain-runs",
+        "bloctrain doctor --store s3://bucket/fleet --coordinator http://host:7070";
+        "Exit code 0: everything can be used; 1: something is wrong."
+    ])]
     Doctor(Box<DoctorArgs>),
     /// Evaluate a trained model on its test data
-    #[command(after_help = "Example:\n  bloctrain eval bloctrain-runs/models/r0123456789ab --data cifar10/")]
+    #[command(after_help = examples!["bloctrain eval bloctrain-runs/models/r0123456789ab --data cifar10/"])]
     Eval(EvalArgs),
     /// Classify image files with a trained model
-    #[command(
-        after_help = "Examples:\n  bloctrain predict bloctrain-runs/models/r0123456789ab photo.png\n  bloctrain predict bloctrain-runs/models/r0123456789ab photos/ --json\n  curl -s https://host/photo.png | bloctrain predict bloctrain-runs/models/r0123456789ab -"
-    )]
+    #[command(after_help = examples![
+        "bloctrain predict bloctrain-runs/models/r0123456789ab photo.png",
+        "bloctrain predict bloctrain-runs/models/r0123456789ab photos/ --json",
+        "curl -s https://host/photo.png | bloctrain predict bloctrain-runs/models/r0123456789ab -"
+    ])]
     Predict(PredictArgs),
     /// Show a model's accuracy against its compute
-    #[command(after_help = "Example:\n  bloctrain curve bloctrain-runs/models/r0123456789ab --json")]
+    #[command(after_help = examples!["bloctrain curve bloctrain-runs/models/r0123456789ab --json"])]
     Curve(CurveArgs),
     /// Check a spec, or list presets
-    #[command(
-        after_help = "Examples:\n  bloctrain spec check my.toml --data cifar10/\n  bloctrain spec check --set train.epochs=20\n  bloctrain spec check my.toml --memory 8GiB\n  bloctrain spec presets"
-    )]
+    #[command(after_help = examples![
+        "bloctrain spec check my.toml --data cifar10/",
+        "bloctrain spec check --set train.epochs=20",
+        "bloctrain spec check my.toml --memory 8GiB",
+        "bloctrain spec presets"
+    ])]
     Spec(SpecArgs),
     /// List, fetch or verify data sets
-    #[command(
-        after_help = "Examples:\n  bloctrain data list\n  bloctrain data get fashion-mnist --dir fashion/\n  bloctrain data verify fashion/"
-    )]
+    #[command(after_help = examples![
+        "bloctrain data list",
+        "bloctrain data get fashion-mnist --dir fashion/",
+        "bloctrain data verify fashion/"
+    ])]
     Data(DataArgs),
     /// Coordinate a fleet: hand out the tasks of runs, keep their state in a store
-    #[command(
-        after_help = "Examples:\n  bloctrain coordinator --store s3://bucket/fleet\n  bloctrain coordinator --store s3://bucket/fleet --standby --listen 127.0.0.1:7071"
-    )]
+    #[command(after_help = examples![
+        "bloctrain coordinator --store s3://bucket/fleet",
+        "bloctrain coordinator --store s3://bucket/fleet --standby --listen 127.0.0.1:7071"
+    ])]
     Coordinator(Box<CoordinatorArgs>),
     /// Work for a fleet
-    #[command(
-        after_help = "Examples:\n  bloctrain worker --coordinator http://host:7070\n  bloctrain worker --store s3://bucket/fleet --device cuda:0\n  bloctrain worker --store s3://bucket/fleet --cache-dir /var/cache/bloctrain --cache-size 50GiB"
-    )]
+    #[command(after_help = examples![
+        "bloctrain worker --coordinator http://host:7070",
+        "bloctrain worker --store s3://bucket/fleet --device cuda:0",
+        "bloctrain worker --store s3://bucket/fleet --cache-dir /var/cache/bloctrain --cache-size 50GiB"
+    ])]
     Worker(Box<WorkerArgs>),
     /// Ask a coordinator or worker on this machine how it is, as a probe does
-    #[command(
-        after_help = "Examples:\n  bloctrain health 127.0.0.1:9090\n  bloctrain health 127.0.0.1:9090 --is live\n\nExit code 0: it is; 1: it is not, or does not answer."
-    )]
+    #[command(after_help = examples![
+        "bloctrain health 127.0.0.1:9090",
+        "bloctrain health 127.0.0.1:9090 --is live";
+        "Exit code 0: it is; 1: it is not, or does not answer."
+    ])]
     Health(HealthArgs),
     /// Submit a run to a fleet
-    #[command(
-        after_help = "Examples:\n  bloctrain submit my.toml --data cifar10/ --coordinator http://host:7070 --watch\n  bloctrain submit sweep.toml --watch\n\nA file with a section [sweep], such as \"train.learning_rate\" = [0.05, 0.1], is a run for every combination of its values."
-    )]
+    #[command(after_help = examples![
+        "bloctrain submit my.toml --data cifar10/ --coordinator http://host:7070 --watch",
+        "bloctrain submit sweep.toml --watch";
+        "A file with a section [sweep], such as \"train.learning_rate\" = [0.05, 0.1], is a run for every combination of its values."
+    ])]
     Submit(Box<SubmitArgs>),
     /// Follow a run of a fleet until it ends: on a terminal with pipeline, curves and workers, else in lines
-    #[command(
-        after_help = "Examples:\n  bloctrain watch r0123456789ab --coordinator http://host:7070\n  bloctrain watch r0123456789ab --store s3://bucket/fleet --json"
-    )]
+    #[command(after_help = examples![
+        "bloctrain watch r0123456789ab --coordinator http://host:7070",
+        "bloctrain watch r0123456789ab --store s3://bucket/fleet --json"
+    ])]
     Watch(Box<OrderArgs>),
     /// Print what happened to a run of a fleet
-    #[command(
-        after_help = "Examples:\n  bloctrain logs r0123456789ab --store fleet\n  bloctrain logs r0123456789ab --store fleet --follow"
-    )]
+    #[command(after_help = examples![
+        "bloctrain logs r0123456789ab --store fleet",
+        "bloctrain logs r0123456789ab --store fleet --follow"
+    ])]
     Logs(Box<LogsArgs>),
     /// Hand out no more tasks of a run
-    #[command(after_help = "Example:\n  bloctrain pause r0123456789ab --store fleet")]
+    #[command(after_help = examples!["bloctrain pause r0123456789ab --store fleet"])]
     Pause(Box<OrderArgs>),
     /// Go on with a paused run
-    #[command(after_help = "Example:\n  bloctrain resume r0123456789ab --store fleet")]
+    #[command(after_help = examples!["bloctrain resume r0123456789ab --store fleet"])]
     Resume(Box<OrderArgs>),
     /// Stop a run; submitting it again takes it up
-    #[command(after_help = "Example:\n  bloctrain cancel r0123456789ab --store fleet")]
+    #[command(after_help = examples!["bloctrain cancel r0123456789ab --store fleet"])]
     Cancel(Box<OrderArgs>),
     /// Delete runs of a fleet that have ended; `cache gc` then removes what they made
-    #[command(
-        after_help = "Examples:\n  bloctrain delete r0123456789ab --store fleet\n  bloctrain delete --older-than 30d --store fleet\n  bloctrain delete --older-than 30d --yes --store fleet"
-    )]
+    #[command(after_help = examples![
+        "bloctrain delete r0123456789ab --store fleet",
+        "bloctrain delete --older-than 30d --store fleet",
+        "bloctrain delete --older-than 30d --yes --store fleet"
+    ])]
     Delete(Box<DeleteArgs>),
     /// Show how a fleet's coordinator stands, and what it counted since it became active
-    #[command(after_help = "Example:\n  bloctrain status --coordinator http://host:7070 --json")]
+    #[command(after_help = examples!["bloctrain status --coordinator http://host:7070 --json"])]
     Status(Box<ReadArgs>),
     /// List the workers of a fleet
-    #[command(
-        after_help = "Examples:\n  bloctrain workers --store fleet\n  bloctrain workers --coordinator http://host:7070 --json"
-    )]
+    #[command(after_help = examples![
+        "bloctrain workers --store fleet",
+        "bloctrain workers --coordinator http://host:7070 --json"
+    ])]
     Workers(Box<ReadArgs>),
     /// List the runs of a store or a fleet
-    #[command(
-        after_help = "Examples:\n  bloctrain runs\n  bloctrain runs --store /data/runs --json\n  bloctrain runs --coordinator http://host:7070\n  bloctrain runs --sweep rates"
-    )]
+    #[command(after_help = examples![
+        "bloctrain runs",
+        "bloctrain runs --store /data/runs --json",
+        "bloctrain runs --coordinator http://host:7070",
+        "bloctrain runs --sweep rates"
+    ])]
     Runs(Box<RunsArgs>),
     /// Show one run, or the course of its training
-    #[command(
-        after_help = "Examples:\n  bloctrain show r0123456789ab\n  bloctrain show r0123456789ab --history\n  bloctrain show r0123456789ab --history --csv > epochs.csv"
-    )]
+    #[command(after_help = examples![
+        "bloctrain show r0123456789ab",
+        "bloctrain show r0123456789ab --history",
+        "bloctrain show r0123456789ab --history --csv > epochs.csv"
+    ])]
     Show(Box<ShowArgs>),
     /// Write a report of finished runs: one HTML file without scripts, or Markdown
-    #[command(
-        after_help = "Examples:\n  bloctrain report r0123456789ab\n  bloctrain report r0123456789ab --baseline rba9876543210 --out report.html\n  bloctrain report r0123456789ab rba9876543210 --markdown --out -\n  bloctrain report bloctrain-runs/models/r0123456789ab --energy synop=0.1,mac=1.5"
-    )]
+    #[command(after_help = examples![
+        "bloctrain report r0123456789ab",
+        "bloctrain report r0123456789ab --baseline rba9876543210 --out report.html",
+        "bloctrain report r0123456789ab rba9876543210 --markdown --out -",
+        "bloctrain report bloctrain-runs/models/r0123456789ab --energy synop=0.1,mac=1.5"
+    ])]
     Report(Box<ReportArgs>),
     /// Tell TensorBoard or MLflow of a run's epochs: what they do not know yet
-    #[command(
-        after_help = "Examples:\n  bloctrain track r0123456789ab --tensorboard boards/\n  bloctrain track r0123456789ab --mlflow http://127.0.0.1:5000\n\n`train` takes the same options and tells them while it goes on."
-    )]
+    #[command(after_help = examples![
+        "bloctrain track r0123456789ab --tensorboard boards/",
+        "bloctrain track r0123456789ab --mlflow http://127.0.0.1:5000";
+        "`train` takes the same options and tells them while it goes on."
+    ])]
     Track(Box<TrackArgs>),
     /// List the spike cache, or remove what no run names
-    #[command(after_help = "Examples:\n  bloctrain cache ls\n  bloctrain cache gc --dry-run")]
+    #[command(after_help = examples!["bloctrain cache ls", "bloctrain cache gc --dry-run"])]
     Cache(CacheArgs),
     /// Time parts of the program
-    #[command(
-        after_help = "Examples:\n  bloctrain bench step --preset resnet9 --width 32 --batch 32 --data cifar10/ --train-steps 300\n  bloctrain bench inference --preset resnet9 --width 32 --batch 64 --exit-fraction 0.5\n  bloctrain bench layer --inputs 64 --outputs 64 --rate 0.1\n  bloctrain bench cache --json"
-    )]
+    #[command(after_help = examples![
+        "bloctrain bench step --preset resnet9 --width 32 --batch 32 --data cifar10/ --train-steps 300",
+        "bloctrain bench inference --preset resnet9 --width 32 --batch 64 --exit-fraction 0.5",
+        "bloctrain bench layer --inputs 64 --outputs 64 --rate 0.1",
+        "bloctrain bench cache --json"
+    ])]
     Bench(BenchArgs),
     /// Print the completions of a shell
-    #[command(
-        after_help = "Examples:\n  bloctrain completions bash > ~/.local/share/bash-completion/completions/bloctrain\n  bloctrain completions zsh > \"${fpath[1]}/_bloctrain\"\n  bloctrain completions fish > ~/.config/fish/completions/bloctrain.fish"
-    )]
+    #[command(after_help = examples![
+        "bloctrain completions bash > ~/.local/share/bash-completion/completions/bloctrain",
+        "bloctrain completions zsh > \"${fpath[1]}/_bloctrain\"",
+        "bloctrain completions fish > ~/.config/fish/completions/bloctrain.fish"
+    ])]
     Completions(CompletionsArgs),
     /// Write manual pages
-    #[command(after_help = "Example:\n  bloctrain man ~/.local/share/man/man1")]
+    #[command(after_help = examples!["bloctrain man ~/.local/share/man/man1"])]
     Man(ManArgs),
 }
 
