@@ -7,7 +7,7 @@ use crate::file::FileError;
 use bloctrain_shared::ImageShape;
 use image::imageops::FilterType;
 use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
 use std::path::Path;
 
@@ -87,6 +87,13 @@ fn decode(path: &Path, size: Option<u32>) -> Result<DynamicImage, FileError> {
     })
 }
 
+/// Bytes of memory that the pixels of any picture may take.
+pub const LEAST_BYTES: usize = 64 << 20;
+
+/// Bytes of memory that they may take besides for each byte of its file: a palette of two colours, one byte a pixel, and
+/// the most that deflate makes smaller.
+pub const BYTES_FOR_EACH: usize = 8 * 1032;
+
 /// Decodes what a file holds; its name is for messages.
 ///
 /// # Errors
@@ -102,6 +109,14 @@ pub fn decode_bytes(path: &Path, bytes: &[u8]) -> Result<DynamicImage, FileError
         return Err(FileError::content(path, "the JPEG image is cut off: its data ends before the image does"));
     }
     let mut decoder = reader.into_decoder().map_err(|error| wrong(&error))?;
+    let (width, height) = decoder.dimensions();
+    let allowed = LEAST_BYTES as u64 + BYTES_FOR_EACH as u64 * bytes.len() as u64;
+    if decoder.total_bytes() > allowed {
+        return Err(FileError::content(path, format!("it claims {width} x {height} pixels in {} bytes", bytes.len())));
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(allowed);
+    decoder.set_limits(limits).map_err(|error| wrong(&error))?;
     // Metadata that make no sense turn nothing.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(|error| wrong(&error))?;

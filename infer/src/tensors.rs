@@ -116,13 +116,10 @@ mod tests {
     #[test]
     fn damaged_bytes_are_refused_without_a_panic() {
         let bytes = sample().encode().expect("encodes");
+        let allowance = bloctrain_damage::Allowance { least: 1 << 16, each: 64 };
+        bloctrain_damage::each("tensors", std::slice::from_ref(&bytes), allowance, |bytes| NamedTensors::decode(bytes).is_ok());
         for length in 0..bytes.len() {
             assert!(NamedTensors::decode(&bytes[..length]).is_err(), "cut at {length}");
-        }
-        for position in 0..bytes.len().min(200) {
-            let mut damaged = bytes.clone();
-            damaged[position] ^= 0x41;
-            let _ = NamedTensors::decode(&damaged);
         }
         let mut tensors = sample();
         tensors.tensors[0].shape = vec![7];

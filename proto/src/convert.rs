@@ -91,12 +91,14 @@ pub fn from_grant(grant: v1::Grant) -> Result<(Task, u64), ConvertError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bloctrain_damage::{Allowance, each};
     use bloctrain_shared::label::LabelMap;
+    use bloctrain_shared::metric::Confusion;
     use bloctrain_shared::stage::validate;
-    use bloctrain_shared::task::{Source, Work};
+    use bloctrain_shared::task::{Output, Progress, Report, Source, Work};
+    use prost::Message;
 
-    #[test]
-    fn a_grant_survives_the_wire() {
+    fn task() -> Task {
         let object = ObjectRef { key: "runs/r/spec.json".into(), digest: Digest::of(b"spec"), bytes: 4 };
         let work = Work::Validate(validate::Work {
             shard: 2,
@@ -105,10 +107,51 @@ mod tests {
             source: Source::Images,
         });
         let id = TaskId { block: 2, stage: Stage::Validate, part: 2, replica: 3 };
-        let task = Task { id, run: "r".into(), submission: object, work };
+        Task { id, run: "r".into(), submission: object, work }
+    }
+
+    #[test]
+    fn a_grant_survives_the_wire() {
+        let task = task();
         assert_eq!(from_grant(to_grant(task.clone(), 9)), Ok((task.clone(), 9)));
         let mut broken = to_grant(task, 9);
         broken.work_json = "{".into();
         assert!(from_grant(broken).is_err());
+    }
+
+    /// What a coordinator reads of workers, and they of it, down to the values within.
+    #[test]
+    fn damaged_messages() {
+        const ALLOWANCE: Allowance = Allowance { least: 1 << 16, each: 64 };
+        let (task, mut confusion) = (task(), Confusion::new(3));
+        confusion.add(1, 2);
+        let output = Output::Validate(validate::Output { confusion });
+        let report =
+            Report { task: task.id, lease_epoch: 9, seconds: 0.5, inputs: Some(task.work.identity()), result: Ok(output) };
+        let complete = v1::CompleteRequest { worker: 3, run: "r".into(), report_json: to_json(&report) };
+        each("reports", &[complete.encode_to_vec()], ALLOWANCE, |bytes| {
+            v1::CompleteRequest::decode(bytes).is_ok_and(|request| from_json::<Report>(&request.report_json).is_ok())
+        });
+        each("grants", &[to_grant(task.clone(), 9).encode_to_vec()], ALLOWANCE, |bytes| {
+            v1::Grant::decode(bytes).is_ok_and(|grant| from_grant(grant).is_ok())
+        });
+        let heartbeat = v1::HeartbeatRequest {
+            worker: 3,
+            run: "r".into(),
+            task: Some(task.id.into()),
+            lease_epoch: 9,
+            progress_json: to_json(&Progress { done: 5, total: 9, ..Progress::default() }),
+        };
+        each("heartbeats", &[heartbeat.encode_to_vec()], ALLOWANCE, |bytes| {
+            let request = v1::HeartbeatRequest::decode(bytes);
+            request.is_ok_and(|request| {
+                request.task.is_some_and(|task| TaskId::try_from(task).is_ok())
+                    && from_json::<Progress>(&request.progress_json).is_ok()
+            })
+        });
+        let holding = v1::Holding { run: "r".into(), task: Some(task.id.into()), work_digest: vec![7; 32] };
+        let register =
+            v1::RegisterRequest { name: "w".into(), backend: "cpu".into(), holding: Some(holding), ..Default::default() };
+        each("registrations", &[register.encode_to_vec()], ALLOWANCE, |bytes| v1::RegisterRequest::decode(bytes).is_ok());
     }
 }

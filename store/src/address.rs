@@ -133,6 +133,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn damaged_addresses() {
+        let whole = [
+            "runs/",
+            "file:///data/x",
+            "~/x",
+            "s3://bucket/a/b%23c",
+            "gs://bucket/prefix",
+            "az://container/a",
+            "abfss://container@account.dfs.core.windows.net/a",
+            "https://account.blob.core.windows.net/container/a",
+        ];
+        let allowance = bloctrain_damage::Allowance { least: 1 << 14, each: 64 };
+        bloctrain_damage::each_text("addresses", &whole, allowance, |text| Address::parse(text).is_ok());
+    }
+
+    #[test]
     fn an_address_is_understood_as_it_was_meant() {
         let folder = |path: &str| Ok(Address::Folder(path.into()));
         assert_eq!(Address::parse("runs/"), folder("runs"));

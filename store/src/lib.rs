@@ -15,6 +15,7 @@ pub mod collect;
 mod disk;
 mod error;
 mod format;
+mod ipc;
 pub mod leader;
 mod location;
 mod object;

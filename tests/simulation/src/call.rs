@@ -85,7 +85,7 @@ fn travel(world: &World) -> u64 {
     })
 }
 
-async fn deliver<T: Send + 'static>(
+pub(crate) async fn deliver<T: Send + 'static>(
     world: World,
     from: String,
     to: String,

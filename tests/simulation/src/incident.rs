@@ -2,6 +2,7 @@
 
 use crate::fleet::{interlude, resubmit};
 use crate::network::THIEF;
+use crate::transport::replay;
 use crate::world::{Running, World};
 use bloctrain_session::client::Leaving;
 use bloctrain_shared::key;
@@ -72,7 +73,11 @@ pub(crate) async fn happen(world: World) {
         if world.is_healthy() {
             return;
         }
-        let incident = draw(&world, |rng| *ALL.choose(rng).unwrap_or(&Incident::Kill));
+        let mut incident = draw(&world, |rng| *ALL.choose(rng).unwrap_or(&Incident::Kill));
+        // Where what is made again comes out differently, more has to be made again.
+        if world.scenario.is_differing && draw(&world, |rng| rng.random_bool(0.4)) {
+            incident = Incident::Lose;
+        }
         if matches!(incident, Incident::Lose) {
             lost += 1;
             if lost > MOST_LOST {
@@ -168,6 +173,9 @@ async fn one(world: &World, incident: Incident) {
                 world.trace(|| format!("the store loses {key}"));
                 // It may have been removed already.
                 let _ = world.memory.delete(&Path::from(key)).await;
+            }
+            if world.scenario.is_differing {
+                tokio::spawn(replay(world.clone()));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::process::Process;
 use bloctrain_coordinator::{RunRpc, WorkerRpc};
+use bloctrain_proto::v1::CompleteRequest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -22,6 +23,7 @@ pub(crate) const THIEF: &str = "thief";
 pub(crate) struct SimNetwork {
     servers: BTreeMap<String, Server>,
     cuts: Vec<(String, String, Instant)>,
+    reports: Vec<CompleteRequest>,
 }
 
 impl SimNetwork {
@@ -40,6 +42,16 @@ impl SimNetwork {
 
     pub(crate) fn mend(&mut self) {
         self.cuts.clear();
+    }
+
+    /// Keeps a copy of a report that is sent, for [`crate::transport::replay`].
+    pub(crate) fn keep(&mut self, report: CompleteRequest) {
+        self.reports.push(report);
+    }
+
+    /// All reports that were kept, and the names of all coordinators that run.
+    pub(crate) fn kept(&self) -> (Vec<CompleteRequest>, Vec<String>) {
+        (self.reports.clone(), self.servers.keys().cloned().collect())
     }
 
     pub(crate) fn server(&self, name: &str) -> Option<Server> {

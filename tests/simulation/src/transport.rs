@@ -1,7 +1,7 @@
 //! A worker's calls over the simulated network.
 
 use crate::bug::Bug;
-use crate::call::call;
+use crate::call::{call, deliver};
 use crate::network::{Server, name_of};
 use crate::world::World;
 use bloctrain_proto::convert::from_json;
@@ -13,6 +13,9 @@ use bloctrain_proto::v1::{
 };
 use bloctrain_session::transport::{Calls, Transport};
 use bloctrain_shared::task::Report;
+use futures::future::BoxFuture;
+use rand::RngExt;
+use rand::seq::IndexedRandom;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
@@ -52,7 +55,7 @@ macro_rules! method {
         let handler = move |server: Server| {
             let request = request.clone();
             let call = async move { server.workers.$method(Request::new(request)).await.map(Response::into_inner) };
-            Box::pin(call) as futures::future::BoxFuture<'static, _>
+            Box::pin(call) as BoxFuture<'static, _>
         };
         call(&$way.world, &$way.from, &$way.to, $limit, stringify!($method), Arc::new(handler)).await
     }};
@@ -77,6 +80,10 @@ impl Calls for Link {
 
     async fn complete(&mut self, limit: Duration, request: CompleteRequest) -> Result<CompleteResponse, Status> {
         let (run, report) = (request.run.clone(), from_json::<Report>(&request.report_json));
+        // What the first block makes rests on nothing that is made again.
+        if self.world.scenario.is_differing && report.as_ref().is_ok_and(|report| report.task.block > 1) {
+            self.world.network().keep(request.clone());
+        }
         let answer = method!(self, limit, request, complete);
         if let (Ok(_), Ok(report)) = (&answer, report) {
             self.world.oracle().acknowledged(&run, &report);
@@ -86,5 +93,22 @@ impl Calls for Link {
 
     async fn leave(&mut self, limit: Duration, request: LeaveRequest) -> Result<LeaveResponse, Status> {
         method!(self, limit, request, leave)
+    }
+}
+
+/// Something on the way delivers copies of earlier reports again, some a second for some minutes: what they worked from may
+/// have been made again meanwhile, and their tasks may be open again.
+pub(crate) async fn replay(world: World) {
+    const COPIES: usize = 1_000;
+    for _ in 0..COPIES {
+        world.pause(world.draw("replay", |rng| rng.random_range(20..400))).await;
+        let (reports, servers) = world.network().kept();
+        let chosen = world.draw("replay", |rng| Some((reports.choose(rng)?.clone(), servers.choose(rng)?.clone())));
+        let Some((report, to)) = chosen else { continue };
+        let handler = move |server: Server| -> BoxFuture<'static, Result<CompleteResponse, Status>> {
+            let report = report.clone();
+            Box::pin(async move { server.workers.complete(Request::new(report)).await.map(Response::into_inner) })
+        };
+        deliver(world.clone(), "a proxy".into(), to, Arc::new(handler), None).await;
     }
 }

@@ -57,6 +57,7 @@ fn planted_bugs_are_found_within_a_thousand_seeds() {
         (Bug::SkippedSample, ["R-2", "R-2"]),
         (Bug::EarlyAnswer, ["R-7", "R-4"]),
         (Bug::BelievedLoss, ["run", "R-4"]),
+        (Bug::StaleInputs, ["R-3", "R-4"]),
         (Bug::SharedSpec, ["R-3", "run"]),
         (Bug::UncountedLosses, ["liveness", "liveness"]),
         (Bug::Unwatched, ["liveness", "liveness"]),
