@@ -142,7 +142,6 @@ mod tests {
             "gs://bucket/prefix",
             "az://container/a",
             "abfss://container@account.dfs.core.windows.net/a",
-            "https://account.blob.core.windows.net/container/a",
         ];
         let allowance = bloctrain_damage::Allowance { least: 1 << 14, each: 64 };
         bloctrain_damage::each_text("addresses", &whole, allowance, |text| Address::parse(text).is_ok());

@@ -105,10 +105,12 @@ impl Block {
         self.unnamed(unneeded)
     }
 
-    /// The first round of best validation accuracy. A round that was handed back has none, which is less than any.
+    /// The first round of best validation accuracy whose weights are there: where a better one was lost and came out worse,
+    /// those of rounds between are gone. A round that was handed back has no accuracy, which is less than any.
     fn best_round(&self) -> usize {
         let accuracy = |index: usize| self.rounds[index].metrics.validation_accuracy;
-        (1..self.rounds.len()).fold(0, |best, index| if accuracy(index) > accuracy(best) { index } else { best })
+        let kept = (0..self.rounds.len()).filter(|&index| self.rounds[index].kept);
+        kept.reduce(|best, index| if accuracy(index) > accuracy(best) { index } else { best }).unwrap_or_default()
     }
 
     /// Whether weights that were made again differ from the lost ones. Asked once, when the block freezes.

@@ -220,7 +220,7 @@ mod tests {
     fn damaged_specifications() {
         let own = r#"
             network.block = [
-              { layers = [{ type = "conv", channels = 4, kernel = 3 }, { type = "pool" }] },
+              { layers = [{ type = "conv", channels = 4, kernel = 3 }, { type = "max-pool", size = 2 }] },
               { layers = [{ type = "linear", features = 8 }] },
             ]
             [data]

@@ -65,3 +65,27 @@ fn weights_that_come_out_alike_end_nothing() {
     report(&mut state, 0, first, &task, own, Ok(output(&task, 1))).expect("accepted");
     report(&mut state, 0, second, &deeper, lease, Ok(output(&deeper, 1))).expect("its inputs are what they were");
 }
+
+/// Early stopping: the best round is lost, comes out worse than one before it, and that one's weights were removed when the
+/// best one was better.
+#[test]
+fn weights_that_were_removed_are_never_the_best_again() {
+    let (mut state, run, worker) = started(5, 5);
+    let train = |state: &mut State, accuracies: &[f64]| {
+        for &accuracy in accuracies {
+            let (task, lease) = ask(state, 0, worker).expect("a task");
+            let Output::Train(mut trained) = output(&task, 5) else { panic!("training") };
+            trained.metrics.validation_accuracy = Some(accuracy);
+            report(state, 0, worker, &task, lease, Ok(Output::Train(trained))).expect("accepted");
+        }
+    };
+    train(&mut state, &[0.6, 0.4, 0.4, 0.9, 0.3]);
+    assert_eq!(state.durable.runs[&run].blocks[0].frozen, Some(3));
+    let failure = Failure::InputLost { key: made(&run, "block1/train/3.w"), problem: "gone".into(), content: true };
+    let task = ask(&mut state, 0, worker).expect("a task").0.id;
+    state.durable.replay(Record::Failed { run: run.clone(), task, worker: "w".into(), failure }, 0);
+    train(&mut state, &[0.1, 0.1]);
+    let block = &state.durable.runs[&run].blocks[0];
+    assert_eq!(block.frozen, Some(1), "the best one that is there");
+    assert!(block.rounds[1].kept);
+}
