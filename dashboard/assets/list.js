@@ -86,6 +86,8 @@ export function table({ columns, key, sort, label, empty }) {
         const cell = line.children[index], content = column.cell(row);
         if (content instanceof Node) cell.replaceChildren(content);
         else say(cell, content);
+        // On a phone a row is a card, in which what is not known takes no room.
+        cell.classList.toggle("none", cell.textContent === "–");
       });
     });
     show(pager, last > 0);
