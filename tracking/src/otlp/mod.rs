@@ -290,7 +290,7 @@ mod tests {
         let (exporter, said) = started(&listener.local_addr().expect("bound").to_string());
         let sink = exporter.sink();
         ["a", "b"].into_iter().for_each(|name| sink.send(span(name)));
-        let mut next = |with: &str| answer(listener.accept().expect("a request").0, with);
+        let next = |with: &str| answer(listener.accept().expect("a request").0, with);
         let (head, names) = next("503 Service Unavailable");
         assert!(head.starts_with("POST /v1/traces ") && head.contains("x-team: snn"), "{head}");
         assert!(head.contains("application/x-protobuf") && names == ["a", "b"], "{names:?}");
