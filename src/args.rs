@@ -289,6 +289,9 @@ pub(crate) struct TrainArgs {
     /// Address of this machine at which to look at the run in a browser, such as 127.0.0.1:9090
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<String>,
+    /// Endpoint of OpenTelemetry (OTLP over HTTP) for a trace of the run, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", env = "BLOCTRAIN_OTLP")]
+    pub(crate) otlp: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -18,7 +18,6 @@ use bloctrain_worker::kernel::memory::{self, CountingAllocator};
 use clap::Parser;
 use failure::Failure;
 use log::InPod;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -90,7 +89,7 @@ fn is_brief(command: &Command) -> bool {
 
 /// Whether lines of the log may have colours: on a terminal, unless NO_COLOR (no-color.org) has a value.
 fn is_coloured() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    say::is_drawn_on() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {

@@ -1,11 +1,11 @@
 //! Progress on standard error: a bar on a terminal, lines of text without one.
 
+use crate::say::is_drawn_on;
 use crate::screen::Screen;
 use bloctrain_shared::task::{Progress, Stage};
 use bloctrain_shared::view::{AttemptView, RunView};
 use console::Term;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// The progress of one run.
@@ -21,6 +21,8 @@ pub(crate) struct Display {
     screen: Option<Screen>,
     /// What is said when the terminal is as it was.
     kept: Vec<String>,
+    /// What was shown last, for a terminal that gets another size.
+    last: Option<RunView>,
 }
 
 /// Lines for logs: one an epoch or stage, and no more than one in [`EVERY`].
@@ -65,6 +67,7 @@ fn line(view: &RunView) -> Option<((u32, Stage, u32), String)> {
             100.0 * round.accuracy,
             100.0 * round.firing_rate
         ),
+        None if progress.total == 0 => format!("block {block}: training begins"),
         None => format!(
             "block {block}: the first epoch, batch {} of {}",
             progress.done,
@@ -83,11 +86,11 @@ impl Display {
     /// A bar for a run, or lines where there is no terminal.
     #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
     pub(crate) fn new(whole: bool) -> Self {
-        let bar = ProgressBar::new(1);
-        let lines = (!std::io::stderr().is_terminal()).then(|| Lines { last: Instant::now(), said: None });
+        let bar = if is_drawn_on() { ProgressBar::new(1) } else { ProgressBar::hidden() };
+        let lines = (!is_drawn_on()).then(|| Lines { last: Instant::now(), said: None });
         // A terminal that cannot be taken has the bar.
         let screen = if whole { Screen::open().ok().flatten() } else { None };
-        Self { bar, is_wide: None, notes: 0, since: None, lines, screen, kept: Vec::new() }
+        Self { bar, is_wide: None, notes: 0, since: None, lines, screen, kept: Vec::new(), last: None }
     }
 
     /// Leaves out what a run had to say before it was looked at.
@@ -95,9 +98,19 @@ impl Display {
         self.notes = view.notes.len();
     }
 
+    /// Draws again what was shown last: the terminal has another size.
+    pub(crate) fn redraw(&mut self) {
+        if let Some(view) = self.last.take().filter(|_| self.lines.is_none()) {
+            self.show(&view);
+        }
+    }
+
     /// Shows a view of the run.
     #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
     pub(crate) fn show(&mut self, view: &RunView) {
+        if self.lines.is_none() {
+            self.last = Some(view.clone());
+        }
         if let Some(screen) = &mut self.screen {
             self.kept.extend(view.notes.iter().skip(self.notes).cloned());
             self.notes = view.notes.len();

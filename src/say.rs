@@ -1,7 +1,7 @@
 //! Lines for people and programs. A stream that somebody closes ends nothing: what nobody reads is not written.
 
 use std::fmt::Arguments;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 /// A line on standard error, for people.
 macro_rules! say {
@@ -11,6 +11,11 @@ macro_rules! say {
 /// A line on standard output, which is what a command was asked for.
 macro_rules! tell {
     ($($text:tt)*) => { $crate::say::output_line(format_args!($($text)*)) };
+}
+
+/// Whether standard error is a terminal on which something can be drawn; one that calls itself dumb only takes lines.
+pub(crate) fn is_drawn_on() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Writes a line on standard error.

@@ -1,5 +1,6 @@
 //! A run on the whole terminal: its pipeline, its curves, who works on it.
 
+use crate::say::is_drawn_on;
 use crate::table;
 use bloctrain_shared::history::HistoryLine;
 use bloctrain_shared::task::{Progress, Stage};
@@ -14,7 +15,7 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph};
 use ratatui::{Frame, Terminal};
-use std::io::{IsTerminal, Stderr};
+use std::io::Stderr;
 
 /// Colours of blocks.
 const COLOURS: [Color; 6] = [Color::Blue, Color::Red, Color::Green, Color::Magenta, Color::Yellow, Color::Cyan];
@@ -82,9 +83,9 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    /// Takes the terminal; none where standard error is none.
+    /// Takes the terminal; none where standard error is none, or a dumb one.
     pub(crate) fn open() -> std::io::Result<Option<Self>> {
-        if !std::io::stderr().is_terminal() {
+        if !is_drawn_on() {
             return Ok(None);
         }
         // Keys go on meaning what they mean: Ctrl-C is a signal.

@@ -23,6 +23,9 @@ fn trained() -> &'static (tempfile::TempDir, Value, Value) {
     })
 }
 
+/// The one way in which a report has images.
+const IMAGE: &str = "<img src=\"data:image/png;base64,";
+
 fn id(summary: &Value) -> &str {
     summary["run"].as_str().expect("an id")
 }
@@ -103,11 +106,38 @@ fn the_package_has_its_report_and_a_card() {
 }
 
 #[test]
+fn samples_of_every_exit_agree_with_the_summary() {
+    let (folder, summary, _) = trained();
+    let read = |file: &str| -> Value {
+        let path = folder.path().join(summary["model"].as_str().expect("a model")).join(file);
+        serde_json::from_slice(&std::fs::read(path).expect("read")).expect("JSON")
+    };
+    let (samples, figures) = (read("samples.json"), read("figures.json"));
+    let exits = samples["exits"].as_array().expect("exits");
+    let sum = |field: &str| exits.iter().filter_map(|exit| exit[field].as_f64()).sum::<f64>();
+    assert_eq!(Some(sum("answered")), figures["samples"].as_f64());
+    let accuracy = summary["accuracy"]["test"].as_f64().expect("an accuracy");
+    assert!((sum("right") / sum("answered") - accuracy).abs() < 1e-9, "{accuracy}");
+    for (exit, block) in exits.iter().zip(summary["blocks"].as_array().expect("blocks")) {
+        let share = exit["answered"].as_f64().expect("a count") / sum("answered");
+        assert!((share - block["exit_fraction"].as_f64().expect("a share")).abs() < 1e-9, "{exit}");
+        let shown = exit["samples"].as_array().expect("samples");
+        assert_eq!(shown.len() as u64, exit["answered"].as_u64().expect("a count").min(8));
+        for sample in shown {
+            assert_eq!(sample["said"].as_array().map(|said| said.len() as u64), exit["block"].as_u64(), "{sample}");
+            assert!(sample["png"].as_str().is_some_and(|png| png.starts_with("iVBORw0KGgo")), "{sample}");
+        }
+    }
+}
+
+#[test]
 fn it_is_one_file_in_which_nothing_from_outside_is_markup() {
     let (_, summary, whole) = trained();
     for html in [report(&[id(summary)]), report(&[id(summary), id(whole)]), report(&[id(whole), "--baseline", id(summary)])] {
         assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
         assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "the name is shown");
+        assert!(html.matches(IMAGE).count() >= 8, "test images of every exit");
+        let html = html.replace(IMAGE, "<image ");
         for forbidden in ["<script", "<img", "<link", "<iframe", "src=", "@import", "url(", "href=\"h", "NaN"] {
             assert!(!html.contains(forbidden), "{forbidden}");
         }
@@ -162,7 +192,7 @@ fn classes_with_markup_in_their_names_are_shown_as_text() {
     let summary = summary(&run(folder.path(), &args));
     let file = folder.path().join(summary["report"].as_str().expect("a report"));
     let html = std::fs::read_to_string(&file).expect("read");
-    assert!(html.contains("&lt;img src=x onerror=alert(2)&gt;") && !html.contains("<img"));
+    assert!(html.contains("&lt;img src=x onerror=alert(2)&gt;") && !html.replace(IMAGE, "").contains("<img"));
     balanced(&html);
     let made = run(folder.path(), &["report", id(&summary), "--markdown", "--out", "-"]);
     let text = String::from_utf8_lossy(&made.stdout).into_owned();

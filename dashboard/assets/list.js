@@ -13,7 +13,7 @@ const words = new Intl.Collator("en", { numeric: true });
  * `sort: { name, down }`. Gives `{ element, update(rows) }`.
  */
 export function table({ columns, key, sort, label, empty }) {
-  let order = { ...sort }, page = 0, rows = [];
+  let order = { ...sort }, page = 0, rows = [], places = new Map();
   const body = h("tbody");
   const heads = columns.map((column) => {
     const head = h("th", { scope: "col", class: column.class });
@@ -52,8 +52,21 @@ export function table({ columns, key, sort, label, empty }) {
     return order.down ? -sign : sign;
   }
 
+  /** The rows in order. What was in order before is nearly so now, and sorting that takes one comparison a row. */
+  function inOrder() {
+    const before = [], fresh = [];
+    for (const row of rows) {
+      const place = places.get(key(row));
+      if (place === undefined) fresh.push(row);
+      else before[place] = row;
+    }
+    const sorted = [...before.filter(Boolean), ...fresh].sort((a, b) => compare(a, b) || (key(a) < key(b) ? -1 : 1));
+    places = new Map(sorted.map((row, place) => [key(row), place]));
+    return sorted;
+  }
+
   function draw() {
-    const sorted = [...rows].sort((a, b) => compare(a, b) || (key(a) < key(b) ? -1 : 1));
+    const sorted = inOrder();
     const last = Math.max(0, Math.ceil(sorted.length / PAGE) - 1);
     page = Math.min(Math.max(0, page), last);
     const shown = sorted.slice(page * PAGE, (page + 1) * PAGE);
@@ -73,6 +86,8 @@ export function table({ columns, key, sort, label, empty }) {
         const cell = line.children[index], content = column.cell(row);
         if (content instanceof Node) cell.replaceChildren(content);
         else say(cell, content);
+        // On a phone a row is a card, in which what is not known takes no room.
+        cell.classList.toggle("none", cell.textContent === "–");
       });
     });
     show(pager, last > 0);

@@ -45,6 +45,7 @@ assets! {
     "page/login.js" SCRIPT,
     "page/runs.js" SCRIPT,
     "page/run.js" SCRIPT,
+    "page/samples.js" SCRIPT,
     "page/workers.js" SCRIPT,
     "page/events.js" SCRIPT,
     "page/sweeps.js" SCRIPT,

@@ -23,8 +23,8 @@ pub use head::{FrozenDetector, FrozenHead};
 pub use level::Levels;
 pub use network::{BlockParts, Layers, LoadError, Network, part_values};
 pub use package::{
-    BlockManifest, CARD, CURVE, CURVE_PICTURE, FIGURES, MANIFEST, Manifest, Package, PackageError, REPORT, SUMMARY, TENSORS,
-    prefixed,
+    BlockManifest, CARD, CURVE, CURVE_PICTURE, FIGURES, MANIFEST, Manifest, Package, PackageError, REPORT, SAMPLES, SUMMARY,
+    TENSORS, prefixed,
 };
 pub use predict::Predictor;
 pub use tensors::{NamedTensor, NamedTensors, TensorsError};

@@ -6,6 +6,7 @@
 //! summary.json        the figures of the run
 //! curve.json, .svg    accuracy against compute
 //! figures.json        what a report says beyond the summary
+//! samples.json        test images of every exit, with what each block said
 //! report.html, README.md   the run's report, and a model card
 //! ```
 
@@ -32,6 +33,8 @@ pub const CURVE_PICTURE: &str = "curve.svg";
 
 /// File name of what a report says beyond the summary.
 pub const FIGURES: &str = "figures.json";
+/// File name of the test images of every exit.
+pub const SAMPLES: &str = key::MODEL_SAMPLES;
 /// File name of the report.
 pub const REPORT: &str = "report.html";
 /// File name of the model card.

@@ -1,4 +1,4 @@
-//! Samples in the text form that Prometheus reads (OpenMetrics 1.0).
+//! Samples in the text forms that Prometheus reads: OpenMetrics 1.0 for whoever asks for it, and the form of before.
 
 use crate::metric::{Kind, Metric, Sample};
 use prometheus_client::collector::Collector;
@@ -6,12 +6,46 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Media type of the text.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The text of some samples; metrics without any are left out.
+/// Media type of the form of before, which tools that do not ask for another one read.
+pub const PLAIN_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Whether somebody who takes these media types takes [`MEDIA_TYPE`].
+pub fn is_taken(accept: &str) -> bool {
+    accept.contains("application/openmetrics-text")
+}
+
+/// The text of some samples in the form of before, in which a counter's type and help have its whole name; metrics without
+/// any are left out.
+pub fn plain(samples: &[Sample]) -> String {
+    let mut text = String::new();
+    for &metric in crate::metric::TABLE {
+        let mut own = samples.iter().filter(|sample| sample.metric == metric).peekable();
+        if own.peek().is_some() {
+            // Writing into a text does not fail.
+            let _ = writeln!(text, "# HELP {} {}", metric.name, metric.help);
+            let _ = writeln!(text, "# TYPE {} {}", metric.name, metric.kind.name());
+        }
+        for Sample { labels, value, .. } in own {
+            let pair = |(name, value): (&&str, &String)| format!("{name}=\"{}\"", escaped(value));
+            let pairs: Vec<String> = metric.labels.iter().zip(labels).map(pair).collect();
+            let labels = if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) };
+            let _ = writeln!(text, "{}{labels} {value:?}", metric.name);
+        }
+    }
+    text
+}
+
+/// The value of a label between its quotes.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// The text of some samples in OpenMetrics; metrics without any are left out.
 ///
 /// # Errors
 /// Never: a string takes whatever is written.
@@ -101,5 +135,24 @@ mod tests {
         ];
         assert_eq!(values, expected, "in the table's order");
         assert!(text.contains("# TYPE bloctrain_persist_seconds counter\n") && text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn who_does_not_ask_for_openmetrics_gets_the_form_of_before() {
+        let samples = [metric::PERSIST_SECONDS.is(1.5), metric::TASKS_WAITING.with(&["a \"b\"\\\n"], 3.0)];
+        let text = plain(&samples);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("# HELP")).collect();
+        let expected = [
+            "# TYPE bloctrain_tasks_waiting gauge",
+            "bloctrain_tasks_waiting{backend=\"a \\\"b\\\"\\\\\\n\"} 3.0",
+            "# TYPE bloctrain_persist_seconds_total counter",
+            "bloctrain_persist_seconds_total 1.5",
+        ];
+        assert_eq!(lines, expected);
+        assert!(text.contains("# HELP bloctrain_persist_seconds_total Seconds"), "{text}");
+        assert!(is_taken(
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,*/*;q=0.1"
+        ));
+        assert!(!is_taken("*/*") && !is_taken("text/plain"));
     }
 }

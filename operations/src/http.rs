@@ -9,13 +9,13 @@
 //!
 //! It takes [`CONNECTIONS`] at once; one more is answered with 503 and closed.
 
-use crate::exposition::{self, MEDIA_TYPE};
+use crate::exposition::{self, MEDIA_TYPE, PLAIN_TYPE};
 use crate::limit::{CONNECTIONS, Limited};
 use crate::metric::{self, Sample};
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::future::BoxFuture;
@@ -77,9 +77,13 @@ fn answer(answer: Answer) -> Response {
     }
 }
 
-async fn metrics(State(process): State<Process>) -> Response {
+async fn metrics(State(process): State<Process>, headers: HeaderMap) -> Response {
     let mut samples = process.samples().await;
     samples.extend(resident().map(|bytes| metric::RESIDENT.is(bytes)));
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    if !accepted.into_iter().any(exposition::is_taken) {
+        return ([(CONTENT_TYPE, PLAIN_TYPE)], exposition::plain(&samples)).into_response();
+    }
     match exposition::text(samples) {
         Ok(text) => ([(CONTENT_TYPE, MEDIA_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

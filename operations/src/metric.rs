@@ -150,6 +150,11 @@ metrics! {
     REFUSED = "bloctrain_connections_refused_total" Counter Coordinator []
         "Connections above the limit";
 
+    SPANS = "bloctrain_spans_sent_total" Counter Coordinator []
+        "Spans that the endpoint for traces took; only with one";
+    SPANS_DROPPED = "bloctrain_spans_dropped_total" Counter Coordinator []
+        "Spans that were dropped because too many waited or the endpoint for traces refused them; only with one";
+
     WORKER_REGISTERED = "bloctrain_worker_registered" Gauge Worker []
         "1 while a coordinator knows this worker";
     WORKER_BUSY = "bloctrain_worker_busy" Gauge Worker []

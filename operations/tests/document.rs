@@ -8,9 +8,10 @@ const RENEW: &str = "BLOCTRAIN_RENEW=1 cargo test --release -p bloctrain-operati
 
 const HEAD: &str = "# Metrics
 
-What `/metrics` of a coordinator or worker says, for Prometheus (OpenMetrics). Names and labels are stable: one that
-goes, or means something else, is named in [CHANGELOG.md](../CHANGELOG.md). A coordinator that stands by has the first
-three rows and `bloctrain_coordinator_active`.
+What `/metrics` of a coordinator or worker says, for Prometheus: in OpenMetrics 1.0 for who asks for it, else in the
+text form 0.0.4. Names and labels are stable: one that goes, or means something else, is named in
+[CHANGELOG.md](../CHANGELOG.md). A coordinator that stands by has the first three rows and
+`bloctrain_coordinator_active`.
 
 `coordinator --http ADDR` and `worker --http ADDR` serve it, beside `/health/live`, `/health/ready` and
 `/health/active`; `bloctrain health ADDR` asks these. The address has no tokens and no TLS: it tells counts, no secrets.

@@ -24,8 +24,23 @@ pub(crate) enum Part {
         svg: String,
         caption: String,
     },
+    /// Small images, each with what there is to say of it.
+    Images(Vec<Image>),
     /// Lines as they are.
     Code(String),
+}
+
+/// A small image.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Image {
+    /// PNG in Base64.
+    pub(crate) png: String,
+    /// What it shows.
+    pub(crate) title: String,
+    /// What was said about it.
+    pub(crate) lines: Vec<String>,
+    /// Whether that is right.
+    pub(crate) is_right: bool,
 }
 
 /// A table whose first column names its rows.
@@ -75,6 +90,10 @@ impl Section {
 
     pub(crate) fn picture(&mut self, svg: String, caption: impl Into<String>) {
         self.parts.push(Part::Picture { svg, caption: caption.into() });
+    }
+
+    pub(crate) fn images(&mut self, images: Vec<Image>) {
+        self.parts.push(Part::Images(images));
     }
 
     pub(crate) fn code(&mut self, text: impl Into<String>) {

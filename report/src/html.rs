@@ -1,6 +1,6 @@
 //! A document as one HTML file that needs nothing else: no script, no request.
 
-use crate::document::{Document, Part, Section, Table};
+use crate::document::{Document, Image, Part, Section, Table};
 use std::fmt::Write;
 
 /// Colours are those of Okabe and Ito (2008), which people with any colour vision tell apart, a little lighter on dark
@@ -15,7 +15,10 @@ th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;v
 .numbers td{overflow-wrap:normal}.numbers td:not(:first-child),.numbers th:not(:first-child){text-align:right;font-variant-numeric:tabular-nums}\
 .numbers td:not(:first-child){white-space:nowrap}.numbers th{vertical-align:bottom}.numbers th,.numbers td{padding:.25rem .5rem}\
 pre{background:var(--soft);padding:.8rem;overflow-x:auto;font-size:.8rem;border-radius:4px}\
-figure{margin:1rem 0}figcaption{font-size:.85rem;opacity:.8;max-width:48rem}svg{max-width:100%;height:auto;font:12px system-ui,sans-serif}\
+figure{margin:1rem 0}.images{display:flex;flex-wrap:wrap;gap:.7rem;margin:.7rem 0}.images figure{width:6.2rem;margin:0;padding:.4rem;border-left:3px solid var(--s2);background:var(--soft)}\
+.images .wrong{border-color:var(--s1)}.images img{display:block;width:4.5rem;height:4.5rem;object-fit:contain;image-rendering:pixelated}\
+.images figcaption,.images span{display:block;overflow-wrap:anywhere;font-size:.8rem}\
+figcaption{font-size:.85rem;opacity:.8;max-width:48rem}svg{max-width:100%;height:auto;font:12px system-ui,sans-serif}\
 nav{font-size:.9rem}nav a{margin-right:.9rem;white-space:nowrap}a{color:var(--s0)}\
 @media print{body{max-width:none;padding:0}nav{display:none}h2{break-after:avoid}figure,tr{break-inside:avoid}}";
 
@@ -42,7 +45,7 @@ pub fn to_html(document: &Document) -> String {
     let title = escaped(&document.title);
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
          <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<nav>"
     );
     // Writing into a text does not fail.
@@ -66,10 +69,22 @@ fn add(html: &mut String, number: usize, section: &Section) {
             Part::Picture { svg, caption } => {
                 writeln!(html, "<figure>{svg}<figcaption>{}</figcaption></figure>", escaped(caption))
             }
+            Part::Images(images) => {
+                writeln!(html, "<div class=\"images\">{}</div>", images.iter().map(to_figure).collect::<String>())
+            }
             Part::Code(text) => writeln!(html, "<pre>{}</pre>", escaped(text)),
         };
     }
     html.push_str("</section>\n");
+}
+
+fn to_figure(image: &Image) -> String {
+    let lines: String = image.lines.iter().map(|line| format!("<span>{}</span>", escaped(line))).collect();
+    let class = if image.is_right { "right" } else { "wrong" };
+    let (png, title) = (escaped(&image.png), escaped(&image.title));
+    format!(
+        "<figure class=\"{class}\"><img src=\"data:image/png;base64,{png}\" alt=\"\"/><figcaption><b>{title}</b>{lines}</figcaption></figure>\n"
+    )
 }
 
 fn to_table(table: &Table) -> String {

@@ -24,6 +24,7 @@ use bloctrain_shared::curve::Curve;
 use bloctrain_shared::figures::Figures;
 use bloctrain_shared::history::HistoryLine;
 use bloctrain_shared::plan::DatasetInfo;
+use bloctrain_shared::sample::Samples;
 use bloctrain_shared::spec::RunSpec;
 use bloctrain_shared::summary::Summary;
 
@@ -40,6 +41,8 @@ pub struct Run {
     pub curve: Curve,
     /// What packages of older programs do not have.
     pub figures: Option<Figures>,
+    /// Test images of every exit; packages of older programs have none.
+    pub samples: Option<Samples>,
     /// The course of training; empty where it is not known.
     pub history: Vec<HistoryLine>,
 }

@@ -1,6 +1,6 @@
 //! A document as Markdown: its texts and tables. Pictures are named; the HTML file shows them.
 
-use crate::document::{Document, Part, Table};
+use crate::document::{Document, Image, Part, Table};
 use std::fmt::Write;
 
 /// Text that Markdown shows as it is, on one line.
@@ -30,11 +30,17 @@ pub fn to_markdown(document: &Document) -> String {
                 Part::Text(own) => writeln!(text, "\n{}", escaped(own)),
                 Part::Table(table) => write!(text, "\n{}", to_table(table)),
                 Part::Picture { caption, .. } => writeln!(text, "\n*Picture in the HTML report: {}*", escaped(caption)),
+                Part::Images(images) => write!(text, "\n{}", images.iter().map(to_item).collect::<String>()),
                 Part::Code(own) => writeln!(text, "\n{}", fenced(own)),
             };
         }
     }
     text
+}
+
+/// What there is to say of an image, which the HTML file shows.
+fn to_item(image: &Image) -> String {
+    format!("- {}: {}\n", escaped(&image.title), escaped(&image.lines.join("; ")))
 }
 
 /// Lines between fences that are longer than any in them.

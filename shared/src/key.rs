@@ -183,7 +183,10 @@ pub const MODEL_MANIFEST: &str = "model.json";
 /// File of a model package with the parameters.
 pub const MODEL_TENSORS: &str = "model.safetensors";
 
-/// Files of a model package, the manifest last.
+/// File of a model package with test images of every exit; packages of older programs have none.
+pub const MODEL_SAMPLES: &str = "samples.json";
+
+/// Files that every model package has, the manifest last.
 pub const MODEL_FILES: [&str; 5] = [MODEL_TENSORS, "summary.json", "curve.json", "curve.svg", MODEL_MANIFEST];
 
 /// File beside a model package with the course of training, one JSON object a line.

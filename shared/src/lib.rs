@@ -31,6 +31,7 @@ pub mod plan;
 pub mod record;
 pub mod remark;
 pub mod rounds;
+pub mod sample;
 pub mod schedule;
 pub mod seed;
 pub mod spec;

@@ -101,6 +101,9 @@ pub(crate) struct CoordinatorArgs {
     /// Address for the dashboard, its API, metrics and health, such as 127.0.0.1:9090
     #[arg(long, value_name = "ADDR", env = "BLOCTRAIN_HTTP")]
     pub(crate) http: Option<String>,
+    /// Endpoint of OpenTelemetry (OTLP over HTTP) for a trace of every run, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", env = "BLOCTRAIN_OTLP")]
+    pub(crate) otlp: Option<String>,
     /// Certificate of this coordinator (PEM): serves TLS
     #[arg(long, value_name = "FILE", requires = "tls_key", env = "BLOCTRAIN_TLS_CERT")]
     pub(crate) tls_cert: Option<PathBuf>,

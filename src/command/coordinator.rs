@@ -3,6 +3,7 @@
 use super::clock;
 use super::machine::{bind, host};
 use super::secret::OfCoordinator;
+use super::track::{DROPPED, POSTED, traces};
 use crate::args::CoordinatorArgs;
 use crate::failure::Failure;
 use bloctrain_coordinator::Config;
@@ -10,6 +11,7 @@ use bloctrain_coordinator::fleet::{self, Fleet, Operations};
 use bloctrain_coordinator::secret::Secrets;
 use bloctrain_operations::reload::Reloads;
 use bloctrain_store::Artefacts;
+use bloctrain_tracking::otlp::Exporter;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,9 +22,11 @@ use tokio::sync::watch;
 pub(crate) fn run(args: &CoordinatorArgs) -> Result<(), Failure> {
     let material = OfCoordinator::read(args)?;
     let secrets = material.secrets()?;
+    let traces = traces(args.otlp.as_deref(), Box::new(|problem| tracing::warn!("{problem}; {DROPPED}")))?;
     let artefacts = Artefacts::open(&args.store)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
+    let sink = traces.as_ref().map(Exporter::sink);
+    let served = runtime.block_on(async {
         let listener = bind(&args.listen).await?;
         let address = listener.local_addr()?;
         check_exposure(args, address, &secrets)?;
@@ -49,9 +53,11 @@ pub(crate) fn run(args: &CoordinatorArgs) -> Result<(), Failure> {
         let fleet = Fleet { listener, connections, addresses, store, access, tls, standby };
         let reloads = Arc::<Reloads>::default();
         let secrets = Some(material.follow(args.clone(), Arc::clone(&reloads))?);
-        let operations = Operations { http, secrets, reloads };
+        let operations = Operations { http, secrets, reloads, traces: sink };
         Ok(Box::pin(fleet::serve_operated(config, fleet, operations, artefacts, clock(), stopping)).await?)
-    })
+    });
+    traces.into_iter().for_each(|traces| traces.close(POSTED));
+    served
 }
 
 /// Refuses to let strangers in unless that is asked for.

@@ -9,6 +9,7 @@ use crate::args::TrainArgs;
 use crate::failure::Failure;
 use crate::progress::Display;
 use bloctrain_coordinator::access::Access;
+use bloctrain_coordinator::drive::environment::Environment;
 use bloctrain_coordinator::{App, Config};
 use bloctrain_proto::convert::{from_json, to_json};
 use bloctrain_proto::dial::Dialer;
@@ -18,6 +19,7 @@ use bloctrain_shared::RunSpec;
 use bloctrain_shared::plan::Submission;
 use bloctrain_shared::view::{RunState, RunView};
 use bloctrain_store::Artefacts;
+use bloctrain_tracking::otlp::Exporter;
 use bloctrain_worker::device::Device;
 use bloctrain_worker::engine;
 use bloctrain_worker::session::client::{self, About, Leaving, Tools};
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
@@ -68,7 +71,12 @@ pub(super) async fn work(
         Some(address) => Some(place(address).await?),
         None => None,
     };
-    let mut app = Box::pin(App::open(Config::in_process(), artefacts.clone(), clock())).await?;
+    let traces = match &quiet {
+        Quiet::Yes => None,
+        Quiet::No(_) => track::traces(args.otlp.as_deref(), Box::new(|problem| say!("note: {problem}; {}", track::DROPPED)))?,
+    };
+    let environment = Environment::new(artefacts.clone(), clock()).traced(traces.as_ref().map(Exporter::sink));
+    let mut app = Box::pin(App::open_on(Config::in_process(), environment)).await?;
     if let Some((listener, access)) = shown {
         say!("look at it at http://{}", listener.local_addr()?);
         app.show(listener, access);
@@ -115,6 +123,9 @@ pub(super) async fn work(
     }
     drop(runs);
     app.close().await;
+    if let Some(traces) = traces {
+        tokio::task::spawn_blocking(|| traces.close(track::POSTED)).await?;
+    }
     watched
 }
 
@@ -179,7 +190,8 @@ async fn follow(
     }
     let mut last: Option<RunView> = None;
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut resized = signal(SignalKind::window_change())?;
     let mut stuck = 0;
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -203,6 +215,7 @@ async fn follow(
                 }
                 None => break,
             },
+            _ = resized.recv() => display.redraw(),
             Some(ended) = workers.join_next() => ended??,
             _ = &mut interrupt => break,
             _ = terminate.recv() => break,

@@ -15,6 +15,7 @@ use bloctrain_proto::v1::{
 };
 use bloctrain_shared::view::{RunState, RunView, WorkerView};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) fn watch(args: &OrderArgs) -> Result<(), Failure> {
     let mut runs = Runs::new(&args.read.connect, Begun::Already)?;
@@ -45,6 +46,7 @@ pub(crate) async fn follow(runs: &mut Runs, run: &str, json: bool, whole: bool) 
 /// Follows a run until it ends, at whichever coordinator is active; gives its last view.
 pub(crate) async fn ended(runs: &mut Runs, run: &str, whole: bool) -> Result<RunView, Failure> {
     let mut display = Display::new(whole);
+    let mut resized = signal(SignalKind::window_change())?;
     if let Some(screen) = display.screen() {
         screen.course.remember(&every_line(runs, run).await?);
     }
@@ -52,7 +54,15 @@ pub(crate) async fn ended(runs: &mut Runs, run: &str, whole: bool) -> Result<Run
         let request = WatchRunRequest { run: run.to_owned() };
         let mut stream = runs.call(request, |mut rpc, request| async move { rpc.watch_run(request).await }).await?;
         let mut last: Option<RunView> = None;
-        while let Ok(Some(message)) = stream.message().await {
+        loop {
+            let message = tokio::select! {
+                message = stream.message() => message,
+                _ = resized.recv() => {
+                    display.redraw();
+                    continue;
+                }
+            };
+            let Ok(Some(message)) = message else { break };
             let view: RunView = from_json(&message.view_json)?;
             display.show(&view);
             last = Some(view);

@@ -4,7 +4,7 @@ use super::{block_on, print};
 use crate::args::ReportArgs;
 use crate::failure::Failure;
 use anyhow::Context;
-use bloctrain_infer::{CURVE, FIGURES, MANIFEST, Manifest, PackageError, SUMMARY};
+use bloctrain_infer::{CURVE, FIGURES, MANIFEST, Manifest, PackageError, SAMPLES, SUMMARY};
 use bloctrain_report::{Run, report, to_html, to_markdown};
 use bloctrain_shared::{history, key};
 use bloctrain_store::Artefacts;
@@ -61,20 +61,24 @@ fn package(place: &Place, state: Option<(&Artefacts, &str)>) -> Result<Run, Fail
             None => Vec::new(),
         },
     };
-    let figures = match read(place, FIGURES) {
-        Ok(figures) => Some(figures),
-        // Packages of older programs have none.
-        Err(error) if error.downcast_ref::<PackageError>().is_some() => None,
-        Err(error) => return Err(error.into()),
-    };
     Ok(Run {
         spec: manifest.spec,
         dataset: manifest.dataset,
         summary: read(place, SUMMARY)?,
         curve: read(place, CURVE)?,
-        figures,
+        figures: of_newer(place, FIGURES)?,
+        samples: of_newer(place, SAMPLES)?,
         history,
     })
+}
+
+/// What packages of older programs do not have.
+fn of_newer<T: DeserializeOwned>(place: &Place, file: &str) -> anyhow::Result<Option<T>> {
+    match read(place, file) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.downcast_ref::<PackageError>().is_some() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn read<T: DeserializeOwned>(place: &Place, file: &str) -> anyhow::Result<T> {

@@ -13,10 +13,18 @@ use bloctrain_shared::RunSpec;
 use bloctrain_shared::view::RunView;
 use bloctrain_store::Artefacts;
 use bloctrain_tracking::mlflow::{Credentials, Mlflow};
+use bloctrain_tracking::otlp::{Exporter, Settings, Tell};
 use bloctrain_tracking::{Course, tensorboard};
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
+
+/// What becomes of spans that are not taken.
+pub(crate) const DROPPED: &str = "the work goes on, and what waits too long is dropped";
+
+/// Longest time that the last spans have to be taken when a process ends.
+pub(crate) const POSTED: Duration = Duration::from_secs(3);
 
 /// The tools that are told.
 pub(crate) struct Trackers {
@@ -47,6 +55,12 @@ impl Trackers {
         }
         Ok(written)
     }
+}
+
+/// Begins to post spans where a flag or OpenTelemetry's environment variables name an endpoint.
+pub(crate) fn traces(flag: Option<&str>, tell: Tell) -> Result<Option<Exporter>, Failure> {
+    let settings = Settings::new(flag, |name| std::env::var(name).ok()).map_err(Failure::usage)?;
+    Ok(settings.map(|settings| Exporter::start(settings, tell)).transpose()?)
 }
 
 pub(crate) fn run(args: &TrackArgs) -> Result<(), Failure> {

@@ -175,15 +175,23 @@ async function look(runs) {
     for (const [name, hash, ready] of PAGES(runs)) {
       await page.goto(`${fleet.url}/${hash}`);
       await page.locator(ready).first().waitFor({ timeout: 30_000 });
+      if (name === "completed") await samples(page, mode);
       await pause(500);
       await page.screenshot({ path: path.join(pictures, `${name}-${mode}.png`), fullPage: true });
       await accessible(page, `${name}, ${mode}`);
       const wide = await page.evaluate(() => document.documentElement.scrollWidth);
       check(`${name}, ${mode}: nothing is wider than the screen`, wide <= page.viewportSize().width, `${wide}`);
-      check(`${name}, ${mode}: no markup ran`, (await page.evaluate(() => window.ran)) === undefined && (await page.locator("img").count()) === 0);
+      check(`${name}, ${mode}: no markup ran`, (await page.evaluate(() => window.ran)) === undefined && (await page.locator('img:not([src^="data:image/png;base64,"])').count()) === 0);
     }
     await context.close();
   }
+}
+
+/** Test images of every exit of a completed run are there and are images. */
+async function samples(page, mode) {
+  await page.locator(".sample").first().waitFor({ timeout: 30_000 });
+  const shown = await page.locator(".sample").evaluateAll((figures) => figures.map((figure) => ({ width: figure.querySelector("img")?.naturalWidth ?? 0, blocks: figure.querySelectorAll("li").length })));
+  check(`completed, ${mode}: ${shown.length} samples with what their blocks said`, shown.every((sample) => sample.width > 0 && sample.blocks > 0), JSON.stringify(shown));
 }
 
 async function accessible(page, name) {

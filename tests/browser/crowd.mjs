@@ -9,7 +9,7 @@ const [program] = process.argv.slice(2);
 const need = createRequire(path.join(process.env.BLOCTRAIN_BROWSER_PACKAGES, "_"));
 const { chromium } = need("playwright-core");
 const grpc = need("@grpc/grpc-js"), loader = need("@grpc/proto-loader");
-const WORKERS = 1000, VIEWERS = 50, SECONDS = 15;
+const WORKERS = 1000, VIEWERS = 50, SECONDS = 15, WAIT_MS = 5000;
 
 const fleet = new Fleet(program);
 let browser = null, ended = false;
@@ -33,12 +33,13 @@ function worker(client, meta, number) {
     const { worker } = await call("Register", { name: `simulated-${String(number).padStart(4, "0")}`, backend: "cpu", arithmetic: ARITHMETIC, store: STORE, instance: `i${number}`, precision: "f32", version: "simulated", device: "cpu", memoryBytes: 64 * 2 ** 30 });
     let held = null, done = 0;
     while (!ended) {
-      if (!held) held = (await call("Lease", { worker, waitMs: 100 })).grant;
+      // As a worker asks: a call waits for a task, and the next one follows at once.
+      if (!held) held = (await call("Lease", { worker, waitMs: WAIT_MS })).grant;
       if (held) {
         done += 50;
         await call("Heartbeat", { worker, run: held.run, task: held.task, leaseEpoch: held.leaseEpoch, progressJson: JSON.stringify({ done, total: 100000, epoch: 0, epochs: 30, loss: 1, accuracy: 0.5, images_per_second: 100, firing_rate: 0.1, waiting_fraction: 0 }) }).catch(() => (held = null));
+        await pause(2000);
       }
-      await pause(2000);
     }
   })();
 }
@@ -86,7 +87,7 @@ async function main() {
   await pause(3000);
   counts.bytes = 0;
   const looked = await share();
-  console.log(`with ${VIEWERS} viewers, half on runs and half on workers: ${(looked * 100).toFixed(1)} %, ${(counts.bytes / SECONDS / VIEWERS / 1000).toFixed(1)} kB a second each`);
+  console.log(`with ${VIEWERS} viewers, half on runs and half on workers: ${(looked * 100).toFixed(1)} %, so they cost ${((looked - alone) * 100).toFixed(1)} %; ${(counts.bytes / SECONDS / VIEWERS / 1000).toFixed(1)} kB a second each`);
 
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
   for (const [topic, rows] of [["runs", 50], ["workers", 50]]) {

@@ -12,4 +12,5 @@ mod proxy;
 mod security;
 mod storage;
 mod sweep;
+mod trace;
 mod upgrade;

@@ -123,7 +123,8 @@ impl Fleet {
 
     /// The store, as a process of the fleet opens it.
     pub(crate) fn open_store(&self) -> bloctrain_store::Artefacts {
-        let place = if self.settings.is_empty() { self.path().join("store").display().to_string() } else { self.store.clone() };
+        let is_address = self.store.contains("://");
+        let place = if is_address { self.store.clone() } else { self.path().join("store").display().to_string() };
         let settings: Vec<(&str, &str)> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         bloctrain_store::Artefacts::open_with(&place, &settings).expect("opens")
     }
@@ -136,6 +137,11 @@ impl Fleet {
     /// Starts another program from now on, or the one that is tested.
     pub(crate) fn program(&mut self, program: Option<PathBuf>) {
         self.program = program;
+    }
+
+    /// Gives every process from now on a variable of its environment.
+    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
+        self.settings.push((name, value.to_owned()));
     }
 
     fn command(&self) -> Command {

@@ -6,8 +6,11 @@
 //!
 //! - [`tensorboard`] writes event files,
 //! - [`mlflow`] speaks MLflow's REST API.
+//!
+//! Apart from it, [`otlp`] posts the coordinator's spans to where OpenTelemetry's are taken.
 
 pub mod mlflow;
+pub mod otlp;
 pub mod tensorboard;
 
 use bloctrain_shared::history::HistoryLine;

@@ -8,6 +8,7 @@ use super::environment::{Clock, Rules};
 use super::handle::{Answer, Command, DriverError, Handle, Reply};
 use super::history::{Asked, Keeper, Told};
 use super::journal::Journal;
+use super::trace::{Cause, Tracer};
 use super::verify;
 use crate::durable::{Log, StateError};
 use crate::run::durable::Run;
@@ -15,6 +16,7 @@ use crate::run::record::Record;
 use crate::schedule::{Doubt, Effect, Event, Lost, Rejected, State};
 use bloctrain_shared::task::{Failure, Output};
 use bloctrain_store::Artefacts;
+use bloctrain_tracking::otlp::Sink;
 use futures::future::{Either, select};
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -99,6 +101,7 @@ struct Driver {
     is_asked: bool,
     journal: Journal,
     counters: Arc<Counters>,
+    tracer: Option<Tracer>,
 }
 
 /// Makes the loop; it ends when every handle is gone or the state cannot be kept.
@@ -109,6 +112,7 @@ pub fn start(
     artefacts: Artefacts,
     clock: Clock,
     counters: Arc<Counters>,
+    traces: Option<Sink>,
 ) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let (commands, receiver) = mpsc::channel(1024);
     let (changes, changed) = watch::channel(0);
@@ -119,6 +123,7 @@ pub fn start(
     let (found, finds) = mpsc::unbounded_channel();
     let ((histories, told), (asks, asked), is_asked) = (mpsc::unbounded_channel(), mpsc::unbounded_channel(), false);
     let keeper = Keeper::new(artefacts.clone(), told, asks);
+    let tracer = traces.map(|sink| Tracer::new(sink, &state));
     let driver = Driver {
         state,
         rules,
@@ -135,6 +140,7 @@ pub fn start(
         is_asked,
         journal,
         counters,
+        tracer,
     };
     let driving = async move {
         if let Err(error) = Box::pin(driver.run(receiver, finds, asked)).await {
@@ -278,6 +284,7 @@ impl Driver {
 
     /// Performs what waited for the records of the group.
     fn perform_held(&mut self) {
+        self.tracer.iter_mut().for_each(Tracer::flush);
         for held in std::mem::take(&mut self.held) {
             match held {
                 Held::Effects { at_ms, effects, reply } => self.perform(at_ms, effects, reply),
@@ -348,8 +355,12 @@ impl Driver {
 
     /// Applies an event and takes its records into the group; gives the other effects.
     fn transition(&mut self, now: u64, event: Event) -> Result<Vec<Effect>, Rejected> {
+        let cause = self.tracer.as_ref().map(|_| Cause::of(&event));
         let effects =
             (self.rules)(&mut self.state, now, event).inspect_err(|_| Counters::count(&self.counters.events_rejected))?;
+        if let (Some(tracer), Some(cause)) = (&mut self.tracer, cause) {
+            tracer.note(&self.state, now, cause, &effects);
+        }
         let mut others = Vec::with_capacity(effects.len());
         for effect in effects {
             self.changed |= matches!(effect, Effect::Changed { .. });

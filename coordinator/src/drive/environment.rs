@@ -4,6 +4,7 @@ use crate::durable::{Log, StateError};
 use crate::run::durable::Durable;
 use crate::schedule::{Effect, Event, Rejected, State};
 use bloctrain_store::Artefacts;
+use bloctrain_tracking::otlp::Sink;
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -34,6 +35,8 @@ pub struct Environment {
     pub rules: Arc<dyn Fn() -> Rules + Send + Sync>,
     /// Begins tasks.
     pub spawn: Spawn,
+    /// Takes spans of what is done, where somebody wants them.
+    pub traces: Option<Sink>,
 }
 
 impl Environment {
@@ -45,6 +48,12 @@ impl Environment {
             log: Arc::new(|artefacts| Box::pin(async move { Box::pin(Log::open(&artefacts)).await })),
             rules: Arc::new(|| Box::new(State::apply)),
             spawn: Arc::new(|task| tokio::spawn(task)),
+            traces: None,
         }
+    }
+
+    /// Gives spans of what is done to a sink.
+    pub fn traced(self, traces: Option<Sink>) -> Self {
+        Self { traces, ..self }
     }
 }

@@ -9,6 +9,7 @@ pub mod environment;
 mod handle;
 mod history;
 pub mod journal;
+mod trace;
 pub mod verify;
 
 pub use environment::Clock;

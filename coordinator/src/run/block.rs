@@ -24,6 +24,9 @@ pub struct Detected {
 pub struct Block {
     /// Classes that it tells apart.
     pub classes: LabelMap,
+    /// When its classes were decided, Unix milliseconds; 0 in states of before this was kept.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub begun_ms: u64,
     /// Committed rounds, in order.
     pub rounds: Vec<Round>,
     /// Parts of the present round by replica.
@@ -55,11 +58,17 @@ pub struct Block {
     pub exports: BTreeMap<u32, export::Output>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_unknown(begun_ms: &u64) -> bool {
+    *begun_ms == 0
+}
+
 impl Block {
-    /// A block that has not begun.
-    pub fn new(classes: LabelMap) -> Self {
+    /// A block whose training may begin from a time on.
+    pub fn new(classes: LabelMap, begun_ms: u64) -> Self {
         Self {
             classes,
+            begun_ms,
             rounds: Vec::new(),
             parts: BTreeMap::new(),
             frozen: None,

@@ -98,7 +98,7 @@ pub struct Run {
 impl Run {
     /// A new run of a plan.
     pub fn new(submission: Submission, object: ObjectRef, plan: Plan, now: u64) -> Self {
-        let first = Block::new(LabelMap::all(plan.classes));
+        let first = Block::new(LabelMap::all(plan.classes), now);
         let mut run = Self {
             submission,
             object,

@@ -20,6 +20,16 @@ impl Run {
         Stage::ALL.iter().filter_map(view).collect()
     }
 
+    /// Whether everything of a block is done.
+    pub(crate) fn is_over(&self, index: usize) -> bool {
+        let is_done = |stage: &Stage| {
+            let done = stage::of(*stage).done(self, Scope::Block(index));
+            stage.is_training() || done.is_none_or(|(done, total)| done >= total)
+        };
+        let is_decided = |block: &Block| block.frozen.is_some() && block.hard.is_some();
+        self.blocks.get(index).is_some_and(is_decided) && Stage::ALL.iter().all(is_done)
+    }
+
     fn block_view(&self, index: usize, block: &Block) -> BlockView {
         BlockView {
             block: count(index + 1),

@@ -99,6 +99,19 @@ impl Worker {
     }
 }
 
+/// What [`fits`] reads of a worker that nothing has happened to.
+pub(super) type Likeness<'a> = (&'a str, &'a str, &'a str, u32, u64, bool);
+
+impl Worker {
+    /// Workers of the same likeness fit the same runs and for the same reasons not the others; `None` for a worker that has
+    /// reasons of its own.
+    pub(super) fn likeness(&self) -> Option<Likeness<'_>> {
+        let Newcomer { backend, precision, only_run, arithmetic, memory_bytes, .. } = &self.about;
+        let is_plain = self.unable.is_empty() && !self.is_aside();
+        is_plain.then_some((backend, precision, only_run, *arithmetic, *memory_bytes, self.is_proven))
+    }
+}
+
 /// Whether a worker may take part in a run, or why not.
 pub(super) fn fits(worker: &Worker, run: &Run) -> Result<(), String> {
     if !worker.is_proven {

@@ -31,7 +31,7 @@ pub(super) async fn activate(
     store: String,
     counters: Arc<Counters>,
 ) -> Result<Activated, OpenError> {
-    let Environment { artefacts, clock, log, rules, spawn } = environment;
+    let Environment { artefacts, clock, log, rules, spawn, traces } = environment;
     let (mut log, mut durable) = log(artefacts.clone()).await?;
     let identity = artefacts.identity().await?;
     let now = clock();
@@ -49,7 +49,7 @@ pub(super) async fn activate(
     let goes_on = durable.runs.values().any(|run| run.state == RunState::Running);
     let settle = if goes_on { now + config.settle_ms } else { 0 };
     let state = State::new(durable, config.lease_ms).on(identity).watch(config.stall_ms).settle(settle);
-    let (handle, driver) = driver::start(state, rules(), log, artefacts.clone(), Arc::clone(clock), counters);
+    let (handle, driver) = driver::start(state, rules(), log, artefacts.clone(), Arc::clone(clock), counters, traces.clone());
     let driver = spawn(Box::pin(driver));
     Ok(Activated {
         active: Active { handle, artefacts: artefacts.clone(), config, store },

@@ -15,6 +15,7 @@ use crate::drive::{Clock, Handle};
 use crate::open::OpenError;
 use bloctrain_store::leader::{self, Leader};
 use bloctrain_store::{Artefacts, Place};
+use bloctrain_tracking::otlp::Sink;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use tokio::io::DuplexStream;
@@ -29,6 +30,7 @@ pub struct App {
     gate: Gate,
     clock: Clock,
     counters: Arc<Counters>,
+    traces: Option<Sink>,
     http: Option<JoinHandle<()>>,
     handle: Handle,
     connections: mpsc::Sender<std::io::Result<DuplexStream>>,
@@ -72,14 +74,22 @@ impl App {
     /// # Errors
     /// When the store cannot be used or is of a newer version.
     pub async fn open(config: Config, artefacts: Artefacts, clock: Clock) -> Result<Self, OpenError> {
+        Box::pin(Self::open_on(config, Environment::new(artefacts, clock))).await
+    }
+
+    /// As [`App::open`], on other ground.
+    ///
+    /// # Errors
+    /// As [`App::open`].
+    pub async fn open_on(config: Config, environment: Environment) -> Result<Self, OpenError> {
+        let (artefacts, clock, traces) = (environment.artefacts.clone(), environment.clock.clone(), environment.traces.clone());
         artefacts.check_format().await?;
         let (gate, counters) = (Gate::default(), Arc::<Counters>::default());
         let (_, secrets) = watch::channel(Secrets::default());
         let (router, _) = server::router(&gate, &secrets, &artefacts, &counters).await;
         let store = artefacts.location().to_owned();
         let Activated { active, driver, opening, state } =
-            Box::pin(activate(config, &Environment::new(artefacts.clone(), Arc::clone(&clock)), store, Arc::clone(&counters)))
-                .await?;
+            Box::pin(activate(config, &environment, store, Arc::clone(&counters))).await?;
         let own = Leader { opening, addresses: Vec::new(), beat: 0, released: false, state };
         let presence = (artefacts.place() == Place::Remote).then(|| Presence::new(artefacts, own));
         let handle = active.handle.clone();
@@ -91,7 +101,7 @@ impl App {
             // An error means that the sender is gone, which is as good a reason to stop.
             stopped.await.ok();
         }));
-        Ok(Self { gate, clock, counters, http: None, handle, connections, stop, server, driver, presence })
+        Ok(Self { gate, clock, counters, traces, http: None, handle, connections, stop, server, driver, presence })
     }
 
     /// A channel to this coordinator that never leaves the process.
@@ -115,7 +125,12 @@ impl App {
     /// Shows the dashboard, its API, metrics and health at an address, in the clear.
     pub fn show(&mut self, listener: TcpListener, access: Access) {
         let (gate, counters) = (self.gate.clone(), Arc::clone(&self.counters));
-        let process = Coordinator { gate: gate.clone(), counters: Arc::clone(&counters), reloads: Arc::default() };
+        let process = Coordinator {
+            gate: gate.clone(),
+            counters: Arc::clone(&counters),
+            reloads: Arc::default(),
+            traces: self.traces.clone(),
+        };
         let secrets = watch::channel(Secrets { access, tls: None }).1;
         let site = Site::new(gate, secrets, counters, Arc::clone(&self.clock));
         self.http = Some(tokio::spawn(web::serve(listener, None, Arc::new(process), site)));

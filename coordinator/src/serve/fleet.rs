@@ -23,6 +23,7 @@ use crate::open::OpenError;
 use bloctrain_operations::reload::Reloads;
 use bloctrain_store::leader::{self, Leader};
 use bloctrain_store::{Artefacts, StoreError};
+use bloctrain_tracking::otlp::Sink;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -111,6 +112,8 @@ pub struct Operations {
     pub secrets: Option<watch::Receiver<Secrets>>,
     /// How often that happened.
     pub reloads: Arc<Reloads>,
+    /// Takes spans of what it does.
+    pub traces: Option<Sink>,
 }
 
 /// Serves until `stop` turns true.
@@ -148,7 +151,8 @@ pub async fn serve_operated(
     };
     let http = match operations.http {
         Some(listener) => {
-            let process = Coordinator { gate: gate.clone(), counters: Arc::clone(&counters), reloads: operations.reloads };
+            let (reloads, traces) = (operations.reloads, operations.traces.clone());
+            let process = Coordinator { gate: gate.clone(), counters: Arc::clone(&counters), reloads, traces };
             let site = Site::new(gate.clone(), secrets.clone(), Arc::clone(&counters), Arc::clone(&clock));
             Some(Ends(tokio::spawn(web::serve(listener, certificates(&WEB)?, Arc::new(process), site))))
         }
@@ -166,7 +170,8 @@ pub async fn serve_operated(
         }
     };
     let seat = Seat { health: Some(health), ..Seat::new(fleet.addresses, fleet.store, fleet.standby) };
-    let ended = Box::pin(hold(config, seat, &Environment::new(artefacts, clock), &gate, counters, stop)).await;
+    let environment = Environment::new(artefacts, clock).traced(operations.traces);
+    let ended = Box::pin(hold(config, seat, &environment, &gate, counters, stop)).await;
     close.send_replace(true);
     if timeout(DRAIN, server).await.is_err() {
         tracing::debug!("some calls were still open");

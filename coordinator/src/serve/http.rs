@@ -9,6 +9,7 @@ use bloctrain_operations::metric::{self, Metric, Sample, float};
 use bloctrain_operations::reload::Reloads;
 use bloctrain_shared::plan::ARITHMETIC_VERSION;
 use bloctrain_shared::view::RunState;
+use bloctrain_tracking::otlp::Sink;
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub(super) struct Coordinator {
     pub(super) gate: Gate,
     pub(super) counters: Arc<Counters>,
     pub(super) reloads: Arc<Reloads>,
+    pub(super) traces: Option<Sink>,
 }
 
 impl Operated for Coordinator {
@@ -46,12 +48,17 @@ impl Operated for Coordinator {
             samples.push(metric::ACTIVE.is(if self.active().is_ok() { 1.0 } else { 0.0 }));
             if let Ok(active) = self.gate.active() {
                 samples.extend(counted(&self.counters));
+                samples.extend(self.traces.iter().flat_map(traced));
                 // A coordinator that is stopping says nothing more.
                 samples.extend(active.handle.overview().await.iter().flat_map(standing));
             }
             samples
         })
     }
+}
+
+fn traced(traces: &Sink) -> [Sample; 2] {
+    [metric::SPANS.is(float(traces.sent())), metric::SPANS_DROPPED.is(float(traces.dropped()))]
 }
 
 fn counted(counters: &Counters) -> Vec<Sample> {
@@ -120,7 +127,8 @@ mod tests {
         let wanted: BTreeSet<&str> =
             TABLE.iter().filter(|metric| metric.of == Of::Coordinator).map(|metric| metric.name).collect();
         let missing: Vec<&&str> = wanted.difference(&has).collect();
-        assert_eq!(missing, [&metric::ACTIVE.name], "which is given apart");
+        let apart = [&metric::ACTIVE.name, &metric::SPANS_DROPPED.name, &metric::SPANS.name];
+        assert_eq!(missing, apart, "which are given apart");
         assert!(samples.contains(&metric::TASKS_STRANDED.with(&["any"], 3.0)));
         assert!(samples.contains(&metric::TASKS_WAITING.with(&["cuda"], 0.0)));
     }

@@ -258,6 +258,10 @@ async fn busy() -> (Server, String, String, u64) {
     let gates = json!([{ "tau": 0.5, "gamma": 0.75 }]);
     let curve = json!({ "chosen": 0, "points": [{ "gates": gates, "validation": figures, "test": figures }] });
     server.artefacts.put(&key::model(&done, "curve.json"), Bytes::from(curve.to_string())).await.expect("written");
+    let said = json!([{ "block": 1, "class": 0, "confidence": 0.75, "hard": 0.0 }]);
+    let sample = json!({ "id": 7, "label": 1, "answer": 0, "probability": 0.75, "said": said, "png": "iVBORw0KGgo=" });
+    let samples = json!({ "exits": [{ "block": 1, "answered": 3, "right": 2, "samples": [sample] }] });
+    server.artefacts.put(&key::model(&done, key::MODEL_SAMPLES), Bytes::from(samples.to_string())).await.expect("written");
     let failing = server.submit(2).await.expect("submitted");
     let worker = server.register("w1").await;
     for _ in 0..8 {
@@ -292,6 +296,7 @@ async fn answers_are_as_they_are_described_and_nothing_is_described_that_is_not_
         ("/runs/{run}", running.clone()),
         ("/runs/{run}/history", done.clone()),
         ("/runs/{run}/curve", done.clone()),
+        ("/runs/{run}/samples", done.clone()),
         ("/runs/{run}/log", done.clone()),
         ("/workers", String::new()),
         ("/events", "?after=1".into()),
@@ -349,8 +354,8 @@ async fn answers_are_as_they_are_described_and_nothing_is_described_that_is_not_
         let query = if path == "/stream" { "?topic=none" } else { "" };
         let line = format!("{} /api/v1{place}{query}", method.to_uppercase());
         let got = ask(&http, &line, &[("X-Bloctrain", "1")], "").await;
-        // A run that goes on has no curve yet.
-        let is_there = got.status != 404 || path.ends_with("/curve");
+        // A run that goes on has no package yet.
+        let is_there = got.status != 404 || ["/curve", "/samples"].iter().any(|end| path.ends_with(end));
         assert!(is_there && got.status != 405, "{line}: {}", got.status);
     }
     assert!(asked.iter().all(|(method, path)| api.has(method, path)));

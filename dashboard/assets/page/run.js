@@ -9,6 +9,7 @@ import { h, keep, once, put, say, show } from "../dom.js";
 import { ago, bytes, count, duration, integer, left, percent, short, task, time } from "../format.js";
 import { trouble } from "./events.js";
 import { badge } from "./runs.js";
+import { samples } from "./samples.js";
 
 const card = (title, about, ...content) => h("section", { class: "card" }, h("h2", {}, title), about ? h("p", { class: "muted" }, about) : null, content);
 
@@ -287,11 +288,11 @@ function words() {
 }
 
 export function run(room, frame, id) {
-  const parts = { head: heading(frame, id), figures: figures(), attempts: attempts(), curves: curves(), classes: classes(), leaving: leaving(id), words: words() };
+  const parts = { head: heading(frame, id), figures: figures(), attempts: attempts(), curves: curves(), classes: classes(), leaving: leaving(id), samples: samples(id), words: words() };
   const holder = h("div", { class: "scroll picture", tabindex: "0", role: "region", "aria-label": "Pipeline" });
   const picture = pipeline(holder);
   const body = h("div", { hidden: true, class: "stack" }, parts.head.element, parts.figures.element,
-    h("section", { class: "card" }, h("h2", {}, "Pipeline"), holder), parts.attempts.element, parts.curves.element, parts.classes.element, parts.leaving.element, parts.words.element);
+    h("section", { class: "card" }, h("h2", {}, "Pipeline"), holder), parts.attempts.element, parts.curves.element, parts.classes.element, parts.leaving.element, parts.samples.element, parts.words.element);
   const waiting = h("p", { class: "empty" }, "…");
   room.append(h("p", { class: "back" }, h("a", { href: "#/runs" }, "← All runs")), waiting, body);
 
@@ -308,6 +309,7 @@ export function run(room, frame, id) {
     if (history !== drawn.history) parts.curves.update(history ?? []);
     parts.classes.update(run, detail);
     parts.leaving.update(run);
+    parts.samples.update(run, detail);
     parts.words.update(run, log ?? []);
     drawn = { history };
   });

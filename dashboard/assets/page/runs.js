@@ -56,11 +56,13 @@ export function runs(room, frame) {
     list.update(found.filter((run) => !states.now || run.state === states.now));
   });
 
-  return follow({ topic: "runs" }, (_, parts) => {
-    rows = [...(parts.runs ?? new Map()).values()];
+  return follow({ topic: "runs" }, (name, parts) => {
+    if (name === "runs") {
+      rows = [...parts.runs.values()];
+      draw();
+    }
     const fleet = parts.fleet;
     const longest = Math.max(0, ...rows.map((run) => run.left_seconds ?? 0));
     say(summary, fleet ? [count(rows.length, "run"), `${count(fleet.workers, "worker")}${fleet.workers ? `, ${integer(fleet.workers_waiting)} waiting` : ""}`, longest ? `at most about ${left(longest)} of training left` : ""].filter(Boolean).join(" · ") : "");
-    draw();
   }, frame.status);
 }

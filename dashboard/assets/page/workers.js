@@ -56,9 +56,9 @@ export function workers(room, frame) {
         return now;
       });
       for (const row of known.keys()) if (!parts.workers.has(row)) known.delete(row);
+      draw();
     }
     const memory = rows.reduce((sum, worker) => sum + worker.memory_bytes, 0);
     say(summary, [count(rows.length, "worker"), `${integer(rows.filter((worker) => worker.task).length)} at work`, memory ? `${bytes(memory)} of memory` : ""].filter(Boolean).join(" · "));
-    draw();
   }, frame.status);
 }

@@ -4,6 +4,7 @@ pub(crate) mod compare;
 mod cost;
 mod course;
 mod quality;
+mod sample;
 mod setup;
 
 use crate::Run;
@@ -18,6 +19,9 @@ pub(crate) fn add_all(document: &mut Document, run: &Run, baseline: Option<&Run>
     quality::classes(document.section(format!("{prefix}Classes")), run);
     quality::confusion(document.section(format!("{prefix}Confusion")), run);
     quality::exits(document.section(format!("{prefix}Exits")), run);
+    if let Some(samples) = &run.samples {
+        sample::exits(document.section(format!("{prefix}Samples")), run, samples);
+    }
     cost::inference(document.section(format!("{prefix}Cost of inference")), run, energy);
     cost::training(document.section(format!("{prefix}Cost of training")), run, baseline);
     setup::specification(document.section(format!("{prefix}Specification")), run);

@@ -100,6 +100,7 @@ fn environment(world: &World, process: &Process, name: &str) -> Environment {
         log: Arc::new(move |_| Box::pin(table::open(opened.clone(), opening.clone(), opener.clone()))),
         rules: Arc::new(move || rules(watched.clone(), watcher.clone())),
         spawn: Arc::new(move |task| spawning.spawn(task)),
+        traces: None,
     }
 }
 

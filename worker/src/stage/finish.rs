@@ -2,6 +2,7 @@
 
 use super::evaluate::parts;
 use super::io::fatal;
+use super::picture::png;
 use super::{Context, Executor, Stop};
 use crate::model::curve as picture;
 use crate::snn::trainer::TrainingBackend;
@@ -13,6 +14,7 @@ use bloctrain_shared::exit::{Outcome, evaluate};
 use bloctrain_shared::figures::{Figures, Known};
 use bloctrain_shared::graph::{BlockGraph, Graph};
 use bloctrain_shared::record::Records;
+use bloctrain_shared::sample::Samples;
 use bloctrain_shared::stage::finish::{self, BlockProgress, Work};
 use bloctrain_shared::summary::{Accuracy, BlockSummary, Inference, Summary};
 use bloctrain_shared::task::{Failure, FrozenBlock, ObjectRef, Output, Split};
@@ -47,6 +49,8 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
         }
     }
     parameters += detectors.iter().sum::<usize>();
+    let tested = context.prepared.samples(Split::Test);
+    let samples = Samples::pick(&test, &calibration.rule, classes, |id| png(dataset.shape, tested.image(id as usize)));
     let known = Known {
         program: env!("CARGO_PKG_VERSION"),
         backend: executor.backend,
@@ -92,7 +96,15 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
     let reached = calibration.curve.get(calibration.chosen).map(|point| point.relative_compute);
     summary.notes = remark::notes(spec, &summary, planned, classes, reached);
     let history = history::lines(&spec.train, work.progress.iter().map(|block| &block.rounds));
-    let told = Run { spec: spec.clone(), dataset: dataset.clone(), summary, curve, figures: Some(figures), history };
+    let told = Run {
+        spec: spec.clone(),
+        dataset: dataset.clone(),
+        summary,
+        curve,
+        figures: Some(figures),
+        samples: Some(samples),
+        history,
+    };
     let html = to_html(&report(std::slice::from_ref(&told), None, &Energy::default()));
     let put = |name: &str, bytes: Bytes| executor.io.put(&key::model(&context.run, name), bytes);
     let json = |value: serde_json::Result<Vec<u8>>| value.map(Bytes::from).map_err(fatal);
@@ -101,6 +113,7 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
     put(package::CURVE, json(serde_json::to_vec_pretty(&told.curve))?)?;
     put(package::CURVE_PICTURE, Bytes::from(picture::to_svg(&told.curve).map_err(fatal)?))?;
     put(package::FIGURES, json(serde_json::to_vec_pretty(&told.figures))?)?;
+    put(package::SAMPLES, json(serde_json::to_vec(&told.samples))?)?;
     put(package::REPORT, Bytes::from(html))?;
     put(package::CARD, Bytes::from(card(&told)))?;
     put(package::MANIFEST, json(serde_json::to_vec_pretty(&manifest))?)?;

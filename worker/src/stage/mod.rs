@@ -10,6 +10,7 @@ mod finish;
 mod input;
 pub mod io;
 mod merge;
+mod picture;
 mod prefetch;
 pub mod prepared;
 mod round;

@@ -95,6 +95,6 @@ fn begin_anew(run: &mut Run, index: usize) {
     let Some(block) = run.blocks.get_mut(index) else { return };
     block.detector = None;
     block.exports.retain(|part, _| plan.export_part(*part).split != Split::Train);
-    let next = block.hard.clone().map(Block::new);
+    let next = block.hard.clone().map(|hard| Block::new(hard, run.updated_ms));
     run.blocks.extend(next);
 }

@@ -129,7 +129,7 @@ fn decided(run: &mut Run, index: usize, hard: Option<&LabelMap>) {
     }
     if decide::goes_on(&hard) {
         run.blocks.truncate(index + 1);
-        run.blocks.push(Block::new(hard));
+        run.blocks.push(Block::new(hard, run.updated_ms));
     } else {
         run.note(format!("after block {} fewer than two classes are hard: the network is complete", index + 1));
     }

@@ -199,3 +199,34 @@ fn the_first_worker_decides_an_open_backend() {
     state.apply(0, Event::Registered(Box::new(newcomer("gpu", "cuda")))).expect("known");
     assert!(state.view(&run).expect("a run").refused[0].why.contains("has cuda"));
 }
+
+#[test]
+fn workers_that_are_alike_are_told_the_same_reasons_and_others_their_own() {
+    let (mut state, run, worker) = started(1, 0);
+    ask(&mut state, 0, worker).expect("it decides the backend");
+    let mut cuda = submission(2, 0);
+    cuda.backend = "cuda".into();
+    let object = object("other");
+    state.apply(0, Event::Submitted { submission: Box::new(cuda), object }).expect("submitted");
+    let newcomers = [
+        newcomer("alike", "cpu"),
+        newcomer("alike too", "cpu"),
+        newcomer("other backend", "cuda"),
+        Newcomer { memory_bytes: 1, ..newcomer("small", "cpu") },
+        Newcomer { only_run: run, ..newcomer("of one run", "cpu") },
+        Newcomer { precision: "bf16".into(), ..newcomer("other precision", "cuda") },
+    ];
+    for newcomer in newcomers {
+        state.apply(0, Event::Registered(Box::new(newcomer))).expect("registers");
+    }
+    let failing = named(&mut state, "failing");
+    state.workers.get_mut(&failing).expect("there").failures = 9;
+    let unable = named(&mut state, "unable");
+    let own: String = state.durable.runs.keys().next().expect("a run").clone();
+    state.workers.get_mut(&unable).expect("there").unable.insert(own, "no data".into());
+    let views = state.worker_views(0);
+    let told: Vec<&Vec<String>> = views.iter().map(|view| &view.refused).collect();
+    let found: Vec<Vec<String>> = state.workers.keys().map(|id| state.refusals(*id)).collect();
+    assert_eq!(told, found.iter().collect::<Vec<_>>());
+    assert!(found.iter().filter(|reasons| reasons.is_empty()).count() < found.len() - 2, "{found:?}");
+}

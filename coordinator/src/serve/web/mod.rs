@@ -6,10 +6,10 @@
 
 mod answer;
 mod caller;
-mod curve;
 mod door;
 mod fleet;
 mod form;
+mod package;
 mod page;
 mod person;
 mod run;
@@ -77,6 +77,7 @@ fn people(site: Arc<Site>) -> Router {
         .route("/runs/{run}", get(run::look))
         .route("/runs/{run}/history", get(run::history))
         .route("/runs/{run}/curve", get(run::curve))
+        .route("/runs/{run}/samples", get(run::samples))
         .route("/runs/{run}/log", get(run::log))
         .route("/runs/{run}/{order}", post(run::order))
         .route("/workers", get(fleet::workers))

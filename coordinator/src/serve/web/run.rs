@@ -2,8 +2,8 @@
 
 use super::Site;
 use super::answer::{Answer, Problem, json};
-use super::curve;
 use super::form::{LogLine, RunNow, RunRow};
+use super::package::{self, CURVE};
 use super::person::Person;
 use crate::drive::DriverError;
 use crate::run::detail::RunDetail;
@@ -14,8 +14,12 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use bloctrain_proto::v1::run_service_server::RunService;
 use bloctrain_proto::v1::{CancelRunRequest, DeleteRunRequest, PauseRunRequest, ResumeRunRequest};
+use bloctrain_shared::curve::Curve;
+use bloctrain_shared::key::MODEL_SAMPLES;
+use bloctrain_shared::sample::Samples;
 use bloctrain_store::StoreError;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json as object;
 use std::sync::Arc;
 use tonic::Request;
@@ -73,10 +77,25 @@ pub(super) async fn history(State(site): State<Arc<Site>>, Path(run): Path<Strin
 
 /// Accuracy against compute.
 pub(super) async fn curve(State(site): State<Arc<Site>>, Path(run): Path<String>) -> Answer {
-    detail(&site, &run).await?;
-    let found = curve::read(&site.gate.active()?.artefacts, &run).await.map_err(|error| unread(&error))?;
+    let found: Option<Curve> = packaged(&site, &run, CURVE).await?;
     let none = || Problem::new(StatusCode::NOT_FOUND, format!("run {run} has no curve yet: it is made when a run completes"));
     Ok(json(&found.ok_or_else(none)?))
+}
+
+/// Test images of every exit.
+pub(super) async fn samples(State(site): State<Arc<Site>>, Path(run): Path<String>) -> Answer {
+    let found: Option<Samples> = packaged(&site, &run, MODEL_SAMPLES).await?;
+    let none = || {
+        let why = "they are picked when a run completes, and programs of before picked none";
+        Problem::new(StatusCode::NOT_FOUND, format!("run {run} has no samples: {why}"))
+    };
+    Ok(json(&found.ok_or_else(none)?))
+}
+
+/// A file of the package of a run.
+async fn packaged<T: DeserializeOwned>(site: &Site, run: &str, file: &str) -> Result<Option<T>, Problem> {
+    detail(site, run).await?;
+    package::read(&site.gate.active()?.artefacts, run, file).await.map_err(|error| unread(&error))
 }
 
 /// Which lines are asked for.
