@@ -311,8 +311,11 @@ fn disagreements(case: &Case, pool: Option<&AdaptivePool>, tap: Option<Tap<'_>>)
         ("rates", error(&rates(&record), &rates(&record2)), 1e-6),
         ("gradients", error(&grads, &grads2), 3e-5),
     ];
-    let mut wrong: Vec<String> =
-        found.iter().filter(|(_, off, most)| !(off < most)).map(|(what, off, _)| format!("{what} are off by {off}")).collect();
+    let mut wrong: Vec<String> = found
+        .iter()
+        .filter(|(_, off, most)| off.is_nan() || off >= most)
+        .map(|(what, off, _)| format!("{what} are off by {off}"))
+        .collect();
     if record.count != record2.count {
         wrong.push("other counts of operations".into());
     }
@@ -400,7 +403,7 @@ fn half_precision_stays_near() {
             wrong.push(format!("{}: {flipped} of {} spikes differ", case.name, half.0.len()));
         }
         let off = error(&flat(&half.1), &flat(&full.1));
-        if !(off < 0.1) {
+        if off.is_nan() || off >= 0.1 {
             wrong.push(format!("{}: statistics are off by {off}", case.name));
         }
         let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();

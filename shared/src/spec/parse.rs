@@ -213,38 +213,6 @@ mod tests {
         parse("", &overrides?)
     }
 
-    const ALLOWANCE: bloctrain_damage::Allowance = bloctrain_damage::Allowance { least: 1 << 20, each: 1 << 10 };
-
-    /// A specification is read, checked and resolved, and a sweep planned: nothing of it may panic.
-    #[test]
-    fn damaged_specifications() {
-        let own = r#"
-            network.block = [
-              { layers = [{ type = "conv", channels = 4, kernel = 3 }, { type = "max-pool", size = 2 }] },
-              { layers = [{ type = "linear", features = 8 }] },
-            ]
-            [data]
-            augment = ["flip"]
-            views = 2
-            [train]
-            epochs = 3
-            batch = 9
-        "#;
-        let printed = RunSpec::default().printed();
-        let whole = [printed.as_str(), own];
-        bloctrain_damage::each_text("specifications", &whole, ALLOWANCE, |text| {
-            let Ok(spec) = parse(text, &[]) else { return false };
-            crate::spec::check::check_on(&spec, crate::ImageShape::new(1, 28, 28)).is_ok()
-        });
-        let sweep = "[train]\nepochs = 2\n[sweep]\n'train.batch' = [8, 9]\n'run.seed' = [1, 2, 3]\n";
-        bloctrain_damage::each_text("sweeps", &[sweep], ALLOWANCE, |text| {
-            crate::spec::sweep::parse_sweep(text, &[], "name", 100).is_ok()
-        });
-        bloctrain_damage::each_text("overrides", &["train.batch=12", "data.augment=[\"flip\"]"], ALLOWANCE, |text| {
-            Override::parse(text).is_ok_and(|set| parse("", &[set]).is_ok())
-        });
-    }
-
     #[test]
     fn an_empty_spec_is_the_default() {
         assert_eq!(parse("", &[]), Ok(RunSpec::default()));

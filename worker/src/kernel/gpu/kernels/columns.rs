@@ -2,6 +2,8 @@
 //!
 //! A row of the columns `[F H' W', taps C]` has the inputs of one output position, tap by tap and channels last.
 
+#![expect(clippy::manual_is_multiple_of, reason = "kernels have no such method")]
+
 use super::{own_channel, own_site, rounds};
 use cubecl::prelude::*;
 
