@@ -108,6 +108,9 @@ pub fn decode_bytes(path: &Path, bytes: &[u8]) -> Result<DynamicImage, FileError
     if reader.format() == Some(ImageFormat::Jpeg) && !is_whole_jpeg(bytes) {
         return Err(FileError::content(path, "the JPEG image is cut off: its data ends before the image does"));
     }
+    if reader.format() == Some(ImageFormat::WebP) && !webp_parts_fit(bytes) {
+        return Err(FileError::content(path, "the WebP image is cut off, or a part of it says that it is longer than the file"));
+    }
     let mut decoder = reader.into_decoder().map_err(|error| wrong(&error))?;
     let (width, height) = decoder.dimensions();
     let allowed = LEAST_BYTES as u64 + BYTES_FOR_EACH as u64 * bytes.len() as u64;
@@ -122,6 +125,20 @@ pub fn decode_bytes(path: &Path, bytes: &[u8]) -> Result<DynamicImage, FileError
     let mut image = DynamicImage::from_decoder(decoder).map_err(|error| wrong(&error))?;
     image.apply_orientation(orientation);
     Ok(image)
+}
+
+/// Whether the parts of a WebP image (RIFF chunks) lie within the file: its decoder reserves what a part says.
+fn webp_parts_fit(bytes: &[u8]) -> bool {
+    let mut at = 12;
+    while let Some(length) = bytes.get(at + 4..at + 8).and_then(|length| length.first_chunk::<4>()) {
+        let end = at + 8 + u32::from_le_bytes(*length) as usize;
+        if end > bytes.len() {
+            return false;
+        }
+        // Parts of odd length are filled up.
+        at = end + end % 2;
+    }
+    true
 }
 
 /// Whether the marker that ends a JPEG image (EOI) is there (ITU T.81, annex B). Pictures inside the metadata have their

@@ -53,7 +53,9 @@ pub fn each(name: &str, whole: &[Vec<u8>], allowance: Allowance, parse: impl Fn(
         let bytes = damaged(&mut rng, chosen);
         let (taken, peak) = allocator::peak(|| parse(&bytes));
         let allowed = allowance.least + allowance.each * bytes.len();
-        assert!(peak <= allowed, "{name}: input {number} of {} bytes took {peak} bytes of memory, not {allowed}", bytes.len());
+        let about =
+            || format!("{name}: input {number}, {} bytes that begin with {:x?}", bytes.len(), &bytes[..bytes.len().min(16)]);
+        assert!(peak <= allowed, "{}, took {peak} bytes of memory, not {allowed}", about());
         read += u64::from(taken);
     }
     assert!(read < count(), "{name}: damage goes unnoticed in all of {read}");
