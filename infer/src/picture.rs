@@ -129,14 +129,18 @@ pub fn decode_bytes(path: &Path, bytes: &[u8]) -> Result<DynamicImage, FileError
 
 /// Whether the parts of a WebP image (RIFF chunks) lie within the file: its decoder reserves what a part says.
 fn webp_parts_fit(bytes: &[u8]) -> bool {
-    let mut at = 12;
-    while let Some(length) = bytes.get(at + 4..at + 8).and_then(|length| length.first_chunk::<4>()) {
-        let end = at + 8 + u32::from_le_bytes(*length) as usize;
-        if end > bytes.len() {
-            return false;
+    const PARTS: [&[u8; 4]; 9] = [b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP "];
+    let mut rest = bytes.get(12..).unwrap_or_default();
+    while let Some((name, after)) = rest.split_first_chunk::<4>()
+        && let Some((length, content)) = after.split_first_chunk::<4>()
+    {
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > content.len() {
+            // What else stands behind the image is no part of it.
+            return !PARTS.contains(&name);
         }
         // Parts of odd length are filled up.
-        at = end + end % 2;
+        rest = content.get(length + length % 2..).unwrap_or_default();
     }
     true
 }
@@ -245,6 +249,19 @@ mod tests {
             let pixels = picture.into_planes(1);
             assert_eq!((pixels[0] < 50, pixels[127] > 200), (first_is_black, first_is_black), "orientation {orientation}");
         }
+    }
+
+    #[test]
+    fn parts_of_a_webp_image_lie_within_the_file() {
+        let mut bytes = Vec::new();
+        DynamicImage::new_rgb8(9, 7).write_to(&mut Cursor::new(&mut bytes), ImageFormat::WebP).expect("written");
+        let decoded = |bytes: &[u8]| decode_bytes(Path::new("file"), bytes);
+        assert!(decoded(&bytes).is_ok());
+        let followed = [&bytes[..], b"\xff of something else"].concat();
+        assert!(decoded(&followed).is_ok(), "what follows is no part of it");
+        bytes[18] = 0xff;
+        let refused = decoded(&bytes).expect_err("a part of 16 MB").to_string();
+        assert!(refused.contains("longer than the file"), "{refused}");
     }
 
     #[test]
