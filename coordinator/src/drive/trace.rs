@@ -18,8 +18,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// `SPAN_KIND_INTERNAL`.
 const INTERNAL: i32 = 1;
 
-/// `STATUS_CODE_OK` and `STATUS_CODE_ERROR`.
-const STATUS: (i32, i32) = (1, 2);
+/// `STATUS_CODE_OK`.
+const OK: i32 = 1;
+
+/// `STATUS_CODE_ERROR`.
+const ERROR: i32 = 2;
 
 /// What an event has to do with spans; taken before the rules take the event.
 pub(super) enum Cause {
@@ -167,14 +170,10 @@ impl Tracer {
 
     /// Ends attempts that live no more and whose workers did not say why.
     fn look(&mut self, state: &State, now: u64, effects: &[Effect], of: impl Fn(&Open) -> bool) {
-        let ended: Vec<u64> = self
-            .open
-            .iter()
-            .filter(|(lease_epoch, open)| of(open) && state.attempts.get(**lease_epoch).is_none())
-            .map(|(lease_epoch, _)| *lease_epoch)
-            .collect();
-        for lease_epoch in ended {
-            let Some((outcome, problem)) = self.open.get(&lease_epoch).map(|open| why(state, open, effects)) else { continue };
+        let is_ended = |lease_epoch: u64, open: &Open| of(open) && state.attempts.get(lease_epoch).is_none();
+        let ended = self.open.iter().filter(|(lease_epoch, open)| is_ended(**lease_epoch, open));
+        let ended: Vec<_> = ended.map(|(lease_epoch, open)| (*lease_epoch, why(state, open, effects))).collect();
+        for (lease_epoch, (outcome, problem)) in ended {
             self.end(now, Told { lease_epoch, outcome, problem, attributes: Vec::new() });
         }
     }
@@ -281,8 +280,8 @@ fn root(run: &Run, now: u64) -> Span {
 }
 
 fn status(problem: Option<String>, is_well: bool) -> Option<Status> {
-    let error = problem.map(|message| Status { message, code: STATUS.1 });
-    error.or_else(|| is_well.then(|| Status { message: String::new(), code: STATUS.0 }))
+    let error = problem.map(|message| Status { message, code: ERROR });
+    error.or_else(|| is_well.then(|| Status { message: String::new(), code: OK }))
 }
 
 fn span(

@@ -1,11 +1,12 @@
 //! The messages of OTLP that spans travel in: what is used here of `opentelemetry/proto` 1.x
 //! (`collector/trace/v1/trace_service.proto`, `trace/v1/trace.proto`, `resource/v1`, `common/v1`), under its names.
 
+#![expect(missing_docs, reason = "fields are documented in the .proto files, under the same names")]
+
 use prost::{Message, Oneof};
 
 /// What is posted.
 #[derive(Clone, PartialEq, Message)]
-#[expect(missing_docs, reason = "documented in the .proto file, under the same names")]
 pub struct ExportTraceServiceRequest {
     #[prost(message, repeated, tag = "1")]
     pub resource_spans: Vec<ResourceSpans>,
@@ -13,7 +14,6 @@ pub struct ExportTraceServiceRequest {
 
 /// What is answered.
 #[derive(Clone, PartialEq, Message)]
-#[expect(missing_docs, reason = "documented in the .proto file, under the same names")]
 pub struct ExportTraceServiceResponse {
     #[prost(message, optional, tag = "1")]
     pub partial_success: Option<ExportTracePartialSuccess>,
@@ -21,7 +21,6 @@ pub struct ExportTraceServiceResponse {
 
 /// What of it was not taken.
 #[derive(Clone, PartialEq, Message)]
-#[expect(missing_docs, reason = "documented in the .proto file, under the same names")]
 pub struct ExportTracePartialSuccess {
     #[prost(int64, tag = "1")]
     pub rejected_spans: i64,
@@ -31,7 +30,6 @@ pub struct ExportTracePartialSuccess {
 
 /// Spans of one process.
 #[derive(Clone, PartialEq, Message)]
-#[expect(missing_docs, reason = "documented in the .proto file, under the same names")]
 pub struct ResourceSpans {
     #[prost(message, optional, tag = "1")]
     pub resource: Option<Resource>,
@@ -41,7 +39,6 @@ pub struct ResourceSpans {
 
 /// The process.
 #[derive(Clone, PartialEq, Message)]
-#[expect(missing_docs, reason = "documented in the .proto file, under the same names")]
 pub struct Resource {
     #[prost(message, repeated, tag = "1")]
     pub attributes: Vec<KeyValue>,
@@ -49,7 +46,6 @@ pub struct Resource {
 
 /// Spans of one library.
 #[derive(Clone, PartialEq, Message)]
-#[expect(missing_docs, reason = "documented in the .proto file, under the same names")]
 pub struct ScopeSpans {
     #[prost(message, optional, tag = "1")]
     pub scope: Option<InstrumentationScope>,
@@ -59,7 +55,6 @@ pub struct ScopeSpans {
 
 /// The library.
 #[derive(Clone, PartialEq, Message)]
-#[expect(missing_docs, reason = "documented in the .proto file, under the same names")]
 pub struct InstrumentationScope {
     #[prost(string, tag = "1")]
     pub name: String,
@@ -69,7 +64,6 @@ pub struct InstrumentationScope {
 
 /// A span.
 #[derive(Clone, PartialEq, Message)]
-#[expect(missing_docs, reason = "documented in the .proto file, under the same names")]
 pub struct Span {
     #[prost(bytes = "vec", tag = "1")]
     pub trace_id: Vec<u8>,
@@ -94,7 +88,6 @@ pub struct Span {
 
 /// How it ended.
 #[derive(Clone, PartialEq, Message)]
-#[expect(missing_docs, reason = "documented in the .proto file, under the same names")]
 pub struct Status {
     #[prost(string, tag = "2")]
     pub message: String,
@@ -105,7 +98,6 @@ pub struct Status {
 
 /// An attribute.
 #[derive(Clone, PartialEq, Message)]
-#[expect(missing_docs, reason = "documented in the .proto file, under the same names")]
 pub struct KeyValue {
     #[prost(string, tag = "1")]
     pub key: String,
@@ -115,7 +107,6 @@ pub struct KeyValue {
 
 /// Its value.
 #[derive(Clone, PartialEq, Message)]
-#[expect(missing_docs, reason = "documented in the .proto file, under the same names")]
 pub struct AnyValue {
     #[prost(oneof = "Value", tags = "1, 2, 3, 4")]
     pub value: Option<Value>,
@@ -123,7 +114,6 @@ pub struct AnyValue {
 
 /// What kind of value it is.
 #[derive(Clone, PartialEq, Oneof)]
-#[expect(missing_docs, reason = "documented in the .proto file, under the same names")]
 pub enum Value {
     #[prost(string, tag = "1")]
     StringValue(String),
