@@ -13,12 +13,12 @@ use super::verify;
 use crate::durable::{Log, StateError};
 use crate::run::durable::Run;
 use crate::run::record::Record;
-use crate::schedule::{Doubt, Effect, Event, Lost, Rejected, State};
+use crate::schedule::{Apart, Doubt, Effect, Event, Lost, Rejected, State};
 use bloctrain_shared::task::{Failure, Output};
 use bloctrain_store::Artefacts;
 use bloctrain_tracking::otlp::Sink;
 use futures::future::{Either, select};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,6 +46,12 @@ struct Waiting {
     until: Instant,
     why: Option<String>,
     reply: Reply<Answer>,
+}
+
+/// Kinds of workers for which there is nothing since the last change, and why.
+struct InVain {
+    apart: Apart,
+    kinds: BTreeMap<String, Option<String>>,
 }
 
 /// What the loop takes up next.
@@ -86,6 +92,8 @@ struct Driver {
     artefacts: Artefacts,
     clock: Clock,
     waiting: Vec<Waiting>,
+    /// Who need not ask, until something changes.
+    in_vain: Option<InVain>,
     /// Records of the group, with the time of each.
     records: Vec<(u64, Record)>,
     /// What waits for them.
@@ -119,7 +127,7 @@ pub fn start(
     let (stop, stopped) = watch::channel(None);
     let journal = Journal::default();
     let handle = Handle { commands, changes: changed, stopped, journal: journal.clone(), counters: Arc::clone(&counters) };
-    let (waiting, records, held, changed) = (Vec::new(), Vec::new(), Vec::new(), false);
+    let (waiting, in_vain, records, held, changed) = (Vec::new(), None, Vec::new(), Vec::new(), false);
     let (found, finds) = mpsc::unbounded_channel();
     let ((histories, told), (asks, asked), is_asked) = (mpsc::unbounded_channel(), mpsc::unbounded_channel(), false);
     let keeper = Keeper::new(artefacts.clone(), told, asks);
@@ -131,6 +139,7 @@ pub fn start(
         artefacts,
         clock,
         waiting,
+        in_vain,
         records,
         held,
         found,
@@ -299,7 +308,7 @@ impl Driver {
             Command::Ask { worker, wait, reply } => {
                 let until = Instant::now() + wait;
                 self.waiting.retain(|waiting| waiting.worker != worker);
-                self.serve(Waiting { worker, until, why: None, reply });
+                self.serve_or_wait(Waiting { worker, until, why: None, reply });
             }
             Command::View { run, reply } => {
                 let view = self.state.view(&run);
@@ -431,51 +440,60 @@ impl Driver {
         }
     }
 
-    /// Gives those who wait a task, in the order in which they asked. Where one got nothing, others of its kind only go on
-    /// waiting, so that a thousand idle workers cost no more than one.
+    /// Gives those who wait a task, in the order in which they asked.
     fn serve_waiting(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
-        if waiting.is_empty() {
-            return;
-        }
-        let (apart, mut in_vain) = (self.state.apart(), BTreeSet::new());
-        for waiting in waiting {
-            let kind = self.state.kind(&apart, waiting.worker).map(str::to_owned);
-            let is_vain = kind.as_ref().is_some_and(|kind| in_vain.contains(kind)) && !waiting.reply.is_closed();
-            let now = (self.clock)();
-            if is_vain && self.transition(now, Event::Waits { worker: waiting.worker }).is_ok() {
-                self.waiting.push(waiting);
-            } else if !self.serve(waiting) {
-                in_vain.extend(kind);
-            }
+        self.in_vain = None;
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.serve_or_wait(waiting);
         }
     }
 
-    /// Gives a waiting worker a task, or lets it wait on; whether it is done with.
-    fn serve(&mut self, mut waiting: Waiting) -> bool {
+    /// Gives a worker a task, or lets it wait. Where one got nothing, others of its kind only wait until something changes, so
+    /// that a thousand idle workers cost no more than one.
+    fn serve_or_wait(&mut self, mut waiting: Waiting) {
         if waiting.reply.is_closed() {
-            return true;
+            return;
         }
+        let state = &self.state;
+        let in_vain = self.in_vain.take().filter(|_| !self.changed);
+        let mut in_vain = in_vain.unwrap_or_else(|| InVain { apart: state.apart(), kinds: BTreeMap::new() });
+        let kind = state.kind(&in_vain.apart, waiting.worker).map(str::to_owned);
+        let why = kind.as_ref().and_then(|kind| in_vain.kinds.get(kind)).cloned();
         let now = (self.clock)();
+        match why {
+            Some(why) if self.transition(now, Event::Waits { worker: waiting.worker }).is_ok() => {
+                waiting.why = why;
+                self.waiting.push(waiting);
+            }
+            _ => {
+                if let Some(why) = self.serve(now, waiting) {
+                    in_vain.kinds.extend(kind.map(|kind| (kind, why)));
+                }
+            }
+        }
+        self.in_vain = Some(in_vain);
+    }
+
+    /// Gives a worker a task, or lets it wait and says why, where there is something to say.
+    fn serve(&mut self, now: u64, mut waiting: Waiting) -> Option<Option<String>> {
         let effects = match self.transition(now, Event::Asked { worker: waiting.worker }) {
             Ok(effects) => effects,
             Err(rejected) => {
                 self.say(waiting.reply, Err(rejected.into()));
-                return true;
+                return None;
             }
         };
-        let is_granted = effects.iter().any(|effect| matches!(effect, Effect::Grant { .. }));
-        let reply = if is_granted {
-            Some(waiting.reply)
-        } else {
-            waiting.why = effects.iter().find_map(|effect| match effect {
-                Effect::Refuse { why, .. } => Some(why.clone()),
-                _ => None,
-            });
-            self.waiting.push(waiting);
-            None
-        };
-        self.held.push(Held::Effects { at_ms: now, effects, reply });
-        is_granted
+        if effects.iter().any(|effect| matches!(effect, Effect::Grant { .. })) {
+            self.held.push(Held::Effects { at_ms: now, effects, reply: Some(waiting.reply) });
+            return None;
+        }
+        let why = effects.iter().find_map(|effect| match effect {
+            Effect::Refuse { why, .. } => Some(why.clone()),
+            _ => None,
+        });
+        waiting.why.clone_from(&why);
+        self.waiting.push(waiting);
+        self.held.push(Held::Effects { at_ms: now, effects, reply: None });
+        Some(why)
     }
 }

@@ -56,7 +56,9 @@ impl State {
     /// something sets apart: a failure, a run that it cannot take part in, a block in its memory.
     pub fn kind(&self, apart: &Apart, worker: u64) -> Option<&str> {
         let known = self.workers.get(&worker)?;
-        let is_plain = known.failures == 0 && known.unable.is_empty() && known.is_proven && known.about.only_run.is_empty();
+        let is_idle = self.attempts.of_worker(worker).is_none();
+        let is_plain =
+            is_idle && known.failures == 0 && known.unable.is_empty() && known.is_proven && known.about.only_run.is_empty();
         let is_small = known.about.backend == CPU && (1..apart.need_bytes).contains(&known.about.memory_bytes);
         let is_alike = is_plain && !is_small && !apart.trainers.contains(&worker) && !apart.failed.contains(&known.about.name);
         // Those of GPUs may differ in more than that.
