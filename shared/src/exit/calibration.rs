@@ -3,6 +3,9 @@
 //! For every sample and every possible exit the answer is fixed, so they are worked out once; a setting of the gates
 //! then only chooses among them. All gates equal over a grid of (tau, gamma) gives a first front of accuracy against
 //! compute; then each gate of each point of the front is varied on its own. What is on the front at the end is the curve.
+//!
+//! The weights of `stack` are fitted on validation records, too. So that gates are not judged on answers that were fitted to
+//! the same labels, the answers of every fold of the records are made with weights that the other folds gave.
 
 use super::{ExitRule, Gate, answer_at, cost_at, full_cost, stack};
 use crate::record::Records;
@@ -34,6 +37,10 @@ pub struct Calibration {
     pub chosen: usize,
 }
 
+/// Parts of the records of which each is answered with weights that the others gave. With two parts (measured on small
+/// validation sets) the gates were chosen by too little: answers were 0.8 points worse.
+const FOLDS: usize = 5;
+
 struct Table {
     samples: usize,
     /// `[exit][sample]`
@@ -46,21 +53,22 @@ struct Table {
 }
 
 impl Table {
-    /// What happens to some samples of the records.
-    fn new(records: &Records, among: &[usize], rule: &ExitRule, classes: usize) -> Self {
-        let samples = among.len();
+    /// What happens to the samples of the records; `rules` answer in turn.
+    fn new(records: &Records, rules: &[ExitRule], classes: usize) -> Self {
+        let samples = records.len();
         let exits = 0..records.blocks.len();
         let gated = &records.blocks[..records.blocks.len().saturating_sub(1)];
-        let over = |f: &dyn Fn(usize) -> f64| among.iter().map(|&i| f(i)).collect::<Vec<f64>>();
-        let right = |exit| among.iter().map(|&i| answer_at(records, i, exit, rule, classes).class == records.labels[i]).collect();
-        let gate = |of: &dyn Fn(usize) -> f32| among.iter().map(|&i| of(i)).collect::<Vec<f32>>();
+        let over = |f: &dyn Fn(usize) -> f64| (0..samples).map(f).collect::<Vec<f64>>();
+        let answer = |i: usize, exit| answer_at(records, i, exit, &rules[i % rules.len()], classes).class;
+        let right = |exit| (0..samples).map(|i| answer(i, exit) == records.labels[i]).collect();
+        let gate = |of: &dyn Fn(usize) -> f32| (0..samples).map(of).collect::<Vec<f32>>();
         Self {
             samples,
             right: exits.clone().map(right).collect(),
             cost: exits.map(|exit| over(&|i| cost_at(records, i, exit).total())).collect(),
             hard: gated.iter().map(|block| gate(&|i| block.hard[i])).collect(),
             confidence: gated.iter().map(|block| gate(&|i| block.confidence(i))).collect(),
-            full: among.iter().map(|&i| full_cost(records, i).total()).sum(),
+            full: (0..samples).map(|i| full_cost(records, i).total()).sum(),
         }
     }
 
@@ -78,21 +86,29 @@ impl Table {
     }
 }
 
+/// The rule of answering that some samples of the records give, without gates.
+fn rule(records: &Records, combine: Combine, classes: usize, is_given: impl Fn(usize) -> bool) -> ExitRule {
+    let mut rule = ExitRule::new(combine, Vec::new());
+    if combine == Combine::Stack {
+        let given: Vec<usize> = (0..records.len()).filter(|&sample| is_given(sample)).collect();
+        rule.weights = stack::fit(records, &given, classes);
+    }
+    rule
+}
+
+/// The rules that answer the samples of the records in turn.
+fn folds(records: &Records, combine: Combine, classes: usize) -> Vec<ExitRule> {
+    let folds = if combine == Combine::Stack { FOLDS } else { 1 };
+    (0..folds).map(|fold| rule(records, combine, classes, |sample| sample % folds != fold)).collect()
+}
+
 /// Calibrates the gates of a network on validation records over `classes` classes.
 ///
 /// The chosen point is the cheapest whose accuracy is at most `max_accuracy_drop` below the best of the curve, or,
-/// with a `compute_budget`, the most accurate within it (the cheapest of all when none is). With `stack` one half of the
-/// records gives the weights and the other the gates.
+/// with a `compute_budget`, the most accurate within it (the cheapest of all when none is).
 pub fn calibrate(records: &Records, spec: &ExitSpec, classes: usize) -> Calibration {
-    let mut rule = ExitRule::new(spec.combine, Vec::new());
-    let all = || 0..records.len();
-    let among: Vec<usize> = if spec.combine == Combine::Stack {
-        rule.weights = stack::fit(records, &all().step_by(2).collect::<Vec<_>>(), classes);
-        all().skip(1).step_by(2).collect()
-    } else {
-        all().collect()
-    };
-    let table = Table::new(records, &among, &rule, classes);
+    let mut rule = rule(records, spec.combine, classes, |_| true);
+    let table = Table::new(records, &folds(records, spec.combine, classes), classes);
     let gates = records.blocks.len().saturating_sub(1);
     let mut curve = front(grid().map(|gate| table.measure(&vec![gate; gates])).collect());
     if gates > 1 {
@@ -147,7 +163,7 @@ fn choose(curve: &[Point], spec: &ExitSpec) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::evaluate;
-    use super::super::tests::two_blocks;
+    use super::super::tests::{answers, two_blocks};
     use super::*;
 
     fn spec(drop: f64, budget: Option<f64>) -> ExitSpec {
@@ -177,6 +193,28 @@ mod tests {
         assert_eq!(chosen(&spec(0.0, Some(0.5))), 0);
         assert_eq!(chosen(&spec(0.0, Some(0.9))), 2);
         assert_eq!(chosen(&spec(0.0, Some(0.01))), 0, "nothing fits: the cheapest");
+    }
+
+    /// The first block is right with 0.6, the second sure, and wrong in one fold only.
+    #[test]
+    fn no_sample_is_answered_with_weights_that_it_gave() {
+        let sides = |first: bool, p: f32| if first { [p, 1.0 - p] } else { [1.0 - p, p] };
+        let row = |at: u16| (at % 2, sides(at.is_multiple_of(2), 0.6), sides(at.is_multiple_of(2) != at.is_multiple_of(5), 0.9));
+        let rows: Vec<(u16, [f32; 2], [f32; 2])> = (0..20).map(row).collect();
+        let records = answers(&rows);
+        let folds = folds(&records, Combine::Stack, 2);
+        for (fold, rule) in folds.iter().enumerate() {
+            let others: Vec<usize> = (0..rows.len()).filter(|sample| sample % FOLDS != fold).collect();
+            assert_eq!(rule.weights, stack::fit(&records, &others, 2), "fold {fold}");
+        }
+        assert!(folds[0].weights != folds[1].weights, "only the others know that the second block is wrong at times");
+        let table = Table::new(&records, &folds, 2);
+        for (exit, right) in table.right.iter().enumerate() {
+            let answer = |sample: usize| answer_at(&records, sample, exit, &folds[sample % FOLDS], 2).class;
+            assert!(right.iter().enumerate().all(|(sample, right)| *right == (answer(sample) == records.labels[sample])));
+        }
+        let found = calibrate(&records, &ExitSpec { combine: Combine::Stack, ..ExitSpec::default() }, 2);
+        assert_eq!(found.rule.weights, stack::fit(&records, &(0..rows.len()).collect::<Vec<_>>(), 2), "all give what is kept");
     }
 
     #[test]

@@ -286,8 +286,8 @@ pub enum Combine {
     /// The law of total probability: `h p_(k+1)` on the hard classes, `(1 - h) p_k` over its sum on the others.
     #[serde(rename = "total")]
     Total,
-    /// Log-probabilities of all exits that ran, weighted; the weights are fitted on one half of the validation data, the
-    /// exits on the other.
+    /// Log-probabilities of all exits that ran, weighted; the weights are fitted on the validation data, and the exits on
+    /// answers by weights that other fifths of it gave.
     #[serde(rename = "stack")]
     Stack,
 }
