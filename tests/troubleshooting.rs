@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Folders with the code that people meet.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     "src",
     "coordinator/src",
     "data/src",
     "infer/src",
     "kernel/src",
+    "kernel/memory/src",
     "proto/src",
     "report/src",
     "shared/src",

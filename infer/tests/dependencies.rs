@@ -1,4 +1,4 @@
-//! What a program that only answers does not link.
+//! What a program that only answers, and one that only decides, do not link.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,14 +15,23 @@ fn linked(package: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+fn links_none_of(package: &str, banned: &[&str]) {
+    let linked = linked(package);
+    assert!(linked.iter().any(|name| name == "bloctrain_shared"), "{package}: {linked:?}");
+    for banned in banned {
+        let found = linked.iter().find(|name| name == banned || name.starts_with(&format!("{banned}_")));
+        assert_eq!(found, None, "{package}");
+    }
+}
+
 #[test]
 fn inference_links_no_tensor_library_no_runtime_and_no_network() {
     for package in ["bloctrain-infer", "bloctrain-kernel"] {
-        let linked = linked(package);
-        assert!(linked.iter().any(|name| name == "bloctrain_shared"), "{package}: {linked:?}");
-        for banned in ["burn", "cubecl", "tokio", "tonic", "hyper", "object_store", "reqwest", "slatedb"] {
-            let found = linked.iter().find(|name| *name == banned || name.starts_with(&format!("{banned}_")));
-            assert_eq!(found, None, "{package}");
-        }
+        links_none_of(package, &["burn", "cubecl", "tokio", "tonic", "hyper", "object_store", "reqwest", "slatedb"]);
     }
+}
+
+#[test]
+fn the_coordinator_links_nothing_that_computes() {
+    links_none_of("bloctrain-coordinator", &["burn", "cubecl", "bloctrain_kernel", "bloctrain_infer", "bloctrain_worker"]);
 }

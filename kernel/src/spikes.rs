@@ -4,8 +4,7 @@ use bloctrain_shared::ImageShape;
 use bloctrain_shared::spike::SpikeDims;
 use rayon::prelude::*;
 
-/// Channels in a word.
-pub const WORD: usize = 64;
+pub use bloctrain_memory::size::WORD;
 
 /// Spikes `[B, T, H * W, ceil(C / 64)]` in 64-bit words: channel c is bit `c % 64` of word `c / 64`. Unused bits are 0.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use super::{data, spec};
 use crate::args::InitArgs;
 use crate::failure::Failure;
 use bloctrain_data::{Dataset, embedded};
-use bloctrain_kernel::cpu::memory::{self, mebibytes};
+use bloctrain_memory::{self as memory, mebibytes};
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::graph::Graph;
 use bloctrain_shared::spec::{Override, check, preset, written};

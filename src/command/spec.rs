@@ -5,7 +5,7 @@ use crate::args::{SpecArgs, SpecCommand, SpecSource};
 use crate::failure::Failure;
 use anyhow::Context;
 use bloctrain_data::Dataset;
-use bloctrain_kernel::cpu::memory::{self, Machine, mebibytes};
+use bloctrain_memory::{self as memory, Machine, mebibytes};
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::graph::Graph;
 use bloctrain_shared::rounds::{Rounds, batch_count};

@@ -1,7 +1,7 @@
 //! What lasts: the runs, each with its committed blocks.
 
 use super::block::Block;
-use bloctrain_kernel::cpu::memory;
+use bloctrain_memory as memory;
 use bloctrain_shared::decide;
 use bloctrain_shared::graph::Graph;
 use bloctrain_shared::label::LabelMap;

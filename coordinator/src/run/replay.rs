@@ -4,7 +4,7 @@ use super::durable::{Durable, Loss, Run};
 use super::record::Record;
 use super::round::Round;
 use super::stage::{self, Scope};
-use bloctrain_kernel::cpu::memory;
+use bloctrain_memory as memory;
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::plan::{Plan, Submission};
 use bloctrain_shared::task::{Failure, ObjectRef, Output, Stage, TaskId};

@@ -6,7 +6,7 @@ use super::state::State;
 use super::worker::{Holding, Worker, fits};
 use crate::run::durable::Run;
 use crate::run::record::Record;
-use bloctrain_kernel::cpu::memory;
+use bloctrain_memory as memory;
 use bloctrain_shared::task::{Progress, Task, TaskId};
 use bloctrain_shared::view::RunState;
 

@@ -1,7 +1,7 @@
 //! Workers as the scheduler knows them.
 
 use crate::run::durable::Run;
-use bloctrain_kernel::cpu::memory;
+use bloctrain_memory as memory;
 use bloctrain_shared::Digest;
 use bloctrain_shared::task::TaskId;
 use std::collections::BTreeMap;

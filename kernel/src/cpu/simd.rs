@@ -8,8 +8,7 @@
 
 use std::sync::OnceLock;
 
-/// Lanes that every vector width divides: buffers are padded to a multiple of it.
-pub(super) const PAD: usize = 16;
+pub(super) use bloctrain_memory::size::PAD;
 
 /// The forms that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,15 +10,10 @@
 use super::group::{Groups, ROWS, Target};
 use super::simd::{PAD, Simd, kernel};
 use crate::spikes::WORD;
+pub(super) use bloctrain_memory::size::{POINTS, TILE as IN};
 
 /// Rows and columns of a tile's outputs.
 pub(super) const OUT: usize = 4;
-
-/// Rows and columns of a tile's inputs.
-pub(super) const IN: usize = 6;
-
-/// Points of a tile in the transform domain.
-pub(super) const POINTS: usize = IN * IN;
 
 /// Tiles whose products are made together.
 pub(super) const AT_ONCE: usize = 18;

@@ -3,7 +3,6 @@
 use super::super::averages;
 use super::super::buffer::Buffer;
 use super::super::in_pool;
-use super::super::keep::tiles_together;
 use super::super::norm_neuron::{self, Coefficients, Sums};
 use super::super::simd::PAD;
 use super::super::value::{Grad, Value};
@@ -12,6 +11,7 @@ use super::branch::{BranchBack, TileBack};
 use super::layer::{NormNeuron, Normal, PreparedBranch, convolve_all, lanes, prepare};
 use super::pooling::{self, Unpooling};
 use crate::spikes::WORD;
+use bloctrain_memory::keep::tiles_together;
 use bloctrain_shared::graph::{BranchNorm, Node, Pool, PoolKind, Spiking};
 use bloctrain_shared::neuron::Leak;
 use rayon::prelude::*;

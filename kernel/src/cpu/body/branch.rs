@@ -10,11 +10,9 @@ use super::super::value::{Grad, Value, tile_width};
 use super::super::{map, polyphase, winograd, winograd_grad};
 use super::algorithm::Algorithm;
 use super::layer::PreparedBranch;
+use bloctrain_memory::size::PARTS;
 use rayon::prelude::*;
 use std::ops::Range;
-
-/// Partial sums of weight gradients. Fixed, so that the order of additions is.
-pub(in super::super) const PARTS: usize = 8;
 
 /// The backward pass of one branch: the tiles of its outputs that are worked on together.
 pub(super) struct BranchBack<'a> {

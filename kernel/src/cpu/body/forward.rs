@@ -2,7 +2,6 @@
 
 use super::super::buffer::Buffer;
 use super::super::in_pool;
-use super::super::keep::{kept_layers, layer_outputs};
 use super::super::norm_neuron::{self, Output};
 use super::super::value::{Counts, Value, tile_width};
 use super::kept::Kept;
@@ -11,6 +10,7 @@ use super::{Input, NodeTape, Tape};
 use crate::call::{Call, Mode, Record, Statistic, dropout_mask};
 use crate::count::{Count, Counted};
 use crate::spikes::{Spikes, WORD};
+use bloctrain_memory::keep::{kept_layers, layer_outputs};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{BranchNorm, Content, Node, PoolKind, Spiking};
 use rayon::prelude::*;

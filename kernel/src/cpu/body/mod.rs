@@ -22,7 +22,6 @@ mod outputs;
 mod pooling;
 
 pub use backward::backward;
-pub(super) use branch::PARTS;
 pub use forward::{Outcome, forward, forward_tracked};
 pub use frozen::FrozenBody;
 

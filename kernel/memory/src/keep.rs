@@ -1,14 +1,13 @@
 //! Which outputs of convolutions are kept for the backward pass, and how many tiles go back together.
 
-use super::simd::PAD;
-use crate::spikes::WORD;
+use crate::size::{PAD, WORD};
 use bloctrain_shared::graph::{Body, Branch, Content, Node};
 
 /// Inputs of an output from which on keeping it for the backward pass is faster than computing it again.
 const WORTH_KEEPING: usize = 256;
 
 /// Whether keeping outputs, each a sum over `inputs` weights, is faster than computing them again.
-pub(super) fn worth_keeping(inputs: usize) -> bool {
+pub fn worth_keeping(inputs: usize) -> bool {
     inputs >= WORTH_KEEPING
 }
 
@@ -17,16 +16,16 @@ const MOST_KEPT: (usize, usize) = (5, 4);
 
 /// Outputs of a spiking layer before its neurons, in values for one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LayerOutputs {
+pub struct LayerOutputs {
     /// Those of one branch.
-    pub(super) values: usize,
+    pub values: usize,
     /// Branches that are [worth keeping](worth_keeping).
-    pub(super) worth: usize,
+    pub worth: usize,
 }
 
 /// Which layers of a body, given in order, keep what is worth it for the backward pass: the last ones, as long as they
 /// keep no more than a share of the largest layer's outputs. So memory grows with the largest layer, not with depth.
-pub(super) fn kept_layers(layers: &[LayerOutputs]) -> Vec<bool> {
+pub fn kept_layers(layers: &[LayerOutputs]) -> Vec<bool> {
     let largest = layers.iter().map(|layer| layer.values).max().unwrap_or(0);
     let mut left = largest * MOST_KEPT.0 / MOST_KEPT.1;
     let mut kept: Vec<bool> = layers
@@ -46,12 +45,12 @@ pub(super) fn kept_layers(layers: &[LayerOutputs]) -> Vec<bool> {
 const BACK_TOGETHER: usize = 160 << 10;
 
 /// Tiles of 64 outputs, each a sum over `inputs` weights, that go back through a layer together where outputs are kept.
-pub(super) fn tiles_together(inputs: usize) -> usize {
+pub fn tiles_together(inputs: usize) -> usize {
     (BACK_TOGETHER / (inputs * WORD)).max(1)
 }
 
 /// What the nodes of a body could keep, given what the numbers of its values are.
-pub(super) fn layer_outputs(body: &Body, contents: &[Content]) -> Vec<LayerOutputs> {
+pub fn layer_outputs(body: &Body, contents: &[Content]) -> Vec<LayerOutputs> {
     let worth = |branch: &&Branch| !contents[branch.source].is_constant() && worth_keeping(branch.conv.inputs());
     let one = |node: &Node| match node {
         Node::Spiking(spiking) => LayerOutputs {

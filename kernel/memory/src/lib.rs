@@ -5,14 +5,14 @@
 //! gradients and the optimiser's moments. The estimate follows the order in which they come and go and takes the largest
 //! sum. It is meant to be a little too high and never too low: the worker's test of its memory holds it against measurements.
 
-use super::body::PARTS;
-use super::keep::{LayerOutputs, kept_layers, layer_outputs, tiles_together, worth_keeping};
-use super::simd::PAD;
-use super::winograd::POINTS;
-use crate::spikes::WORD;
+pub mod keep;
+pub mod size;
+
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{BlockGraph, Body, Branch, Classifier, Content, Graph, Node, Parameter, Spiking};
 use bloctrain_shared::spec::{Loss, RunSpec};
+use keep::{LayerOutputs, kept_layers, layer_outputs, tiles_together, worth_keeping};
+use size::{PAD, PARTS, POINTS, WORD};
 
 /// Bytes of an f32.
 const FLOAT: usize = 4;
