@@ -35,7 +35,7 @@ if BACKEND == "cupy":
     numpy.int = int
 
 import torch
-from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based import functional, layer, memopt, neuron, surrogate
 from torch import nn
 
 CLASSES = 10
@@ -55,6 +55,7 @@ def arguments():
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--compile", action="store_true", help="torch.compile")
+    parser.add_argument("--memopt", action="store_true", help="the peer's memory optimisation of the pairs, level 1")
     parser.add_argument("--backend", default="auto", help="the peer's neurons on a GPU: auto, torch, triton; cupy before 2.0")
     parser.add_argument("--threads", type=int, default=0, help="threads of PyTorch; its default without it")
     return parser.parse_args()
@@ -160,6 +161,10 @@ def main():
     functional.set_step_mode(net, "m")
     if args.channels_last:
         net = net.to(memory_format=torch.channels_last)
+    if args.memopt:
+        sample = torch.rand(args.batch, 3, 32, 32, device=args.device)
+        memopt.optimize_memory(net, Pair, lambda current: current(sample, args.steps), level=1, compress=True)
+        functional.reset_net(net)
     forward = torch.compile(net) if args.compile else net
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     source = ((images.to(args.device), labels.to(args.device)) for images, labels in batches(args))
@@ -215,6 +220,7 @@ def main():
                 "backend": args.backend,
                 "amp": args.amp,
                 "compile": args.compile,
+                "memopt": args.memopt,
                 "channels_last": args.channels_last,
                 "width": args.width,
                 "steps": args.steps,

@@ -17,10 +17,11 @@ pub struct Preset {
 }
 
 /// Every preset.
-pub const PRESETS: [Preset; 4] = [
+pub const PRESETS: [Preset; 5] = [
     Preset { name: "small", title: "3 blocks of plain convolutions for 28x28 gray images", width: 16, build: small },
     Preset { name: "resnet9", title: "stem and 3 residual pairs in 3 blocks", width: 64, build: resnet9 },
     Preset { name: "resnet11", title: "stem and 4 residual pairs in 4 blocks", width: 64, build: resnet11 },
+    Preset { name: "resnet18", title: "stem and 8 residual pairs in 4 blocks, at full resolution", width: 64, build: resnet18 },
     Preset { name: "vgg16", title: "13 convolutions with max pooling in 5 blocks", width: 64, build: vgg16 },
 ];
 
@@ -64,6 +65,14 @@ fn resnet11(w: usize) -> (Vec<BlockSpec>, HeadSpec) {
     let (mut blocks, head) = resnet9(w);
     blocks.push(block(vec![residual(8 * w, 1)]));
     (blocks, head)
+}
+
+/// He et al. 2016 with the stem for 32x32 images: no stride and no pooling before the first pairs.
+fn resnet18(w: usize) -> (Vec<BlockSpec>, HeadSpec) {
+    let stage = |channels: usize, stride: usize| vec![residual(channels, stride), residual(channels, 1)];
+    let first = [vec![conv(w)], stage(w, 1)].concat();
+    let blocks = [first, stage(2 * w, 2), stage(4 * w, 2), stage(8 * w, 2)];
+    (blocks.map(block).to_vec(), HeadSpec { pool: 1, hidden: Vec::new() })
 }
 
 fn vgg16(w: usize) -> (Vec<BlockSpec>, HeadSpec) {
