@@ -145,6 +145,36 @@ fn fresh_views_and_auxiliary_networks_give_the_same_bits_after_a_kill() {
     assert!(weights(shared.path(), &two) == expected_weights, "other weights with two workers");
 }
 
+/// Blocks that are trained with those that follow, which start from that: block by block, and by replicas.
+#[test]
+fn inherited_blocks_give_the_same_bits_after_a_kill_and_with_two_workers() {
+    let settings = ["--set", "network.auxiliary.kind=next", "--set", "network.auxiliary.depth=2", "--set", "train.ema=0.9"];
+    let replicas = ["--set", "network.auxiliary.kind=next", "--set", "train.replicas=2"];
+    for settings in [settings.as_slice(), &replicas] {
+        let args = [SMALL.as_slice(), settings].concat();
+        let folder = || tempfile::tempdir().expect("a folder");
+        let (whole, killed, shared) = (folder(), folder(), folder());
+        let expected = summary(&run(whole.path(), &args));
+        let expected_weights = weights(whole.path(), &expected);
+        assert!(!String::from_utf8_lossy(&expected_weights).contains("auxiliary"), "the package has what inference needs");
+
+        // Killed before block 2 has a round, and its first values are gone: block 1 has to be trained once more.
+        let mut child = bloctrain(killed.path()).args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
+        wait_until(&mut child, "a detector of block 1", || !files(killed.path(), "block1/detector").is_empty());
+        child.kill().expect("killed");
+        child.wait().expect("dead");
+        if files(killed.path(), "block2/weights").is_empty() {
+            files(killed.path(), "block1/weights").iter().for_each(|weights| std::fs::remove_file(weights).expect("removed"));
+        }
+        let resumed = summary(&run(killed.path(), &args));
+        assert!(weights(killed.path(), &resumed) == expected_weights, "other weights after the kill");
+        assert_eq!(figures(&resumed), figures(&expected));
+
+        let two = summary(&run(shared.path(), &[args.as_slice(), &["--workers", "2"]].concat()));
+        assert!(weights(shared.path(), &two) == expected_weights, "other weights with two workers");
+    }
+}
+
 /// A run whose blocks train on the inputs that the block before was least sure of.
 #[test]
 fn hard_inputs_give_the_same_bits_after_a_kill_and_with_two_workers() {

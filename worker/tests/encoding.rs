@@ -41,8 +41,8 @@ fn files_are_answered_as_they_are_evaluated_under_every_encoding() {
         let classes = bench.classes.clone();
         let mut from = None;
         for round in 0..6 {
-            let work = train::Work { round, replica: 0, classes: classes.clone(), from, among: None, source: Source::Images };
-            let work = Work::Train(work);
+            let (classes, source) = (classes.clone(), Source::Images);
+            let work = Work::Train(train::Work { round, replica: 0, classes, from, inherits: None, among: None, source });
             let trained = bench.run(TaskId { block: 1, stage: Stage::Train, part: round, replica: 0 }, work).expect("trains");
             let Output::Train(train::Output { checkpoint, .. }) = trained else { panic!("{trained:?}") };
             from = Some(checkpoint);

@@ -71,8 +71,8 @@ fn trained(sets: &[&str]) -> (ObjectRef, Digest) {
     let sets = [&small[..], sets].concat();
     let mut bench = Bench::new(&spec(&sets), dataset());
     let classes = bench.classes.clone();
-    let (from, among, source) = (None, None, Source::Images);
-    let work = Work::Train(train::Work { round: 0, replica: 0, classes, from, among, source });
+    let (from, inherits, among, source) = (None, None, None, Source::Images);
+    let work = Work::Train(train::Work { round: 0, replica: 0, classes, from, inherits, among, source });
     match bench.run(TaskId { block: 1, stage: Stage::Train, part: 0, replica: 0 }, work) {
         Ok(Output::Train(train::Output { checkpoint, .. })) => (checkpoint.weights, bench.submission.chain()),
         other => panic!("{sets:?}: {other:?}"),

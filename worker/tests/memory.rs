@@ -1,7 +1,7 @@
 //! The estimate of a training step's memory against the measured one.
 
-use bloctrain_kernel::cpu::memory::estimate;
 use bloctrain_kernel::spikes::Spikes;
+use bloctrain_memory::estimate;
 use bloctrain_shared::graph::Graph;
 use bloctrain_shared::{ImageShape, RunSpec, seed};
 use bloctrain_worker::kernel::BodyInput;
@@ -54,7 +54,7 @@ fn measured(spec: &RunSpec, image: ImageShape, block: u32, entering: ImageShape)
 /// One test: what others allocate at the same time would be counted too.
 #[test]
 fn the_estimate_is_close_and_not_too_low() {
-    let shapes: [(&str, usize, usize, usize, usize, bool); 13] = [
+    let shapes: [(&str, usize, usize, usize, usize, bool); 14] = [
         ("resnet9", 16, 4, 64, 16, true),
         ("resnet9", 32, 4, 32, 0, true),
         ("resnet9", 32, 4, 32, 0, false),
@@ -63,6 +63,7 @@ fn the_estimate_is_close_and_not_too_low() {
         ("resnet9", 32, 16, 8, 0, true),
         ("resnet9", 64, 2, 8, 0, false),
         ("resnet11", 16, 4, 32, 0, true),
+        ("resnet18", 8, 4, 16, 0, true),
         ("vgg16", 16, 4, 16, 0, true),
         ("vgg16", 16, 4, 32, 0, false),
         ("small", 16, 4, 64, 0, false),

@@ -1,8 +1,9 @@
 //! Networks: gradients against a hand-written unrolled reference, counts and losses worked out by hand.
 
+use bloctrain_infer::NamedTensors;
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{Content, Graph};
-use bloctrain_shared::spec::network::AuxiliarySpec;
+use bloctrain_shared::spec::network::{AuxiliaryKind, AuxiliarySpec};
 use bloctrain_shared::spec::resolve::ResolvedNetwork;
 use bloctrain_shared::spec::{BlockSpec, HeadSpec, LayerSpec, Loss, NeuronSpec, Norm, Precision, RunSpec, TrainSpec};
 use bloctrain_shared::{ImageShape, seed};
@@ -16,6 +17,7 @@ use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use burn_tensor::{Tensor, TensorData};
 use rand::RngExt;
+use std::collections::BTreeMap;
 
 fn config(layers: Vec<LayerSpec>, image: ImageShape, norm: Norm, steps: usize, classes: usize) -> BlockConfig {
     let head = HeadSpec { pool: 0, hidden: vec![] };
@@ -182,8 +184,37 @@ fn dropout_has_one_mask_for_all_steps_and_none_at_inference() {
 }
 
 #[test]
+fn a_block_starts_from_what_the_block_before_was_trained_with() {
+    let mut spec = RunSpec::default();
+    (spec.network.preset, spec.network.width) = (Some("resnet9".into()), Some(4));
+    spec.network.auxiliary = AuxiliarySpec { kind: AuxiliaryKind::Next, ..AuxiliarySpec::default() };
+    let net = |block: u32, classes: usize| {
+        let config = BlockConfig::new(&spec, ImageShape::new(3, 32, 32), block, classes).expect("resolves");
+        BlockNet::<Flex>::new(&config, &Default::default())
+    };
+    let mut before = net(1, 10);
+    for buffer in &mut before.store.buffers {
+        buffer.values = random(buffer.values.len(), &buffer.name);
+    }
+    let trained = NamedTensors { tensors: before.store.export(), metadata: BTreeMap::new() };
+    for (classes, heads) in [(10, 2), (7, 0)] {
+        let (seeded, mut next) = (net(2, classes).store.export(), net(2, classes));
+        next.inherit(&trained);
+        let mut counts = [0; 3];
+        for (now, seeded) in next.store.export().iter().zip(&seeded) {
+            let handed_on = trained.get(&format!("auxiliary.1.{}", now.name)).filter(|from| from.shape == now.shape);
+            let kind = if now.name.starts_with("layer") { 0 } else { 1 + usize::from(now.name.starts_with("auxiliary")) };
+            assert_eq!(now.values, handed_on.unwrap_or(seeded).values, "{}", now.name);
+            counts[kind] += usize::from(handed_on.is_some());
+        }
+        let own = next.layers().parameters.len() + 2 * next.layers().running.len();
+        assert_eq!(counts, [own, heads, 0], "all of the block, its classifier where the classes are the same ones");
+    }
+}
+
+#[test]
 fn every_preset_builds_and_blocks_emit_binary_spikes() {
-    for (preset, blocks) in [("resnet9", 3), ("resnet11", 4), ("vgg16", 5)] {
+    for (preset, blocks) in [("resnet9", 3), ("resnet11", 4), ("resnet18", 4), ("vgg16", 5)] {
         let mut spec = RunSpec::default();
         spec.network.preset = Some(preset.into());
         spec.network.width = Some(4);

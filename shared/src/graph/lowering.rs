@@ -13,17 +13,17 @@ pub struct Lowering<'a> {
     norm: norm::Norm,
     neuron: &'a NeuronSpec,
     /// Put before the names of parameters.
-    prefix: &'static str,
+    prefix: String,
 }
 
 impl<'a> Lowering<'a> {
     /// A body without layers.
     pub fn new(input: ImageShape, steps: usize, norm: norm::Norm, neuron: &'a NeuronSpec) -> Self {
-        Self { body: Body::new(input, steps), norm, neuron, prefix: "" }
+        Self { body: Body::new(input, steps), norm, neuron, prefix: String::new() }
     }
 
     /// A body that goes on from another, with a prefix to the names of what is added.
-    pub fn behind(body: Body, norm: norm::Norm, neuron: &'a NeuronSpec, prefix: &'static str) -> Self {
+    pub fn behind(body: Body, norm: norm::Norm, neuron: &'a NeuronSpec, prefix: String) -> Self {
         Self { body, norm, neuron, prefix }
     }
 

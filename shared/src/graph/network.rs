@@ -36,10 +36,17 @@ struct Auxiliary {
     /// The block's own layers and these behind them.
     body: Body,
     head: HeadSpec,
+    /// Put before the names of the classifier's parameters.
+    prefix: String,
 }
 
 /// Put before the names of parameters that only training has.
 const AUXILIARY: &str = "auxiliary.";
+
+/// Put before the names of parameters that stand for the `distance`-th block after the one that is trained.
+fn ahead(distance: usize) -> String {
+    format!("{AUXILIARY}{distance}.")
+}
 
 /// A layer that cannot be built on the shape that reaches it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,7 +114,7 @@ impl Graph {
         }
         let outputs: Vec<ImageShape> = blocks.iter().map(BlockGraph::output).collect();
         for (index, block) in blocks.iter_mut().enumerate() {
-            block.auxiliary = lower_auxiliary(network, neuron, &block.body, &outputs[index..])
+            block.auxiliary = lower_auxiliary(network, neuron, &block.body, index, &outputs[index..])
                 .map_err(|(layer, problem)| ShapeError { block: index + 1, layer, problem })?;
         }
         Ok(Self { blocks })
@@ -150,28 +157,45 @@ fn lower_block(mut lowering: Lowering<'_>, block: &BlockSpec, head: &HeadSpec, e
     Ok(body)
 }
 
-/// The auxiliary layers behind a block; `outputs` are the shapes of what leaves it and the blocks after it.
+/// The auxiliary layers behind block `index`; `outputs` are the shapes of what leaves it and the blocks after it.
 fn lower_auxiliary(
     network: &ResolvedNetwork,
     neuron: &NeuronSpec,
     body: &Body,
+    index: usize,
     outputs: &[ImageShape],
 ) -> Result<Option<Auxiliary>, Wrong> {
     let AuxiliarySpec { kind, depth, .. } = network.auxiliary;
     let [_, after @ .., last] = outputs else { return Ok(None) };
-    let mut lowering = Lowering::behind(body.clone(), network.norm, neuron, AUXILIARY);
+    let layer: fn(usize, usize) -> LayerSpec = match kind {
+        AuxiliaryKind::None => return Ok(None),
+        AuxiliaryKind::Conv => |channels, stride| LayerSpec::conv(channels, 3, stride),
+        AuxiliaryKind::Residual => LayerSpec::residual,
+        AuxiliaryKind::Next => return Ok(Some(lower_next(network, neuron, body.clone(), index, depth))),
+    };
+    let mut lowering = Lowering::behind(body.clone(), network.norm, neuron, AUXILIARY.to_owned());
     for index in 0..depth {
         let (input, stands_for) = (lowering.shape(lowering.value()), after.get(index).unwrap_or(last));
         let (channels, stride) = (stands_for.channels, (input.height / stands_for.height.max(1)).max(1));
-        let layer = match kind {
-            AuxiliaryKind::None => return Ok(None),
-            AuxiliaryKind::Conv => LayerSpec::conv(channels, 3, stride),
-            AuxiliaryKind::Residual => LayerSpec::residual(channels, stride),
-        };
+        let layer = layer(channels, stride);
         layer.check(input).map_err(|problem| (format!("auxiliary layer {}", index + 1), problem))?;
         layer.lower(index, &mut lowering);
     }
-    Ok(Some(Auxiliary { body: lowering.finish(), head: network.classifier.clone() }))
+    let (head, prefix) = (network.classifier.clone(), AUXILIARY.to_owned());
+    Ok(Some(Auxiliary { body: lowering.finish(), head, prefix }))
+}
+
+/// The next `depth` blocks behind block `index`, as far as there are so many. Their layers fit: they are the network's own.
+fn lower_next(network: &ResolvedNetwork, neuron: &NeuronSpec, mut body: Body, index: usize, depth: usize) -> Auxiliary {
+    let depth = depth.min(network.blocks.len() - index - 1);
+    for distance in 1..=depth {
+        let mut lowering = Lowering::behind(body, network.norm, neuron, ahead(distance));
+        for (layer, spec) in network.blocks[index + distance].layers.iter().enumerate() {
+            spec.lower(layer, &mut lowering);
+        }
+        body = lowering.finish();
+    }
+    Auxiliary { body, head: network.head_of(index + depth).clone(), prefix: ahead(depth) }
 }
 
 impl BlockGraph {
@@ -205,15 +229,26 @@ impl BlockGraph {
 
     /// The classifier behind the layers that only training has, for `classes` classes.
     pub fn auxiliary_classifier(&self, classes: usize) -> Option<Classifier> {
-        let Auxiliary { body, head } = self.auxiliary.as_ref()?;
+        let Auxiliary { body, head, prefix } = self.auxiliary.as_ref()?;
         let mut classifier = Classifier::new(head, body.shape(body.output()), classes, &self.neuron);
-        classifier.parameters.iter_mut().for_each(|parameter| parameter.name.insert_str(0, AUXILIARY));
+        classifier.parameters.iter_mut().for_each(|parameter| parameter.name.insert_str(0, prefix));
         Some(classifier)
     }
 
     /// Whether a tensor of a checkpoint is one that only training has.
     pub fn is_auxiliary(name: &str) -> bool {
         name.starts_with(AUXILIARY)
+    }
+
+    /// What the next block calls a tensor that this block's training has in its place: the next block's own tensors lose
+    /// what marks them as auxiliary, those of blocks further on are one block nearer.
+    pub fn inherited(name: &str) -> Option<String> {
+        let (distance, rest) = name.strip_prefix(AUXILIARY)?.split_once('.')?;
+        match distance.parse::<usize>().ok()? {
+            0 => None,
+            1 => Some(rest.to_owned()),
+            distance => Some(format!("{}{rest}", ahead(distance - 1))),
+        }
     }
 
     /// The block's detector.
@@ -270,6 +305,34 @@ mod tests {
             assert_eq!(classifier.parameters[0].name, "auxiliary.head.readout.weight");
             assert_eq!(second.trained().shape(second.trained().output()), ImageShape::new(128, 4, 4));
             assert!(last.auxiliary_classifier(7).is_none() && last.trained() == &last.body, "nothing follows the last block");
+        }
+    }
+
+    #[test]
+    fn auxiliary_blocks_are_those_that_follow_and_hand_on_their_names() {
+        let auxiliary = AuxiliarySpec { kind: AuxiliaryKind::Next, depth: 8, exit_gradient: 1.0 };
+        let network = NetworkSpec { auxiliary, ..preset("resnet9", 16) };
+        let whole = graph(&network, ImageShape::new(3, 32, 32)).expect("fits");
+        for (block, next) in whole.blocks.iter().zip(&whole.blocks[1..]) {
+            let behind = &block.trained().parameters[block.body.parameters.len()..];
+            let classifier = |block: &BlockGraph| block.auxiliary_classifier(10).map(|classifier| classifier.parameters);
+            let behind = behind
+                .iter()
+                .chain(classifier(block).iter().flatten())
+                .map(|parameter| {
+                    let name = BlockGraph::inherited(&parameter.name).expect("it stands for one of a block that follows");
+                    (name, parameter.shape.clone())
+                })
+                .collect::<Vec<_>>();
+            let last = classifier(next).unwrap_or_else(|| next.classifier(10).parameters);
+            let own =
+                next.trained().parameters.iter().chain(&last).map(|parameter| (parameter.name.clone(), parameter.shape.clone()));
+            assert_eq!(behind, own.collect::<Vec<_>>(), "what the next block trains, in its order");
+        }
+        for name in
+            ["layer1.conv.weight", "auxiliary.layer1.conv.weight", "auxiliary.0.layer1.conv.weight", "auxiliary.head.bias"]
+        {
+            assert_eq!(BlockGraph::inherited(name), None, "{name}");
         }
     }
 

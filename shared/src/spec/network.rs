@@ -52,7 +52,7 @@ pub struct AuxiliarySpec {
     /// What the layers are.
     #[serde(skip_serializing_if = "AuxiliaryKind::is_none")]
     pub kind: AuxiliaryKind,
-    /// Number of layers. Each has the shape of the next block's output that it stands for.
+    /// Number of layers, each of the shape of the next block's output that it stands for; with `next` the number of blocks.
     #[serde(skip_serializing_if = "is_one")]
     pub depth: usize,
     /// Factor of the gradient that the block gets from its own classifier.
@@ -100,6 +100,10 @@ pub enum AuxiliaryKind {
     /// Residual pairs.
     #[serde(rename = "residual")]
     Residual,
+    /// The blocks that follow, as they are, with the last one's own classifier. The next block starts from what they have
+    /// learned.
+    #[serde(rename = "next")]
+    Next,
 }
 
 /// One block: layers between two cuts. Its last layer must emit spikes.

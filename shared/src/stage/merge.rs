@@ -26,10 +26,13 @@ pub struct Work {
     pub classes: LabelMap,
     /// Where the round started; `None` starts from the seed.
     pub from: Option<Checkpoint>,
+    /// Final weights of the block before, where the round started from what that one was trained with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherits: Option<ObjectRef>,
     /// What the replicas trained, in their order.
     pub replicas: Vec<Trained>,
     /// Input of the block: validation shards, where `patience` asks for the accuracy.
     pub source: Source,
 }
 
-names!(Work { round, classes, from, replicas, source });
+names!(Work { round, classes, from, inherits, replicas, source });

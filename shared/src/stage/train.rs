@@ -31,6 +31,9 @@ pub struct Work {
     /// The round before; `None` starts from the seed. For a replica: the merged parameters with its own optimiser state,
     /// or where its part of the round was handed back.
     pub from: Option<Checkpoint>,
+    /// Final weights of the block before, where this block starts from what that one was trained with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherits: Option<ObjectRef>,
     /// The block's training samples, where the block before selected some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub among: Option<ObjectRef>,
@@ -38,7 +41,7 @@ pub struct Work {
     pub source: Source,
 }
 
-names!(Work { round, replica, classes, from, among, source });
+names!(Work { round, replica, classes, from, inherits, among, source });
 
 /// A committed round, trained by one worker or merged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

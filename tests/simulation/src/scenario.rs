@@ -2,6 +2,7 @@
 
 use bloctrain_coordinator::Config;
 use bloctrain_shared::plan::{ANY_BACKEND, ARITHMETIC_VERSION, DatasetInfo, Plan, Submission};
+use bloctrain_shared::spec::network::AuxiliaryKind;
 use bloctrain_shared::spec::{Augment, DetectorPolicy, HardClassPolicy, RunSpec};
 use bloctrain_shared::task::{Stage, Task};
 use bloctrain_shared::{Digest, ImageShape, seed};
@@ -194,6 +195,9 @@ fn submission(rng: &mut ChaCha8Rng, run_seed: u64) -> Submission {
     if inputs.random_bool(0.25) {
         spec.hard_inputs.fraction = Some(inputs.random_range(0.2..1.0));
         spec.hard_inputs.floor = 0.0;
+    }
+    if seed::rng(run_seed, "auxiliary", &[]).random_bool(0.2) {
+        spec.network.auxiliary.kind = AuxiliaryKind::Next;
     }
     let classes = (0..rng.random_range(3..7)).map(|class: u32| class.to_string()).collect();
     let dataset = DatasetInfo {

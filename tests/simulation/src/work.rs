@@ -34,6 +34,7 @@ struct Round<'a> {
     replica: u32,
     classes: &'a LabelMap,
     from: Option<&'a Checkpoint>,
+    inherits: Option<&'a ObjectRef>,
     among: Option<&'a ObjectRef>,
     source: &'a Source,
 }
@@ -76,15 +77,16 @@ impl Bench<'_> {
         let submission: Submission = serde_json::from_slice(&bytes).map_err(fatal)?;
         let block = task.id.block;
         match &task.work {
-            Work::Train(train::Work { round, replica, classes, from, among, source }) => {
-                let (from, among) = (from.as_ref(), among.as_ref());
-                let round = Round { number: *round, replica: *replica, classes, from, among, source };
+            Work::Train(train::Work { round, replica, classes, from, inherits, among, source }) => {
+                let (from, inherits, among) = (from.as_ref(), inherits.as_ref(), among.as_ref());
+                let round = Round { number: *round, replica: *replica, classes, from, inherits, among, source };
                 self.train(&submission, &task.run, block, &round, control).await
             }
-            Work::Merge(merge::Work { round, classes, from, replicas, source }) => {
+            Work::Merge(merge::Work { round, classes, from, inherits, replicas, source }) => {
                 self.step(control).await?;
                 self.read_shards(source).await?;
-                let round = Round { number: *round, replica: 0, classes, from: from.as_ref(), among: None, source };
+                let (from, inherits) = (from.as_ref(), inherits.as_ref());
+                let round = Round { number: *round, replica: 0, classes, from, inherits, among: None, source };
                 self.merge(&submission, &task.run, block, &round, replicas).await
             }
             Work::Validate(validate::Work { shard, classes, weights, source }) => {
@@ -154,6 +156,15 @@ impl Bench<'_> {
         }
     }
 
+    /// What stands for a block's first values.
+    async fn first(&self, seed: u64, block: u32, inherits: Option<&ObjectRef>) -> Result<Digest, Failure> {
+        let seeded = Digest::of_parts(&[b"seed", &seed.to_le_bytes(), &block.to_le_bytes()]);
+        Ok(match inherits {
+            Some(before) => Digest::of_parts(&[b"inherited", seeded.as_bytes(), self.state(before).await?.1.as_bytes()]),
+            None => seeded,
+        })
+    }
+
     async fn train(
         &self,
         submission: &Submission,
@@ -163,11 +174,11 @@ impl Bench<'_> {
         control: &Control,
     ) -> Result<Output, Stop> {
         let spec = &submission.spec;
-        let Round { number, replica, classes, from, among, source } = *round;
+        let Round { number, replica, classes, from, inherits, among, source } = *round;
         let (mut steps, mut weights) = match from {
             // A replica starts from merged weights with its own optimiser state.
             Some(from) => (self.state(&from.optimizer).await?.0, self.state(&from.weights).await?.1),
-            None => (0, Digest::of_parts(&[b"seed", &spec.run.seed.to_le_bytes(), &block.to_le_bytes()])),
+            None => (0, self.first(spec.run.seed, block, inherits).await?),
         };
         let inputs = self.read_shards(source).await?;
         // A simulated selection has all samples, and shows in the weights.
@@ -243,7 +254,7 @@ impl Bench<'_> {
                 self.get(&from.optimizer).await?;
                 self.state(&from.weights).await?.1
             }
-            None => Digest::of(b"seed"),
+            None => self.first(submission.spec.run.seed, block, round.inherits).await?,
         }];
         for replica in replicas {
             made.push(self.state(&replica.weights).await?.1);

@@ -5,6 +5,7 @@ use super::param::{Buffer, Store};
 use super::pass::Pass;
 use crate::kernel::later::Later;
 use crate::kernel::{BodyCall, BodyInput, BodyOutput, Call, ConvPrecision, Emitted, Mode, SpikingBackend, Statistic, Tap};
+use bloctrain_infer::{NamedTensor, NamedTensors};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{AdaptivePool, BlockGraph, Body, Detector, Graph, GraphError, Running, ShapeError};
 use bloctrain_shared::spec::{Precision, RunSpec};
@@ -92,6 +93,15 @@ impl<B: SpikingBackend> BlockNet<B> {
         let auxiliary = graph.auxiliary_classifier(config.classes).map(|classifier| Head::new(&mut store, classifier));
         let (exit_gradient, precision) = (config.exit_gradient, config.precision.into());
         Self { store, graph, head, auxiliary, exit_gradient, precision, queued: Vec::new() }
+    }
+
+    /// Takes as first values what the block before was trained with in this block's place.
+    pub fn inherit(&mut self, before: &NamedTensors) {
+        let handed_on = before.tensors.iter().filter_map(|tensor| {
+            let name = BlockGraph::inherited(&tensor.name)?;
+            Some(NamedTensor { name, ..tensor.clone() })
+        });
+        self.store.take(handed_on);
     }
 
     /// Time steps T.

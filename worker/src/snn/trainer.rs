@@ -74,10 +74,15 @@ struct Queued {
 impl<B: TrainingBackend> Trainer<B> {
     /// A block with its initial values.
     pub fn new(config: &BlockConfig, spec: &TrainSpec, device: &B::Device) -> Self {
-        let mut net = BlockNet::new(config, device);
+        Self::of(BlockNet::new(config, device), spec)
+    }
+
+    /// A block with the values that it has.
+    pub fn of(mut net: BlockNet<B>, spec: &TrainSpec) -> Self {
+        let device = net.store.device().clone();
         optim::track(&mut net.store.params);
         let lengths: Vec<usize> = net.store.params.iter().map(|param| param.value.dims()[0]).collect();
-        let optimizer = Optimizer::new(spec, &lengths, device);
+        let optimizer = Optimizer::new(spec, &lengths, &device);
         let average = spec.averages().then(|| Average::new(&net.store.params));
         let state_bytes = spec.parameter_copies() * size_of::<f32>() * net.store.parameters();
         Self { net, optimizer, average, spec: spec.clone(), state_bytes, queued: Vec::new() }

@@ -1,9 +1,9 @@
 //! The outer step over the replicas of a round: parameters by the outer optimiser, running statistics by their mean.
 
-use super::io::{fatal, lost};
-use super::train::{save, validation_accuracy};
+use super::io::lost;
+use super::train::{first, save, validation_accuracy};
 use super::{Context, Control, Executor, Stop, passed};
-use crate::snn::block::{BlockConfig, BlockNet};
+use crate::snn::block::BlockNet;
 use crate::snn::outer::{Mean, Outer};
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_infer::{NamedTensor, NamedTensors};
@@ -20,8 +20,7 @@ pub(super) fn run<B: TrainingBackend>(
     control: &Control,
 ) -> Result<Output, Stop> {
     let spec = &context.submission.spec;
-    let config = BlockConfig::new(spec, context.submission.dataset.shape, context.block, work.classes.len()).map_err(fatal)?;
-    let mut net = BlockNet::<B::InnerBackend>::new(&config, &executor.device);
+    let mut net: BlockNet<B::InnerBackend> = first(executor, context, work.classes.len(), work.inherits.as_ref())?;
     let velocity = match &work.from {
         Some(from) => {
             let weights = executor.tensors(&from.weights)?;

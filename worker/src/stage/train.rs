@@ -10,12 +10,14 @@ use super::io::{fatal, lost};
 use super::prefetch;
 use super::round::{Input, Round};
 use super::{Context, Control, Executor, Stop, validate};
-use crate::snn::block::BlockConfig;
+use crate::kernel::SpikingBackend;
+use crate::snn::block::{BlockConfig, BlockNet};
 use crate::snn::trainer::{MicroBatch, Trainer, TrainingBackend};
 use bloctrain_infer::{NamedTensor, NamedTensors};
 use bloctrain_shared::Digest;
 use bloctrain_shared::key::{self, CheckpointPart};
 use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::plan::Submission;
 use bloctrain_shared::schedule::time_steps;
 use bloctrain_shared::stage::train::{self, Checkpoint, Part, Work};
 use bloctrain_shared::task::{Failure, ObjectRef, Output, Source, Split};
@@ -38,7 +40,7 @@ pub(super) fn run<B: TrainingBackend>(
     control: &Control,
 ) -> Result<Output, Stop> {
     let Work { classes, among, source, .. } = work;
-    let mut trainer = take_trainer(executor, context, classes, work.from.as_ref())?;
+    let mut trainer = take_trainer(executor, context, work)?;
     let (spec, io, device) = (&context.submission.spec, executor.io.clone(), executor.device.clone());
     let chain = executor.chain(context, source)?;
     let reader = Reader::new(&context.prepared, spec, &io, Split::Train, classes, source);
@@ -106,13 +108,9 @@ fn tensors<B: TrainingBackend>(trainer: &Trainer<B>, last: u64) -> (NamedTensors
     (weights, NamedTensors { tensors: moments, metadata })
 }
 
-/// The block in the state of a checkpoint: from memory when it is there, else from the store, else from the seed.
-fn take_trainer<B: TrainingBackend>(
-    executor: &mut Executor<B>,
-    context: &Context,
-    classes: &LabelMap,
-    from: Option<&Checkpoint>,
-) -> Result<Trainer<B>, Failure> {
+/// The block in the state of a checkpoint: from memory when it is there, else from the store, else as it begins.
+fn take_trainer<B: TrainingBackend>(executor: &mut Executor<B>, context: &Context, work: &Work) -> Result<Trainer<B>, Failure> {
+    let from = work.from.as_ref();
     let wanted = |resident: &Resident<B>| {
         resident.run == context.run
             && resident.block == context.block
@@ -126,8 +124,8 @@ fn take_trainer<B: TrainingBackend>(
         return Ok(resident.trainer);
     }
     let spec = &context.submission.spec;
-    let config = BlockConfig::new(spec, context.submission.dataset.shape, context.block, classes.len()).map_err(fatal)?;
-    let mut trainer = Trainer::new(&config, &spec.train, &executor.device);
+    let net = first(executor, context, work.classes.len(), work.inherits.as_ref())?;
+    let mut trainer = Trainer::of(net, &spec.train);
     if let Some(from) = from {
         let weights = executor.tensors(&from.weights)?;
         load_weights(&mut trainer, &from.weights, &weights)?;
@@ -138,6 +136,22 @@ fn take_trainer<B: TrainingBackend>(
         load_average(&mut trainer, from, &weights, &state)?;
     }
     Ok(trainer)
+}
+
+/// The block as its training begins: from the seed, and what the block before was trained with in its place.
+pub(super) fn first<B: TrainingBackend, A: SpikingBackend<Device = B::Device>>(
+    executor: &Executor<B>,
+    context: &Context,
+    classes: usize,
+    inherits: Option<&ObjectRef>,
+) -> Result<BlockNet<A>, Failure> {
+    let Submission { spec, dataset, .. } = &context.submission;
+    let config = BlockConfig::new(spec, dataset.shape, context.block, classes).map_err(fatal)?;
+    let mut net = BlockNet::new(&config, &executor.device);
+    if let Some(before) = inherits {
+        net.inherit(&executor.tensors(before)?);
+    }
+    Ok(net)
 }
 
 /// Parameters from an object that holds `tensors`.

@@ -1,6 +1,6 @@
 //! Merges of replicas: each ends a round. What one makes is a round, which `train` keeps.
 
-use super::train::{incomplete, rounds_of, source};
+use super::train::{incomplete, inherits, rounds_of, source};
 use super::{Kind, Scope};
 use crate::run::durable::Run;
 use crate::run::open::{Open, task_id};
@@ -28,7 +28,9 @@ impl Kind for Merge {
         let from = block.rounds.last().map(|round| round.checkpoint.clone());
         // It reads what it validates on.
         if let Some(source) = run.view_source(index, &[], run.plan.patience > 0) {
-            let work = merge::Work { round, classes: block.classes.clone(), from, replicas, source };
+            let Some(inherits) = inherits(run, index, from.as_ref()) else { return };
+            let classes = block.classes.clone();
+            let work = merge::Work { round, classes, from, inherits, replicas, source };
             tasks.push(run.task(id, Work::Merge(work)));
         }
     }

@@ -8,6 +8,7 @@ use crate::run::open::{Open, task_id};
 use crate::run::round::{Part, Round};
 use bloctrain_shared::label::LabelMap;
 use bloctrain_shared::rounds::{Rounds, batch_count};
+use bloctrain_shared::spec::network::AuxiliaryKind;
 use bloctrain_shared::stage::train;
 use bloctrain_shared::task::{ObjectRef, RoundMetrics, Source, Stage, TaskId, Work};
 
@@ -26,8 +27,9 @@ impl Kind for Train {
         let id = task_id(index + 1, Stage::Train, round);
         if let Some(source) = tasks.wants(id).then(|| source(run, index)).flatten() {
             let from = block.rounds.last().map(|round| round.checkpoint.clone());
+            let Some(inherits) = inherits(run, index, from.as_ref()) else { return };
             let (classes, among) = (block.classes.clone(), run.among(index));
-            let work = train::Work { round, replica: 0, classes, from, among, source };
+            let work = train::Work { round, replica: 0, classes, from, inherits, among, source };
             tasks.push(run.task(id, Work::Train(work)));
         }
     }
@@ -93,8 +95,19 @@ fn open_parts(run: &Run, index: usize, tasks: &mut Open<'_>) {
     let Some(source) = source(run, index) else { return };
     for replica in wanted {
         let (classes, from, among) = (block.classes.clone(), block.next_of(replica), run.among(index));
-        let work = train::Work { round, replica, classes, from, among, source: source.clone() };
+        let Some(inherits) = inherits(run, index, from.as_ref()) else { return };
+        let work = train::Work { round, replica, classes, from, inherits, among, source: source.clone() };
         tasks.push(run.task(id(replica), Work::Train(work)));
+    }
+}
+
+/// The weights that a block takes its first values from, where it does and `from` says that it is not trained yet; `None` as
+/// long as they are not there.
+pub(super) fn inherits(run: &Run, index: usize, from: Option<&train::Checkpoint>) -> Option<Option<ObjectRef>> {
+    let is_first = from.is_none() && run.submission.spec.network.auxiliary.kind == AuxiliaryKind::Next;
+    match index.checked_sub(1).filter(|_| is_first) {
+        Some(before) => run.blocks[before].weights().cloned().map(Some),
+        None => Some(None),
     }
 }
 

@@ -68,7 +68,7 @@ pub const FIELDS: &[Field] = &[
     field("network.auxiliary.kind", "", ANY, &[SEVERAL_BLOCKS], Training),
     field(
         "network.auxiliary.depth",
-        "layers",
+        "layers or blocks",
         range("lie in 1..=8", |s| (1..=8).contains(&s.network.auxiliary.depth)),
         &[AUXILIARY, SEVERAL_BLOCKS],
         Training,
