@@ -16,6 +16,7 @@ range over the rounds, and which configuration of the peer it was.
 import argparse
 import itertools
 import json
+import math
 import pathlib
 import statistics
 import subprocess
@@ -28,7 +29,6 @@ PEER = HERE / "spikingjelly_resnet9.py"
 SWITCHES = ("--amp", "--channels-last", "--compile")
 CONFIGURATIONS = [flags for count in range(4) for flags in itertools.combinations(SWITCHES, count)]
 SAVING = [*CONFIGURATIONS, *((*flags, "--memopt") for flags in CONFIGURATIONS if "--compile" not in flags)]
-
 
 GROUPS = ("train", "blocks", "shapes", "memory", "steps", "inference")
 
@@ -94,8 +94,7 @@ class Runner:
         if key not in self.chosen:
             found = {configuration: measure(configuration, True) for configuration in SAVING}
             # What a process grew by can also shrink: such a figure says nothing.
-            found = {configuration: one for configuration, one in found.items() if one is not None and one > 0}
-            self.chosen[key] = self.best(found, lambda one: one)
+            self.chosen[key] = self.best(found, lambda one: one if one > 0 else math.inf)
         return measure(self.chosen[key]), self.chosen[key]
 
     @staticmethod

@@ -29,8 +29,8 @@ fn figures(summary: &serde_json::Value) -> serde_json::Value {
     figures
 }
 
-fn start(folder: &Path) -> Child {
-    bloctrain(folder).args(SMALL).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs")
+fn start(folder: &Path, args: &[&str]) -> Child {
+    bloctrain(folder).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs")
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test watches another process")]
@@ -43,14 +43,19 @@ fn wait_until(child: &mut Child, what: &str, mut happened: impl FnMut() -> bool)
     }
 }
 
-/// Kills a fresh run as soon as files whose path contains `part` number `count`, then resumes it.
-fn killed_after(what: &str, part: &str, count: usize) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut child = start(folder.path());
-    wait_until(&mut child, what, || files(folder.path(), part).len() >= count);
+/// Runs a command in a folder and kills it as soon as files whose path contains `part` number `count`.
+fn kill_after(folder: &Path, args: &[&str], what: &str, part: &str, count: usize) {
+    let mut child = start(folder, args);
+    wait_until(&mut child, what, || files(folder, part).len() >= count);
     child.kill().expect("killed"); // SIGKILL
     let status = child.wait().expect("dead");
     assert!(!status.success(), "the fault did not fire: the run had already ended");
+}
+
+/// Kills a fresh run as soon as files whose path contains `part` number `count`, then resumes it.
+fn killed_after(what: &str, part: &str, count: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    kill_after(folder.path(), &SMALL, what, part, count);
     let resumed = summary(&run(folder.path(), &SMALL));
     let (expected, expected_weights) = baseline();
     assert!(weights(folder.path(), &resumed) == *expected_weights, "{what}: other weights after the kill");
@@ -133,10 +138,7 @@ fn fresh_views_and_auxiliary_networks_give_the_same_bits_after_a_kill() {
     let text = String::from_utf8_lossy(&expected_weights);
     assert!(text.contains("block1/layer1") && !text.contains("auxiliary"), "the package has what inference needs");
 
-    let mut child = bloctrain(killed.path()).args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
-    wait_until(&mut child, "training of block 2", || !files(killed.path(), "block2/weights").is_empty());
-    child.kill().expect("killed");
-    child.wait().expect("dead");
+    kill_after(killed.path(), &args, "training of block 2", "block2/weights", 1);
     let resumed = summary(&run(killed.path(), &args));
     assert!(weights(killed.path(), &resumed) == expected_weights, "other weights after the kill");
     assert_eq!(figures(&resumed), figures(&expected));
@@ -159,10 +161,7 @@ fn inherited_blocks_give_the_same_bits_after_a_kill_and_with_two_workers() {
         assert!(!String::from_utf8_lossy(&expected_weights).contains("auxiliary"), "the package has what inference needs");
 
         // Killed before block 2 has a round, and its first values are gone: block 1 has to be trained once more.
-        let mut child = bloctrain(killed.path()).args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
-        wait_until(&mut child, "a detector of block 1", || !files(killed.path(), "block1/detector").is_empty());
-        child.kill().expect("killed");
-        child.wait().expect("dead");
+        kill_after(killed.path(), &args, "a detector of block 1", "block1/detector", 1);
         if files(killed.path(), "block2/weights").is_empty() {
             files(killed.path(), "block1/weights").iter().for_each(|weights| std::fs::remove_file(weights).expect("removed"));
         }
@@ -194,17 +193,11 @@ fn hard_inputs_give_the_same_bits_after_a_kill_and_with_two_workers() {
     assert!(files(whole.path(), "scores-").is_empty(), "nothing needs them any more");
 
     // Killed while block 1 is scored, and a score is damaged meanwhile: it is made again.
-    let mut child = bloctrain(lost.path()).args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
-    wait_until(&mut child, "the scores of block 1", || files(lost.path(), "block1/scores-").len() >= 2);
-    child.kill().expect("killed");
-    child.wait().expect("dead");
+    kill_after(lost.path(), &args, "the scores of block 1", "block1/scores-", 2);
     let scores = files(lost.path(), "block1/scores-0");
     scores.iter().for_each(|scores| std::fs::write(scores, b"{}").expect("written"));
     // And once more, when block 2 trains: its selection is gone.
-    let mut child = bloctrain(lost.path()).args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
-    wait_until(&mut child, "training of block 2", || !files(lost.path(), "block2/weights").is_empty());
-    child.kill().expect("killed");
-    child.wait().expect("dead");
+    kill_after(lost.path(), &args, "training of block 2", "block2/weights", 1);
     files(lost.path(), "block1/selection").iter().for_each(|selection| std::fs::remove_file(selection).expect("removed"));
     let resumed = summary(&run(lost.path(), &args));
     assert!(weights(lost.path(), &resumed) == expected_weights, "other weights after two kills and two losses");
@@ -239,10 +232,7 @@ fn averages_and_mixed_images_give_the_same_bits_after_a_kill() {
     let expected_weights = weights(whole.path(), &expected);
     assert!(expected_weights != baseline().1);
     for (what, part, count) in [("training of block 1", "block1/weights", 2), ("training of block 2", "block2/weights", 1)] {
-        let mut child = bloctrain(killed.path()).args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
-        wait_until(&mut child, what, || files(killed.path(), part).len() >= count);
-        child.kill().expect("killed");
-        child.wait().expect("dead");
+        kill_after(killed.path(), &args, what, part, count);
     }
     let resumed = summary(&run(killed.path(), &args));
     assert!(weights(killed.path(), &resumed) == expected_weights, "other weights after two kills");
@@ -252,7 +242,7 @@ fn averages_and_mixed_images_give_the_same_bits_after_a_kill() {
 #[test]
 fn ctrl_c_leaves_a_resumable_run_and_130() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut child = start(folder.path());
+    let mut child = start(folder.path(), &SMALL);
     wait_until(&mut child, "a checkpoint", || !files(folder.path(), "block1/weights").is_empty());
     let pid = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());

@@ -18,7 +18,8 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const CLASSES: usize = 10;
 
-/// Bytes that the estimate may be too high for each thread: scratch, and a gradient at the points of Winograd's kernels.
+/// Bytes that the estimate may be too high for each thread: scratch, and a gradient at the points of Winograd's
+/// kernels.
 const SLACK: u64 = 3 << 19;
 
 /// Bytes of one block's largest step of three, its input among them.

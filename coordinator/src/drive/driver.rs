@@ -1,7 +1,8 @@
 //! The one loop around the state machine: receive, apply, persist, perform, reply.
 //!
-//! Commands that wait are applied as a group, and their records persisted by one write (group commit, ADR 0015). Nothing is
-//! answered or performed before all records of its group are durable: any of it may rest on any of them.
+//! Commands that wait are applied as a group, and their records persisted by one write (group commit, ADR 0015).
+//! Nothing is answered or performed before all records of its group are durable: any of it may rest on any of them
+//!
 
 use super::counters::Counters;
 use super::environment::{Clock, Rules};
@@ -248,8 +249,8 @@ impl Driver {
         true
     }
 
-    /// Makes the records of the group durable; gives the time that it took. The error ends the driver, and nothing that waits
-    /// for them is performed.
+    /// Makes the records of the group durable; gives the time that it took. The error ends the driver, and nothing that
+    /// waits for them is performed.
     async fn persist(&mut self) -> Result<Duration, StateError> {
         let records = std::mem::take(&mut self.records);
         let is_asked = std::mem::take(&mut self.is_asked);
@@ -448,34 +449,32 @@ impl Driver {
         }
     }
 
-    /// Gives a worker a task, or lets it wait. Where one got nothing, others of its kind only wait until something changes, so
-    /// that a thousand idle workers cost no more than one.
+    /// Gives a worker a task, or lets it wait. Where one got nothing, others of its kind only wait until something
+    /// changes, so that a thousand idle workers cost no more than one.
     fn serve_or_wait(&mut self, mut waiting: Waiting) {
         if waiting.reply.is_closed() {
             return;
         }
-        let state = &self.state;
-        let in_vain = self.in_vain.take().filter(|_| !self.changed);
-        let mut in_vain = in_vain.unwrap_or_else(|| InVain { apart: state.apart(), kinds: BTreeMap::new() });
-        let kind = state.kind(&in_vain.apart, waiting.worker).map(str::to_owned);
-        let why = kind.as_ref().and_then(|kind| in_vain.kinds.get(kind)).cloned();
-        let now = (self.clock)();
-        match why {
-            Some(why) if self.transition(now, Event::Waits { worker: waiting.worker }).is_ok() => {
-                waiting.why = why;
-                self.waiting.push(waiting);
-            }
-            _ => {
-                if let Some(why) = self.serve(now, waiting) {
-                    in_vain.kinds.extend(kind.map(|kind| (kind, why)));
-                }
-            }
+        if self.changed {
+            self.in_vain = None;
         }
-        self.in_vain = Some(in_vain);
+        let (now, worker) = ((self.clock)(), waiting.worker);
+        let why = self.in_vain.as_ref().and_then(|known| known.kinds.get(self.state.kind(&known.apart, worker)?)).cloned();
+        if let Some(why) = why
+            && self.transition(now, Event::Waits { worker }).is_ok()
+        {
+            waiting.why = why;
+            self.waiting.push(waiting);
+        } else if let Some(waits) = self.serve(now, waiting) {
+            let why = waits.why.clone();
+            let state = &self.state;
+            let known = self.in_vain.get_or_insert_with(|| InVain { apart: state.apart(), kinds: BTreeMap::new() });
+            known.kinds.extend(state.kind(&known.apart, worker).map(|kind| (kind.to_owned(), why)));
+        }
     }
 
-    /// Gives a worker a task, or lets it wait and says why, where there is something to say.
-    fn serve(&mut self, now: u64, mut waiting: Waiting) -> Option<Option<String>> {
+    /// Gives a worker a task; where there is none, it waits, and what waits is given.
+    fn serve(&mut self, now: u64, mut waiting: Waiting) -> Option<&Waiting> {
         let effects = match self.transition(now, Event::Asked { worker: waiting.worker }) {
             Ok(effects) => effects,
             Err(rejected) => {
@@ -487,13 +486,12 @@ impl Driver {
             self.held.push(Held::Effects { at_ms: now, effects, reply: Some(waiting.reply) });
             return None;
         }
-        let why = effects.iter().find_map(|effect| match effect {
+        waiting.why = effects.iter().find_map(|effect| match effect {
             Effect::Refuse { why, .. } => Some(why.clone()),
             _ => None,
         });
-        waiting.why.clone_from(&why);
-        self.waiting.push(waiting);
         self.held.push(Held::Effects { at_ms: now, effects, reply: None });
-        Some(why)
+        self.waiting.push(waiting);
+        self.waiting.last()
     }
 }

@@ -238,8 +238,8 @@ impl Durable {
         former.unwrap_or_else(|| submission.run_id())
     }
 
-    /// Lets go of the cached shards of runs that are completed, so that what is kept in memory does not grow with what was
-    /// ever done. Nothing asks for them any more but garbage collection, which reads them where they are stored.
+    /// Lets go of the cached shards of runs that are completed, so that what is kept in memory does not grow with what
+    /// was ever done. Nothing asks for them any more but garbage collection, which reads them where they are stored.
     pub fn let_go(&mut self) {
         for run in self.runs.values_mut().filter(|run| run.state == RunState::Completed && !run.shards_gone) {
             run.blocks.iter_mut().for_each(|block| block.exports = BTreeMap::new());

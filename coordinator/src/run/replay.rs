@@ -145,7 +145,8 @@ impl Run {
         }
     }
 
-    /// A task went down with its worker, or was held without getting on. Where that happens again and again it is the task.
+    /// A task went down with its worker, or was held without getting on. Where that happens again and again it is the
+    /// task.
     fn lose_lease(&mut self, loss: Loss) {
         let task = loss.task;
         self.lost_on.push(loss);

@@ -31,7 +31,8 @@ impl State {
         lease_epoch
     }
 
-    /// Gives a worker of an earlier coordinator a lease on what it holds, when that is open, free and still the same work.
+    /// Gives a worker of an earlier coordinator a lease on what it holds, when that is open, free and still the same
+    /// work.
     pub(super) fn adopt(&mut self, now: u64, id: u64, worker: &Worker, holding: &Holding) -> Option<Entry> {
         let run = self.durable.runs.get(&holding.run).filter(|run| run.is_resolved() && fits(worker, run).is_ok())?;
         let task = run.open_task(|task| task == holding.task)?;
@@ -179,8 +180,8 @@ impl State {
         }
     }
 
-    /// Ends attempts at tasks of a run that are not open any more, or work from other inputs by now: what they make would be
-    /// refused.
+    /// Ends attempts at tasks of a run that are not open any more, or work from other inputs by now: what they make
+    /// would be refused.
     pub(super) fn end_outdated(&mut self, run: &str) -> Vec<Effect> {
         let Some(known) = self.durable.runs.get(run) else { return Vec::new() };
         let is_outdated = |attempt: &Attempt| {

@@ -20,8 +20,9 @@ pub struct Apart {
 }
 
 impl State {
-    /// The best open task for a worker: runs by priority, then those with the fewest attempts, then by age; tasks by block and
-    /// stage, and a training round for the worker that did the one before, as long as that worker is alive and idle.
+    /// The best open task for a worker: runs by priority, then those with the fewest attempts, then by age; tasks by
+    /// block and stage, and a training round for the worker that did the one before, as long as that worker is alive
+    /// and idle.
     pub(super) fn choose(&self, now: u64, worker: u64) -> Option<Task> {
         let known = self.workers.get(&worker)?;
         if now < self.settle_until || self.why_aside(worker).is_some() {
@@ -52,8 +53,8 @@ impl State {
         Apart { failed, trainers: self.trainers.values().copied().collect(), need_bytes }
     }
 
-    /// Idle workers of one kind are alike where tasks are chosen: where one gets nothing, so do all. `None` for a worker that
-    /// something sets apart: a failure, a run that it cannot take part in, a block in its memory.
+    /// Idle workers of one kind are alike where tasks are chosen: where one gets nothing, so do all. `None` for a
+    /// worker that something sets apart: a failure, a run that it cannot take part in, a block in its memory.
     pub fn kind(&self, apart: &Apart, worker: u64) -> Option<&str> {
         let known = self.workers.get(&worker)?;
         let is_idle = self.attempts.of_worker(worker).is_none();

@@ -103,8 +103,8 @@ impl Worker {
 pub(super) type Likeness<'a> = (&'a str, &'a str, &'a str, u32, u64, bool);
 
 impl Worker {
-    /// Workers of the same likeness fit the same runs and for the same reasons not the others; `None` for a worker that has
-    /// reasons of its own.
+    /// Workers of the same likeness fit the same runs and for the same reasons not the others; `None` for a worker that
+    /// has reasons of its own.
     pub(super) fn likeness(&self) -> Option<Likeness<'_>> {
         let Newcomer { backend, precision, only_run, arithmetic, memory_bytes, .. } = &self.about;
         let is_plain = self.unable.is_empty() && !self.is_aside();

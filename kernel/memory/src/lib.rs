@@ -1,9 +1,10 @@
 //! How much memory a training step takes on the CPU, worked out before anything is allocated.
 //!
-//! The largest buffers of a step are known from the shapes: packed values between layers, which the backward pass needs;
-//! one tile of 64 channels of a layer's outputs; the gradients of two layers; what the classifier keeps; parameters, their
-//! gradients and the optimiser's moments. The estimate follows the order in which they come and go and takes the largest
-//! sum. It is meant to be a little too high and never too low: the worker's test of its memory holds it against measurements.
+//! The largest buffers of a step are known from the shapes: packed values between layers, which the backward pass
+//! needs; one tile of 64 channels of a layer's outputs; the gradients of two layers; what the classifier keeps;
+//! parameters, their gradients and the optimiser's moments. The estimate follows the order in which they come and go
+//! and takes the largest sum. It is meant to be a little too high and never too low: the worker's test of its memory
+//! holds it against measurements.
 
 pub mod keep;
 pub mod size;
@@ -246,7 +247,8 @@ impl<'a> BlockWork<'a> {
         let mut largest = gradients.iter().sum::<usize>() + entering + kept;
         for (index, node) in self.body.nodes.iter().enumerate().rev() {
             let mut own = self.outputs(node, self.kept[index] > 0, PARTS.min(batch), batch);
-            // Outputs that were computed again are let go of branch by branch, the last one first, if they are of one tile.
+            // Outputs that were computed again are let go of branch by branch, the last one first, if they are of one
+            // tile.
             let lets_go = node.output().channels <= WORD;
             for &source in node.sources().iter().rev() {
                 if self.learns(source) {
@@ -294,8 +296,8 @@ impl<'a> BlockWork<'a> {
         self.body.nodes.iter().filter_map(spiking).map(one).max().unwrap_or(0)
     }
 
-    /// For each branch of a spiking node one tile of its outputs before its neurons, and its weights with `parts` sums of
-    /// their gradients; `kept` says that outputs which are worth it are there already.
+    /// For each branch of a spiking node one tile of its outputs before its neurons, and its weights with `parts` sums
+    /// of their gradients; `kept` says that outputs which are worth it are there already.
     fn outputs(&self, node: &Node, kept: bool, parts: usize, batch: usize) -> Vec<usize> {
         let Node::Spiking(spiking) = node else { return Vec::new() };
         let shape = spiking.output;

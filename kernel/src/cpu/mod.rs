@@ -26,8 +26,8 @@ mod winograd_grad;
 pub use averages::{averages, sample_averages};
 pub use body::{FrozenBody, Input, Outcome, Tape, backward, forward, forward_tracked};
 
-/// Runs on a thread of the pool: parallel parts then begin without waking anybody, and there are some hundred of them in
-/// a step.
+/// Runs on a thread of the pool: parallel parts then begin without waking anybody, and there are some hundred of them
+/// in a step.
 fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| work())
 }

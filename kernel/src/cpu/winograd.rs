@@ -1,7 +1,7 @@
 //! Convolution of dense maps with 3x3 kernels and stride 1 by Winograd's F(4x4, 3x3): 36 products where 144 stood.
 //!
-//! Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016 (arXiv 1509.09308), with the points 0, 1, -1,
-//! 2, -2 and infinity. A tile of 4x4 outputs is made from 6x6 inputs: both are taken to 36 points of the transform
+//! Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016 (arXiv 1509.09308), with the points 0, 1,
+//! -1, 2, -2 and infinity. A tile of 4x4 outputs is made from 6x6 inputs: both are taken to 36 points of the transform
 //! domain, where a convolution is a product of matrices over channels, point by point.
 
 #![expect(unsafe_code, reason = "vector loads and stores through pointers whose bounds are asserted at the start")]
@@ -21,8 +21,8 @@ pub(super) const AT_ONCE: usize = 18;
 /// Products saved by tiles that fit badly are not worth the transforms.
 pub(super) const WORTH: (usize, usize) = (7, 5);
 
-/// Sizes: maps `[frames, height, width]`, each framed by one row and column of zeros, of `inputs` channels with `row_stride`
-/// values from one position to the next.
+/// Sizes: maps `[frames, height, width]`, each framed by one row and column of zeros, of `inputs` channels with
+/// `row_stride` values from one position to the next.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub(super) frames: usize,
@@ -52,8 +52,8 @@ pub(super) fn scratch(shape: &Shape) -> usize {
 }
 
 kernel! {
-    /// Transforms kernels `[3 * 3, inputs, outputs]` to `[36, inputs, outputs]`. `order` is which kernel is at each position
-    /// of the 3x3 window.
+    /// Transforms kernels `[3 * 3, inputs, outputs]` to `[36, inputs, outputs]`. `order` is which kernel is at each
+    /// position of the 3x3 window.
     pub(super) fn transform(kernels: &[f32], order: [usize; 9], out: &mut [f32]) = transform_body
 }
 

@@ -2,10 +2,11 @@
 //!
 //! For every sample and every possible exit the answer is fixed, so they are worked out once; a setting of the gates
 //! then only chooses among them. All gates equal over a grid of (tau, gamma) gives a first front of accuracy against
-//! compute; then each gate of each point of the front is varied on its own. What is on the front at the end is the curve.
+//! compute; then each gate of each point of the front is varied on its own. What is on the front at the end is the
+//! curve.
 //!
-//! The weights of `stack` are fitted on validation records, too. So that gates are not judged on answers that were fitted to
-//! the same labels, the answers of every fold of the records are made with weights that the other folds gave.
+//! The weights of `stack` are fitted on validation records, too. So that gates are not judged on answers that were
+//! fitted to the same labels, the answers of every fold of the records are made with weights that the other folds gave.
 
 use super::{ExitRule, Gate, answer_at, cost_at, full_cost, stack};
 use crate::record::Records;
@@ -37,8 +38,8 @@ pub struct Calibration {
     pub chosen: usize,
 }
 
-/// Parts of the records of which each is answered with weights that the others gave. Weights from one half and gates from
-/// the other answered worse (docs/accuracy.md): too few records chose the gates.
+/// Parts of the records of which each is answered with weights that the others gave. Weights from one half and gates
+/// from the other answered worse (docs/accuracy.md): too few records chose the gates.
 const FOLDS: usize = 5;
 
 struct Table {

@@ -185,7 +185,8 @@ fn lower_auxiliary(
     Ok(Some(Auxiliary { body: lowering.finish(), head, prefix }))
 }
 
-/// The next `depth` blocks behind block `index`, as far as there are so many. Their layers fit: they are the network's own.
+/// The next `depth` blocks behind block `index`, as far as there are so many. Their layers fit: they are the network's
+/// own.
 fn lower_next(network: &ResolvedNetwork, neuron: &NeuronSpec, mut body: Body, index: usize, depth: usize) -> Auxiliary {
     let depth = depth.min(network.blocks.len() - index - 1);
     for distance in 1..=depth {
@@ -240,8 +241,8 @@ impl BlockGraph {
         name.starts_with(AUXILIARY)
     }
 
-    /// What the next block calls a tensor that this block's training has in its place: the next block's own tensors lose
-    /// what marks them as auxiliary, those of blocks further on are one block nearer.
+    /// What the next block calls a tensor that this block's training has in its place: the next block's own tensors
+    /// lose what marks them as auxiliary, those of blocks further on are one block nearer.
     pub fn inherited(name: &str) -> Option<String> {
         let (distance, rest) = name.strip_prefix(AUXILIARY)?.split_once('.')?;
         match distance.parse::<usize>().ok()? {

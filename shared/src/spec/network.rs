@@ -19,8 +19,9 @@ pub struct NetworkSpec {
     /// Blocks written out, first to last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub block: Vec<BlockSpec>,
-    /// The network's own head, used by the last block and end to end. Without it a preset has its own, and blocks written
-    /// out have `classifier`. It is one value: what is not written of it is `pool = 4` and `hidden = []`, not the preset's.
+    /// The network's own head, used by the last block and end to end. Without it a preset has its own, and blocks
+    /// written out have `classifier`. It is one value: what is not written of it is `pool = 4` and `hidden = []`, not
+    /// the preset's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadSpec>,
     /// The local classifier of every block but the last.
@@ -52,7 +53,8 @@ pub struct AuxiliarySpec {
     /// What the layers are.
     #[serde(skip_serializing_if = "AuxiliaryKind::is_none")]
     pub kind: AuxiliaryKind,
-    /// Number of layers, each of the shape of the next block's output that it stands for; with `next` the number of blocks.
+    /// Number of layers, each of the shape of the next block's output that it stands for; with `next` the number of
+    /// blocks.
     #[serde(skip_serializing_if = "is_one")]
     pub depth: usize,
     /// Factor of the gradient that the block gets from its own classifier.
@@ -100,8 +102,8 @@ pub enum AuxiliaryKind {
     /// Residual pairs.
     #[serde(rename = "residual")]
     Residual,
-    /// The blocks that follow, as they are, with the last one's own classifier. The next block starts from what they have
-    /// learned.
+    /// The blocks that follow, as they are, with the last one's own classifier. The next block starts from what they
+    /// have learned.
     #[serde(rename = "next")]
     Next,
 }

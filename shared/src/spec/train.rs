@@ -69,8 +69,8 @@ pub struct TrainSpec {
     pub loss: Loss,
     /// Epochs without a better validation accuracy before training stops; 0 trains all epochs.
     pub patience: u32,
-    /// Training samples over which the statistics of norms are counted anew when training has ended; 0 keeps the running
-    /// ones, in which the last batches weigh most.
+    /// Training samples over which the statistics of norms are counted anew when training has ended; 0 keeps the
+    /// running ones, in which the last batches weigh most.
     #[serde(skip_serializing_if = "is_zero")]
     pub recount: usize,
     /// Decay of the exponential moving average of the parameters that is evaluated and exported, in [0, 1); at the
@@ -286,8 +286,8 @@ pub enum Combine {
     /// The law of total probability: `h p_(k+1)` on the hard classes, `(1 - h) p_k` over its sum on the others.
     #[serde(rename = "total")]
     Total,
-    /// Log-probabilities of all exits that ran, weighted; the weights are fitted on the validation data, and the exits on
-    /// answers by weights that other fifths of it gave.
+    /// Log-probabilities of all exits that ran, weighted; the weights are fitted on the validation data, and the exits
+    /// on answers by weights that other fifths of it gave.
     #[serde(rename = "stack")]
     Stack,
 }

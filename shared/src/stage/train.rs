@@ -6,8 +6,8 @@ use crate::label::LabelMap;
 use crate::object::{ObjectRef, nameless, names};
 use serde::{Deserialize, Serialize};
 
-/// Parameters and optimiser state of a committed round. After a merge the state is the outer optimiser's; each replica keeps
-/// its own beside it.
+/// Parameters and optimiser state of a committed round. After a merge the state is the outer optimiser's; each replica
+/// keeps its own beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// Parameters and running statistics.
@@ -28,8 +28,8 @@ pub struct Work {
     pub replica: u32,
     /// Classes of the block.
     pub classes: LabelMap,
-    /// The round before; `None` starts from the seed. For a replica: the merged parameters with its own optimiser state,
-    /// or where its part of the round was handed back.
+    /// The round before; `None` starts from the seed. For a replica: the merged parameters with its own optimiser
+    /// state, or where its part of the round was handed back.
     pub from: Option<Checkpoint>,
     /// Final weights of the block before, where this block starts from what that one was trained with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,8 +101,8 @@ pub struct RoundMetrics {
 }
 
 impl RoundMetrics {
-    /// The figures of several parts of a round together: sums, means by their samples, the largest memory. What the parts do
-    /// not know (epochs done, validation) is as in a new one.
+    /// The figures of several parts of a round together: sums, means by their samples, the largest memory. What the
+    /// parts do not know (epochs done, validation) is as in a new one.
     pub fn joined<'a>(parts: impl Iterator<Item = &'a Self> + Clone) -> Self {
         let samples: u64 = parts.clone().map(|part| part.samples).sum();
         let mean = |figure: fn(&Self) -> f64| {

@@ -129,7 +129,8 @@ impl Scenario {
     }
 }
 
-/// Another run that agrees with one in block 1, and may in all others. Drawn apart, so that what else a seed decides stays as it was.
+/// Another run that agrees with one in block 1, and may in all others. Drawn apart, so that what else a seed decides
+/// stays as it was.
 fn relative(of: &Submission, seed: u64) -> Option<Submission> {
     let mut rng = seed::rng(seed, "relative", &[]);
     if !rng.random_bool(0.3) {

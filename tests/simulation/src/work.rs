@@ -1,8 +1,8 @@
 //! What a simulated worker does with a task: a pure function of its named inputs, like the real one, but of digests.
 //!
-//! The weights after a step are the digest of the weights before it, the step, the batch's samples and the inputs that the step reads.
-//! So any sample that is skipped, trained on twice or read from a wrong shard shows in the final weights, and every
-//! round also says which samples it covered.
+//! The weights after a step are the digest of the weights before it, the step, the batch's samples and the inputs that
+//! the step reads. So any sample that is skipped, trained on twice or read from a wrong shard shows in the final
+//! weights, and every round also says which samples it covered.
 
 use crate::bug::Bug;
 use crate::coverage::Covered;

@@ -1,7 +1,7 @@
 //! A block of a network with its classifier: the unit of training.
 
 use super::head::Head;
-use super::param::{Buffer, Store};
+use super::param::{Buffer, LoadError, Store};
 use super::pass::Pass;
 use crate::kernel::later::Later;
 use crate::kernel::{BodyCall, BodyInput, BodyOutput, Call, ConvPrecision, Emitted, Mode, SpikingBackend, Statistic, Tap};
@@ -11,6 +11,7 @@ use bloctrain_shared::graph::{AdaptivePool, BlockGraph, Body, Detector, Graph, G
 use bloctrain_shared::spec::{Precision, RunSpec};
 use bloctrain_shared::spike::SpikeDims;
 use burn_tensor::Tensor;
+use std::collections::BTreeMap;
 
 /// Share of a batch's statistics in the running ones, as in PyTorch.
 pub const MOMENTUM: f32 = 0.1;
@@ -47,8 +48,8 @@ impl BlockConfig {
     /// Block `number` (from 1) of a run's network, with `classes` classes.
     ///
     /// # Errors
-    /// When the spec's network does not resolve, names the layer that does not fit its input, or says that there is no such
-    /// block.
+    /// When the spec's network does not resolve, names the layer that does not fit its input, or says that there is no
+    /// such block.
     pub fn new(spec: &RunSpec, image: ImageShape, number: u32, classes: usize) -> Result<Self, GraphError> {
         let mut blocks = Graph::new(spec, image)?.blocks;
         let index = (number as usize).saturating_sub(1);
@@ -95,13 +96,21 @@ impl<B: SpikingBackend> BlockNet<B> {
         Self { store, graph, head, auxiliary, exit_gradient, precision, queued: Vec::new() }
     }
 
-    /// Takes as first values what the block before was trained with in this block's place.
-    pub fn inherit(&mut self, before: &NamedTensors) {
-        let handed_on = before.tensors.iter().filter_map(|tensor| {
-            let name = BlockGraph::inherited(&tensor.name)?;
-            Some(NamedTensor { name, ..tensor.clone() })
-        });
-        self.store.take(handed_on);
+    /// Takes as first values what the block before was trained with in this block's place; a classifier of other
+    /// classes has another shape and stays as it is.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn inherit(&mut self, before: &NamedTensors) -> Result<(), LoadError> {
+        let mut own = NamedTensors { tensors: self.store.export(), metadata: BTreeMap::new() };
+        for handed_on in &before.tensors {
+            let name = BlockGraph::inherited(&handed_on.name);
+            let is_its = |own: &&mut NamedTensor| name.as_ref() == Some(&own.name) && own.shape == handed_on.shape;
+            if let Some(own) = own.tensors.iter_mut().find(is_its) {
+                own.values.clone_from(&handed_on.values);
+            }
+        }
+        self.store.load(&own)
     }
 
     /// Time steps T.

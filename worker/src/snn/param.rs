@@ -118,21 +118,6 @@ impl<B: Backend> Store<B> {
         self.params.iter().map(param).chain(self.buffers.iter().map(buffer)).collect()
     }
 
-    /// Replaces values by the tensors that `tensors` gives with their names, those of this store's parameters and statistics;
-    /// other tensors are passed over.
-    pub fn take(&mut self, tensors: impl Iterator<Item = NamedTensor>) {
-        for NamedTensor { name, shape, values } in tensors {
-            let length = values.len();
-            if let Some(param) = self.params.iter_mut().find(|param| param.name == name && param.shape == shape) {
-                param.value = Tensor::from_data(TensorData::new(values, [length]), &self.device);
-            } else if let Some(buffer) =
-                self.buffers.iter_mut().find(|buffer| buffer.name == name && buffer.values.len() == length)
-            {
-                buffer.values = values;
-            }
-        }
-    }
-
     /// Replaces every value by the tensor of its name.
     ///
     /// # Errors

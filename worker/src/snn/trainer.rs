@@ -28,7 +28,8 @@ pub struct MicroBatch<B: SpikingBackend> {
     pub mixed: Vec<Option<Mixed>>,
 }
 
-/// What optimiser steps saw: one step, or where figures arrive later ([`SpikingBackend::QUEUES`]) those that have arrived.
+/// What optimiser steps saw: one step, or where figures arrive later ([`SpikingBackend::QUEUES`]) those that have
+/// arrived.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StepMetrics {
     /// Sum of the samples' losses.

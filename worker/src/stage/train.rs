@@ -1,9 +1,10 @@
 //! One round of training.
 //!
-//! A round starts from the committed one before (or from the seed), takes its slice of the sample order, and ends at the
-//! end of the epoch, or after `round_steps` steps. A replica's part of a round takes the replica's slice of the same batches.
-//! Everything random in a step derives from (seed, block, batch), with the batches of all epochs counted through.
-//! Reading, unpacking, augmenting and encoding the next micro-batches goes on beside the step, two of them ahead at most.
+//! A round starts from the committed one before (or from the seed), takes its slice of the sample order, and ends at
+//! the end of the epoch, or after `round_steps` steps. A replica's part of a round takes the replica's slice of the
+//! same batches. Everything random in a step derives from (seed, block, batch), with the batches of all epochs counted
+//! through. Reading, unpacking, augmenting and encoding the next micro-batches goes on beside the step, two of them
+//! ahead at most.
 
 use super::input::{Reader, view};
 use super::io::{fatal, lost};
@@ -149,7 +150,7 @@ pub(super) fn first<B: TrainingBackend, A: SpikingBackend<Device = B::Device>>(
     let config = BlockConfig::new(spec, dataset.shape, context.block, classes).map_err(fatal)?;
     let mut net = BlockNet::new(&config, &executor.device);
     if let Some(before) = inherits {
-        net.inherit(&executor.tensors(before)?);
+        net.inherit(&executor.tensors(before)?).map_err(|error| lost(before, error.to_string()))?;
     }
     Ok(net)
 }

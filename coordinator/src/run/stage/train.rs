@@ -101,8 +101,8 @@ fn open_parts(run: &Run, index: usize, tasks: &mut Open<'_>) {
     }
 }
 
-/// The weights that a block takes its first values from, where it does and `from` says that it is not trained yet; `None` as
-/// long as they are not there.
+/// The weights that a block takes its first values from, where it does and `from` says that it is not trained yet;
+/// `None` as long as they are not there.
 pub(super) fn inherits(run: &Run, index: usize, from: Option<&train::Checkpoint>) -> Option<Option<ObjectRef>> {
     let is_first = from.is_none() && run.submission.spec.network.auxiliary.kind == AuxiliaryKind::Next;
     match index.checked_sub(1).filter(|_| is_first) {

@@ -10,6 +10,7 @@ mod demand;
 mod doubt;
 mod fleet;
 mod hard_input;
+mod inherit;
 mod late;
 mod lost;
 mod machine;
@@ -141,7 +142,8 @@ fn output(task: &Task, epochs: u32) -> Output {
     }
 }
 
-/// Counts of a validation shard, whose samples are spread evenly over four classes: half of a hard class is answered wrongly.
+/// Counts of a validation shard, whose samples are spread evenly over four classes: half of a hard class is answered
+/// wrongly.
 fn counts(classes: &LabelMap, shard: u32, is_hard: impl Fn(u16) -> bool) -> Confusion {
     let mut confusion = Confusion::new(classes.len());
     for (class, &global) in classes.globals().iter().enumerate() {
@@ -358,8 +360,8 @@ fn other_versions_and_backends_get_nothing() {
     assert!(why.contains("backend cpu") && why.contains("has cuda"), "{why}");
 }
 
-/// What finding one task and serving many waiting workers rest on: the first open task of any kind is found without listing
-/// all, and idle workers of one kind all get something or all get nothing.
+/// What finding one task and serving many waiting workers rest on: the first open task of any kind is found without
+/// listing all, and idle workers of one kind all get something or all get nothing.
 fn check_choice(state: &State, now: u64) -> Result<(), TestCaseError> {
     for run in state.durable.runs.values() {
         let open = run.open_tasks();

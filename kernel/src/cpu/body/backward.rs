@@ -127,7 +127,8 @@ impl Backward<'_> {
         let is_kept: Vec<bool> = (0..prepared.len()).map(|branch| tape.nodes[index].outputs.holds(branch)).collect();
         let of_kept = |kept: bool| {
             let is_kept = &is_kept;
-            // The last branch first: where it is a shortcut, its outputs go before the larger gradient of the other comes.
+            // The last branch first: where it is a shortcut, its outputs go before the larger gradient of the other
+            // comes.
             prepared.iter().enumerate().rev().filter(move |(branch, _)| is_kept[*branch] == kept)
         };
         let together = of_kept(true).map(|(_, own)| tiles_together(own.branch.conv.inputs())).min().unwrap_or(1);
@@ -193,8 +194,8 @@ impl Backward<'_> {
         }
     }
 
-    /// Turns the gradient of a tile's spikes into that of its drive, in place. Returns sums over the batch by channel: of
-    /// the drive's gradient, then for each branch of its product with the centred output. Adds the leak's gradient.
+    /// Turns the gradient of a tile's spikes into that of its drive, in place. Returns sums over the batch by channel:
+    /// of the drive's gradient, then for each branch of its product with the centred output. Adds the leak's gradient.
     fn through_neurons(
         &mut self,
         spiking: &Spiking,

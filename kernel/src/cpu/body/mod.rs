@@ -2,14 +2,15 @@
 //!
 //! Channels are worked on in tiles of 64, each over the whole batch: convolution of every sample, statistics, then norm
 //! and neuron of every sample. Between layers there are only bits. The backward pass computes a tile's outputs (but for
-//! those that [`outputs`] kept) and membranes again, turns the gradient of its spikes into that of its drive in place, and
-//! makes from it the gradients of weights and input. So the largest f32 buffers are one tile's outputs and the gradients of two layers.
+//! those that [`outputs`] kept) and membranes again, turns the gradient of its spikes into that of its drive in place,
+//! and makes from it the gradients of weights and input. So the largest f32 buffers are one tile's outputs and the
+//! gradients of two layers.
 //!
 //! Work is cut by samples, or into a fixed number of parts whose sums are added in order: the result does not depend on
 //! the number of threads.
 //!
-//! [`layer`] is what both directions share, [`forward`] and [`backward`] walk over the nodes, [`branch`] and [`pooling`]
-//! are the backward passes through a convolution and through a pooling.
+//! [`layer`] is what both directions share, [`forward`] and [`backward`] walk over the nodes, [`branch`] and
+//! [`pooling`] are the backward passes through a convolution and through a pooling.
 
 mod algorithm;
 mod backward;
