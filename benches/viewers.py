@@ -6,11 +6,13 @@
 
 Each viewer keeps one stream of server-sent events open, as a page of the dashboard does: of the run, of all runs, of the
 workers or of the events. They read and throw away; what a browser draws is not counted. Prints one JSON object: seconds of
-training steps (`training`) and of the whole command (`wall`) with and without, and the ratios of the medians.
+training steps (`training`), of the whole command (`wall`) and of processors that the command took (`processor`, where
+what the viewers themselves take is not in it), with and without, and the ratios of the medians.
 """
 
 import argparse
 import json
+import resource
 import socket
 import statistics
 import subprocess
@@ -24,6 +26,13 @@ from pathlib import Path
 from compare import spread
 
 ROOT = Path(__file__).resolve().parent.parent
+MEASURES = ("training", "wall", "processor")
+
+
+def processor():
+    """Processor seconds of all commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def free_port():
@@ -63,7 +72,7 @@ def once(args, viewers):
     sets = [word for value in args.set for word in ("--set", value)]
     with tempfile.TemporaryDirectory() as store:
         command = [args.program, "train", "--json", "--store", store, "--http", address, *sets]
-        begun = time.monotonic()
+        begun, used = time.monotonic(), processor()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         counts = [0] * viewers
         if viewers:
@@ -73,12 +82,12 @@ def once(args, viewers):
                 query = queries[number % len(queries)]
                 threading.Thread(target=watch, args=(address, query, counts, number), daemon=True).start()
         output, _ = process.communicate()
-        wall = time.monotonic() - begun
+        wall, used = time.monotonic() - begun, processor() - used
     if process.returncode != 0 or not all(counts):
         sys.exit(f"viewers: the run failed ({process.returncode}), or somebody saw nothing: {counts}")
     summary = json.loads(output)
     training = sum(block["train_seconds"] for block in summary["blocks"])
-    return {"training": training, "wall": wall, "bytes": sum(counts), "accuracy": summary["accuracy"]["test"]}
+    return {"training": training, "wall": wall, "processor": used, "bytes": sum(counts), "accuracy": summary["accuracy"]["test"]}
 
 
 def main():
@@ -95,9 +104,9 @@ def main():
             print(json.dumps({kind: runs[kind][-1]}), file=sys.stderr, flush=True)
     if len({run["accuracy"] for done in runs.values() for run in done}) != 1:
         sys.exit("viewers: the results differ")
-    report = {kind: {key: spread([round(run[key], 2) for run in done]) for key in ("training", "wall")} for kind, done in runs.items()}
+    report = {kind: {key: spread([round(run[key], 2) for run in done]) for key in MEASURES} for kind, done in runs.items()}
     report["bytes_a_viewer"] = round(statistics.median(run["bytes"] for run in runs["watched"]) / args.viewers)
-    for key in ("training", "wall"):
+    for key in MEASURES:
         report[f"{key}_ratio"] = round(report["watched"][key]["median"] / report["alone"][key]["median"], 4)
     print(json.dumps(report, indent=2))
 
