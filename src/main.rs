@@ -6,6 +6,7 @@
 mod say;
 
 mod args;
+mod attempt;
 mod command;
 mod failure;
 mod log;

@@ -1,9 +1,10 @@
 //! Progress on standard error: a bar on a terminal, lines of text without one.
 
+use crate::attempt::{reached, shown};
 use crate::say::is_drawn_on;
 use crate::screen::Screen;
 use bloctrain_shared::task::{Progress, Stage};
-use bloctrain_shared::view::{AttemptView, RunView};
+use bloctrain_shared::view::RunView;
 use console::Term;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};
@@ -77,11 +78,6 @@ fn line(view: &RunView) -> Option<((u32, Stage, u32), String)> {
     Some(((block, stage, last.map_or(0, |round| round.epochs)), text))
 }
 
-/// The attempt that people see: training before all others.
-fn shown(view: &RunView) -> Option<&AttemptView> {
-    view.attempts.iter().max_by_key(|attempt| (attempt.task.stage == Stage::Train, attempt.task))
-}
-
 impl Display {
     /// A bar for a run, or lines where there is no terminal.
     #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
@@ -126,12 +122,12 @@ impl Display {
         }
         self.fit(usize::from(Term::stderr().size().1));
         let Some(attempt) = shown(view) else { return };
-        let progress = &attempt.progress;
-        let left = self.left((attempt.task.block, attempt.task.stage), progress, Instant::now());
+        let progress = reached(view, attempt);
+        let left = self.left((attempt.task.block, attempt.task.stage), &progress, Instant::now());
         self.bar.set_prefix(attempt.task.to_string());
         self.bar.set_length(progress.total.max(1));
         self.bar.set_position(progress.done);
-        self.bar.set_message(message(attempt.task.stage, progress, left));
+        self.bar.set_message(message(attempt.task.stage, &progress, left));
     }
 
     /// Draws in a form that a terminal of some columns has room for; what is too long is cut off.
@@ -248,6 +244,20 @@ mod tests {
         assert_eq!(lines.next(&view(4), at(55)), None, "too soon");
         assert!(lines.next(&view(4), at(61)).is_some(), "it is said later");
         assert_eq!(lines.next(&view(4), at(90)), None);
+    }
+
+    #[test]
+    fn a_round_of_which_nothing_is_heard_is_where_the_one_before_ended() {
+        let mut view = view(3);
+        view.planned_epochs = 10;
+        assert_eq!(reached(&view, &view.attempts[0]), view.attempts[0].progress, "what it says counts");
+        view.attempts[0].progress = Progress::default();
+        let at = reached(&view, &view.attempts[0]);
+        assert_eq!((at.done, at.total), (27, 90));
+        let said = message(Stage::Train, &at, None);
+        assert_eq!(said, "epoch 4/10  loss 0.500  accuracy 75.0 %  9 images/s  firing 10.0 %  waiting 0.0 %");
+        view.blocks[0].last_round = None;
+        assert_eq!(reached(&view, &view.attempts[0]), Progress::default(), "the first round");
     }
 
     #[test]

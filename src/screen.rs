@@ -1,5 +1,6 @@
 //! A run on the whole terminal: its pipeline, its curves, who works on it.
 
+use crate::attempt::reached;
 use crate::say::is_drawn_on;
 use crate::table;
 use bloctrain_shared::history::HistoryLine;
@@ -181,7 +182,7 @@ fn attempts(view: &RunView) -> Vec<Line<'static>> {
         return vec![Line::from(why.unwrap_or_else(|| "nobody".into()))];
     }
     let line = |attempt: &bloctrain_shared::view::AttemptView| {
-        let Progress { done, total, loss, images_per_second, .. } = attempt.progress;
+        let Progress { done, total, loss, images_per_second, .. } = reached(view, attempt);
         let figures = if attempt.task.stage == Stage::Train {
             format!("  loss {loss:.3}  {images_per_second:.0} images/s")
         } else {

@@ -139,7 +139,7 @@ fn short(more: &[&'static str]) -> Vec<&'static str> {
 
 /// A run of some seconds.
 fn longer(more: &[&'static str]) -> Vec<&'static str> {
-    [short(more), vec!["--set", "train.epochs=12"]].concat()
+    [short(more), vec!["--set", "train.epochs=6"]].concat()
 }
 
 /// The rows of the table at the end are whole.
