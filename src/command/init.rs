@@ -111,7 +111,8 @@ steps = 4
 [train]
 epochs = {epochs}
 batch = 64
-learning_rate = 0.002
+# The preset's own for blocks, 0.004 end to end, unless it is written.
+# learning_rate = 0.004
 # Stop a block when validation has not become better for so many epochs; 0 trains all of them.
 patience = 0
 

@@ -1,6 +1,6 @@
-//! Networks by name.
+//! Networks by name, with what their blocks train best with.
 
-use super::network::{BlockSpec, HeadSpec};
+use super::network::{BlockSpec, HeadSpec, NetworkSpec};
 use crate::layer::LayerSpec;
 
 /// A named network with a width.
@@ -14,16 +14,35 @@ pub struct Preset {
     pub width: usize,
     /// The blocks and the head for a width.
     pub build: fn(usize) -> (Vec<BlockSpec>, HeadSpec),
+    /// `train.learning_rate` of its blocks where a specification has none, if another than the default was measured to be
+    /// better (docs/accuracy.md). Not end to end: a deeper network does not bear it.
+    pub learning_rate: Option<f64>,
 }
 
 /// Every preset.
 pub const PRESETS: [Preset; 5] = [
-    Preset { name: "small", title: "3 blocks of plain convolutions for 28x28 gray images", width: 16, build: small },
-    Preset { name: "resnet9", title: "stem and 3 residual pairs in 3 blocks", width: 64, build: resnet9 },
-    Preset { name: "resnet11", title: "stem and 4 residual pairs in 4 blocks", width: 64, build: resnet11 },
-    Preset { name: "resnet18", title: "stem and 8 residual pairs in 4 blocks, at full resolution", width: 64, build: resnet18 },
-    Preset { name: "vgg16", title: "13 convolutions with max pooling in 5 blocks", width: 64, build: vgg16 },
+    preset("small", "3 blocks of plain convolutions for 28x28 gray images", 16, small, Some(0.032)),
+    preset("resnet9", "stem and 3 residual pairs in 3 blocks", 64, resnet9, Some(0.016)),
+    preset("resnet11", "stem and 4 residual pairs in 4 blocks", 64, resnet11, Some(0.016)),
+    preset("resnet18", "stem and 8 residual pairs in 4 blocks, at full resolution", 64, resnet18, None),
+    preset("vgg16", "13 convolutions with max pooling in 5 blocks", 64, vgg16, None),
 ];
+
+const fn preset(
+    name: &'static str,
+    title: &'static str,
+    width: usize,
+    build: fn(usize) -> (Vec<BlockSpec>, HeadSpec),
+    learning_rate: Option<f64>,
+) -> Preset {
+    Preset { name, title, width, build, learning_rate }
+}
+
+/// The preset that a network is of: the default one where it names neither preset nor blocks.
+pub fn of(network: &NetworkSpec) -> Option<&'static Preset> {
+    let name = network.preset.as_deref().unwrap_or(NetworkSpec::DEFAULT_PRESET);
+    find(name).filter(|_| network.block.is_empty())
+}
 
 /// The preset of a name.
 pub fn find(name: &str) -> Option<&'static Preset> {

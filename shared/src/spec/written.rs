@@ -4,6 +4,7 @@ use super::RunSpec;
 use super::check::CheckError;
 use super::field::{FIELDS, Field};
 use super::parse::{Override, ParseError, with_keys};
+use super::preset;
 use std::collections::BTreeSet;
 
 /// The fields that stood in a file or after `--set`, as dotted paths, even where the value is the default.
@@ -48,13 +49,19 @@ impl Written {
     }
 }
 
-/// Reads a spec as [`parse`](super::parse::parse) does, and keeps what was written.
+/// Reads a spec as [`parse`](super::parse::parse) does, with what its [preset](super::preset) trains best with where
+/// that was not written, and keeps what was written.
 ///
 /// # Errors
 /// Names the key that is unknown (with the nearest known one) or has a wrong value.
 pub fn read(text: &str, overrides: &[Override]) -> Result<Given, ParseError> {
-    let (spec, keys) = with_keys(text, overrides)?;
-    Ok(Given { spec, written: Written::new(keys) })
+    let (mut spec, keys) = with_keys(text, overrides)?;
+    let written = Written::new(keys);
+    let rate = preset::of(&spec.network).and_then(|preset| preset.learning_rate);
+    if let Some(rate) = rate.filter(|_| !spec.run.end_to_end && !written.0.contains("train.learning_rate")) {
+        spec.train.learning_rate = rate;
+    }
+    Ok(Given { spec, written })
 }
 
 impl Given {
@@ -149,6 +156,21 @@ mod tests {
         assert!(refused.contains("`hard_classes.policy`") && refused.contains("without `hard_inputs.fraction`"), "{refused}");
         let whole = given("[run]\nend_to_end = true\n[hard_classes]\npolicy = \"all\"", &[]);
         assert!(whole.check_read().expect_err("unread").to_string().contains("hard_classes.policy"));
+    }
+
+    #[test]
+    fn a_preset_s_blocks_have_its_learning_rate_unless_another_is_written() {
+        let rate = |text: &str, sets: &[&str]| given(text, sets).spec.train.learning_rate;
+        let plain = RunSpec::default().train.learning_rate;
+        for preset in preset::PRESETS {
+            let name = format!("network.preset={}", preset.name);
+            assert_eq!(rate("", &[&name]), preset.learning_rate.unwrap_or(plain));
+            assert_eq!(rate("", &[&name, "run.end_to_end=true"]), plain, "a deeper network");
+            assert_eq!(rate("[train]\nlearning_rate = 0.25", &[&name]), 0.25);
+        }
+        assert_eq!(rate("", &[]), 0.032, "`small`");
+        assert_eq!(rate("train = { learning_rate = 4e-3 }", &[]), plain);
+        assert_eq!(rate(ONE_BLOCK, &[]), plain);
     }
 
     #[test]
