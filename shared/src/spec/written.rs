@@ -49,7 +49,7 @@ impl Written {
     }
 }
 
-/// Reads a spec as [`parse`](super::parse::parse) does, with what its [preset](super::preset) trains best with where
+/// Reads a spec as [`parse`](super::parse::parse) does, with what its [preset] trains best with where
 /// that was not written, and keeps what was written.
 ///
 /// # Errors
