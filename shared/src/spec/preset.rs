@@ -40,8 +40,7 @@ const fn preset(
 
 /// The preset that a network is of: the default one where it names neither preset nor blocks.
 pub fn of(network: &NetworkSpec) -> Option<&'static Preset> {
-    let name = network.preset.as_deref().unwrap_or(NetworkSpec::DEFAULT_PRESET);
-    find(name).filter(|_| network.block.is_empty())
+    find(network.preset_name()).filter(|_| network.block.is_empty())
 }
 
 /// The preset of a name.

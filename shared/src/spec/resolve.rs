@@ -59,6 +59,11 @@ impl NetworkSpec {
     /// Name of the preset used when the spec names neither preset nor blocks.
     pub const DEFAULT_PRESET: &'static str = "small";
 
+    /// Name of the preset, written or not; it counts where no blocks are written.
+    pub fn preset_name(&self) -> &str {
+        self.preset.as_deref().unwrap_or(Self::DEFAULT_PRESET)
+    }
+
     /// The network with presets and defaults filled in.
     ///
     /// # Errors
@@ -68,7 +73,7 @@ impl NetworkSpec {
             return Err(ResolveError::ZeroWidth);
         }
         if self.block.is_empty() {
-            let name = self.preset.as_deref().unwrap_or(Self::DEFAULT_PRESET);
+            let name = self.preset_name();
             let preset = preset::find(name).ok_or_else(|| ResolveError::UnknownPreset {
                 name: name.to_owned(),
                 known: preset::PRESETS.map(|preset| preset.name).join(", "),
