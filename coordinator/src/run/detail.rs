@@ -5,7 +5,7 @@ use super::block::Block;
 use super::durable::Run;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::metric::Confusion;
-use bloctrain_shared::spec::NetworkSpec;
+use bloctrain_shared::spec::preset;
 use bloctrain_shared::summary::CacheSize;
 use serde::Serialize;
 
@@ -94,8 +94,7 @@ impl Run {
     /// What its view leaves out.
     pub fn detail(&self) -> RunDetail {
         let (spec, dataset) = (&self.submission.spec, &self.submission.dataset);
-        let default = || spec.network.block.is_empty().then(|| NetworkSpec::DEFAULT_PRESET.to_owned());
-        let preset = spec.network.preset.clone().or_else(default);
+        let preset = preset::of(&spec.network).map(|preset| preset.name.to_owned());
         RunDetail {
             classes: dataset.classes.clone(),
             shape: dataset.shape,
