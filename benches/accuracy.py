@@ -7,7 +7,8 @@
 
 EXPERIMENTS is a TOML file: `common = [..]` has settings of all, `[name]` one experiment with `set = [..]` (as after
 `--set`), and `end_to_end = true` for a network trained as one block. What is in the results already is not run again, and
-a run that was interrupted goes on where its store says.
+a run that was interrupted goes on where its store says. Experiments of one seed have one store, so that blocks that they
+have in common are trained once.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def command(args, experiment, common, seed, store):
 
 
 def one(args, name, experiment, common, seed, lock):
-    store = args.stores / f"{name}-{seed}"
+    store = args.stores / f"seed-{seed}"
     done = subprocess.run([str(part) for part in command(args, experiment, common, seed, store)], capture_output=True, text=True)
     if done.returncode != 0:
         line = {"experiment": name, "seed": seed, "error": done.stderr.strip()[-800:]}
@@ -95,7 +96,7 @@ def main():
     parser.add_argument("--device", default="")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--only", default="", help="experiments whose names contain one of these, separated by commas")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at the same time")
     parser.add_argument("--table", type=pathlib.Path, help="print the table of a file of results and do nothing else")
     args = parser.parse_args()
     if args.table:
@@ -110,15 +111,16 @@ def main():
             parser.error(f"{args.experiments}: [{name}] may have `set` and `end_to_end`; quote a name that has a dot")
     wanted = [part for part in args.only.split(",") if part]
     done = {(line["experiment"], line["seed"]) for line in read(args.out) if "error" not in line}
-    # All experiments with the first seed before any with the second: a table is there early.
-    runs = [
-        (name, experiment, seed) for seed in map(int, args.seeds.split(",")) for name, experiment in experiments.items()
-        if (name, seed) not in done and (not wanted or any(part in name for part in wanted))
-    ]
-    args.stores.mkdir(parents=True, exist_ok=True)
     lock = threading.Lock()
+
+    def all_of(seed):
+        for name, experiment in experiments.items():
+            if (name, seed) not in done and (not wanted or any(part in name for part in wanted)):
+                one(args, name, experiment, common, seed, lock)
+
+    args.stores.mkdir(parents=True, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        list(pool.map(lambda run: one(args, run[0], run[1], common, run[2], lock), runs))
+        list(pool.map(all_of, map(int, args.seeds.split(","))))
     table(read(args.out))
 
 
