@@ -14,18 +14,36 @@ pub struct Preset {
     pub width: usize,
     /// The blocks and the head for a width.
     pub build: fn(usize) -> (Vec<BlockSpec>, HeadSpec),
-    /// `train.learning_rate` of its blocks where a specification has none, if another than the default was measured to be
-    /// better (docs/accuracy.md). Not end to end: a deeper network does not bear it.
-    pub learning_rate: Option<f64>,
+    /// What it trains best with.
+    pub recipe: Recipe,
 }
+
+/// What was measured to be better than the defaults (docs/accuracy.md), and is filled in where a specification that is
+/// [read](super::written::read) has nothing. So specifications of before, in stores and packages, keep their meaning.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipe {
+    /// `train.learning_rate` of blocks. Not end to end: a deeper network does not bear it.
+    pub learning_rate: Option<f64>,
+    /// `network.head`, if another than that of [`Preset::build`].
+    pub head: Option<fn() -> HeadSpec>,
+    /// `neuron.threshold`.
+    pub threshold: Option<f32>,
+    /// `neuron.leak`.
+    pub leak: Option<f32>,
+}
+
+const DEFAULTS: Recipe = Recipe { learning_rate: None, head: None, threshold: None, leak: None };
+const SMALL: Recipe = Recipe { learning_rate: Some(0.032), ..DEFAULTS };
+const RESNET: Recipe =
+    Recipe { learning_rate: Some(0.016), head: Some(HeadSpec::default), threshold: Some(2.0), leak: Some(0.75) };
 
 /// Every preset.
 pub const PRESETS: [Preset; 5] = [
-    preset("small", "3 blocks of plain convolutions for 28x28 gray images", 16, small, Some(0.032)),
-    preset("resnet9", "stem and 3 residual pairs in 3 blocks", 64, resnet9, Some(0.016)),
-    preset("resnet11", "stem and 4 residual pairs in 4 blocks", 64, resnet11, Some(0.016)),
-    preset("resnet18", "stem and 8 residual pairs in 4 blocks, at full resolution", 64, resnet18, None),
-    preset("vgg16", "13 convolutions with max pooling in 5 blocks", 64, vgg16, None),
+    preset("small", "3 blocks of plain convolutions for 28x28 gray images", 16, small, SMALL),
+    preset("resnet9", "stem and 3 residual pairs in 3 blocks", 64, resnet9, RESNET),
+    preset("resnet11", "stem and 4 residual pairs in 4 blocks", 64, resnet11, RESNET),
+    preset("resnet18", "stem and 8 residual pairs in 4 blocks, at full resolution", 64, resnet18, DEFAULTS),
+    preset("vgg16", "13 convolutions with max pooling in 5 blocks", 64, vgg16, DEFAULTS),
 ];
 
 const fn preset(
@@ -33,9 +51,9 @@ const fn preset(
     title: &'static str,
     width: usize,
     build: fn(usize) -> (Vec<BlockSpec>, HeadSpec),
-    learning_rate: Option<f64>,
+    recipe: Recipe,
 ) -> Preset {
-    Preset { name, title, width, build, learning_rate }
+    Preset { name, title, width, build, recipe }
 }
 
 /// The preset that a network is of: the default one where it names neither preset nor blocks.

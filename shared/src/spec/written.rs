@@ -4,7 +4,7 @@ use super::RunSpec;
 use super::check::CheckError;
 use super::field::{FIELDS, Field};
 use super::parse::{Override, ParseError, with_keys};
-use super::preset;
+use super::preset::{self, Recipe};
 use std::collections::BTreeSet;
 
 /// The fields that stood in a file or after `--set`, as dotted paths, even where the value is the default.
@@ -38,6 +38,23 @@ impl Written {
         self.0.contains(field.path) || self.0.iter().any(is_in)
     }
 
+    /// Fills in what a preset trains best with where nothing was written.
+    fn fill(&self, spec: &mut RunSpec, recipe: Recipe) {
+        let unless = |path: &str| !self.0.contains(path);
+        if let Some(rate) = recipe.learning_rate.filter(|_| !spec.run.end_to_end && unless("train.learning_rate")) {
+            spec.train.learning_rate = rate;
+        }
+        if let Some(threshold) = recipe.threshold.filter(|_| unless("neuron.threshold")) {
+            spec.neuron.threshold = threshold;
+        }
+        if let Some(leak) = recipe.leak.filter(|_| unless("neuron.leak")) {
+            spec.neuron.leak = leak;
+        }
+        if let (None, Some(head)) = (&spec.network.head, recipe.head) {
+            spec.network.head = Some(head());
+        }
+    }
+
     /// Refuses fields that none of these specifications reads: one, or all that a sweep makes of what was written.
     ///
     /// # Errors
@@ -49,17 +66,16 @@ impl Written {
     }
 }
 
-/// Reads a spec as [`parse`](super::parse::parse) does, with what its [preset] trains best with where
-/// that was not written, and keeps what was written.
+/// Reads a spec as [`parse`](super::parse::parse) does, with what its [preset] trains best with where that was not
+/// written, and keeps what was written.
 ///
 /// # Errors
 /// Names the key that is unknown (with the nearest known one) or has a wrong value.
 pub fn read(text: &str, overrides: &[Override]) -> Result<Given, ParseError> {
     let (mut spec, keys) = with_keys(text, overrides)?;
     let written = Written::new(keys);
-    let rate = preset::of(&spec.network).and_then(|preset| preset.learning_rate);
-    if let Some(rate) = rate.filter(|_| !spec.run.end_to_end && !written.0.contains("train.learning_rate")) {
-        spec.train.learning_rate = rate;
+    if let Some(preset) = preset::of(&spec.network) {
+        written.fill(&mut spec, preset.recipe);
     }
     Ok(Given { spec, written })
 }
@@ -77,6 +93,7 @@ impl Given {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::HeadSpec;
 
     fn given(text: &str, sets: &[&str]) -> Given {
         let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).expect("a pair")).collect();
@@ -164,13 +181,30 @@ mod tests {
         let plain = RunSpec::default().train.learning_rate;
         for preset in preset::PRESETS {
             let name = format!("network.preset={}", preset.name);
-            assert_eq!(rate("", &[&name]), preset.learning_rate.unwrap_or(plain));
+            assert_eq!(rate("", &[&name]), preset.recipe.learning_rate.unwrap_or(plain));
             assert_eq!(rate("", &[&name, "run.end_to_end=true"]), plain, "a deeper network");
             assert_eq!(rate("[train]\nlearning_rate = 0.25", &[&name]), 0.25);
         }
         assert_eq!(rate("", &[]), 0.032, "`small`");
         assert_eq!(rate("train = { learning_rate = 4e-3 }", &[]), plain);
         assert_eq!(rate(ONE_BLOCK, &[]), plain);
+    }
+
+    #[test]
+    fn a_preset_s_head_and_neurons_are_there_unless_others_are_written() {
+        let plain = Some(HeadSpec { pool: 4, hidden: Vec::new() });
+        let has = |sets: &[&str]| {
+            let spec = given("", sets).spec;
+            (spec.network.head, spec.neuron.threshold, spec.neuron.leak)
+        };
+        assert_eq!(has(&["network.preset=resnet9"]), (plain.clone(), 2.0, 0.75));
+        assert_eq!(has(&["network.preset=resnet11", "run.end_to_end=true"]), (plain, 2.0, 0.75));
+        let written = ["network.preset=resnet9", "network.head.hidden=[64]", "neuron.threshold=1.0", "neuron.leak=0.5"];
+        assert_eq!(has(&written), (Some(HeadSpec { pool: 4, hidden: vec![64] }), 1.0, 0.5));
+        for preset in ["small", "resnet18", "vgg16"] {
+            assert_eq!(has(&[&format!("network.preset={preset}")]), (None, 1.0, 0.5), "as it is built");
+        }
+        assert_eq!(given(ONE_BLOCK, &[]).spec.network.head, None);
     }
 
     #[test]
