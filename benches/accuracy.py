@@ -6,9 +6,9 @@
   benches/accuracy.py --table results.jsonl
 
 EXPERIMENTS is a TOML file: `common = [..]` has settings of all, `[name]` one experiment with `set = [..]` (as after
-`--set`), and `end_to_end = true` for a network trained as one block. What is in the results already is not run again, and
-a run that was interrupted goes on where its store says. Experiments of one seed have one store, so that blocks that they
-have in common are trained once.
+`--set`), and `end_to_end = true` for a network trained as one block. What is in the results already is not run again,
+and a run that was interrupted goes on where its store says. Experiments of one seed have one store, so that blocks that
+they have in common are trained once.
 """
 
 import argparse

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct NeuronSpec {
     /// Dynamics of the membrane.
     pub model: NeuronModel,
-    /// Factor by which the membrane decays in one step, in [0, 1]; the initial value for `plif`; ignored by `if`. Where it
-    /// is not written, the presets `resnet9` and `resnet11` have 0.75.
+    /// Factor by which the membrane decays in one step, in [0, 1]; the initial value for `plif`; ignored by `if`.
+    /// Where it is not written, the presets `resnet9` and `resnet11` have 0.75.
     pub leak: f32,
     /// Membrane value at which the neuron fires, > 0. Where it is not written, `resnet9` and `resnet11` have 2.
     pub threshold: f32,

@@ -1,4 +1,4 @@
-//! Networks by name, with what their blocks train best with.
+//! Networks by name, with what they train best with.
 
 use super::network::{BlockSpec, HeadSpec, NetworkSpec};
 use crate::layer::LayerSpec;

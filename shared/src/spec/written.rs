@@ -40,18 +40,16 @@ impl Written {
 
     /// Fills in what a preset trains best with where nothing was written.
     fn fill(&self, spec: &mut RunSpec, recipe: Recipe) {
-        let unless = |path: &str| !self.0.contains(path);
-        if let Some(rate) = recipe.learning_rate.filter(|_| !spec.run.end_to_end && unless("train.learning_rate")) {
-            spec.train.learning_rate = rate;
-        }
-        if let Some(threshold) = recipe.threshold.filter(|_| unless("neuron.threshold")) {
-            spec.neuron.threshold = threshold;
-        }
-        if let Some(leak) = recipe.leak.filter(|_| unless("neuron.leak")) {
-            spec.neuron.leak = leak;
-        }
-        if let (None, Some(head)) = (&spec.network.head, recipe.head) {
-            spec.network.head = Some(head());
+        let rate = recipe.learning_rate.filter(|_| !spec.run.end_to_end);
+        self.put("train.learning_rate", &mut spec.train.learning_rate, rate);
+        self.put("neuron.threshold", &mut spec.neuron.threshold, recipe.threshold);
+        self.put("neuron.leak", &mut spec.neuron.leak, recipe.leak);
+        spec.network.head = spec.network.head.take().or_else(|| recipe.head.map(|head| head()));
+    }
+
+    fn put<T>(&self, path: &str, field: &mut T, better: Option<T>) {
+        if let Some(better) = better.filter(|_| !self.0.contains(path)) {
+            *field = better;
         }
     }
 
