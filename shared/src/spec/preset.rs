@@ -37,6 +37,17 @@ const SMALL: Recipe = Recipe { learning_rate: Some(0.032), ..DEFAULTS };
 const RESNET: Recipe =
     Recipe { learning_rate: Some(0.016), head: Some(HeadSpec::default), threshold: Some(2.0), leak: Some(0.75) };
 
+impl Recipe {
+    /// What one would write after `--set` to train blocks with it.
+    pub fn settings(&self) -> Vec<String> {
+        let rate = self.learning_rate.map(|rate| format!("train.learning_rate={rate}"));
+        let head = self.head.map(|head| head());
+        let head = head.map(|head| format!("network.head={{ pool = {}, hidden = {:?} }}", head.pool, head.hidden));
+        let neuron = |field: &str, value: Option<f32>| value.map(|value| format!("neuron.{field}={value:?}"));
+        [rate, head, neuron("threshold", self.threshold), neuron("leak", self.leak)].into_iter().flatten().collect()
+    }
+}
+
 /// Every preset.
 pub const PRESETS: [Preset; 5] = [
     preset("small", "3 blocks of plain convolutions for 28x28 gray images", 16, small, SMALL),

@@ -90,6 +90,7 @@ impl Given {
 
 #[cfg(test)]
 mod tests {
+    use super::super::parse::parse;
     use super::*;
     use crate::spec::HeadSpec;
 
@@ -203,6 +204,17 @@ mod tests {
             assert_eq!(has(&[&format!("network.preset={preset}")]), (None, 1.0, 0.5), "as it is built");
         }
         assert_eq!(given(ONE_BLOCK, &[]).spec.network.head, None);
+    }
+
+    #[test]
+    fn a_recipe_written_out_is_the_same() {
+        for preset in preset::PRESETS {
+            let settings = preset.recipe.settings();
+            let name = format!("network.preset={}", preset.name);
+            let sets = [&name].into_iter().chain(&settings).map(|set| Override::parse(set).expect("a pair"));
+            let unfilled = parse("", &sets.collect::<Vec<_>>()).expect("valid");
+            assert_eq!(unfilled, given("", &[&name]).spec, "{settings:?}");
+        }
     }
 
     #[test]
