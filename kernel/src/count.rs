@@ -17,10 +17,8 @@ pub struct Count {
 pub enum Counted<'a> {
     /// Numbers that are the same at every step: computed, and counted, once.
     Image,
-    /// Zeros and ones.
-    Spikes(&'a Spikes),
-    /// Other numbers that change over time.
-    Fractions,
+    /// Numbers of spikes as bit planes, that of the lowest digit first; spikes are one plane.
+    Spikes(&'a [Spikes]),
 }
 
 impl Count {
@@ -30,19 +28,26 @@ impl Count {
     }
 
     /// Counts a convolution.
-    pub fn add(&mut self, conv: Conv, steps: usize, input: Counted<'_>) {
+    pub fn add(&mut self, conv: Conv, input: Counted<'_>) {
         match input {
             Counted::Image => self.macs += conv.macs(),
-            Counted::Fractions => self.macs += steps as f64 * conv.macs(),
-            Counted::Spikes(spikes) => {
-                let (fan_out, words) = (conv.fan_out(), spikes.words_per_position());
-                for (sample, sum) in self.synops.iter_mut().enumerate() {
-                    for frame in spikes.sample(sample).chunks((fan_out.len() * words).max(1)) {
-                        let ones = |words: &[u64]| f64::from(words.iter().map(|word| word.count_ones()).sum::<u32>());
-                        *sum +=
-                            frame.chunks(words.max(1)).zip(&fan_out).map(|(words, fan_out)| ones(words) * fan_out).sum::<f64>();
-                    }
+            Counted::Spikes(planes) => {
+                let fan_out = conv.fan_out();
+                for (digit, plane) in planes.iter().enumerate() {
+                    self.add_plane(plane, (1_u64 << digit) as f64, &fan_out);
                 }
+            }
+        }
+    }
+
+    /// Counts ones that stand for so many spikes each, of which each is added `fan_out` times by its place.
+    fn add_plane(&mut self, plane: &Spikes, spikes: f64, fan_out: &[f64]) {
+        let words = plane.words_per_position();
+        let ones = |words: &[u64]| f64::from(words.iter().map(|word| word.count_ones()).sum::<u32>());
+        for (sample, sum) in self.synops.iter_mut().enumerate() {
+            for frame in plane.sample(sample).chunks((fan_out.len() * words).max(1)) {
+                let places = frame.chunks(words.max(1)).zip(fan_out);
+                *sum += spikes * places.map(|(words, fan_out)| ones(words) * fan_out).sum::<f64>();
             }
         }
     }

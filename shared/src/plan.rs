@@ -1,15 +1,15 @@
 //! From what is asked to what will be done: pure, so any process derives the same plan.
 
+use crate::spec::RunSpec;
 use crate::spec::check::{CheckError, check_on, check_replicas};
 use crate::spec::field::Reach;
 use crate::spec::identity::Identity;
-use crate::spec::{EncodingKind, RunSpec};
 use crate::split::Split;
 use crate::{Digest, ImageShape};
 use serde::{Deserialize, Serialize};
 
 /// Version of everything that changes a number in the result. It is part of every run's identity and of cache keys.
-pub const ARITHMETIC_VERSION: u32 = 6;
+pub const ARITHMETIC_VERSION: u32 = 7;
 
 /// The backend of a submission whose first worker decides.
 pub const ANY_BACKEND: &str = "any";
@@ -68,16 +68,6 @@ impl Submission {
         let Self { spec, dataset, arithmetic, backend } = self;
         let same = Same { spec: spec.identity(Reach::Label), dataset, arithmetic: *arithmetic, backend };
         format!("r{}", Digest::of_json(&same).short(12))
-    }
-
-    /// The id that the run has in stores of before there was a rule for each field: a digest of the whole specification,
-    /// defaults and all. None where its numbers were others: input in spikes was made from pixels that had been normalised
-    /// and back.
-    pub fn former_run_id(&self) -> Option<String> {
-        let mut identity = self.clone();
-        (identity.spec.data.dir, identity.spec.data.name) = Default::default();
-        let is_same = self.spec.encoding.kind == EncodingKind::Direct;
-        is_same.then(|| format!("r{}", Digest::of_json(&identity).short(12)))
     }
 
     /// Everything that the training of its first block depends on, and of the others apart from what the blocks before them
@@ -363,12 +353,6 @@ mod tests {
         ("detector.policy", &["learned", "top1", "entropy", "confidence"]),
         ("exit.combine", &["last", "mixture"]),
     ];
-
-    #[test]
-    fn the_former_id_is_what_the_program_before_gave() {
-        assert_eq!(submission().former_run_id().as_deref(), Some("ra63576ef2ebd"));
-        assert_eq!(with(&["encoding.kind=poisson"]).former_run_id(), None, "its numbers were others");
-    }
 
     #[test]
     fn every_replica_needs_a_batch() {

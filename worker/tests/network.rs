@@ -140,6 +140,23 @@ fn synaptic_operations_by_hand() {
     assert_eq!(pass.take_count().macs, 98.0, "49 pairs of positions times 2 channels, once for both steps");
 }
 
+/// Two spikes in one window of an average pooling and one in another: each is added where its window's place is seen.
+#[test]
+fn averages_cost_what_their_spikes_cost() {
+    let layers = vec![LayerSpec::avg_pool(2), LayerSpec::conv(2, 3, 1)];
+    let shape = ImageShape::new(1, 6, 6);
+    let config = config(layers, shape, Norm::Batch, 2, 5);
+    let net = BlockNet::<Flex>::new(&config, &Default::default());
+    let mut x = vec![0.0_f32; 2 * 36]; // [T = 2, B = 1, 1, 6, 6]
+    (x[0], x[1]) = (1.0, 1.0); // step 0, the corner of the 3x3 map of averages: reaches 4 positions
+    x[36 + 14] = 1.0; // step 1, its middle: reaches 9
+    let input = BodyInput::Spikes(Spikes::from_values(&x, 1, 2, shape));
+    let mut pass = Pass::new(2, 1, Mode::Eval).with_count();
+    net.body(input, &mut pass);
+    let body = pass.take_count();
+    assert_eq!((body.synops, body.macs), (vec![34.0], 0.0), "(4 + 4 + 9) positions times 2 channels");
+}
+
 #[test]
 fn losses_by_hand() {
     let logits =

@@ -232,12 +232,6 @@ impl Run {
 }
 
 impl Durable {
-    /// The id of a submission's run: the one that it has here already, be it by the former rule, or its own.
-    pub(crate) fn run_of(&self, submission: &Submission) -> String {
-        let former = submission.former_run_id().filter(|id| self.runs.contains_key(id));
-        former.unwrap_or_else(|| submission.run_id())
-    }
-
     /// Lets go of the cached shards of runs that are completed, so that what is kept in memory does not grow with what
     /// was ever done. Nothing asks for them any more but garbage collection, which reads them where they are stored.
     pub fn let_go(&mut self) {

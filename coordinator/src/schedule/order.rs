@@ -21,8 +21,7 @@ impl State {
         submission: Box<Submission>,
         object: ObjectRef,
     ) -> Result<Vec<Effect>, Rejected> {
-        let mut plan = admission::plan(&submission)?;
-        plan.run = self.durable.run_of(&submission);
+        let plan = admission::plan(&submission)?;
         if !self.live.contains(&plan.run) && self.live.len() >= MAX_RUNS {
             return Err(Rejected::Full("as many unfinished runs as it works on at once"));
         }

@@ -342,7 +342,11 @@ mod tests {
     #[test]
     fn packed_values_by_hand() {
         let shape = ImageShape::new(65, 2, 3);
-        assert_eq!(value_bytes(shape, Content::Counts { digits: 3 }, 4), 3 * 4 * 6 * 2 * 8, "two words for 65 channels");
+        assert_eq!(
+            value_bytes(shape, Content::Counts { digits: 3, unit: 0.25 }, 4),
+            3 * 4 * 6 * 2 * 8,
+            "two words for 65 channels"
+        );
         assert_eq!(value_bytes(shape, Content::Fractions, 4), 4 * 65 * 6, "an image is there once");
     }
 

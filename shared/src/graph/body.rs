@@ -106,7 +106,7 @@ impl Node {
                 PoolKind::Average => contents[pool.source].averaged(pool.size * pool.size),
                 PoolKind::Maximum => contents[pool.source],
             },
-            Self::Dropout { source, p, .. } if training && *p > 0.0 => contents[*source].thinned(),
+            Self::Dropout { source, p, .. } if training && *p > 0.0 => contents[*source].thinned(*p),
             Self::Dropout { source, .. } => contents[*source],
         }
     }

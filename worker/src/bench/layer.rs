@@ -88,7 +88,7 @@ pub fn layer(options: Options, clock: Clock<'_>) -> Figures {
     let input_gradient_s = Some(behind_s - before_s - backward_s + begin_s).filter(|seconds| *seconds > 0.0);
     let whole_s = forward_s + backward_s + input_gradient_s.unwrap_or(0.0);
     let mut count = Count::new(batch);
-    count.add(conv, steps, Counted::Spikes(&spikes));
+    count.add(conv, Counted::Spikes(std::slice::from_ref(&spikes)));
     let grad = alone.grad::<Autodiff<Flex>>(batch);
     let [reference_s] = fastest(clock, iters.min(3), [&|| alone.reference(&spikes, &grad)]);
     let macs = conv.macs() * (steps * batch) as f64;

@@ -338,6 +338,17 @@ pub fn to_host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().into_vec().expect("the data was converted to f32")
 }
 
+/// Multiples of a unit, `[T * B, C, H, W]`, as whole numbers on the host: bit planes of so many digits, the lowest first.
+fn planes_to_host<B: Backend>(x: Tensor<B, 4>, batch: usize, unit: f32, digits: usize) -> Vec<Spikes> {
+    let [frames, channels, height, width] = x.dims();
+    let numbers: Vec<u64> = to_host(x).into_iter().map(|value| (value / unit).round() as u64).collect();
+    let plane = |digit: usize| {
+        let ones: Vec<f32> = numbers.iter().map(|number| f32::from((number >> digit & 1) as u8)).collect();
+        Spikes::from_values(&ones, batch, frames / batch.max(1), ImageShape::new(channels, height, width))
+    };
+    (0..digits).map(plane).collect()
+}
+
 /// Spikes as `[T * B, C, H, W]`.
 fn spikes_tensor<B: Backend>(spikes: &Spikes, device: &B::Device) -> Tensor<B, 4> {
     let ImageShape { channels, height, width } = spikes.shape();

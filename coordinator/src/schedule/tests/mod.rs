@@ -329,21 +329,17 @@ fn failures_fail_the_run_with_the_workers_words() {
     assert!(ask(&mut state, 0, worker).is_some(), "submitting again takes it up");
 }
 
-/// A run whose id was made by another rule keeps it, and the same submission finds it.
+/// A run whose id was made by another rule keeps it.
 #[test]
-fn a_run_of_before_is_replayed_and_taken_up_under_its_own_id() {
+fn a_run_of_before_is_replayed_under_its_own_id() {
     let submission = submission(2, 0);
-    let former = submission.former_run_id().expect("one");
-    assert_ne!(former, submission.run_id());
+    let former = "r0123456789ab".to_owned();
     let mut durable = Durable::default();
     let record =
         Record::Submitted { run: former.clone(), submission: Box::new(submission.clone()), object: object("spec"), plan: None };
     durable.replay(record, 0);
     assert_eq!(durable.runs[&former].plan.run, former);
     let mut state = State::new(durable, LEASE);
-    let event = Event::Submitted { submission: Box::new(submission), object: object("spec") };
-    state.apply(1, event).expect("submits");
-    assert_eq!(state.durable.runs.keys().collect::<Vec<_>>(), [&former]);
     let worker = register(&mut state);
     let (task, _) = ask(&mut state, 1, worker).expect("a task");
     assert_eq!(task.run, former);

@@ -72,13 +72,6 @@ impl RunRpc {
     }
 }
 
-/// The id by the former rule, if the run is there under it.
-async fn former(handle: &Handle, submission: &Submission) -> Result<Option<String>, Status> {
-    let Some(id) = submission.former_run_id() else { return Ok(None) };
-    let view = handle.view(&id).await.map_err(|error| refused(&error))?;
-    Ok(view.map(|_| id))
-}
-
 #[tonic::async_trait]
 impl RunService for RunRpc {
     type WatchRunStream = Answers<WatchRunResponse>;
@@ -93,8 +86,7 @@ impl RunService for RunRpc {
         }
         let submission: Submission = from_json(&text).map_err(|error| malformed(&error))?;
         // What is refused leaves no object behind.
-        let new = admission::plan(&submission).map_err(|rejected| refused(&rejected.into()))?.run;
-        let run = former(handle, &submission).await?.unwrap_or(new);
+        let run = admission::plan(&submission).map_err(|rejected| refused(&rejected.into()))?.run;
         let bytes = Bytes::from(to_json(&submission));
         let object = artefacts.put(&key::spec(&run, Digest::of(&bytes)), bytes).await;
         let object = object.map_err(|error| status(Kind::Internal, error.to_string()))?;

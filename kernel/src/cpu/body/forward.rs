@@ -132,7 +132,7 @@ impl Forward<'_> {
         let inputs: Vec<&Value> = prepared.iter().map(|own| value(own.branch.source)).collect();
         if self.call.count {
             for (own, value) in prepared.iter().zip(&inputs) {
-                self.record.count.add(own.branch.conv, steps, counted(self.contents[own.branch.source], value));
+                self.record.count.add(own.branch.conv, counted(self.contents[own.branch.source], value));
             }
         }
         let mut norms: Vec<Normal> = prepared.iter().map(|own| self.normal(own)).collect();
@@ -218,8 +218,7 @@ impl Forward<'_> {
 
 fn counted(content: Content, value: &Value) -> Counted<'_> {
     match (content, value) {
-        (Content::Spikes, Value::Counts(counts)) => Counted::Spikes(&counts.planes[0]),
-        (Content::Counts { .. }, Value::Counts(_)) => Counted::Fractions,
+        (Content::Spikes | Content::Counts { .. }, Value::Counts(counts)) => Counted::Spikes(&counts.planes),
         (Content::Fractions, Value::Image(_)) => Counted::Image,
         (Content::Spikes | Content::Counts { .. }, Value::Image(_)) | (Content::Fractions, Value::Counts(_)) => {
             unreachable!("values are kept in the form that the graph says")

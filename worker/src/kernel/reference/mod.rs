@@ -12,8 +12,8 @@ pub use neuron::{membranes, neuron, neuron_grad};
 pub use optimize::optimize;
 
 use super::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, Emitted, Mode, SpikingBackend, Statistic, mean_over_time, pool, pool2d,
-    to_host,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, Emitted, Mode, SpikingBackend, Statistic, mean_over_time, planes_to_host,
+    pool, pool2d, to_host,
 };
 use bloctrain_kernel::call::dropout_mask;
 use bloctrain_kernel::count::{Count, Counted};
@@ -134,15 +134,13 @@ impl<B: SpikingBackend> Forward<'_, B> {
         if !self.call.count {
             return;
         }
-        let steps = self.body().steps;
-        match self.contents[branch.source] {
-            Content::Fractions => self.record.count.add(branch.conv, steps, Counted::Image),
-            Content::Counts { .. } => self.record.count.add(branch.conv, steps, Counted::Fractions),
-            Content::Spikes => {
-                let spikes = B::spikes_to_host(x.clone().detach(), self.batch);
-                self.record.count.add(branch.conv, steps, Counted::Spikes(&spikes));
-            }
-        }
+        let x = || x.clone().detach();
+        let planes = match self.contents[branch.source] {
+            Content::Fractions => return self.record.count.add(branch.conv, Counted::Image),
+            Content::Counts { digits, unit } => planes_to_host(x(), self.batch, unit, digits),
+            Content::Spikes => vec![B::spikes_to_host(x(), self.batch)],
+        };
+        self.record.count.add(branch.conv, Counted::Spikes(&planes));
     }
 
     fn normalise(&mut self, branch: &Branch, y: Tensor<B, 4>) -> Tensor<B, 4> {

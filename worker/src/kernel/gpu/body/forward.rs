@@ -8,7 +8,7 @@ use super::super::packed::Packed;
 use super::super::{leak, observe};
 use super::{Computed, Cube, Tape, Value};
 use crate::kernel::later::Later;
-use crate::kernel::{BodyInput, BodyRecord, Call, Emitted, Mode, lift, lower, mean_over_time};
+use crate::kernel::{BodyInput, BodyRecord, Call, Emitted, Mode, lift, lower, mean_over_time, planes_to_host};
 use bloctrain_kernel::call::dropout_mask;
 use bloctrain_kernel::count::{Count, Counted};
 use bloctrain_kernel::spikes::Spikes;
@@ -163,17 +163,14 @@ impl<R: CubeRuntime, B: Cube<R>> Forward<'_, R, B> {
         if !self.call.count {
             return;
         }
-        let steps = self.call.body.steps;
-        let spikes;
-        let counted = match self.contents[branch.source] {
-            Content::Fractions => Counted::Image,
-            Content::Counts { .. } => Counted::Fractions,
-            Content::Spikes => {
-                spikes = self.download(branch);
-                Counted::Spikes(&spikes)
+        let planes = match self.contents[branch.source] {
+            Content::Fractions => return self.record.count.add(branch.conv, Counted::Image),
+            Content::Counts { digits, unit } => {
+                planes_to_host(self.computed().dense(branch.source, FloatDType::F32).x, self.batch, unit, digits)
             }
+            Content::Spikes => vec![self.download(branch)],
         };
-        self.record.count.add(branch.conv, steps, counted);
+        self.record.count.add(branch.conv, Counted::Spikes(&planes));
     }
 
     /// The spikes that a branch reads.
