@@ -41,9 +41,11 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
         SpecCommand::Presets => {
             for preset in preset::PRESETS {
                 tell!("{:10} width {:3}  {}", preset.name, preset.width, preset.title);
-                let settings = preset.recipe.settings();
-                if !settings.is_empty() {
-                    tell!("{:22}blocks with {}", "", settings.join(", "));
+                for (whose, recipe) in [("blocks", preset.blocks), ("end to end", preset.end_to_end)] {
+                    let settings = recipe.settings().join(", ");
+                    if !settings.is_empty() {
+                        tell!("{:22}{whose}: {settings}", "");
+                    }
                 }
             }
             Ok(())

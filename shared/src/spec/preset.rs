@@ -14,15 +14,17 @@ pub struct Preset {
     pub width: usize,
     /// The blocks and the head for a width.
     pub build: fn(usize) -> (Vec<BlockSpec>, HeadSpec),
-    /// What it trains best with.
-    pub recipe: Recipe,
+    /// What its blocks train best with.
+    pub blocks: Recipe,
+    /// What it trains best with end to end.
+    pub end_to_end: Recipe,
 }
 
 /// What was measured to be better than the defaults (docs/accuracy.md), and is filled in where a specification that is
 /// [read](super::written::read) has nothing. So specifications of before, in stores and packages, keep their meaning.
 #[derive(Debug, Clone, Copy)]
 pub struct Recipe {
-    /// `train.learning_rate` of blocks. Not end to end: a deeper network does not bear it.
+    /// `train.learning_rate`.
     pub learning_rate: Option<f64>,
     /// `network.head`, if another than that of [`Preset::build`].
     pub head: Option<fn() -> HeadSpec>,
@@ -30,31 +32,38 @@ pub struct Recipe {
     pub threshold: Option<f32>,
     /// `neuron.leak`.
     pub leak: Option<f32>,
+    /// `neuron.surrogate_width`.
+    pub surrogate_width: Option<f32>,
 }
 
-const DEFAULTS: Recipe = Recipe { learning_rate: None, head: None, threshold: None, leak: None };
-const SMALL: Recipe = Recipe { learning_rate: Some(0.032), ..DEFAULTS };
-const RESNET: Recipe =
-    Recipe { learning_rate: Some(0.016), head: Some(HeadSpec::default), threshold: Some(2.0), leak: Some(0.75) };
+const DEFAULTS: Recipe = Recipe { learning_rate: None, head: None, threshold: None, leak: None, surrogate_width: None };
+const RESNET: Recipe = Recipe { head: Some(HeadSpec::default), threshold: Some(2.0), leak: Some(0.75), ..DEFAULTS };
+
+// A deeper network does not bear the learning rates of blocks, and its gradients reach further with a wider surrogate.
+const SMALL_BLOCKS: Recipe = Recipe { learning_rate: Some(0.032), ..DEFAULTS };
+const RESNET_BLOCKS: Recipe = Recipe { learning_rate: Some(0.016), ..RESNET };
+const RESNET_WHOLE: Recipe = Recipe { surrogate_width: Some(1.0), ..RESNET };
 
 impl Recipe {
-    /// What one would write after `--set` to train blocks with it.
+    /// What one would write after `--set` for it.
     pub fn settings(&self) -> Vec<String> {
         let rate = self.learning_rate.map(|rate| format!("train.learning_rate={rate}"));
         let head = self.head.map(|head| head());
         let head = head.map(|head| format!("network.head={{ pool = {}, hidden = {:?} }}", head.pool, head.hidden));
         let neuron = |field: &str, value: Option<f32>| value.map(|value| format!("neuron.{field}={value:?}"));
-        [rate, head, neuron("threshold", self.threshold), neuron("leak", self.leak)].into_iter().flatten().collect()
+        let width = neuron("surrogate_width", self.surrogate_width);
+        let all = [rate, head, neuron("threshold", self.threshold), neuron("leak", self.leak), width];
+        all.into_iter().flatten().collect()
     }
 }
 
 /// Every preset.
 pub const PRESETS: [Preset; 5] = [
-    preset("small", "3 blocks of plain convolutions for 28x28 gray images", 16, small, SMALL),
-    preset("resnet9", "stem and 3 residual pairs in 3 blocks", 64, resnet9, RESNET),
-    preset("resnet11", "stem and 4 residual pairs in 4 blocks", 64, resnet11, RESNET),
-    preset("resnet18", "stem and 8 residual pairs in 4 blocks, at full resolution", 64, resnet18, DEFAULTS),
-    preset("vgg16", "13 convolutions with max pooling in 5 blocks", 64, vgg16, DEFAULTS),
+    preset("small", "3 blocks of plain convolutions for 28x28 gray images", 16, small, [SMALL_BLOCKS, DEFAULTS]),
+    preset("resnet9", "stem and 3 residual pairs in 3 blocks", 64, resnet9, [RESNET_BLOCKS, RESNET_WHOLE]),
+    preset("resnet11", "stem and 4 residual pairs in 4 blocks", 64, resnet11, [RESNET_BLOCKS, RESNET_WHOLE]),
+    preset("resnet18", "stem and 8 residual pairs in 4 blocks, at full resolution", 64, resnet18, [DEFAULTS; 2]),
+    preset("vgg16", "13 convolutions with max pooling in 5 blocks", 64, vgg16, [DEFAULTS; 2]),
 ];
 
 const fn preset(
@@ -62,9 +71,9 @@ const fn preset(
     title: &'static str,
     width: usize,
     build: fn(usize) -> (Vec<BlockSpec>, HeadSpec),
-    recipe: Recipe,
+    [blocks, end_to_end]: [Recipe; 2],
 ) -> Preset {
-    Preset { name, title, width, build, recipe }
+    Preset { name, title, width, build, blocks, end_to_end }
 }
 
 /// The preset that a network is of: the default one where it names neither preset nor blocks.

@@ -4,7 +4,7 @@ use super::RunSpec;
 use super::check::CheckError;
 use super::field::{FIELDS, Field};
 use super::parse::{Override, ParseError, with_keys};
-use super::preset::{self, Recipe};
+use super::preset::{self, Preset};
 use std::collections::BTreeSet;
 
 /// The fields that stood in a file or after `--set`, as dotted paths, even where the value is the default.
@@ -39,11 +39,12 @@ impl Written {
     }
 
     /// Fills in what a preset trains best with where nothing was written.
-    fn fill(&self, spec: &mut RunSpec, recipe: Recipe) {
-        let rate = recipe.learning_rate.filter(|_| !spec.run.end_to_end);
-        self.put("train.learning_rate", &mut spec.train.learning_rate, rate);
+    fn fill(&self, spec: &mut RunSpec, preset: &Preset) {
+        let recipe = if spec.run.end_to_end { preset.end_to_end } else { preset.blocks };
+        self.put("train.learning_rate", &mut spec.train.learning_rate, recipe.learning_rate);
         self.put("neuron.threshold", &mut spec.neuron.threshold, recipe.threshold);
         self.put("neuron.leak", &mut spec.neuron.leak, recipe.leak);
+        self.put("neuron.surrogate_width", &mut spec.neuron.surrogate_width, recipe.surrogate_width);
         spec.network.head = spec.network.head.take().or_else(|| recipe.head.map(|head| head()));
     }
 
@@ -73,7 +74,7 @@ pub fn read(text: &str, overrides: &[Override]) -> Result<Given, ParseError> {
     let (mut spec, keys) = with_keys(text, overrides)?;
     let written = Written::new(keys);
     if let Some(preset) = preset::of(&spec.network) {
-        written.fill(&mut spec, preset.recipe);
+        written.fill(&mut spec, preset);
     }
     Ok(Given { spec, written })
 }
@@ -180,7 +181,7 @@ mod tests {
         let plain = RunSpec::default().train.learning_rate;
         for preset in preset::PRESETS {
             let name = format!("network.preset={}", preset.name);
-            assert_eq!(rate("", &[&name]), preset.recipe.learning_rate.unwrap_or(plain));
+            assert_eq!(rate("", &[&name]), preset.blocks.learning_rate.unwrap_or(plain));
             assert_eq!(rate("", &[&name, "run.end_to_end=true"]), plain, "a deeper network");
             assert_eq!(rate("[train]\nlearning_rate = 0.25", &[&name]), 0.25);
         }
@@ -204,16 +205,20 @@ mod tests {
             assert_eq!(has(&[&format!("network.preset={preset}")]), (None, 1.0, 0.5), "as it is built");
         }
         assert_eq!(given(ONE_BLOCK, &[]).spec.network.head, None);
+        let width = |sets: &[&str]| given("", sets).spec.neuron.surrogate_width;
+        assert_eq!(width(&["network.preset=resnet9"]), 2.0);
+        assert_eq!(width(&["network.preset=resnet9", "run.end_to_end=true"]), 1.0);
+        assert_eq!(width(&["network.preset=resnet9", "run.end_to_end=true", "neuron.surrogate_width=2"]), 2.0);
     }
 
     #[test]
     fn a_recipe_written_out_is_the_same() {
-        for preset in preset::PRESETS {
-            let settings = preset.recipe.settings();
-            let name = format!("network.preset={}", preset.name);
-            let sets = [&name].into_iter().chain(&settings).map(|set| Override::parse(set).expect("a pair"));
+        for (preset, end_to_end) in preset::PRESETS.iter().flat_map(|preset| [(preset, false), (preset, true)]) {
+            let settings = if end_to_end { preset.end_to_end } else { preset.blocks }.settings();
+            let named = [format!("network.preset={}", preset.name), format!("run.end_to_end={end_to_end}")];
+            let sets = named.iter().chain(&settings).map(|set| Override::parse(set).expect("a pair"));
             let unfilled = parse("", &sets.collect::<Vec<_>>()).expect("valid");
-            assert_eq!(unfilled, given("", &[&name]).spec, "{settings:?}");
+            assert_eq!(unfilled, given("", &named.each_ref().map(String::as_str)).spec, "{settings:?}");
         }
     }
 
