@@ -53,9 +53,12 @@ impl Lines {
 /// What there is to say of a run: the last epoch of training, or the stage that it is in.
 fn line(view: &RunView) -> Option<((u32, Stage, u32), String)> {
     let attempt = shown(view)?;
-    let (block, stage, progress) = (attempt.task.block, attempt.task.stage, &attempt.progress);
+    let (block, stage, progress) = (attempt.task.block, attempt.task.stage, reached(view, attempt));
     if stage != Stage::Train {
-        let text = format!("{}: {} of {}", attempt.task, progress.done, progress.total.max(progress.done));
+        let text = match progress.total {
+            0 => format!("{} begins", attempt.task),
+            total => format!("{}: {} of {}", attempt.task, progress.done, total.max(progress.done)),
+        };
         return Some(((block, stage, 0), text));
     }
     let last = view.blocks.iter().find(|known| known.block == block).and_then(|known| known.last_round.as_ref());
@@ -247,6 +250,15 @@ mod tests {
     }
 
     #[test]
+    fn a_stage_of_which_nothing_is_heard_begins() {
+        let mut view = view(0);
+        view.attempts[0].task.stage = Stage::Score;
+        assert_eq!(line(&view).expect("a line").1, "block2/score/0: 30 of 100");
+        view.attempts[0].progress = Progress::default();
+        assert_eq!(line(&view).expect("a line").1, "block2/score/0 begins");
+    }
+
+    #[test]
     fn a_round_of_which_nothing_is_heard_is_where_the_one_before_ended() {
         let mut view = view(3);
         view.planned_epochs = 10;
@@ -256,6 +268,7 @@ mod tests {
         assert_eq!((at.done, at.total), (27, 90));
         let said = message(Stage::Train, &at, None);
         assert_eq!(said, "epoch 4/10  loss 0.500  accuracy 75.0 %  9 images/s  firing 10.0 %  waiting 0.0 %");
+        assert_eq!(line(&view).expect("a line").1, "block 2: epoch 3 of 10, loss 0.500, accuracy 75.0 %, firing 10.0 %");
         view.blocks[0].last_round = None;
         assert_eq!(reached(&view, &view.attempts[0]), Progress::default(), "the first round");
     }

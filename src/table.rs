@@ -37,7 +37,7 @@ pub(crate) fn summary(summary: &Summary) -> String {
     table.set_header([
         "block",
         "classes",
-        "hard",
+        "samples",
         "accuracy",
         "exits",
         "epochs",
@@ -50,7 +50,7 @@ pub(crate) fn summary(summary: &Summary) -> String {
         table.add_row([
             block.block.to_string(),
             block.classes.to_string(),
-            block.hard_classes.len().to_string(),
+            block.train_samples.to_string(),
             percent(block.accuracy),
             percent(block.exit_fraction),
             block.epochs.to_string(),

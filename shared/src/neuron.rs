@@ -13,9 +13,8 @@ pub struct NeuronSpec {
     /// Dynamics of the membrane.
     pub model: NeuronModel,
     /// Factor by which the membrane decays in one step, in [0, 1]; the initial value for `plif`; ignored by `if`.
-    /// Where it is not written, the presets `resnet9` and `resnet11` have 0.75.
     pub leak: f32,
-    /// Membrane value at which the neuron fires, > 0. Where it is not written, `resnet9` and `resnet11` have 2.
+    /// Membrane value at which the neuron fires, > 0.
     pub threshold: f32,
     /// What a spike does to the membrane.
     pub reset: Reset,
@@ -24,7 +23,6 @@ pub struct NeuronSpec {
     /// Derivative used in place of the step function's.
     pub surrogate: Surrogate,
     /// Shape parameter of the surrogate, > 0: its slope (`atan`, `fast-sigmoid`) or half width (`triangle`, `rectangle`).
-    /// Where it is not written, the presets `resnet9` and `resnet11` have 1 end to end.
     pub surrogate_width: f32,
 }
 

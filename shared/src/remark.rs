@@ -1,6 +1,6 @@
 //! What a reader of a run's figures would misread without being told.
 
-use crate::spec::{EncodingKind, RunSpec};
+use crate::spec::RunSpec;
 use crate::summary::{BlockSummary, Summary};
 
 /// Firing rate below which a block passes on next to nothing.
@@ -26,16 +26,7 @@ pub fn notes(spec: &RunSpec, summary: &Summary, planned: usize, classes: usize, 
             "exit.compute_budget = {budget} cannot be kept: the cheapest exits take {reached:.3} of the full network's compute, and these are used"
         )
     });
-    silent.chain(unlearned).chain(dropped).chain(above).chain(trained_on(spec)).collect()
-}
-
-/// Blocks that are judged by what they have fitted.
-fn trained_on(spec: &RunSpec) -> Option<String> {
-    let is_same = spec.data.augment.is_empty() && spec.encoding.kind != EncodingKind::Poisson;
-    (spec.hard_inputs.is_on() && !spec.run.end_to_end && is_same).then(|| {
-        "hard inputs were selected by answers to the very images that a block had trained on, as without data.augment there are no others"
-            .into()
-    })
+    silent.chain(unlearned).chain(dropped).chain(above).collect()
 }
 
 /// A block that does not fire.
@@ -85,10 +76,6 @@ mod tests {
         let above = said(&spec, &summary(0.1, 0.8), 1);
         assert!(above[0].contains("exit.compute_budget = 0.3 cannot be kept") && above[0].contains("0.400"), "{above:?}");
         spec.exit.compute_budget = Some(0.5);
-        spec.hard_inputs.fraction = Some(0.5);
-        let fitted = said(&spec, &summary(0.1, 0.8), 1);
-        assert!(fitted.len() == 1 && fitted[0].contains("data.augment"), "{fitted:?}");
-        spec.data.augment = vec![crate::spec::Augment::Flip];
         assert!(said(&spec, &summary(0.1, 0.8), 1).is_empty());
     }
 }

@@ -112,6 +112,7 @@ fn outputs_keep_their_form() {
         (r#"{"validate":{"confusion":{"classes":2,"counts":[1,2,3,4]}}}"#.to_owned(), vec![]),
         (r#"{"score":{"scores":<s>}}"#.to_owned(), vec!["s"]),
         (r#"{"select":{"selection":<s>,"samples":9,"selected":5}}"#.to_owned(), vec!["s"]),
+        (r#"{"select":{"selection":<s>,"samples":9,"selected":5,"wrong":1}}"#.to_owned(), vec!["s"]),
         (r#"{"detect":{"detector":<d>}}"#.to_owned(), vec!["d"]),
         (r#"{"detect":{"detector":null}}"#.to_owned(), vec![]),
         (

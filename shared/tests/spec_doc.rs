@@ -2,6 +2,7 @@
 
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::spec::field::{FIELDS, Field, Reach};
+use bloctrain_shared::spec::preset::{PRESETS, Preset, Recipe};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -129,7 +130,24 @@ fn kind(types: &BTreeMap<String, Type>, of: &str) -> String {
 }
 
 fn default_of(path: &str) -> String {
-    RunSpec::default().value(path).map_or_else(|| "not set".into(), |value| format!("`{value}`"))
+    let plain = RunSpec::default().value(path).map_or_else(|| "not set".into(), |value| format!("`{value}`"));
+    let is_its =
+        |setting: &&&str| setting.split('=').next().is_some_and(|own| path == own || path.starts_with(&format!("{own}.")));
+    let has_own = |preset: &Preset| [preset.blocks, preset.end_to_end].concat().concat().iter().any(|setting| is_its(&setting));
+    let presets: Vec<String> =
+        PRESETS.iter().filter(|preset| has_own(preset)).map(|preset| format!("`{}`", preset.name)).collect();
+    if presets.is_empty() { plain } else { format!("{plain}; [another](#presets) in {}", presets.join(", ")) }
+}
+
+/// What presets have in place of defaults.
+fn presets() -> String {
+    let code = |recipe: Recipe| recipe.concat().iter().map(|setting| format!("`{setting}`")).collect::<Vec<_>>().join(", ");
+    let row = |preset: &Preset| {
+        let recipes =
+            [preset.blocks, preset.end_to_end].map(|recipe| if recipe.is_empty() { "defaults".into() } else { code(recipe) });
+        format!("| `{}` | {} | {} | {} |\n", preset.name, preset.title, recipes[0], recipes[1])
+    };
+    PRESETS.iter().map(row).collect()
 }
 
 /// Text for a cell of a table.
@@ -178,6 +196,8 @@ fn page(types: &BTreeMap<String, Type>) -> String {
             let _ = write!(page, "\n{}\n", wrapped(&format!("`{prefix}{}`: {}", part.name, part.about)));
         }
     }
+    page.push_str(PRESETS_HEADER);
+    page.push_str(&presets());
     page.push_str(LAYERS);
     for layer in &types["LayerSpec"].members {
         let own = &types[&layer.of];
@@ -238,6 +258,17 @@ path. `bloctrain spec check FILE` prints all of them; examples are in [examples]
 ";
 
 const HEADER: &str = "| field | meaning | value | range | default | counts | changes |\n|---|---|---|---|---|---|---|\n";
+
+const PRESETS_HEADER: &str = "
+## Presets
+
+What was measured to be better than the defaults ([accuracy](accuracy.md)). A preset has it where nothing else is
+written, and where it leaves all that is written its meaning: with anything in `[hard_classes]`, `small` has no hard
+inputs, nor what is there for them. `bloctrain spec check` prints what a run has.
+
+| preset | network | block by block | end to end |
+|---|---|---|---|
+";
 
 const LAYERS: &str = "
 ## Layers

@@ -116,10 +116,13 @@ batch = 64
 # Stop a block when validation has not become better for so many epochs; 0 trains all of them.
 patience = 0
 
-[hard_classes]
-# Which classes the next block learns: those below the threshold, \"bottom-k\", \"bottom-fraction\" or \"all\".
-policy = \"threshold\"
-threshold = 0.9
+# What trains the next block, if not what the preset has: the inputs that a block is least sure of,
+# [hard_inputs]
+# fraction = 0.5
+# or those of some classes: the ones below a threshold, \"bottom-k\", \"bottom-fraction\" or \"all\".
+# [hard_classes]
+# policy = \"threshold\"
+# threshold = 0.9
 
 [exit]
 # Accuracy on validation data that leaving early may cost. Frozen blocks are kept: another value costs seconds.

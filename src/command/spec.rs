@@ -42,9 +42,8 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
             for preset in preset::PRESETS {
                 tell!("{:10} width {:3}  {}", preset.name, preset.width, preset.title);
                 for (whose, recipe) in [("blocks", preset.blocks), ("end to end", preset.end_to_end)] {
-                    let settings = recipe.settings().join(", ");
-                    if !settings.is_empty() {
-                        tell!("{:22}{whose}: {settings}", "");
+                    if !recipe.is_empty() {
+                        tell!("{:22}{whose}: {}", "", recipe.concat().join(", "));
                     }
                 }
             }

@@ -70,7 +70,9 @@ pub fn output(task: &Task, epochs: u32) -> Output {
             Output::Validate(validate::Output { confusion })
         }
         Work::Score(_) => Output::Score(score::Output { scores: object(format!("{place}.json")) }),
-        Work::Select(_) => Output::Select(select::Output { selection: object(format!("{place}.json")), samples: 9, selected: 5 }),
+        Work::Select(_) => {
+            Output::Select(select::Output { selection: object(format!("{place}.json")), samples: 9, selected: 5, wrong: Some(1) })
+        }
         Work::Detect(_) => Output::Detect(detect::Output { detector: Some(object(format!("{place}.d"))) }),
         Work::Export(export::Work { split, view, shard, .. }) => {
             let object = object(format!("{}/{}.arrow", key::CACHE, Digest::of(place.as_bytes())));

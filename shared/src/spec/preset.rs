@@ -20,50 +20,31 @@ pub struct Preset {
     pub end_to_end: Recipe,
 }
 
-/// What was measured to be better than the defaults (docs/accuracy.md), and is filled in where a specification that is
-/// [read](super::written::read) has nothing. So specifications of before, in stores and packages, keep their meaning.
-#[derive(Debug, Clone, Copy)]
-pub struct Recipe {
-    /// `train.learning_rate`.
-    pub learning_rate: Option<f64>,
-    /// `network.head`, if another than that of [`Preset::build`].
-    pub head: Option<fn() -> HeadSpec>,
-    /// `neuron.threshold`.
-    pub threshold: Option<f32>,
-    /// `neuron.leak`.
-    pub leak: Option<f32>,
-    /// `neuron.surrogate_width`.
-    pub surrogate_width: Option<f32>,
-}
+/// What was measured to be better than the defaults (docs/accuracy.md), in chains of settings, each as one would write it
+/// after `--set`. A specification that is [read](super::written::read) has a setting where nothing else is written, and
+/// it has those before it in its chain. So specifications of before, in stores and packages, keep their meaning.
+pub type Recipe = &'static [&'static [&'static str]];
 
-const DEFAULTS: Recipe = Recipe { learning_rate: None, head: None, threshold: None, leak: None, surrogate_width: None };
-const RESNET: Recipe = Recipe { head: Some(HeadSpec::default), threshold: Some(2.0), leak: Some(0.75), ..DEFAULTS };
+const SMALL_BLOCKS: Recipe = &[
+    &["train.learning_rate=0.032"],
+    &["neuron.threshold=2.0"],
+    &["exit.combine=stack"],
+    &["hard_inputs.fraction=0.5", "detector.policy=confidence"],
+];
 
+const HEAD: &[&str] = &["network.head={ pool = 4, hidden = [] }"];
+const NEURON: &[&str] = &["neuron.threshold=2.0", "neuron.leak=0.75"];
 // A deeper network does not bear the learning rates of blocks, and its gradients reach further with a wider surrogate.
-const SMALL_BLOCKS: Recipe = Recipe { learning_rate: Some(0.032), ..DEFAULTS };
-const RESNET_BLOCKS: Recipe = Recipe { learning_rate: Some(0.016), ..RESNET };
-const RESNET_WHOLE: Recipe = Recipe { surrogate_width: Some(1.0), ..RESNET };
-
-impl Recipe {
-    /// What one would write after `--set` for it.
-    pub fn settings(&self) -> Vec<String> {
-        let rate = self.learning_rate.map(|rate| format!("train.learning_rate={rate}"));
-        let head = self.head.map(|head| head());
-        let head = head.map(|head| format!("network.head={{ pool = {}, hidden = {:?} }}", head.pool, head.hidden));
-        let neuron = |field: &str, value: Option<f32>| value.map(|value| format!("neuron.{field}={value:?}"));
-        let width = neuron("surrogate_width", self.surrogate_width);
-        let all = [rate, head, neuron("threshold", self.threshold), neuron("leak", self.leak), width];
-        all.into_iter().flatten().collect()
-    }
-}
+const RESNET_BLOCKS: Recipe = &[&["train.learning_rate=0.016"], HEAD, NEURON];
+const RESNET_WHOLE: Recipe = &[HEAD, NEURON, &["neuron.surrogate_width=1.0"]];
 
 /// Every preset.
 pub const PRESETS: [Preset; 5] = [
-    preset("small", "3 blocks of plain convolutions for 28x28 gray images", 16, small, [SMALL_BLOCKS, DEFAULTS]),
+    preset("small", "3 blocks of plain convolutions for 28x28 gray images", 16, small, [SMALL_BLOCKS, &[]]),
     preset("resnet9", "stem and 3 residual pairs in 3 blocks", 64, resnet9, [RESNET_BLOCKS, RESNET_WHOLE]),
     preset("resnet11", "stem and 4 residual pairs in 4 blocks", 64, resnet11, [RESNET_BLOCKS, RESNET_WHOLE]),
-    preset("resnet18", "stem and 8 residual pairs in 4 blocks, at full resolution", 64, resnet18, [DEFAULTS; 2]),
-    preset("vgg16", "13 convolutions with max pooling in 5 blocks", 64, vgg16, [DEFAULTS; 2]),
+    preset("resnet18", "stem and 8 residual pairs in 4 blocks, at full resolution", 64, resnet18, [&[]; 2]),
+    preset("vgg16", "13 convolutions with max pooling in 5 blocks", 64, vgg16, [&[]; 2]),
 ];
 
 const fn preset(
@@ -74,6 +55,13 @@ const fn preset(
     [blocks, end_to_end]: [Recipe; 2],
 ) -> Preset {
     Preset { name, title, width, build, blocks, end_to_end }
+}
+
+impl Preset {
+    /// What it trains best with, end to end or block by block.
+    pub fn recipe(&self, end_to_end: bool) -> Recipe {
+        if end_to_end { self.end_to_end } else { self.blocks }
+    }
 }
 
 /// The preset that a network is of: the default one where it names neither preset nor blocks.

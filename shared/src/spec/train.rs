@@ -51,8 +51,7 @@ pub struct TrainSpec {
     pub precision: Precision,
     /// The optimiser.
     pub optimizer: OptimizerKind,
-    /// Peak learning rate, > 0. Where it is not written, blocks of the preset `small` have 0.032, those of `resnet9`
-    /// and `resnet11` 0.016.
+    /// Peak learning rate, > 0.
     pub learning_rate: f64,
     /// Course of the learning rate over the epochs.
     pub schedule: Schedule,

@@ -1,10 +1,10 @@
 //! What a user wrote, beside the specification that it became: a field that is written and that nothing reads is refused.
 
 use super::RunSpec;
-use super::check::CheckError;
+use super::check::{CheckError, check};
 use super::field::{FIELDS, Field};
-use super::parse::{Override, ParseError, with_keys};
-use super::preset::{self, Preset};
+use super::parse::{Override, ParseError, parse, with_keys};
+use super::preset;
 use std::collections::BTreeSet;
 
 /// The fields that stood in a file or after `--set`, as dotted paths, even where the value is the default.
@@ -38,20 +38,17 @@ impl Written {
         self.0.contains(field.path) || self.0.iter().any(is_in)
     }
 
-    /// Fills in what a preset trains best with where nothing was written.
-    fn fill(&self, spec: &mut RunSpec, preset: &Preset) {
-        let recipe = if spec.run.end_to_end { preset.end_to_end } else { preset.blocks };
-        self.put("train.learning_rate", &mut spec.train.learning_rate, recipe.learning_rate);
-        self.put("neuron.threshold", &mut spec.neuron.threshold, recipe.threshold);
-        self.put("neuron.leak", &mut spec.neuron.leak, recipe.leak);
-        self.put("neuron.surrogate_width", &mut spec.neuron.surrogate_width, recipe.surrogate_width);
-        spec.network.head = spec.network.head.take().or_else(|| recipe.head.map(|head| head()));
+    /// Whether a field, or a part of it, was written.
+    fn touches(&self, path: &str) -> bool {
+        let is_part = |written: &String| written.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        self.0.contains(path) || self.0.iter().any(is_part)
     }
 
-    fn put<T>(&self, path: &str, field: &mut T, better: Option<T>) {
-        if let Some(better) = better.filter(|_| !self.0.contains(path)) {
-            *field = better;
-        }
+    /// Whether all that was written counts and is right in `spec` as much as it does in `plain`: `[hard_classes]` says
+    /// nothing where a recipe has hard inputs.
+    fn agrees(&self, plain: &RunSpec, spec: &RunSpec) -> bool {
+        let silenced = |field: &Field| self.has(field) && field.is_read(plain) && !field.is_read(spec);
+        !FIELDS.iter().any(silenced) && (check(spec).is_ok() || check(plain).is_err())
     }
 
     /// Refuses fields that none of these specifications reads: one, or all that a sweep makes of what was written.
@@ -65,18 +62,33 @@ impl Written {
     }
 }
 
-/// Reads a spec as [`parse`](super::parse::parse) does, with what its [preset] trains best with where that was not
-/// written, and keeps what was written.
+/// Reads a spec as [`parse`] does, and keeps what was written. Where its [preset] trains best with something and that was
+/// not written, it has that, unless it would make something that was written count for nothing.
 ///
 /// # Errors
 /// Names the key that is unknown (with the nearest known one) or has a wrong value.
 pub fn read(text: &str, overrides: &[Override]) -> Result<Given, ParseError> {
-    let (mut spec, keys) = with_keys(text, overrides)?;
+    let (spec, keys) = with_keys(text, overrides)?;
     let written = Written::new(keys);
-    if let Some(preset) = preset::of(&spec.network) {
-        written.fill(&mut spec, preset);
+    let Some(preset) = preset::of(&spec.network) else { return Ok(Given { spec, written }) };
+    let mut given = Given { spec, written };
+    let mut settings = overrides.to_vec();
+    for chain in preset.recipe(given.spec.run.end_to_end) {
+        for setting in *chain {
+            let setting = Override::parse(setting)?;
+            if given.written.touches(&setting.path) {
+                continue;
+            }
+            settings.push(setting);
+            let spec = parse(text, &settings)?;
+            if !given.written.agrees(&given.spec, &spec) {
+                settings.pop();
+                break;
+            }
+            given.spec = spec;
+        }
     }
-    Ok(Given { spec, written })
+    Ok(given)
 }
 
 impl Given {
@@ -91,9 +103,8 @@ impl Given {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse::parse;
     use super::*;
-    use crate::spec::HeadSpec;
+    use crate::spec::{DetectorPolicy, HeadSpec};
 
     fn given(text: &str, sets: &[&str]) -> Given {
         let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).expect("a pair")).collect();
@@ -129,7 +140,7 @@ mod tests {
         ("", "hard_classes.k=5", &["hard_classes.policy=\"bottom-k\""]),
         ("", "hard_classes.fraction=0.7", &["hard_classes.policy=\"bottom-fraction\""]),
         (ONE_BLOCK, "hard_inputs.fraction=0.6", &["network.block=[]"]),
-        ("", "hard_inputs.floor=0.1", &["hard_inputs.fraction=0.6"]),
+        ("[network]\npreset = \"vgg16\"", "hard_inputs.floor=0.1", &["hard_inputs.fraction=0.6"]),
         (ONE_BLOCK, "detector.policy=\"top1\"", &["network.block=[]"]),
         ("[detector]\npolicy = \"top1\"", "detector.epochs=8", &["detector.policy=\"learned\""]),
         ("[run]\nend_to_end = true", "exit.combine=\"last\"", &["run.end_to_end=false"]),
@@ -181,7 +192,7 @@ mod tests {
         let plain = RunSpec::default().train.learning_rate;
         for preset in preset::PRESETS {
             let name = format!("network.preset={}", preset.name);
-            assert_eq!(rate("", &[&name]), preset.blocks.learning_rate.unwrap_or(plain));
+            assert_eq!(rate("", &[&name]) == plain, preset.blocks.is_empty(), "{}", preset.name);
             assert_eq!(rate("", &[&name, "run.end_to_end=true"]), plain, "a deeper network");
             assert_eq!(rate("[train]\nlearning_rate = 0.25", &[&name]), 0.25);
         }
@@ -201,9 +212,7 @@ mod tests {
         assert_eq!(has(&["network.preset=resnet11", "run.end_to_end=true"]), (plain, 2.0, 0.75));
         let written = ["network.preset=resnet9", "network.head.hidden=[64]", "neuron.threshold=1.0", "neuron.leak=0.5"];
         assert_eq!(has(&written), (Some(HeadSpec { pool: 4, hidden: vec![64] }), 1.0, 0.5));
-        for preset in ["small", "resnet18", "vgg16"] {
-            assert_eq!(has(&[&format!("network.preset={preset}")]), (None, 1.0, 0.5), "as it is built");
-        }
+        assert_eq!(has(&["network.preset=vgg16"]), (None, 1.0, 0.5), "as it is built");
         assert_eq!(given(ONE_BLOCK, &[]).spec.network.head, None);
         let width = |sets: &[&str]| given("", sets).spec.neuron.surrogate_width;
         assert_eq!(width(&["network.preset=resnet9"]), 2.0);
@@ -212,13 +221,38 @@ mod tests {
     }
 
     #[test]
+    fn what_a_preset_has_gives_way_to_what_is_written() {
+        let has = |text: &str, sets: &[&str]| {
+            let given = given(text, sets);
+            assert_eq!(given.check_read(), Ok(()), "{text} {sets:?}");
+            (given.spec.hard_inputs.fraction, given.spec.detector.policy)
+        };
+        let own = Some(0.5);
+        assert_eq!(has("", &[]), (own, DetectorPolicy::Confidence));
+        assert_eq!(has("", &["detector.policy=entropy"]), (own, DetectorPolicy::Entropy));
+        assert_eq!(has("", &["detector.policy=learned", "detector.epochs=2"]), (own, DetectorPolicy::Learned));
+        assert_eq!(has("", &["hard_inputs.fraction=0.6"]), (Some(0.6), DetectorPolicy::Confidence));
+        // Hard classes instead, and what rests on hard inputs goes with them.
+        assert_eq!(has("[hard_classes]\npolicy = \"all\"", &[]), (None, DetectorPolicy::Learned));
+        assert_eq!(has("", &["hard_classes.threshold=0.9"]), (None, DetectorPolicy::Learned));
+        assert_eq!(has("", &["detector.policy=mass"]), (None, DetectorPolicy::Mass), "not with hard inputs");
+        assert_eq!(has("", &["detector.epochs=2"]), (own, DetectorPolicy::Learned), "which no other policy reads");
+        assert_eq!(has("", &["run.end_to_end=true"]), (None, DetectorPolicy::Learned));
+        // What nothing reads is refused as without a recipe.
+        let unread = given("", &["hard_classes.policy=all", "hard_classes.k=5"]);
+        assert!(unread.check_read().expect_err("unread").to_string().contains("`hard_classes.k`"));
+        let wrong = given("", &["hard_classes.policy=all", "train.epochs=0"]);
+        assert_eq!((wrong.spec.hard_inputs.fraction, check(&wrong.spec).is_err()), (None, true));
+    }
+
+    #[test]
     fn a_recipe_written_out_is_the_same() {
         for (preset, end_to_end) in preset::PRESETS.iter().flat_map(|preset| [(preset, false), (preset, true)]) {
-            let settings = if end_to_end { preset.end_to_end } else { preset.blocks }.settings();
             let named = [format!("network.preset={}", preset.name), format!("run.end_to_end={end_to_end}")];
-            let sets = named.iter().chain(&settings).map(|set| Override::parse(set).expect("a pair"));
-            let unfilled = parse("", &sets.collect::<Vec<_>>()).expect("valid");
-            assert_eq!(unfilled, given("", &named.each_ref().map(String::as_str)).spec, "{settings:?}");
+            let named = named.each_ref().map(String::as_str);
+            let settings = [&named[..], &preset.recipe(end_to_end).concat()].concat();
+            let unfilled = settings.iter().map(|set| Override::parse(set).expect("a pair")).collect::<Vec<_>>();
+            assert_eq!(parse("", &unfilled).expect("valid"), given("", &named).spec, "{settings:?}");
         }
     }
 

@@ -27,6 +27,9 @@ pub struct Output {
     pub samples: u64,
     /// Those of them that go on.
     pub selected: u64,
+    /// Those of them that the block answers wrongly; absent from older workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrong: Option<u64>,
 }
 
-names!(Output { selection, samples, selected });
+names!(Output { selection, samples, selected, wrong });

@@ -109,7 +109,7 @@ impl Bench<'_> {
                 let content = Digest::of_parts(&[b"selection", made.as_bytes()]);
                 let object = self.put(&key::selection(&task.run, block, content), content.to_string()).await?;
                 let samples = sizes(&submission, Split::Train, classes).iter().sum::<usize>() as u64;
-                Ok(Output::Select(select::Output { selection: object, samples, selected: samples }))
+                Ok(Output::Select(select::Output { selection: object, samples, selected: samples, wrong: None }))
             }
             Work::Detect(detect::Work { hard, weights, among, selection, source, .. }) => {
                 self.step(control).await?;

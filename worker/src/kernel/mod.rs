@@ -338,7 +338,7 @@ pub fn to_host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().into_vec().expect("the data was converted to f32")
 }
 
-/// Multiples of a unit, `[T * B, C, H, W]`, as whole numbers on the host: bit planes of so many digits, the lowest first.
+/// Multiples of a unit, `[T * B, C, H, W]`, as whole numbers on the host: bit planes, the lowest digit first.
 fn planes_to_host<B: Backend>(x: Tensor<B, 4>, batch: usize, unit: f32, digits: usize) -> Vec<Spikes> {
     let [frames, channels, height, width] = x.dims();
     let numbers: Vec<u64> = to_host(x).into_iter().map(|value| (value / unit).round() as u64).collect();

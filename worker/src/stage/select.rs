@@ -41,7 +41,13 @@ pub(super) fn run<B: TrainingBackend>(
         .into());
     }
     let object = executor.io.put_json(&selected, |digest| key::selection(&context.run, context.block, digest))?;
-    Ok(Output::Select(select::Output { selection: object, samples: all as u64, selected: selected.len() as u64 }))
+    let wrong = read.iter().flat_map(|scores| &scores.right).filter(|right| !*right).count();
+    Ok(Output::Select(select::Output {
+        selection: object,
+        samples: all as u64,
+        selected: selected.len() as u64,
+        wrong: Some(wrong as u64),
+    }))
 }
 
 /// Stored scores of some samples.

@@ -8,6 +8,7 @@ use crate::run::block::Block;
 use crate::run::durable::Run;
 use crate::run::open::{Open, task_id};
 use bloctrain_shared::label::LabelMap;
+use bloctrain_shared::spec::{EncodingKind, RunSpec};
 use bloctrain_shared::stage::select;
 use bloctrain_shared::task::{ObjectRef, Split, Stage, TaskId, Work};
 
@@ -60,10 +61,11 @@ impl Claim for select::Output {
     }
 
     fn check(&self, run: &Run, _: TaskId) -> Result<(), String> {
-        let Self { samples, selected, .. } = *self;
+        let Self { samples, selected, wrong, .. } = *self;
         let train = run.submission.dataset.train as u64;
-        if samples > train || selected > samples {
-            return Err(format!("{selected} of {samples} samples are selected, of {train} in the data set"));
+        if samples > train || selected > samples || wrong.is_some_and(|wrong| wrong > samples) {
+            let wrong = wrong.unwrap_or(0);
+            return Err(format!("{selected} of {samples} samples are selected and {wrong} wrong, of {train} in the data set"));
         }
         Ok(())
     }
@@ -74,17 +76,33 @@ impl Claim for select::Output {
         let unneeded = std::mem::take(&mut block.scores).into_values().map(|scores| scores.key).collect();
         let lost = block.lost_selection.take();
         block.selection = Some(self.selection.clone());
-        let Self { samples, selected, .. } = *self;
         match lost {
             Some(lost) if lost != self.selection.digest => {
                 run.note(format!("the hard inputs of block {} came out differently; what follows is done again", index + 1));
                 begin_anew(run, index);
             }
             Some(_) => {}
-            None => run.note(format!("after block {}: {selected} of {samples} training samples are hard", index + 1)),
+            None => run.note(format!("after block {}: {}", index + 1, told(self, &run.submission.spec))),
         }
         unneeded
     }
+}
+
+/// Wrong answers among those selected, as a share below which a block has fitted what it was asked about.
+const FITTED: f64 = 0.05;
+
+/// What people read about a selection.
+fn told(found: &select::Output, spec: &RunSpec) -> String {
+    let select::Output { samples, selected, wrong, .. } = *found;
+    let hard = format!("{selected} of {samples} training samples are hard");
+    let Some(wrong) = wrong else { return hard };
+    let is_same = spec.data.augment.is_empty() && spec.encoding.kind != EncodingKind::Poisson;
+    let told = format!("{hard}, {wrong} of them answered wrongly");
+    if !is_same || wrong as f64 >= FITTED * selected as f64 {
+        return told;
+    }
+    let fitted = "it has fitted them, so that its confidence tells little: data.augment would give views that it has not seen";
+    format!("{told}; {fitted}")
 }
 
 /// Forgets what was made of another selection of a block's samples.

@@ -1,6 +1,7 @@
 //! Hard inputs: scores of every shard, a selection from all of them, and what rests on it.
 
 use super::*;
+use bloctrain_shared::spec::Augment;
 
 fn selecting(fraction: f64) -> Submission {
     let mut submission = submission(1, 0);
@@ -59,7 +60,24 @@ fn a_block_is_scored_before_its_hard_inputs_are_selected_and_all_that_trains_on_
     let run = &state.durable.runs[&run];
     assert_eq!(run.blocks.iter().map(|block| block.classes.len()).collect::<Vec<_>>(), [4, 4, 4], "every block tells all apart");
     assert!(run.blocks.iter().all(|block| block.scores.is_empty()), "nothing needs them any more");
-    assert!(run.notes[0].contains("after block 1: 5 of 9 training samples are hard"), "{:?}", run.notes);
+    assert_eq!(run.notes[0], "after block 1: 5 of 9 training samples are hard, 1 of them answered wrongly");
+}
+
+#[test]
+fn a_block_that_has_fitted_its_samples_is_told_of() {
+    let note = |augment: &[Augment], wrong| {
+        let mut submission = selecting(0.5);
+        submission.spec.data.augment = augment.to_vec();
+        let (mut state, run, worker) = begun(submission);
+        let (task, lease) = until(&mut state, worker, "block1/select/0");
+        let selection = object(made(&run, "block1/select/0"));
+        let found = Output::Select(select::Output { selection, samples: 9, selected: 5, wrong });
+        report(&mut state, 0, worker, &task, lease, Ok(found)).expect("accepted");
+        state.durable.runs[&run].notes[0].clone()
+    };
+    assert!(note(&[], Some(0)).contains("0 of them answered wrongly; it has fitted them"));
+    assert!(note(&[Augment::Flip], Some(0)).ends_with("0 of them answered wrongly"));
+    assert!(note(&[], None).ends_with("training samples are hard"), "an older worker");
 }
 
 #[test]
@@ -92,7 +110,7 @@ fn what_rests_on_a_selection_that_came_out_differently_is_done_again() {
     let (mut state, run, worker) = without_selection();
     let (task, lease) = until(&mut state, worker, "block1/select/0");
     let selection = object(made(&run, "block1/other"));
-    let other = Output::Select(select::Output { selection, samples: 9, selected: 5 });
+    let other = Output::Select(select::Output { selection, samples: 9, selected: 5, wrong: None });
     report(&mut state, 0, worker, &task, lease, Ok(other)).expect("accepted");
     let done = work(&mut state, worker, 1);
     assert_eq!(done[..4], ["block1/export/0", "block1/export/1", "block1/detect/0", "block2/train/0"], "validation stays");
@@ -105,9 +123,9 @@ fn a_selection_that_cannot_be_is_refused() {
     let (mut state, run, worker) = begun(selecting(0.5));
     let (task, lease) = until(&mut state, worker, "block1/select/0");
     let before = state.durable.clone();
-    for (samples, selected) in [(2001, 5), (9, 10)] {
+    for (samples, selected, wrong) in [(2001, 5, 0), (9, 10, 0), (9, 5, 10)] {
         let selection = object(made(&run, "block1/select/0"));
-        let claimed = Output::Select(select::Output { selection, samples, selected });
+        let claimed = Output::Select(select::Output { selection, samples, selected, wrong: Some(wrong) });
         let refused = report(&mut state, 0, worker, &task, lease, Ok(claimed));
         assert!(matches!(refused, Err(Rejected::Impossible { .. })), "{refused:?}");
     }

@@ -130,7 +130,7 @@ fn output(task: &Task, epochs: u32) -> Output {
             Output::Validate(validate::Output { confusion: counts(classes, *shard, |class| class >= 2) })
         }
         Work::Score(_) => Output::Score(score::Output { scores: object(name) }),
-        Work::Select(_) => Output::Select(select::Output { selection: object(name), samples: 9, selected: 5 }),
+        Work::Select(_) => Output::Select(select::Output { selection: object(name), samples: 9, selected: 5, wrong: Some(1) }),
         Work::Detect(_) => Output::Detect(detect::Output { detector: Some(object(name)) }),
         Work::Export(export::Work { split, view, shard, .. }) => {
             let object = object(cached(&task.id.to_string()));
@@ -334,9 +334,9 @@ fn failures_fail_the_run_with_the_workers_words() {
 fn a_run_of_before_is_replayed_under_its_own_id() {
     let submission = submission(2, 0);
     let former = "r0123456789ab".to_owned();
+    assert_ne!(former, submission.run_id(), "its specification has another id now");
     let mut durable = Durable::default();
-    let record =
-        Record::Submitted { run: former.clone(), submission: Box::new(submission.clone()), object: object("spec"), plan: None };
+    let record = Record::Submitted { run: former.clone(), submission: Box::new(submission), object: object("spec"), plan: None };
     durable.replay(record, 0);
     assert_eq!(durable.runs[&former].plan.run, former);
     let mut state = State::new(durable, LEASE);
