@@ -264,7 +264,8 @@ const PRESETS_HEADER: &str = "
 
 What was measured to be better than the defaults ([accuracy](accuracy.md)). A preset has it where nothing else is
 written, and where it leaves all that is written its meaning: with anything in `[hard_classes]`, `small` has no hard
-inputs, nor what is there for them. `bloctrain spec check` prints what a run has.
+inputs, nor what is there for them, and with `network.auxiliary.kind = \"none\"` `resnet9` has a surrogate width of 2.
+`bloctrain spec check` prints what a run has.
 
 | preset | network | block by block | end to end |
 |---|---|---|---|

@@ -68,7 +68,6 @@ fn text(args: &InitArgs, folder: Option<&str>, dataset: &Dataset) -> String {
     let train = dataset.train.len();
     let epochs = if train < FEW * classes { 40 } else { 15 };
     let augment = if shape.channels == 3 { "[\"crop\", \"flip\"]" } else { "[]" };
-    let views = if shape.channels == 3 { "views = 4" } else { "# views = 4" };
     let data = match folder {
         Some(folder) => format!("dir = {}", quoted(folder)),
         None => {
@@ -90,9 +89,10 @@ fn text(args: &InitArgs, folder: Option<&str>, dataset: &Dataset) -> String {
 {data}
 # Share of the training images that decides hard classes and exits. Test images decide nothing.
 validation_fraction = 0.1
-# Augmented versions of every image: \"crop\", \"flip\", \"cutout\"; the spike cache keeps `views` of each.
+# Augmented versions of every image: \"crop\", \"flip\", \"cutout\". The spike cache keeps `views` of each; with 0 every
+# epoch computes its own.
 augment = {augment}
-{views}
+# views = 4
 
 [network]
 # `bloctrain spec presets` lists them; a network can be written out, layer by layer (docs/spec.md).

@@ -6,11 +6,11 @@ import { integer, percent } from "../format.js";
 /** Shades of the style sheet: heat0 to heat10. */
 const shade = (fraction) => `heat${Math.max(0, Math.min(10, Math.round(fraction * 10)))}`;
 
-/** Class accuracies: a row a class, a column a block; classes that stayed hard are marked. */
+/** Class accuracies: a row a class, a column a block; classes that stayed hard are marked, unless all did. */
 export function classHeat(names, blocks) {
   const shown = blocks.filter((block) => block.accuracy.length > 0);
   // The last block has nobody to hand hard classes to.
-  const hard = (block, label) => block.hands && block.hard?.includes(label);
+  const hard = (block, label) => block.hands && block.hard?.length < block.classes.length && block.hard.includes(label);
   const all = shown.flatMap((block) => block.accuracy).filter((accuracy) => accuracy !== null);
   const [low, high] = [Math.min(...all, 0.95), Math.max(...all)];
   const scaled = (accuracy) => shade(high > low ? (accuracy - low) / (high - low) : 1);

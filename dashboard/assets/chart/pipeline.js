@@ -7,7 +7,7 @@ import { bytes, cut, integer, percent } from "../format.js";
 const ABOUT = {
   train: "training of the block", merge: "merges of replicas", validate: "class accuracies, which decide the hard classes",
   score: "how hard every training sample is", select: "which samples the next block trains on",
-  detect: "training of the detector", export: "spikes of the hard classes into the cache",
+  detect: "training of the detector", export: "spikes of what stays hard into the cache",
   evaluate: "the whole network on validation and test data", finish: "exits, figures and the model package",
 };
 
@@ -77,11 +77,11 @@ function nodes(run, detail) {
     list.push({
       block: number, begun: Boolean(block), attempts, hard: block?.hard, over,
       title: run.end_to_end ? "network" : `block ${number}`,
-      about: block ? `${block.classes.length} classes${more?.train_samples ? `, ${integer(more.train_samples)} samples` : ""}` : "classes that stay hard",
+      about: block ? `${block.classes.length} classes${more?.train_samples ? `, ${integer(more.train_samples)} samples` : ""}` : "what stays hard",
       figure: block?.accuracy !== null && block?.accuracy !== undefined ? percent(block.accuracy, 1) : "",
       trained: block?.hard || block?.accuracy ? 1 : run.planned_epochs ? Math.min(1, Math.max((round?.epochs ?? 0) / run.planned_epochs, part)) : undefined,
       stages: (block?.stages ?? []).filter((stage) => stage.total > 0 || stage.done > 0),
-      goes: block?.hard ?? null, cached: more?.cached_bytes ?? 0,
+      goes: block?.hard?.length < block?.classes.length ? block.hard : null, cached: more?.cached_bytes ?? 0,
     });
   }
   const last = { block: planned + 1, begun: over, end: true, over, attempts: run.attempts.filter((attempt) => attempt.task.block === 0),

@@ -197,9 +197,9 @@ function classes() {
 
   return {
     element: h("div", { class: "two" },
-      card("Classes", "Validation accuracy by class and block. Hard classes go on to the next block.", heat),
+      card("Classes", "Validation accuracy by class and block. Hard classes go on to the next block; without marks all do.", heat),
       h("div", { class: "stack" },
-        card("Samples from block to block", "Training samples of an epoch: only hard classes go on.", bars),
+        card("Samples from block to block", "Training samples of an epoch: only hard classes or inputs go on.", bars),
         card("Confusion", "Rows are true classes, columns are answers.", chooser, matrix))),
     update(nextRun, nextDetail) {
       [run, detail] = [nextRun, nextDetail];

@@ -107,7 +107,7 @@ pub(super) fn training(section: &mut Section, run: &Run, baseline: Option<&Run>)
     ));
 }
 
-/// Samples and seconds that training on hard classes only saved.
+/// Samples and seconds that training on hard classes or inputs only saved.
 fn saved(section: &mut Section, run: &Run) {
     let blocks = &run.summary.blocks;
     let Some(first) = blocks.first() else { return };
@@ -122,7 +122,7 @@ fn saved(section: &mut Section, run: &Run) {
     }
     if whole > 0.0 {
         section.text(format!(
-            "Selection: blocks after the first left out {} of {} samples ({}), because their classes were not hard. At each block's own pace that is about {}: an estimate, since nothing was trained on them.",
+            "Selection: blocks after the first left out {} of {} samples ({}), because they were not hard. At each block's own pace that is about {}: an estimate, since nothing was trained on them.",
             count(samples),
             count(whole),
             percent(samples / whole),

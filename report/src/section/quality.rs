@@ -36,7 +36,9 @@ pub(super) fn classes(section: &mut Section, run: &Run) {
         blocks.iter().enumerate().map(move |(index, block)| {
             let at = labels(run, index).binary_search(&label).ok()?;
             let accuracy = block.class_accuracy.get(at).copied().flatten()?;
-            Some((accuracy, block.hard_classes.contains(&label)))
+            // Where all stay hard, as under hard inputs, a frame would say nothing.
+            let sorts = block.hard_classes.len() < block.classes;
+            Some((accuracy, sorts && block.hard_classes.contains(&label)))
         })
     };
     let cell = |accuracy: f64, is_marked: bool| Cell { shade: accuracy, text: format!("{:.1}", 100.0 * accuracy), is_marked };
@@ -72,7 +74,7 @@ pub(super) fn classes(section: &mut Section, run: &Run) {
     };
     section.picture(
         grid.to_svg(),
-        "Accuracy of every class in percent: of the blocks on validation data, when they were frozen; of the answers, with exits, on test data. A frame: the class stayed hard, and the next block learned it.",
+        "Accuracy of every class in percent: of the blocks on validation data, when they were frozen; of the answers, with exits, on test data. A frame: the class stayed hard, and the next block learned it; a block without frames hands on all classes.",
     );
     let mut table =
         Table::numbers(&["class", "blocks that learned it", "accuracy in the last of them", "accuracy of the answers"]);

@@ -21,8 +21,9 @@ pub struct Preset {
 }
 
 /// What was measured to be better than the defaults (docs/accuracy.md), in chains of settings, each as one would write it
-/// after `--set`. A specification that is [read](super::written::read) has a setting where nothing else is written, and
-/// it has those before it in its chain. So specifications of before, in stores and packages, keep their meaning.
+/// after `--set`. A specification that is [read](super::written::read) has a setting where nothing else is written, as
+/// long as none before it in its chain is left out or written as the default. So specifications of before, in stores and
+/// packages, keep their meaning.
 pub type Recipe = &'static [&'static [&'static str]];
 
 const SMALL_BLOCKS: Recipe = &[
@@ -33,15 +34,26 @@ const SMALL_BLOCKS: Recipe = &[
 ];
 
 const HEAD: &[&str] = &["network.head={ pool = 4, hidden = [] }"];
-const NEURON: &[&str] = &["neuron.threshold=2.0", "neuron.leak=0.75"];
+const THRESHOLD: &[&str] = &["neuron.threshold=2.0"];
+const LEAK: &[&str] = &["neuron.leak=0.75"];
 // A deeper network does not bear the learning rates of blocks, and its gradients reach further with a wider surrogate.
-const RESNET_BLOCKS: Recipe = &[&["train.learning_rate=0.016"], HEAD, NEURON];
-const RESNET_WHOLE: Recipe = &[HEAD, NEURON, &["neuron.surrogate_width=1.0"]];
+const RESNET_BLOCKS: Recipe = &[&["train.learning_rate=0.016"], HEAD, THRESHOLD, LEAK];
+const RESNET9_BLOCKS: Recipe = &[
+    &["train.learning_rate=0.016"],
+    HEAD,
+    THRESHOLD,
+    LEAK,
+    &["network.auxiliary.kind=next", "neuron.surrogate_width=1.0"],
+    &["data.views=0"],
+    &["exit.combine=stack"],
+    &["hard_inputs.fraction=0.6", "detector.policy=confidence"],
+];
+const RESNET_WHOLE: Recipe = &[HEAD, THRESHOLD, LEAK, &["neuron.surrogate_width=1.0"]];
 
 /// Every preset.
 pub const PRESETS: [Preset; 5] = [
     preset("small", "3 blocks of plain convolutions for 28x28 gray images", 16, small, [SMALL_BLOCKS, &[]]),
-    preset("resnet9", "stem and 3 residual pairs in 3 blocks", 64, resnet9, [RESNET_BLOCKS, RESNET_WHOLE]),
+    preset("resnet9", "stem and 3 residual pairs in 3 blocks", 64, resnet9, [RESNET9_BLOCKS, RESNET_WHOLE]),
     preset("resnet11", "stem and 4 residual pairs in 4 blocks", 64, resnet11, [RESNET_BLOCKS, RESNET_WHOLE]),
     preset("resnet18", "stem and 8 residual pairs in 4 blocks, at full resolution", 64, resnet18, [&[]; 2]),
     preset("vgg16", "13 convolutions with max pooling in 5 blocks", 64, vgg16, [&[]; 2]),

@@ -49,6 +49,14 @@ impl RunSpec {
             train.entry("start_steps").or_insert(Value::Integer(i64::try_from(self.train.start_steps).unwrap_or(i64::MAX)));
             train.entry("ema").or_insert(self.train.ema.into());
         }
+        let auxiliary = values.get_mut("network").and_then(Value::as_table_mut);
+        let auxiliary = auxiliary.map(|network| network.entry("auxiliary").or_insert_with(|| Table::new().into()));
+        if let Some(auxiliary) = auxiliary.and_then(Value::as_table_mut) {
+            let own = &self.network.auxiliary;
+            auxiliary.entry("kind").or_insert_with(|| Value::try_from(own.kind).unwrap_or_else(|_| "none".into()));
+            auxiliary.entry("depth").or_insert(Value::Integer(i64::try_from(own.depth).unwrap_or(i64::MAX)));
+            auxiliary.entry("exit_gradient").or_insert(own.exit_gradient.into());
+        }
         let inputs = values.entry("hard_inputs").or_insert_with(|| Table::new().into());
         if let Some(inputs) = inputs.as_table_mut() {
             inputs.entry("floor").or_insert(self.hard_inputs.floor.into());
@@ -99,6 +107,19 @@ mod tests {
             let again = read(&printed, &[]).unwrap_or_else(|error| panic!("{error} in {printed}"));
             assert_eq!(again.check_read(), Ok(()), "{printed}");
             assert_eq!(again.spec, given.spec, "{printed}");
+        }
+    }
+
+    #[test]
+    fn what_is_switched_off_is_not_filled_in_when_it_is_read_again() {
+        for (preset, off) in
+            [("resnet9", "network.auxiliary.kind=none"), ("resnet9", "data.views=4"), ("small", "detector.policy=mass")]
+        {
+            let sets =
+                [&format!("network.preset={preset}"), off, "data.augment=flip"].map(|set| Override::parse(set).expect("a pair"));
+            let given = read("", &sets).expect("valid");
+            let printed = given.spec.printed();
+            assert_eq!(read(&printed, &[]).expect("valid").spec, given.spec, "{printed}");
         }
     }
 

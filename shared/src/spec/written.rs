@@ -77,7 +77,8 @@ pub fn read(text: &str, overrides: &[Override]) -> Result<Given, ParseError> {
         for setting in *chain {
             let setting = Override::parse(setting)?;
             if given.written.touches(&setting.path) {
-                continue;
+                let is_off = given.spec.value(&setting.path) == RunSpec::default().value(&setting.path);
+                if is_off { break } else { continue }
             }
             settings.push(setting);
             let spec = parse(text, &settings)?;
@@ -215,7 +216,10 @@ mod tests {
         assert_eq!(has(&["network.preset=vgg16"]), (None, 1.0, 0.5), "as it is built");
         assert_eq!(given(ONE_BLOCK, &[]).spec.network.head, None);
         let width = |sets: &[&str]| given("", sets).spec.neuron.surrogate_width;
-        assert_eq!(width(&["network.preset=resnet9"]), 2.0);
+        assert_eq!(width(&["network.preset=resnet9"]), 1.0, "with the next block behind each");
+        assert_eq!(width(&["network.preset=resnet9", "network.auxiliary.kind=conv"]), 1.0);
+        assert_eq!(width(&["network.preset=resnet9", "network.auxiliary.kind=none"]), 2.0, "what it rested on is off");
+        assert_eq!(width(&["network.preset=resnet11"]), 2.0);
         assert_eq!(width(&["network.preset=resnet9", "run.end_to_end=true"]), 1.0);
         assert_eq!(width(&["network.preset=resnet9", "run.end_to_end=true", "neuron.surrogate_width=2"]), 2.0);
     }
