@@ -57,6 +57,16 @@ impl Selection {
         self.len() == 0
     }
 
+    /// Those of its samples that were answered wrongly, by the scores that it was made of.
+    pub fn wrong(&self, scores: &[Scores]) -> usize {
+        let of_shard = |(selected, scores): (&Vec<u32>, &Scores)| {
+            let mut next = selected.iter().peekable();
+            let answers = scores.ids.iter().zip(&scores.right);
+            answers.filter(|(id, right)| next.next_if_eq(id).is_some() && !**right).count()
+        };
+        self.shards.iter().zip(scores).map(of_shard).sum()
+    }
+
     /// Whether it selects among the samples of some shards, in their order.
     ///
     /// # Errors
@@ -142,6 +152,16 @@ mod tests {
 
     fn class(id: u32) -> u16 {
         if id >= 5 { 2 } else { (id % 2) as u16 }
+    }
+
+    #[test]
+    fn wrong_answers_are_counted_among_the_selected() {
+        let wrong = |shards: [&[u32]; 2]| Selection { shards: shards.map(<[u32]>::to_vec).to_vec() }.wrong(&scores());
+        assert_eq!(wrong([&[3, 0, 2], &[9]]), 1, "sample 0");
+        assert_eq!(wrong([&[3, 4], &[9, 7]]), 0, "it is wrong, and not selected");
+        let mut all = scores();
+        all.iter_mut().for_each(|shard| shard.right.fill(false));
+        assert_eq!(select(&spec(0.5, 0.0), &all, class).wrong(&all), 5, "more are wrong than go on");
     }
 
     fn selected(fraction: f64, floor: f64) -> Vec<Vec<u32>> {

@@ -41,12 +41,11 @@ pub(super) fn run<B: TrainingBackend>(
         .into());
     }
     let object = executor.io.put_json(&selected, |digest| key::selection(&context.run, context.block, digest))?;
-    let wrong = read.iter().flat_map(|scores| &scores.right).filter(|right| !*right).count();
     Ok(Output::Select(select::Output {
         selection: object,
         samples: all as u64,
         selected: selected.len() as u64,
-        wrong: Some(wrong as u64),
+        wrong: Some(selected.wrong(&read) as u64),
     }))
 }
 

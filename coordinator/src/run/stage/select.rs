@@ -61,11 +61,10 @@ impl Claim for select::Output {
     }
 
     fn check(&self, run: &Run, _: TaskId) -> Result<(), String> {
-        let Self { samples, selected, wrong, .. } = *self;
-        let train = run.submission.dataset.train as u64;
-        if samples > train || selected > samples || wrong.is_some_and(|wrong| wrong > samples) {
-            let wrong = wrong.unwrap_or(0);
-            return Err(format!("{selected} of {samples} samples are selected and {wrong} wrong, of {train} in the data set"));
+        let Self { samples, selected, .. } = *self;
+        let (train, wrong) = (run.submission.dataset.train as u64, self.wrong.unwrap_or(0));
+        if samples > train || selected > samples || wrong > selected {
+            return Err(format!("of {train} samples {samples} are the block's, {selected} selected, and {wrong} of those wrong"));
         }
         Ok(())
     }
@@ -101,7 +100,7 @@ fn told(found: &select::Output, spec: &RunSpec) -> String {
     if !is_same || wrong as f64 >= FITTED * selected as f64 {
         return told;
     }
-    let fitted = "it has fitted them, so that its confidence tells little: data.augment would give views that it has not seen";
+    let fitted = "it has fitted them, so its confidence tells little: data.augment would give views that it has not seen";
     format!("{told}; {fitted}")
 }
 

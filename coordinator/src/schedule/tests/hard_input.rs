@@ -123,7 +123,7 @@ fn a_selection_that_cannot_be_is_refused() {
     let (mut state, run, worker) = begun(selecting(0.5));
     let (task, lease) = until(&mut state, worker, "block1/select/0");
     let before = state.durable.clone();
-    for (samples, selected, wrong) in [(2001, 5, 0), (9, 10, 0), (9, 5, 10)] {
+    for (samples, selected, wrong) in [(2001, 5, 0), (9, 10, 0), (9, 5, 6)] {
         let selection = object(made(&run, "block1/select/0"));
         let claimed = Output::Select(select::Output { selection, samples, selected, wrong: Some(wrong) });
         let refused = report(&mut state, 0, worker, &task, lease, Ok(claimed));
