@@ -1,7 +1,7 @@
 //! `docs/spec.md` is made from the types of the specification, their comments and the table of their fields, and is current.
 
 use bloctrain_shared::RunSpec;
-use bloctrain_shared::spec::field::{FIELDS, Field, Reach};
+use bloctrain_shared::spec::field::{FIELDS, Field, Reach, is_within};
 use bloctrain_shared::spec::preset::{PRESETS, Preset, Recipe};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -131,21 +131,22 @@ fn kind(types: &BTreeMap<String, Type>, of: &str) -> String {
 
 fn default_of(path: &str) -> String {
     let plain = RunSpec::default().value(path).map_or_else(|| "not set".into(), |value| format!("`{value}`"));
-    let is_its =
-        |setting: &&&str| setting.split('=').next().is_some_and(|own| path == own || path.starts_with(&format!("{own}.")));
-    let has_own = |preset: &Preset| [preset.blocks, preset.end_to_end].concat().concat().iter().any(|setting| is_its(&setting));
-    let presets: Vec<String> =
-        PRESETS.iter().filter(|preset| has_own(preset)).map(|preset| format!("`{}`", preset.name)).collect();
+    let is_its = |setting: &&str| setting.split('=').next().is_some_and(|own| is_within(path, own));
+    let has_own = |recipe: &Recipe| recipe.concat().iter().any(is_its);
+    let have_own = PRESETS.iter().filter(|preset| [preset.blocks, preset.end_to_end].iter().any(has_own));
+    let presets: Vec<String> = have_own.map(|preset| format!("`{}`", preset.name)).collect();
     if presets.is_empty() { plain } else { format!("{plain}; [another](#presets) in {}", presets.join(", ")) }
 }
 
 /// What presets have in place of defaults.
 fn presets() -> String {
-    let code = |recipe: Recipe| recipe.concat().iter().map(|setting| format!("`{setting}`")).collect::<Vec<_>>().join(", ");
+    let code = |recipe: Recipe| match recipe.concat().as_slice() {
+        [] => "defaults".to_owned(),
+        settings => format!("`{}`", settings.join("`, `")),
+    };
     let row = |preset: &Preset| {
-        let recipes =
-            [preset.blocks, preset.end_to_end].map(|recipe| if recipe.is_empty() { "defaults".into() } else { code(recipe) });
-        format!("| `{}` | {} | {} | {} |\n", preset.name, preset.title, recipes[0], recipes[1])
+        let [blocks, whole] = [preset.blocks, preset.end_to_end].map(code);
+        format!("| `{}` | {} | {blocks} | {whole} |\n", preset.name, preset.title)
     };
     PRESETS.iter().map(row).collect()
 }

@@ -1,7 +1,7 @@
 //! From TOML text and `--set` overrides to a [`RunSpec`], with errors that name the key.
 
 use super::RunSpec;
-use super::field::FIELDS;
+use super::field::{FIELDS, is_within};
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -176,7 +176,7 @@ fn nearest(key: &str) -> Option<String> {
 fn keys(table: &Table) -> Result<Vec<String>, ParseError> {
     let mut given = Vec::new();
     collect("", &Value::Table(table.clone()), &mut given);
-    let is_known = |key: &str| known_keys().any(|known| known == key || known.starts_with(&format!("{key}.")));
+    let is_known = |key: &str| known_keys().any(|known| is_within(known, key));
     match given.iter().find(|key| !key.is_empty() && !is_known(key)) {
         Some(key) => Err(ParseError::UnknownKey { nearest: nearest(key), key: key.clone() }),
         None => Ok(given),

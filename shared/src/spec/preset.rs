@@ -20,10 +20,10 @@ pub struct Preset {
     pub end_to_end: Recipe,
 }
 
-/// What was measured to be better than the defaults (docs/accuracy.md), in chains of settings, each as one would write it
-/// after `--set`. A specification that is [read](super::written::read) has a setting where nothing else is written, as
-/// long as none before it in its chain is left out or written as the default. So specifications of before, in stores and
-/// packages, keep their meaning.
+/// What was measured to be better than the defaults (docs/accuracy.md), in chains of settings, each as one would write
+/// it after `--set`. A specification that is [read](super::written::read) has a setting where nothing else is written,
+/// as long as none before it in its chain is left out or written as the default. So specifications of before, in stores
+/// and packages, keep their meaning.
 pub type Recipe = &'static [&'static [&'static str]];
 
 const SMALL_BLOCKS: Recipe = &[

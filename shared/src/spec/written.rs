@@ -2,7 +2,7 @@
 
 use super::RunSpec;
 use super::check::{CheckError, check};
-use super::field::{FIELDS, Field};
+use super::field::{FIELDS, Field, is_within};
 use super::parse::{Override, ParseError, parse, with_keys};
 use super::preset;
 use std::collections::BTreeSet;
@@ -34,14 +34,12 @@ impl Written {
     }
 
     fn has(&self, field: &Field) -> bool {
-        let is_in = |path: &String| field.path.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.'));
-        self.0.contains(field.path) || self.0.iter().any(is_in)
+        self.0.iter().any(|written| is_within(field.path, written))
     }
 
     /// Whether a field, or a part of it, was written.
     fn touches(&self, path: &str) -> bool {
-        let is_part = |written: &String| written.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
-        self.0.contains(path) || self.0.iter().any(is_part)
+        self.0.iter().any(|written| is_within(written, path))
     }
 
     /// Whether all that was written counts and is right in `spec` as much as it does in `plain`: `[hard_classes]` says
@@ -62,8 +60,8 @@ impl Written {
     }
 }
 
-/// Reads a spec as [`parse`] does, and keeps what was written. Where its [preset] trains best with something and that was
-/// not written, it has that, unless it would make something that was written count for nothing.
+/// Reads a spec as [`parse`] does, and keeps what was written. Where its [preset] trains best with something and that
+/// was not written, it has that, unless it would make something that was written count for nothing.
 ///
 /// # Errors
 /// Names the key that is unknown (with the nearest known one) or has a wrong value.

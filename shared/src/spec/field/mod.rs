@@ -63,6 +63,11 @@ pub enum Reach {
     Spikes,
 }
 
+/// Whether a dotted path is another one, or a part of what that names.
+pub fn is_within(path: &str, whole: &str) -> bool {
+    path.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 impl Field {
     /// The row of a path.
     pub fn of(path: &str) -> Option<&'static Self> {
