@@ -1,6 +1,6 @@
 //! Which outputs of convolutions are kept for the backward pass, and how many tiles go back together.
 
-use crate::size::{PAD, WORD};
+use crate::size::{PAD, PARTS, WORD};
 use bloctrain_shared::graph::{Body, Branch, Content, Node};
 
 /// Inputs of an output from which on keeping it for the backward pass is faster than computing it again.
@@ -44,9 +44,14 @@ pub fn kept_layers(layers: &[LayerOutputs]) -> Vec<bool> {
 /// Weights of the tiles that go back together: so many stay in a core's second cache.
 const BACK_TOGETHER: usize = 160 << 10;
 
-/// Tiles of 64 outputs, each a sum over `inputs` weights, that go back through a layer together where outputs are kept.
-pub fn tiles_together(inputs: usize) -> usize {
-    (BACK_TOGETHER / (inputs * WORD)).max(1)
+/// Partial sums of a tile's weight gradients beside its outputs, from which on tiles go back one at a time. Every tile
+/// has sums of its own, so that in deep layers, with many weights and small maps, they would be most of a step's memory.
+const SUMS_PER_OUTPUT: usize = 2;
+
+/// Tiles of 64 outputs, each a sum over `inputs` weights, that go back through a layer together where outputs are kept;
+/// `positions` is how often a weight is used in a step: samples, time steps and positions of the map.
+pub fn tiles_together(inputs: usize, positions: usize) -> usize {
+    if PARTS * inputs > SUMS_PER_OUTPUT * positions { 1 } else { (BACK_TOGETHER / (inputs * WORD)).max(1) }
 }
 
 /// What the nodes of a body could keep, given what the numbers of its values are.

@@ -306,8 +306,10 @@ impl<'a> BlockWork<'a> {
             let (conv, constant) = (branch.conv, self.contents[branch.source].is_constant());
             let frames = if constant { 1 } else { self.body.steps };
             let kept = kept && !constant && worth_keeping(conv.inputs());
-            let together = if kept { tiles_together(conv.inputs()).min(shape.channels.div_ceil(WORD)) } else { 1 };
-            let tile = if kept { 0 } else { batch * frames * shape.area() * width };
+            let positions = batch * frames * shape.area();
+            let tiles = shape.channels.div_ceil(WORD);
+            let together = if kept { tiles_together(conv.inputs(), positions).min(tiles) } else { 1 };
+            let tile = if kept { 0 } else { positions * width };
             let weights = conv.taps() * padded(conv.input.channels) * width;
             // Rows, where outputs are computed, and transposed for the backward pass.
             let orders = if parts == 0 || kept { WEIGHT_ORDER } else { WEIGHT_ORDER + 1 };

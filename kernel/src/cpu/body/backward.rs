@@ -131,7 +131,8 @@ impl Backward<'_> {
             // comes.
             prepared.iter().enumerate().rev().filter(move |(branch, _)| is_kept[*branch] == kept)
         };
-        let together = of_kept(true).map(|(_, own)| tiles_together(own.branch.conv.inputs())).min().unwrap_or(1);
+        let positions = batch * steps * spiking.output.area();
+        let together = of_kept(true).map(|(_, own)| tiles_together(own.branch.conv.inputs(), positions)).min().unwrap_or(1);
         let tiles = spiking.output.channels.div_ceil(WORD);
         for tile in 0..tiles {
             let width = grad.width(tile);
