@@ -30,7 +30,7 @@ SWITCHES = ("--amp", "--channels-last", "--compile")
 CONFIGURATIONS = [flags for count in range(4) for flags in itertools.combinations(SWITCHES, count)]
 SAVING = [*CONFIGURATIONS, *((*flags, "--memopt") for flags in CONFIGURATIONS if "--compile" not in flags)]
 
-GROUPS = ("train", "blocks", "shapes", "memory", "steps", "inference")
+GROUPS = ("train", "blocks", "recipe", "shapes", "memory", "steps", "inference")
 
 
 def arguments():
@@ -69,7 +69,8 @@ class Runner:
 
     def answers(self, batch, iters, *flags):
         command = [self.args.bloctrain, "bench", "inference", "--preset", "resnet9", "--width", self.args.width]
-        return run([*command, "--batch", batch, "--iters", iters, *flags, *self.data, "--json"])
+        command += ["--batch", batch, "--iters", iters, "--train-steps", self.args.train_steps]
+        return run([*command, *flags, *self.data, "--json"])
 
     def peer(self, steps, batch, train_steps, *flags, width=None, may_fail=False):
         command = [sys.executable, PEER, "--width", width or self.args.width, "--steps", steps, "--batch", batch]
@@ -138,6 +139,21 @@ def measurements(runner):
         lambda: runner.fastest(4, 32, trained),
         lambda: epoch_speed(runner.ours(4, 32, trained)["blocks"], 0.5),
     ), "more"
+    recipe = lambda *flags: runner.ours(4, 32, trained, "--recipe", *flags)
+    peer = lambda: runner.fastest(4, 32, trained, "--recipe")
+    yield "with the recipe of resnet9, end to end, T 4, batch 32", "recipe", "images/s", (
+        peer,
+        lambda: recipe("--end-to-end")[speed],
+    ), "more"
+    for name, flags in (("", ()), (", without the next block behind each", ("--set", "network.auxiliary.kind=none"))):
+        yield f"with the recipe, block by block, all inputs{name}", "recipe", "images/s", (
+            peer,
+            lambda flags=flags: recipe(*flags)[speed],
+        ), "more"
+        yield f"with the recipe, block by block, 60 % hard{name}", "recipe", "images/s", (
+            peer,
+            lambda flags=flags: epoch_speed(recipe(*flags)["blocks"], 0.6),
+        ), "more"
     for width, steps, batch in ((16, 4, 32), (64, 4, 32), (None, 2, 32), (None, 8, 32), (None, 4, 128)):
         yield f"train end to end, width {width or runner.args.width}, T {steps}, batch {batch}", "shapes", "images/s", (
             lambda width=width, steps=steps, batch=batch: runner.fastest(steps, batch, trained, width=width),
@@ -153,15 +169,16 @@ def measurements(runner):
             lambda steps=steps: runner.leanest(steps, whole),
             lambda steps=steps: whole(lambda batch: runner.ours(steps, batch, 0, "--end-to-end")),
         ), "less"
-    for batch, iters in ((1, 200), (256, 8)):
-        peer = lambda batch=batch, iters=iters: runner.fastest(4, batch, 0, "--inference", "--iters", iters)
-        yield f"inference, the same network without exits, batch {batch}", "inference", "images/s", (
+    for (batch, iters), flags in itertools.product(((1, 200), (256, 8)), ((), ("--recipe",))):
+        peer = lambda batch=batch, iters=iters, flags=flags: runner.fastest(4, batch, 0, "--inference", "--iters", iters, *flags)
+        network = "with the recipe" if flags else "the same network"
+        yield f"inference, {network}, without exits, batch {batch}", "inference", "images/s", (
             peer,
-            lambda batch=batch, iters=iters: runner.answers(batch, iters, "--end-to-end")[0][speed],
+            lambda batch=batch, iters=iters, flags=flags: runner.answers(batch, iters, "--end-to-end", *flags)[0][speed],
         ), "more"
-        yield f"inference, half of the samples leave at every exit, batch {batch}", "inference", "images/s", (
+        yield f"inference, {network}, half of the samples leave at every exit, batch {batch}", "inference", "images/s", (
             peer,
-            lambda batch=batch, iters=iters: runner.answers(batch, iters, "--exit-fraction", "0.5")[1][speed],
+            lambda batch=batch, iters=iters, flags=flags: runner.answers(batch, iters, "--exit-fraction", "0.5", *flags)[1][speed],
         ), "more"
 
 
@@ -173,7 +190,7 @@ def main():
     args = arguments()
     wanted = set(args.only.split(","))
     if not args.json:
-        print(f"{'':64} {'SpikingJelly (min median max)':>30} {'bloctrain (min median max)':>30}   ratio (range)")
+        print(f"{'':78} {'SpikingJelly (min median max)':>30} {'bloctrain (min median max)':>30}   ratio (range)")
     for name, group, unit, (peer, ours), better in measurements(Runner(args)):
         if group not in wanted:
             continue
@@ -188,7 +205,7 @@ def main():
             print(json.dumps({**line, "ratio_range": [min(ratios), max(ratios)]}), flush=True)
             continue
         figures = [" ".join(f"{one[key]:.1f}" for key in ("min", "median", "max")) for one in (theirs, mine)]
-        print(f"{name + ' [' + unit + ']':64} {figures[0]:>30} {figures[1]:>30}   {middle:.2f} ({min(ratios):.2f}-{max(ratios):.2f})  {flags}", flush=True)
+        print(f"{name + ' [' + unit + ']':78} {figures[0]:>30} {figures[1]:>30}   {middle:.2f} ({min(ratios):.2f}-{max(ratios):.2f})  {flags}", flush=True)
 
 
 if __name__ == "__main__":

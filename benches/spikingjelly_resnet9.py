@@ -2,9 +2,9 @@
 # Copyright the bloctrain authors. Licence: Apache-2.0.
 """The network `resnet9` of bloctrain in SpikingJelly on PyTorch: training steps or answers, timed.
 
-Needs `pip install torch spikingjelly`. Prints one JSON object. The network, its neurons (LIF, leak 0.5, reset by
+Needs `pip install torch spikingjelly`. Prints one JSON object. The network, its neurons (LIF, reset by
 subtraction and detached, atan surrogate), its optimiser (AdamW) and its learning rate are those of
-`bloctrain bench step --preset resnet9 --end-to-end`.
+`bloctrain bench step --preset resnet9 --end-to-end`, with `--recipe` those of the same with `--recipe`.
 
   python3 benches/spikingjelly_resnet9.py --width 32 --steps 4 --batch 32
   python3 benches/spikingjelly_resnet9.py --width 32 --steps 4 --batch 32 --channels-last --data cifar10/ --train-steps 300
@@ -50,6 +50,7 @@ def arguments():
     parser.add_argument("--iters", type=int, default=8, help="timed steps or batches")
     parser.add_argument("--train-steps", type=int, default=0, help="steps that train before the clock runs")
     parser.add_argument("--data", type=pathlib.Path, help="folder with CIFAR-10's binary files; random images without it")
+    parser.add_argument("--recipe", action="store_true", help="neurons and classifier of bloctrain's recipe for resnet9")
     parser.add_argument("--inference", action="store_true", help="time answers instead of training steps")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
@@ -64,63 +65,68 @@ def arguments():
 class Spiking(nn.Module):
     """Sum of normalised convolutions into LIF neurons, over all steps at once."""
 
-    def __init__(self, *convolutions):
+    def __init__(self, recipe, *convolutions):
         super().__init__()
         branches = []
         for inputs, outputs, kernel, stride in convolutions:
             convolution = layer.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
             branches.append(nn.Sequential(convolution, layer.BatchNorm2d(outputs)))
         self.branches = nn.ModuleList(branches)
-        self.neurons = lif()
+        self.neurons = lif(recipe)
 
     def forward(self, *inputs):
         drives = [branch(x) for branch, x in zip(self.branches, inputs)]
         return self.neurons(sum(drives[1:], drives[0]))
 
 
-def lif():
+def lif(recipe):
+    # tau, threshold and the surrogate's slope.
+    tau, threshold, slope = (4.0, 2.0, 1.0) if recipe else (2.0, 1.0, 2.0)
     # Before 2.0 neurons take their backend as an argument.
     chosen = {"backend": BACKEND} if "backend" in inspect.signature(neuron.LIFNode).parameters and BACKEND != "auto" else {}
-    # Without decay of the input: u[t] = u[t-1] / 2 + x[t].
+    # Without decay of the input: u[t] = (1 - 1 / tau) u[t-1] + x[t].
     return neuron.LIFNode(
         **chosen,
         step_mode="m",
-        tau=2.0,
+        tau=tau,
         decay_input=False,
-        v_threshold=1.0,
+        v_threshold=threshold,
         v_reset=None,
         detach_reset=True,
-        surrogate_function=surrogate.ATan(alpha=2.0),
+        surrogate_function=surrogate.ATan(alpha=slope),
     )
 
 
 class Pair(nn.Module):
     """Two 3x3 convolutions and a 1x1 shortcut into the neurons of the second one."""
 
-    def __init__(self, inputs, outputs, stride):
+    def __init__(self, recipe, inputs, outputs, stride):
         super().__init__()
-        self.inner = Spiking((inputs, outputs, 3, 1))
-        self.outer = Spiking((outputs, outputs, 3, stride), (inputs, outputs, 1, stride))
+        self.inner = Spiking(recipe, (inputs, outputs, 3, 1))
+        self.outer = Spiking(recipe, (outputs, outputs, 3, stride), (inputs, outputs, 1, stride))
 
     def forward(self, x):
         return self.outer(self.inner(x), x)
 
 
 class ResNet9(nn.Module):
-    def __init__(self, width):
+    def __init__(self, width, recipe):
         super().__init__()
-        self.stem = Spiking((3, width, 3, 1))
+        self.stem = Spiking(recipe, (3, width, 3, 1))
         self.pool = layer.AvgPool2d(2)
-        self.pairs = nn.Sequential(Pair(width, 2 * width, 1), Pair(2 * width, 4 * width, 2), Pair(4 * width, 8 * width, 2))
-        self.hidden = layer.Linear(8 * width * 16, 16 * width)
-        self.neurons = lif()
-        self.readout = layer.Linear(16 * width, CLASSES)
+        pairs = ((width, 2 * width, 1), (2 * width, 4 * width, 2), (4 * width, 8 * width, 2))
+        self.pairs = nn.Sequential(*(Pair(recipe, *pair) for pair in pairs))
+        self.hidden = None if recipe else nn.Sequential(layer.Linear(8 * width * 16, 16 * width), lif(recipe))
+        self.readout = layer.Linear((8 * 16 if recipe else 16) * width, CLASSES)
 
     def forward(self, images, steps):
         """Logits `[B, classes]` of images `[B, 3, 32, 32]`, averaged over time."""
         x = images.unsqueeze(0).expand(steps, *images.shape)
-        x = self.pairs(self.pool(self.stem(x)))
-        return self.readout(self.neurons(self.hidden(x.flatten(2)))).mean(0)
+        x = self.pairs(self.pool(self.stem(x))).flatten(2)
+        if self.hidden is None:
+            # Averages over time come first where nothing fires behind them.
+            return self.readout(x.mean(0))
+        return self.readout(self.hidden(x)).mean(0)
 
 
 def batches(args):
@@ -157,7 +163,7 @@ def main():
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(1)
-    net = ResNet9(args.width).to(args.device)
+    net = ResNet9(args.width, args.recipe).to(args.device)
     functional.set_step_mode(net, "m")
     if args.channels_last:
         net = net.to(memory_format=torch.channels_last)
@@ -222,6 +228,7 @@ def main():
                 "compile": args.compile,
                 "memopt": args.memopt,
                 "channels_last": args.channels_last,
+                "recipe": args.recipe,
                 "width": args.width,
                 "steps": args.steps,
                 "batch": args.batch,

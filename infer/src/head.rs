@@ -9,6 +9,7 @@ use bloctrain_kernel::cpu::sample_averages;
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Classifier, Dense, Detector, HiddenLayer};
 use bloctrain_shared::neuron::{Leak, NeuronRule};
+use rayon::prelude::*;
 
 /// A fully connected layer.
 #[derive(Debug, Clone)]
@@ -36,6 +37,11 @@ impl Linear {
     /// Multiplications of one input vector.
     fn macs(&self) -> f64 {
         self.weights.len() as f64
+    }
+
+    /// Synaptic operations of some spikes.
+    fn operations(&self, fired: &[usize]) -> f64 {
+        (fired.len() * self.bias.len()) as f64
     }
 
     fn row(&self, input: usize) -> &[f32] {
@@ -82,6 +88,13 @@ impl Neuron {
             Leak::Learned(logit) => sigmoid(values[logit][0]),
         };
         Self { rule, leak }
+    }
+
+    /// The neurons that fire, after a step of all of them.
+    fn fires(&self, membranes: &mut [f32], drive: &[f32]) -> Vec<usize> {
+        let step =
+            |(site, (membrane, &drive)): (usize, (&mut f32, &f32))| self.rule.step(membrane, self.leak, drive).then_some(site);
+        membranes.iter_mut().zip(drive).enumerate().filter_map(step).collect()
     }
 }
 
@@ -142,32 +155,34 @@ impl FrozenHead {
         let mut membranes: Vec<Vec<f32>> = self.hidden.iter().map(|(linear, _)| vec![0.0; linear.bias.len()]).collect();
         let mut mean = vec![0.0; self.readout.inputs()];
         let mut synops = 0.0;
-        for step in 0..spikes.steps() {
-            let mut fired: Option<Vec<usize>> = None;
+        // What drives the first layer does not depend on the steps before.
+        let driven: Vec<_> = (0..spikes.steps()).into_par_iter().map(|step| self.enters(spikes, sample, step)).collect();
+        for (drive, spent) in driven {
+            synops += spent;
+            let mut drive = Some(drive);
+            let mut fired = Vec::new();
             for ((linear, neuron), membranes) in self.hidden.iter().zip(&mut membranes) {
-                if fired.is_none() && self.pool.is_identity() {
-                    let mut sites = Vec::new();
-                    spikes.for_each_spike(sample, step, |site| sites.push(site));
-                    fired = Some(sites);
-                }
-                let drive = match fired {
-                    Some(fired) => {
-                        synops += (fired.len() * linear.bias.len()) as f64;
-                        linear.spikes(&fired)
-                    }
-                    None => linear.forward(&of_step(&self.pool, spikes, sample, step)),
-                };
-                let fires = membranes
-                    .iter_mut()
-                    .zip(&drive)
-                    .enumerate()
-                    .filter_map(|(site, (membrane, &drive))| neuron.rule.step(membrane, neuron.leak, drive).then_some(site));
-                fired = Some(fires.collect());
+                let drive = drive.take().unwrap_or_else(|| {
+                    synops += linear.operations(&fired);
+                    linear.spikes(&fired)
+                });
+                fired = neuron.fires(membranes, &drive);
             }
-            fired.iter().flatten().for_each(|&site| mean[site] += 1.0);
+            fired.iter().for_each(|&site| mean[site] += 1.0);
         }
         mean.iter_mut().for_each(|count| *count /= spikes.steps() as f32);
         (softmax(self.readout.forward(&mean)), synops)
+    }
+
+    /// What drives the first hidden layer at a step, and the synaptic operations that it took.
+    fn enters(&self, spikes: &Spikes, sample: usize, step: usize) -> (Vec<f32>, f64) {
+        let linear = &self.hidden[0].0;
+        if !self.pool.is_identity() {
+            return (linear.forward(&of_step(&self.pool, spikes, sample, step)), 0.0);
+        }
+        let mut sites = Vec::new();
+        spikes.for_each_spike(sample, step, |site| sites.push(site));
+        (linear.spikes(&sites), linear.operations(&sites))
     }
 
     /// MACs for one sample of `steps` steps.

@@ -1,8 +1,9 @@
 //! Arguments of `bench`.
 
+use super::parse_override;
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::spec::parse::ParseError;
-use bloctrain_shared::spec::{Override, parse};
+use bloctrain_shared::spec::{Override, parse, written};
 use bloctrain_worker::device::Device;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -43,6 +44,12 @@ pub(crate) struct BenchNetwork {
     /// Folder with images; without it the embedded ones, enlarged to 3x32x32 for networks that need it
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// With what the preset trains best with, as `train` has it
+    #[arg(long)]
+    pub(crate) recipe: bool,
+    /// Change a field of the spec
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_override)]
+    pub(crate) sets: Vec<Override>,
 }
 
 impl BenchNetwork {
@@ -56,7 +63,8 @@ impl BenchNetwork {
             pair("run.end_to_end", end_to_end.into()),
         ];
         changes.extend(self.width.map(|width| pair("network.width", integer(width))));
-        parse("", &changes)
+        changes.extend(self.sets.iter().cloned());
+        if self.recipe { written::read("", &changes).map(|given| given.spec) } else { parse("", &changes) }
     }
 }
 
@@ -135,7 +143,9 @@ pub(crate) struct BenchInferenceArgs {
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub(crate) train_steps: u32,
     /// A trained model on its test data instead, with its own exits
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["preset", "width", "steps", "exit_fraction", "end_to_end", "train_steps"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = [
+        "preset", "width", "steps", "recipe", "sets", "exit_fraction", "end_to_end", "train_steps",
+    ])]
     pub(crate) model: Option<String>,
     /// Timed batches
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]

@@ -280,10 +280,11 @@ fn inference_agrees_with_the_reference() {
 fn every_number_of_threads_gives_the_same_bits() {
     for case in &cases() {
         let in_threads = |threads| {
-            rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads").install(|| case.train(false))
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(|| (case.train(false), case.infer(false)))
         };
         let one = in_threads(1);
-        for threads in [2, 8, 8] {
+        for threads in [2, 5, 8, 8] {
             assert!(in_threads(threads) == one, "{}: other bits with {threads} threads", case.name);
         }
     }

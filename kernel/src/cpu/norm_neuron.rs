@@ -10,6 +10,7 @@
 use super::simd::{PAD, Simd, kernel};
 use bloctrain_shared::neuron::NeuronRule;
 use bloctrain_shared::spec::{Reset, Surrogate};
+use std::ops::Range;
 
 /// One branch's outputs for a sample, with its norm.
 pub(super) struct Drive<'a> {
@@ -71,32 +72,33 @@ impl Tile<'_> {
     }
 }
 
-/// Where a sample's spikes go: one word of every position of every step.
+/// Where the spikes of some positions go: one word of each of them at every step.
 pub(super) struct Output<'a> {
-    /// `[T, P, words]`.
+    /// `[T, positions, words]`.
     pub(super) words: &'a mut [u64],
     pub(super) words_per_position: usize,
     pub(super) word: usize,
 }
 
 kernel! {
-    /// Spikes of one sample.
-    pub(super) fn forward(tile: &Tile<'_>, drives: &[Drive<'_>], output: Output<'_>) = forward_body
+    /// Spikes of some positions of one sample.
+    pub(super) fn forward(tile: &Tile<'_>, drives: &[Drive<'_>], places: Range<usize>, output: Output<'_>) = forward_body
 }
 
 #[inline(always)]
-unsafe fn forward_body<S: Simd>(tile: &Tile<'_>, drives: &[Drive<'_>], mut output: Output<'_>) {
+unsafe fn forward_body<S: Simd>(tile: &Tile<'_>, drives: &[Drive<'_>], places: Range<usize>, mut output: Output<'_>) {
     tile.check(drives);
-    assert_eq!(output.words.len(), tile.steps * tile.positions * output.words_per_position, "spikes of another shape");
+    assert!(places.start <= places.end && places.end <= tile.positions, "other positions");
+    assert_eq!(output.words.len(), tile.steps * places.len() * output.words_per_position, "spikes of another shape");
     assert!(output.word < output.words_per_position, "no such word");
     // SAFETY: the shapes were just checked; a vector is never wider than the padding.
     unsafe {
         let mut lane = 0;
         while lane < tile.width {
             lane += match (tile.width - lane) / S::LANES {
-                4.. => forward_of::<S, 4>(tile, drives, &mut output, lane),
-                2 | 3 => forward_of::<S, 2>(tile, drives, &mut output, lane),
-                _ => forward_of::<S, 1>(tile, drives, &mut output, lane),
+                4.. => forward_of::<S, 4>(tile, drives, &places, &mut output, lane),
+                2 | 3 => forward_of::<S, 2>(tile, drives, &places, &mut output, lane),
+                _ => forward_of::<S, 1>(tile, drives, &places, &mut output, lane),
             };
         }
     }
@@ -107,6 +109,7 @@ unsafe fn forward_body<S: Simd>(tile: &Tile<'_>, drives: &[Drive<'_>], mut outpu
 unsafe fn forward_of<S: Simd, const V: usize>(
     tile: &Tile<'_>,
     drives: &[Drive<'_>],
+    places: &Range<usize>,
     output: &mut Output<'_>,
     lane: usize,
 ) -> usize {
@@ -115,7 +118,7 @@ unsafe fn forward_of<S: Simd, const V: usize>(
         let NeuronRule { threshold, reset: _, detach_reset: _, surrogate: _, width: _ } = tile.rule;
         let (leak, threshold) = (S::splat(tile.leak), S::splat(threshold));
         let words = output.words.as_mut_ptr().add(output.word);
-        for place in 0..tile.positions {
+        for place in places.clone() {
             let mut membranes = [S::splat(0.0); V];
             for step in 0..tile.steps {
                 let mut all = 0;
@@ -126,7 +129,7 @@ unsafe fn forward_of<S: Simd, const V: usize>(
                     membranes[vector] = tile.reset::<S>(membrane, fires);
                     all |= fires << lane;
                 }
-                *words.add((step * tile.positions + place) * output.words_per_position) |= all;
+                *words.add((step * places.len() + place - places.start) * output.words_per_position) |= all;
             }
         }
     }

@@ -56,35 +56,42 @@ unsafe fn add<S: Simd, const G: usize>(sum: &mut [S::V; MOST], row: *const f32, 
 }
 
 kernel! {
-    /// Adds the outputs `[frames, H' * W', width]` of one sample to `y`, from weights `[taps, rows, width]`.
+    /// Adds the outputs `[frames, H' * W', width]` of some frames to `y`, from weights `[taps, rows, width]`.
     pub(super) fn forward(geometry: &Geometry, input: &Planes<'_>, weights: &[f32], width: usize, y: &mut [f32]) = forward_body
 }
 
 #[inline(always)]
 unsafe fn forward_body<S: Simd>(geometry: &Geometry, input: &Planes<'_>, weights: &[f32], width: usize, y: &mut [f32]) {
     assert_eq!(weights.len(), geometry.taps() * geometry.rows * width, "weights of another shape");
-    assert_eq!(y.len(), geometry.frames * geometry.output_area() * width, "outputs of another shape");
-    let words = geometry.frames * geometry.input_area() * geometry.words;
+    let frames = y.len() / (geometry.output_area() * width);
+    assert_eq!(y.len(), frames * geometry.output_area() * width, "outputs of another shape");
+    let words = frames * geometry.input_area() * geometry.words;
     assert!(input.iter().all(|(plane, _)| plane.len() == words), "spikes of another shape");
     assert!(u32::try_from(y.len()).is_ok(), "more outputs of a sample than positions are counted in");
     // SAFETY: the shapes were just checked.
     unsafe {
         match width / PAD {
-            1 => forward_rows::<S, 1>(geometry, input, weights, y),
-            2 => forward_rows::<S, 2>(geometry, input, weights, y),
-            3 => forward_rows::<S, 3>(geometry, input, weights, y),
-            _ => forward_rows::<S, 4>(geometry, input, weights, y),
+            1 => forward_rows::<S, 1>(geometry, frames, input, weights, y),
+            2 => forward_rows::<S, 2>(geometry, frames, input, weights, y),
+            3 => forward_rows::<S, 3>(geometry, frames, input, weights, y),
+            _ => forward_rows::<S, 4>(geometry, frames, input, weights, y),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn forward_rows<S: Simd, const G: usize>(geometry: &Geometry, input: &Planes<'_>, weights: &[f32], y: &mut [f32]) {
+unsafe fn forward_rows<S: Simd, const G: usize>(
+    geometry: &Geometry,
+    frames: usize,
+    input: &Planes<'_>,
+    weights: &[f32],
+    y: &mut [f32],
+) {
     let width = G * PAD;
     let at_once = geometry.frames_at_once();
     let (mut band, mut lists, mut jobs) = (Band::new(), IndexLists::new(), [Job::default(); BAND + 1]);
-    for first in (0..geometry.frames).step_by(at_once) {
-        let frames = first..(first + at_once).min(geometry.frames);
+    for first in (0..frames).step_by(at_once) {
+        let frames = first..(first + at_once).min(frames);
         for class in &geometry.classes {
             for index in 0..Band::count(class, frames.len()) {
                 band.set(geometry, class, &frames, index);

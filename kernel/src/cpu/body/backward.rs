@@ -120,7 +120,7 @@ impl Backward<'_> {
     fn spiking(&mut self, index: usize, spiking: &Spiking, mut grad: Grad) {
         let (tape, batch) = (self.tape, self.tape.batch);
         let steps = tape.body.steps;
-        let prepared = prepare(spiking, steps, batch, |source| &tape.values[source]);
+        let prepared = prepare(spiking, steps, batch, None, |source| &tape.values[source]);
         let norms = &tape.nodes[index].norms;
         // Where outputs of several tiles are there, a sample goes through them while its gradient is in the cache.
         let mut kept = Vec::new();

@@ -128,7 +128,7 @@ impl Forward<'_> {
         let (steps, channels) = (self.call.body.steps, spiking.output.channels);
         let keeps = self.keeps[self.nodes.len()];
         let value = |source: usize| values[source].as_ref().expect("a value lives until its last use");
-        let prepared = prepare(spiking, steps, self.batch, value);
+        let prepared = prepare(spiking, steps, self.batch, self.kept, value);
         let inputs: Vec<&Value> = prepared.iter().map(|own| value(own.branch.source)).collect();
         if self.call.count {
             for (own, value) in prepared.iter().zip(&inputs) {
@@ -136,54 +136,80 @@ impl Forward<'_> {
             }
         }
         let mut norms: Vec<Normal> = prepared.iter().map(|own| self.normal(own)).collect();
+        let mut spikes = Spikes::zeros(self.batch, steps, spiking.output);
+        if !self.trains() {
+            self.infer(spiking, &prepared, &inputs, &norms, &mut spikes);
+            tape.norms = norms;
+            return spikes;
+        }
         let first_statistic = self.record.statistics.len();
         for own in &prepared {
-            if matches!(own.branch.norm, BranchNorm::Batch { .. }) && self.trains() {
+            if matches!(own.branch.norm, BranchNorm::Batch { .. }) {
                 let zeros = || vec![0.0; channels];
                 self.record.statistics.push(Statistic { mean: zeros(), variance: zeros() });
             }
         }
-        let mut spikes = Spikes::zeros(self.batch, steps, spiking.output);
         for tile in 0..channels.div_ceil(WORD) {
             let width = tile_width(channels, tile);
             let weights: Vec<Arc<Weights>> = prepared.iter().map(|own| self.weights(own, tile)).collect();
-            if self.trains() {
-                let convolve = |(branch, own): (usize, &PreparedBranch)| match own.branch.norm {
-                    BranchNorm::Batch { .. } => convolve_and_measure(own, inputs[branch], &weights[branch], width, self.batch),
-                    BranchNorm::Bias(_) => (convolve_all(own, inputs[branch], &weights[branch], width, self.batch), Vec::new()),
-                };
-                let convolved = prepared.iter().enumerate().map(convolve);
-                let (ys, moments): (Vec<Buffer>, Vec<Vec<Moments>>) = convolved.unzip();
-                let mut statistic = first_statistic;
-                for ((own, moments), norm) in prepared.iter().zip(&moments).zip(&mut norms) {
-                    if let BranchNorm::Batch { gamma, beta, .. } = own.branch.norm {
-                        let found = &mut self.record.statistics[statistic];
-                        statistic += 1;
-                        let moments = batch_moments(moments, own.sample_len(width) / width, width);
-                        for (lane, (mean, variance, unbiased)) in moments.into_iter().take(channels - tile * WORD).enumerate() {
-                            let channel = tile * WORD + lane;
-                            norm.set(channel, (mean, variance), (self.params[gamma + channel], self.params[beta + channel]));
-                            (found.mean[channel], found.variance[channel]) = (mean, unbiased);
-                        }
+            let convolve = |(branch, own): (usize, &PreparedBranch)| match own.branch.norm {
+                BranchNorm::Batch { .. } => convolve_and_measure(own, inputs[branch], &weights[branch], width, self.batch),
+                BranchNorm::Bias(_) => (convolve_all(own, inputs[branch], &weights[branch], width, self.batch), Vec::new()),
+            };
+            let convolved = prepared.iter().enumerate().map(convolve);
+            let (ys, moments): (Vec<Buffer>, Vec<Vec<Moments>>) = convolved.unzip();
+            let mut statistic = first_statistic;
+            for ((own, moments), norm) in prepared.iter().zip(&moments).zip(&mut norms) {
+                if let BranchNorm::Batch { gamma, beta, .. } = own.branch.norm {
+                    let found = &mut self.record.statistics[statistic];
+                    statistic += 1;
+                    let moments = batch_moments(moments, own.sample_len(width) / width, width);
+                    for (lane, (mean, variance, unbiased)) in moments.into_iter().take(channels - tile * WORD).enumerate() {
+                        let channel = tile * WORD + lane;
+                        norm.set(channel, (mean, variance), (self.params[gamma + channel], self.params[beta + channel]));
+                        (found.mean[channel], found.variance[channel]) = (mean, unbiased);
                     }
                 }
-                let neurons = NormNeuron::new(spiking, &prepared, &norms, tile, steps, self.params);
-                norm_neuron_all(&neurons, &ys, tile, &mut spikes);
-                let kept = ys.into_iter().enumerate().filter(|(branch, _)| keeps && prepared[*branch].is_worth_keeping());
-                kept.for_each(|(branch, y)| tape.outputs.keep(branch, tile, y));
-            } else {
-                let neurons = NormNeuron::new(spiking, &prepared, &norms, tile, steps, self.params);
-                infer_all(&neurons, &inputs, &weights, tile, &mut spikes);
             }
+            let neurons = NormNeuron::new(spiking, &prepared, &norms, tile, steps, self.params);
+            norm_neuron_all(&neurons, &ys, tile, &mut spikes);
+            let kept = ys.into_iter().enumerate().filter(|(branch, _)| keeps && prepared[*branch].is_worth_keeping());
+            kept.for_each(|(branch, y)| tape.outputs.keep(branch, tile, y));
         }
         tape.norms = norms;
         spikes
     }
 
+    /// Spikes of a layer that is not trained. Where there are fewer samples than threads, threads share a sample: each
+    /// takes tiles of it, or frames where there is one tile.
+    fn infer(&self, spiking: &Spiking, prepared: &[PreparedBranch], inputs: &[&Value], norms: &[Normal], spikes: &mut Spikes) {
+        let (steps, tiles) = (self.call.body.steps, spikes.words_per_position());
+        let threads = rayon::current_num_threads().div_ceil(self.batch.max(1));
+        let one = |tile: usize, word: usize, parts: usize, spikes: &mut Spikes| {
+            let weights: Vec<Arc<Weights>> = prepared.iter().map(|own| self.weights(own, tile)).collect();
+            let neurons = NormNeuron::new(spiking, prepared, norms, tile, steps, self.params);
+            infer_all(&neurons, inputs, &weights, word, parts, spikes);
+        };
+        if threads == 1 || tiles == 1 {
+            (0..tiles).for_each(|tile| one(tile, tile, threads, spikes));
+            return;
+        }
+        let alone = ImageShape { channels: WORD, ..spiking.output };
+        let apart = |tile| {
+            let mut spikes = Spikes::zeros(self.batch, steps, alone);
+            one(tile, 0, threads.div_ceil(tiles), &mut spikes);
+            spikes
+        };
+        let apart: Vec<Spikes> = (0..tiles).into_par_iter().map(apart).collect();
+        for (tile, apart) in apart.iter().enumerate() {
+            spikes.words_mut()[tile..].iter_mut().step_by(tiles).zip(apart.words()).for_each(|(to, word)| *to = *word);
+        }
+    }
+
     fn weights(&self, own: &PreparedBranch, tile: usize) -> Arc<Weights> {
         let make = || own.weights(self.params, tile);
         let weights = match self.kept {
-            Some(kept) => kept.get((own.branch.weight, tile), make),
+            Some(kept) => kept.weights.get((own.branch.weight, tile), make),
             None => Arc::new(make()),
         };
         own.ready(&weights);
@@ -261,20 +287,45 @@ fn norm_neuron_all(neurons: &NormNeuron<'_>, ys: &[Buffer], tile: usize, spikes:
     let (size, words) = (spikes.sample_words(), spikes.words_per_position());
     spikes.words_mut().par_chunks_mut(size).enumerate().for_each(|(sample, out)| {
         let output = Output { words: out, words_per_position: words, word: tile };
-        norm_neuron::forward(&neurons.tile(), &neurons.drives(neurons.of_sample(ys, sample)), output);
+        let tile = neurons.tile();
+        norm_neuron::forward(&tile, &neurons.drives(neurons.of_sample(ys, sample)), 0..tile.positions, output);
     });
 }
 
-/// Convolution, norm and neurons of a tile, sample by sample: nothing but spikes outlives a sample.
-fn infer_all(neurons: &NormNeuron<'_>, inputs: &[&Value], weights: &[Arc<Weights>], tile: usize, spikes: &mut Spikes) {
-    let (size, words, width) = (spikes.sample_words(), spikes.words_per_position(), neurons.tile().width);
-    let scratch = || neurons.prepared.iter().map(|own| Buffer::zeros(own.sample_len(width))).collect::<Vec<_>>();
-    spikes.words_mut().par_chunks_mut(size).enumerate().for_each_init(scratch, |ys, (sample, out)| {
-        for (branch, y) in ys.iter_mut().enumerate() {
-            y.fill(0.0);
-            neurons.prepared[branch].convolve(inputs[branch], sample, &weights[branch], width, y);
+/// Convolution, norm and neurons of a tile, sample by sample: nothing but spikes outlives a sample. Each is worked on in
+/// so many parts at the same time.
+fn infer_all(
+    neurons: &NormNeuron<'_>,
+    inputs: &[&Value],
+    weights: &[Arc<Weights>],
+    word: usize,
+    parts: usize,
+    spikes: &mut Spikes,
+) {
+    let (size, words_per_position, tile) = (spikes.sample_words(), spikes.words_per_position(), neurons.tile());
+    let scratch = || neurons.prepared.iter().map(|own| Buffer::zeros(own.sample_len(tile.width))).collect::<Vec<_>>();
+    spikes.words_mut().par_chunks_mut(size).enumerate().for_each_init(scratch, |ys, (sample, words)| {
+        ys.par_iter_mut().enumerate().for_each(|(branch, y)| {
+            neurons.prepared[branch].convolve_in_parts(inputs[branch], sample, &weights[branch], tile.width, parts, y);
+        });
+        let drives = neurons.drives(neurons.of_sample(ys, 0));
+        if parts == 1 {
+            norm_neuron::forward(&tile, &drives, 0..tile.positions, Output { words, words_per_position, word });
+            return;
         }
-        let output = Output { words: out, words_per_position: words, word: tile };
-        norm_neuron::forward(&neurons.tile(), &neurons.drives(neurons.of_sample(ys, 0)), output);
+        let part = |at: usize| {
+            let places = at * tile.positions / parts..(at + 1) * tile.positions / parts;
+            let mut own = vec![0; tile.steps * places.len()];
+            norm_neuron::forward(&tile, &drives, places.clone(), Output { words: &mut own, words_per_position: 1, word: 0 });
+            (places, own)
+        };
+        let found: Vec<_> = (0..parts).into_par_iter().map(part).collect();
+        for (step, words) in words.chunks_mut(tile.positions * words_per_position).enumerate() {
+            let words = &mut words[word..];
+            for (places, own) in &found {
+                let to = words[places.start * words_per_position..].iter_mut().step_by(words_per_position);
+                to.zip(&own[step * places.len()..][..places.len()]).for_each(|(to, word)| *to = *word);
+            }
+        }
     });
 }

@@ -1,25 +1,37 @@
-//! Weights in the orders of the kernels, kept from call to call by whoever runs a body with the same parameters again.
+//! What calls of whoever runs a body with the same parameters again share.
 
+use super::super::geometry::Geometry;
 use super::layer::Weights;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where a branch's weights begin, and an output tile.
-type Key = (usize, usize);
+/// Values that are made once, each when it is first wanted.
+#[derive(Debug)]
+pub(super) struct Made<Key, Value>(Mutex<BTreeMap<Key, Arc<Value>>>);
+
+impl<Key, Value> Default for Made<Key, Value> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<Key: Ord, Value> Made<Key, Value> {
+    /// The value of a key. Not made under the lock: two threads may make it, and both have the first one's.
+    pub(super) fn get(&self, key: Key, make: impl FnOnce() -> Value) -> Arc<Value> {
+        let values = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = values().get(&key) {
+            return Arc::clone(found);
+        }
+        let made = Arc::new(make());
+        Arc::clone(values().entry(key).or_insert(made))
+    }
+}
 
 /// What calls with the same parameters share. It is made anew with other parameters.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    weights: Mutex<BTreeMap<Key, Arc<Weights>>>,
-}
-
-impl Kept {
-    pub(super) fn get(&self, key: Key, make: impl FnOnce() -> Weights) -> Arc<Weights> {
-        let weights = || self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = weights().get(&key) {
-            return Arc::clone(found);
-        }
-        let made = Arc::new(make());
-        Arc::clone(weights().entry(key).or_insert(made))
-    }
+    /// Weights in the orders of the kernels, by where a branch's weights begin and an output tile.
+    pub(super) weights: Made<(usize, usize), Weights>,
+    /// By where a branch's weights begin, and whether its input is the same at every step.
+    pub(super) geometries: Made<(usize, bool), Geometry>,
 }

@@ -10,13 +10,14 @@ use super::super::sparse::{self, Planes};
 use super::super::value::{Value, tile_width};
 use super::super::{map, winograd};
 use super::algorithm::{Algorithm, Density};
+use super::kept::Kept;
 use crate::spikes::WORD;
 use bloctrain_memory::keep::worth_keeping;
 use bloctrain_shared::graph::{Branch, EPSILON, Spiking};
 use bloctrain_shared::neuron::Leak;
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// A norm with its numbers: `scale * y + shift`, by padded output channel.
 #[derive(Debug, Clone)]
@@ -67,7 +68,7 @@ pub(super) struct Weights {
 
 pub(super) struct PreparedBranch {
     pub(super) branch: Branch,
-    pub(super) geometry: Geometry,
+    pub(super) geometry: Arc<Geometry>,
     pub(super) constant: bool,
     /// How many spikes each sample has; empty for images.
     densities: Vec<Density>,
@@ -77,12 +78,17 @@ pub(super) fn prepare<'a>(
     spiking: &Spiking,
     steps: usize,
     batch: usize,
+    kept: Option<&Kept>,
     value: impl Fn(usize) -> &'a Value,
 ) -> Vec<PreparedBranch> {
     let one = |branch: &Branch| {
         let value = value(branch.source);
         let constant = matches!(value, Value::Image(_));
-        let geometry = Geometry::new(branch.conv, steps, constant);
+        let make = || Geometry::new(branch.conv, steps, constant);
+        let geometry = match kept {
+            Some(kept) => kept.geometries.get((branch.weight, constant), make),
+            None => Arc::new(make()),
+        };
         let densities = match value {
             Value::Image(_) => Vec::new(),
             Value::Counts(counts) => (0..batch).into_par_iter().map(|sample| Density::new(&geometry, counts, sample)).collect(),
@@ -95,12 +101,43 @@ pub(super) fn prepare<'a>(
 impl PreparedBranch {
     /// Values of one sample's outputs in a tile.
     pub(super) fn sample_len(&self, width: usize) -> usize {
-        self.geometry.frames * self.geometry.output_area() * width
+        self.geometry.frames * self.frame_len(width)
     }
 
-    /// Outputs of one sample, into zeros.
-    pub(super) fn convolve(&self, value: &Value, sample: usize, weights: &Weights, width: usize, y: &mut [f32]) {
+    fn frame_len(&self, width: usize) -> usize {
+        self.geometry.output_area() * width
+    }
+
+    /// Outputs of one sample, in so many parts at the same time.
+    pub(super) fn convolve_in_parts(
+        &self,
+        value: &Value,
+        sample: usize,
+        weights: &Weights,
+        width: usize,
+        parts: usize,
+        y: &mut [f32],
+    ) {
+        let frames = self.geometry.frames.div_ceil(parts);
+        y.par_chunks_mut(frames * self.frame_len(width)).enumerate().for_each(|(part, y)| {
+            y.fill(0.0);
+            self.convolve(value, (sample, part * frames), weights, width, y);
+        });
+    }
+
+    /// Outputs of as many frames as there is room for, from one of a sample on, into zeros.
+    pub(super) fn convolve<'a>(
+        &self,
+        value: &'a Value,
+        (sample, first): (usize, usize),
+        weights: &Weights,
+        width: usize,
+        y: &mut [f32],
+    ) {
         let geometry = &self.geometry;
+        let frame_words = geometry.input_area() * geometry.words;
+        let frames = first * frame_words..(first + y.len() / self.frame_len(width)) * frame_words;
+        let of_frames = |(plane, worth): (&'a [u64], f32)| (&plane[frames.clone()], worth);
         match (value, self.densities.get(sample).map(|density| density.forward_algorithm(geometry))) {
             (Value::Image(image), _) => with_scratch(geometry.map_area() * geometry.rows, |map| {
                 map::of_image(geometry, image.sample(sample), map);
@@ -109,11 +146,11 @@ impl PreparedBranch {
                 dense::product(std::slice::from_ref(&geometry.reach), operands, target);
             }),
             (Value::Counts(counts), None | Some(Algorithm::Lists)) => {
-                let planes: Vec<(&[u64], f32)> = counts.sample(sample).collect();
+                let planes: Vec<(&[u64], f32)> = counts.sample(sample).map(of_frames).collect();
                 sparse::forward(geometry, &planes, &weights.rows, width, y);
             }
             (Value::Counts(counts), Some(algorithm)) => {
-                let planes: Vec<(&[u64], f32)> = counts.sample(sample).collect();
+                let planes: Vec<(&[u64], f32)> = counts.sample(sample).map(of_frames).collect();
                 self.convolve_densely(&planes, algorithm == Algorithm::Winograd, weights, width, y);
             }
         }
@@ -123,7 +160,7 @@ impl PreparedBranch {
         let geometry = &self.geometry;
         let row_stride = map::row_stride(geometry);
         let (at_once, map_len) = (geometry.frames_at_once(), geometry.map_area() * row_stride);
-        let frame_len = geometry.output_area() * width;
+        let frame_len = self.frame_len(width);
         let shape = winograd::Shape { frames: at_once, size: geometry.output, row_stride, inputs: geometry.rows, outputs: width };
         let scratch = if by_winograd { winograd::scratch(&shape) } else { 0 };
         with_scratch(at_once * map_len + scratch, |all| {
@@ -188,7 +225,7 @@ pub(super) fn convolve_and_measure(
     let size = own.sample_len(width);
     let moments: Vec<OnceLock<Moments>> = (0..batch).map(|_| OnceLock::new()).collect();
     let y = Buffer::made(batch * size, size, |sample, y| {
-        own.convolve(input, sample, weights, width, y);
+        own.convolve(input, (sample, 0), weights, width, y);
         moments[sample].get_or_init(|| {
             let mut found = [vec![0.0; width], vec![0.0; width]];
             let [mean, squares] = &mut found;
@@ -202,7 +239,7 @@ pub(super) fn convolve_and_measure(
 /// Outputs of a tile for every sample.
 pub(super) fn convolve_all(own: &PreparedBranch, input: &Value, weights: &Weights, width: usize, batch: usize) -> Buffer {
     let size = own.sample_len(width);
-    Buffer::made(batch * size, size, |sample, y| own.convolve(input, sample, weights, width, y))
+    Buffer::made(batch * size, size, |sample, y| own.convolve(input, (sample, 0), weights, width, y))
 }
 
 /// One tile of a layer: its branches with their norms, and its neurons.
