@@ -1,9 +1,9 @@
 //! Arguments of `bench`.
 
 use super::parse_override;
-use bloctrain_shared::RunSpec;
 use bloctrain_shared::spec::parse::ParseError;
-use bloctrain_shared::spec::{Override, parse, written};
+use bloctrain_shared::spec::written::{Given, Written, read};
+use bloctrain_shared::spec::{Override, parse};
 use bloctrain_worker::device::Device;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -53,8 +53,8 @@ pub(crate) struct BenchNetwork {
 }
 
 impl BenchNetwork {
-    /// The specification of the network.
-    pub(crate) fn spec(&self, end_to_end: bool) -> Result<RunSpec, ParseError> {
+    /// The specification of the network, and what of it was written.
+    pub(crate) fn given(&self, end_to_end: bool) -> Result<Given, ParseError> {
         let integer = |value: usize| toml::Value::Integer(i64::try_from(value).unwrap_or(i64::MAX));
         let pair = |path: &str, value: toml::Value| Override { path: path.to_owned(), value };
         let mut changes = vec![
@@ -64,7 +64,10 @@ impl BenchNetwork {
         ];
         changes.extend(self.width.map(|width| pair("network.width", integer(width))));
         changes.extend(self.sets.iter().cloned());
-        if self.recipe { written::read("", &changes).map(|given| given.spec) } else { parse("", &changes) }
+        if self.recipe {
+            return read("", &changes);
+        }
+        Ok(Given { spec: parse("", &changes)?, written: Written::new(changes.into_iter().map(|change| change.path)) })
     }
 }
 

@@ -29,8 +29,10 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
 
 /// The network of some arguments with images that fit it.
 fn network(args: &BenchNetwork, end_to_end: bool) -> Result<(RunSpec, Images), Failure> {
-    let spec = args.spec(end_to_end).map_err(Failure::usage)?;
-    check::check(&spec).map_err(Failure::usage)?;
+    let given = args.given(end_to_end).map_err(Failure::usage)?;
+    check::check(&given.spec).map_err(Failure::usage)?;
+    given.check_read().map_err(Failure::usage)?;
+    let spec = given.spec;
     let images = match &args.data {
         None if args.preset != "small" => Images::enlarged()?,
         folder => Images::open(folder.as_deref())?,
