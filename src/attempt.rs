@@ -17,7 +17,7 @@ pub(crate) fn reached(view: &RunView, attempt: &AttemptView) -> Progress {
         return attempt.progress.clone();
     };
     let samples = round.epoch_samples as u64;
-    let epochs = view.planned_epochs.max(round.epochs);
+    let epochs = view.epochs_of(attempt.task.block).max(round.epochs);
     let seconds = round.seconds.max(f64::MIN_POSITIVE);
     Progress {
         done: u64::from(round.epochs) * samples,

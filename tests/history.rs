@@ -33,13 +33,32 @@ fn undisturbed() -> &'static (tempfile::TempDir, Value) {
     })
 }
 
+/// Block and epoch of every line.
+fn places(lines: &[Value]) -> Vec<(u64, u64)> {
+    let number = |line: &Value, name: &str| line[name].as_u64().expect("a number");
+    lines.iter().map(|line| (number(line, "block"), number(line, "epoch"))).collect()
+}
+
+#[test]
+fn later_blocks_have_their_share_of_the_epochs() {
+    for more in [&["train.later_fraction=0.4"][..], &["train.later_fraction=0.4", "train.replicas=2"]] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sets = more.iter().flat_map(|set| ["--set", set]);
+        let summary = summary(&run(folder.path(), &SMALL.into_iter().chain(sets).collect::<Vec<_>>()));
+        let lines = lines(folder.path());
+        assert_eq!(places(&lines), [(1, 1), (1, 2), (2, 1), (3, 1)], "{more:?}");
+        assert_eq!([0, 1, 2].map(|block| summary["blocks"][block]["epochs"].as_u64()), [Some(2), Some(1), Some(1)]);
+        // The last step of a cosine from the top over the block's own epochs, which have no warm-up left.
+        let rate = |at: usize| lines[at]["learning_rate"].as_f64().expect("a rate");
+        assert!(rate(2) < rate(0), "{} after one epoch of one, {} after one of two", rate(2), rate(0));
+    }
+}
+
 #[test]
 fn every_epoch_has_a_line_that_agrees_with_the_summary() {
     let (folder, summary) = undisturbed();
     let lines = lines(folder.path());
-    let places: Vec<(u64, u64)> =
-        lines.iter().map(|line| (line["block"].as_u64().expect("a block"), line["epoch"].as_u64().expect("an epoch"))).collect();
-    assert_eq!(places, [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2)]);
+    assert_eq!(places(&lines), [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2)]);
     for block in summary["blocks"].as_array().expect("blocks") {
         let own: Vec<&Value> = lines.iter().filter(|line| line["block"] == block["block"]).collect();
         let sum = |name: &str| own.iter().map(|line| line[name].as_f64().expect("a number")).sum::<f64>();

@@ -65,6 +65,7 @@ where
 
 /// The lines of one block, whose number counts from 1.
 fn block<'a>(train: &TrainSpec, number: u32, rounds: impl IntoIterator<Item = &'a RoundMetrics>) -> Vec<HistoryLine> {
+    let train = &train.of_block(number);
     let (mut lines, mut own, mut trained) = (Vec::new(), Epoch::default(), 0_u64);
     for (round, metrics) in (1_u32..).zip(rounds) {
         trained += metrics.samples;

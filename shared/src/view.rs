@@ -92,6 +92,16 @@ pub struct RunView {
     /// Epochs of a block at most: fewer under `train.patience`. 0 from coordinators of before.
     #[serde(default)]
     pub planned_epochs: u32,
+    /// The same of every block behind the first. 0 from coordinators of before, which planned as many.
+    #[serde(default)]
+    pub later_epochs: u32,
+}
+
+impl RunView {
+    /// Epochs that a block, from 1, has at most.
+    pub fn epochs_of(&self, block: u32) -> u32 {
+        if block <= 1 || self.later_epochs == 0 { self.planned_epochs } else { self.later_epochs }
+    }
 }
 
 /// A task whose leases were lost with the workers that held them.

@@ -80,9 +80,8 @@ pub(super) fn run(args: &TrainArgs, spec: &RunSpec, device: Device, whole: &Prep
         found.seconds
     );
     tell!(
-        "a training step took {} at most; {} epochs of every block on all classes would take about {}",
+        "a training step took {} at most; all epochs of every block on all classes would take about {}",
         bytesize::ByteSize::b(found.peak_memory_bytes).display().iec(),
-        spec.train.epochs,
         time(found.training_seconds_at_most)
     );
     Ok(())
@@ -103,12 +102,12 @@ fn store(args: &TrainArgs) -> Result<(), Failure> {
 
 /// Seconds of training on all classes, by the pace of each block's step.
 fn at_most(summary: &Summary, whole: &Prepared, spec: &RunSpec) -> f64 {
-    let samples = whole.info().train as f64 * f64::from(spec.train.epochs);
-    let pace = |block: &bloctrain_shared::summary::BlockSummary| {
+    let samples = whole.info().train as f64;
+    let seconds = |block: &bloctrain_shared::summary::BlockSummary| {
         let trained = (block.train_samples as f64 * f64::from(block.epochs)).max(1.0);
-        block.train_seconds / trained
+        samples * f64::from(spec.train.epochs_of(block.block)) * block.train_seconds / trained
     };
-    samples * summary.blocks.iter().map(pace).sum::<f64>()
+    summary.blocks.iter().map(seconds).sum()
 }
 
 /// One epoch of everything, and every class and every input hard.

@@ -6,13 +6,18 @@ use bloctrain_shared::view::{BlockView, RunState, RunView};
 /// Share of a run's work that is counted to training; the rest is validation, detectors, cached spikes and evaluation.
 const TRAINING: f64 = 0.95;
 
+/// Epochs of a block that are planned.
+fn planned(view: &RunView, block: u32) -> f64 {
+    f64::from(view.epochs_of(block))
+}
+
 /// Epochs of a block that are done: those that are committed, or what its worker told of all of them.
 fn epochs(view: &RunView, block: &BlockView) -> f64 {
     let committed = block.last_round.as_ref().map_or(0, |round| round.epochs);
     let own = view.attempts.iter().filter(|attempt| attempt.task.block == block.block && attempt.task.stage == Stage::Train);
     let progress = own.map(|attempt| &attempt.progress).filter(|progress| progress.total > 0);
     let part = progress.map(|progress| progress.done as f64 / progress.total as f64).fold(0.0, f64::max);
-    f64::from(committed).max(part.min(1.0) * f64::from(view.planned_epochs))
+    f64::from(committed).max(part.min(1.0) * planned(view, block.block))
 }
 
 /// Whether a block's training is over: whatever follows it has begun or is done.
@@ -23,7 +28,7 @@ fn is_trained(block: &BlockView) -> bool {
 
 /// Epochs of a block that count as done, at most those that are planned.
 fn counted(view: &RunView, block: &BlockView) -> f64 {
-    let planned = f64::from(view.planned_epochs);
+    let planned = planned(view, block.block);
     if is_trained(block) { planned } else { epochs(view, block).min(planned) }
 }
 
@@ -32,7 +37,7 @@ pub fn progress(view: &RunView) -> f64 {
     if view.state == RunState::Completed {
         return 1.0;
     }
-    let planned = f64::from(view.planned_blocks) * f64::from(view.planned_epochs);
+    let planned: f64 = (1..=view.planned_blocks).map(|block| planned(view, block)).sum();
     let done: f64 = view.blocks.iter().map(|block| counted(view, block)).sum();
     if planned > 0.0 { (TRAINING * done / planned).clamp(0.0, TRAINING) } else { 0.0 }
 }
@@ -48,16 +53,15 @@ pub fn left_seconds(view: &RunView) -> Option<f64> {
         let round = block.last_round.as_ref().filter(|round| round.samples > 0)?;
         Some(round.seconds * round.epoch_samples as f64 / round.samples as f64)
     };
-    let planned = f64::from(view.planned_epochs);
     let (mut left, mut last) = (0.0, None);
     for block in &view.blocks {
         last = epoch(block).or(last);
-        left += (planned - counted(view, block)) * last?;
+        left += (planned(view, block.block) - counted(view, block)) * last?;
     }
     let begun = u32::try_from(view.blocks.len()).unwrap_or(u32::MAX);
     let ended = view.stages.iter().any(|stage| stage.stage == Stage::Evaluate && stage.done > 0);
-    let coming = if ended { 0 } else { view.planned_blocks.saturating_sub(begun) };
-    Some(left + f64::from(coming) * planned * last?)
+    let coming = if ended { begun } else { view.planned_blocks };
+    Some(left + (begun + 1..=coming).map(|block| planned(view, block)).sum::<f64>() * last?)
 }
 
 #[cfg(test)]
@@ -86,6 +90,9 @@ mod tests {
         assert_eq!(progress(&view), 0.95 * 14.5 / 30.0);
         // An epoch of the second block takes 2 s: 5.5 of its own are left, and 10 of the third.
         assert_eq!(left_seconds(&view), Some(31.0));
+        view.later_epochs = 5;
+        assert_eq!((progress(&view), left_seconds(&view)), (0.95 * 14.0 / 20.0, Some(12.0)), "4 of 5 are done, 5 come");
+        view.later_epochs = 0;
         view.state = RunState::Paused;
         assert_eq!(left_seconds(&view), None);
         view.state = RunState::Completed;

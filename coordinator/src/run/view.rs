@@ -63,6 +63,7 @@ impl Run {
             missing: None,
             planned_blocks: self.plan.blocks,
             planned_epochs: spec.train.epochs,
+            later_epochs: spec.train.epochs_of(2),
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A block's *chain* is everything that its training depends on: the fields of the spec that reach training
 //! ([`Submission::chain`](bloctrain_shared::plan::Submission::chain)), the data set, the arithmetic, and the classes,
-//! frozen weights and selected inputs of all blocks before it. Runs of one chain and one backend would make the same
-//! weights. What is here is derived from what lasts.
+//! frozen weights and selected inputs of all blocks before it, and its epochs where it has others than the first block.
+//! Runs of one chain and one backend would make the same weights. What is here is derived from what lasts.
 
 use crate::run::block::Block;
 use crate::run::durable::{Durable, Run};
@@ -37,10 +37,15 @@ pub(super) struct Chains {
 
 fn chains(run: &Run, base: Digest) -> Vec<Digest> {
     let mut before = Some(base);
+    let train = &run.submission.spec.train;
+    let later = Some(train.epochs_of(2)).filter(|later| *later != train.epochs);
     let chain = |block: &Block| {
         let classes = Digest::of_json(&block.classes);
         let chain = Digest::of_parts(&[before?.as_bytes(), classes.as_bytes()]);
         before = block.weights().map(|weights| Digest::of_parts(&[chain.as_bytes(), weights.digest.as_bytes()]));
+        if let Some(later) = later {
+            before = before.map(|before| Digest::of_parts(&[before.as_bytes(), &later.to_le_bytes()]));
+        }
         if run.selects() {
             let selection = block.selection.as_ref().zip(before);
             before = selection.map(|(selection, before)| Digest::of_parts(&[before.as_bytes(), selection.digest.as_bytes()]));

@@ -73,13 +73,14 @@ function nodes(run, detail) {
     const attempts = run.attempts.filter((attempt) => attempt.task.block === number);
     const round = block?.last_round;
     const working = attempts.find((attempt) => attempt.task.stage === "train")?.progress;
+    const epochs = number > 1 && run.later_epochs || run.planned_epochs;
     const part = working && working.total > 0 ? working.done / working.total : 0;
     list.push({
       block: number, begun: Boolean(block), attempts, hard: block?.hard, over,
       title: run.end_to_end ? "network" : `block ${number}`,
       about: block ? `${block.classes.length} classes${more?.train_samples ? `, ${integer(more.train_samples)} samples` : ""}` : "what stays hard",
       figure: block?.accuracy !== null && block?.accuracy !== undefined ? percent(block.accuracy, 1) : "",
-      trained: block?.hard || block?.accuracy ? 1 : run.planned_epochs ? Math.min(1, Math.max((round?.epochs ?? 0) / run.planned_epochs, part)) : undefined,
+      trained: block?.hard || block?.accuracy ? 1 : epochs ? Math.min(1, Math.max((round?.epochs ?? 0) / epochs, part)) : undefined,
       stages: (block?.stages ?? []).filter((stage) => stage.total > 0 || stage.done > 0),
       goes: block?.hard?.length < block?.classes.length ? block.hard : null, cached: more?.cached_bytes ?? 0,
     });

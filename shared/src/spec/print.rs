@@ -46,7 +46,9 @@ impl RunSpec {
             train.entry("outer_learning_rate").or_insert(self.train.outer_learning_rate.into());
             train.entry("outer_momentum").or_insert(self.train.outer_momentum.into());
             train.entry("drop_last").or_insert(self.train.drop_last.into());
-            train.entry("start_steps").or_insert(Value::Integer(i64::try_from(self.train.start_steps).unwrap_or(i64::MAX)));
+            train.entry("start_steps").or_insert(integer(self.train.start_steps));
+            train.entry("recount").or_insert(integer(self.train.recount));
+            train.entry("later_fraction").or_insert(self.train.later_fraction.into());
             train.entry("ema").or_insert(self.train.ema.into());
         }
         let auxiliary = values.get_mut("network").and_then(Value::as_table_mut);
@@ -54,7 +56,7 @@ impl RunSpec {
         if let Some(auxiliary) = auxiliary.and_then(Value::as_table_mut) {
             let own = &self.network.auxiliary;
             auxiliary.entry("kind").or_insert_with(|| Value::try_from(own.kind).unwrap_or_else(|_| "none".into()));
-            auxiliary.entry("depth").or_insert(Value::Integer(i64::try_from(own.depth).unwrap_or(i64::MAX)));
+            auxiliary.entry("depth").or_insert(integer(own.depth));
             auxiliary.entry("exit_gradient").or_insert(own.exit_gradient.into());
         }
         let inputs = values.entry("hard_inputs").or_insert_with(|| Table::new().into());
@@ -63,6 +65,10 @@ impl RunSpec {
         }
         values
     }
+}
+
+fn integer(value: usize) -> Value {
+    Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
 fn at(values: &Table, path: &str) -> Option<Value> {
@@ -120,6 +126,15 @@ mod tests {
             let given = read("", &sets).expect("valid");
             let printed = given.spec.printed();
             assert_eq!(read(&printed, &[]).expect("valid").spec, given.spec, "{printed}");
+        }
+    }
+
+    #[test]
+    fn every_default_has_a_value() {
+        let of_preset = ["network.preset", "network.width", "network.block", "network.head.pool", "network.head.hidden"];
+        for example in EXAMPLES.iter().filter(|example| !of_preset.contains(&example.path)) {
+            let found = RunSpec::default().value(example.path);
+            assert_eq!(found.is_some(), example.default.is_some(), "{}", example.path);
         }
     }
 

@@ -21,6 +21,10 @@ fn is_zero(value: &usize) -> bool {
     *value == 0
 }
 
+fn is_whole(value: &f64) -> bool {
+    *value == 1.0
+}
+
 fn is_off(value: &f64) -> bool {
     *value == 0.0
 }
@@ -36,6 +40,10 @@ fn is_false(value: &bool) -> bool {
 pub struct TrainSpec {
     /// Passes over the block's training samples, at least 1.
     pub epochs: u32,
+    /// Epochs of every block behind the first, as a share of `epochs`, rounded up; in (0, 1]. With
+    /// `network.auxiliary.kind` `next` these blocks have been trained along with the one before.
+    #[serde(skip_serializing_if = "is_whole")]
+    pub later_fraction: f64,
     /// Time steps of the first epoch; they grow evenly to `encoding.steps` over the first half of the epochs. Only
     /// training takes fewer; 0 takes all throughout.
     #[serde(skip_serializing_if = "is_zero")]
@@ -94,6 +102,7 @@ impl Default for TrainSpec {
     fn default() -> Self {
         Self {
             epochs: 15,
+            later_fraction: 1.0,
             start_steps: 0,
             batch: 64,
             drop_last: false,
@@ -120,6 +129,18 @@ impl Default for TrainSpec {
 }
 
 impl TrainSpec {
+    /// Epochs of a block, from 1.
+    pub fn epochs_of(&self, block: u32) -> u32 {
+        if block <= 1 { self.epochs } else { (f64::from(self.epochs) * self.later_fraction).ceil().max(1.0) as u32 }
+    }
+
+    /// How a block, from 1, is trained: with its own epochs, and no more of warm-up.
+    #[must_use]
+    pub fn of_block(&self, block: u32) -> Self {
+        let epochs = self.epochs_of(block);
+        Self { epochs, later_fraction: 1.0, warmup_epochs: self.warmup_epochs.min(epochs), ..self.clone() }
+    }
+
     /// Whether an average of the parameters is kept; replicas are averaged already.
     pub fn averages(&self) -> bool {
         self.ema > 0.0 && self.replicas == 1
@@ -290,4 +311,22 @@ pub enum Combine {
     /// on answers by weights that other fifths of it gave.
     #[serde(rename = "stack")]
     Stack,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_of_blocks_by_hand() {
+        let epochs = |epochs, later_fraction| {
+            let train = TrainSpec { epochs, later_fraction, warmup_epochs: 3, ..TrainSpec::default() };
+            (train.epochs_of(1), train.epochs_of(2), train.of_block(3).warmup_epochs)
+        };
+        assert_eq!(epochs(12, 1.0), (12, 12, 3));
+        assert_eq!(epochs(12, 0.5), (12, 6, 3));
+        assert_eq!(epochs(7, 0.25), (7, 2, 2), "1.75 of them, and no more of warm-up than that");
+        assert_eq!(epochs(3, 1e-9), (3, 1, 1));
+        assert_eq!(epochs(u32::MAX, 1.0), (u32::MAX, u32::MAX, 3));
+    }
 }

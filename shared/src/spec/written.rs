@@ -129,6 +129,7 @@ mod tests {
         ("[encoding]\nsteps = 1", "neuron.detach_reset=false", &["encoding.steps=2"]),
         ("[encoding]\nsteps = 1", "train.start_steps=1", &["encoding.steps=2"]),
         ("[train]\nepochs = 1", "train.schedule=\"cosine\"", &["train.warmup_epochs=0"]),
+        (ONE_BLOCK, "train.later_fraction=0.5", &["network.block=[]"]),
         ("", "train.recount=512", &[]),
         ("[train]\nreplicas = 2", "train.ema=0.9", &["train.replicas=1"]),
         ("", "train.momentum=0.9", &["train.optimizer=\"sgd\""]),

@@ -74,7 +74,7 @@ pub(super) fn run<B: TrainingBackend>(
         None
     };
     let metrics = RoundMetrics { epochs, validation_accuracy, ..joined };
-    Ok(Output::Train(train::Output { checkpoint, finished: epochs >= spec.train.epochs, metrics }))
+    Ok(Output::Train(train::Output { checkpoint, finished: epochs >= spec.train.epochs_of(context.block), metrics }))
 }
 
 /// The tensor of a name, if it has as many values as another.

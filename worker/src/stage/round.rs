@@ -8,7 +8,7 @@ use bloctrain_shared::course::Course;
 use bloctrain_shared::order::{batches, epoch_order};
 use bloctrain_shared::schedule::{learning_rate, time_steps};
 use bloctrain_shared::seed;
-use bloctrain_shared::spec::RunSpec;
+use bloctrain_shared::spec::{RunSpec, TrainSpec};
 use bloctrain_shared::stage::train::{RoundMetrics, Work};
 use bloctrain_shared::task::{Failure, Progress};
 use rand::Rng;
@@ -64,6 +64,8 @@ impl Sums {
 /// What the steps of a round are, which is known before the first of them.
 pub(super) struct Round<'a> {
     context: &'a Context,
+    /// How the block is trained.
+    pub(super) train: TrainSpec,
     pub(super) course: Course,
     /// Samples of each shard.
     sizes: Vec<usize>,
@@ -83,9 +85,10 @@ impl<'a> Round<'a> {
         let order = epoch_order(&sizes, spec.run.seed, context.block, 0);
         let batch_sizes: Vec<usize> =
             batches(&order, spec.train.batch, spec.train.drop_last).iter().map(|batch| batch.len()).collect();
-        let course = Course::new(&spec.train, batch_sizes.len(), steps, work.round, work.replica).map_err(fatal)?;
+        let train = spec.train.of_block(context.block);
+        let course = Course::new(&train, batch_sizes.len(), steps, work.round, work.replica).map_err(fatal)?;
         let micro = if spec.train.micro_batch == 0 { spec.train.batch } else { spec.train.micro_batch }.max(1);
-        Ok(Self { context, course, sizes, batch_sizes, micro })
+        Ok(Self { context, train, course, sizes, batch_sizes, micro })
     }
 
     fn spec(&self) -> &'a RunSpec {
@@ -153,8 +156,8 @@ impl<'a> Round<'a> {
         let (spec, course) = (self.spec(), &self.course);
         let size = self.batch_sizes[course.place(step).1];
         let step_seed = seed::rng(spec.run.seed, "step", &[self.context.block.into(), course.batch(step)]).next_u64();
-        let rate = learning_rate(&spec.train, course.position(step), self.per_epoch());
-        trainer.net.set_steps(time_steps(&spec.train, spec.encoding.steps, course.place(step).0));
+        let rate = learning_rate(&self.train, course.position(step), self.per_epoch());
+        trainer.net.set_steps(time_steps(&self.train, spec.encoding.steps, course.place(step).0));
         let measure = step.is_multiple_of(RATE_EVERY) || ends;
         let (parts, mut taken) = (size.div_ceil(self.micro), 0);
         let batches = input.by_ref().take(parts).inspect(|_| taken += 1);
@@ -181,7 +184,7 @@ impl<'a> Round<'a> {
     }
 
     fn progress(&self, step: u64, sums: &Sums, seconds: f64) -> Progress {
-        let epochs = self.spec().train.epochs;
+        let epochs = self.train.epochs;
         Progress {
             done: self.course.position(step) + 1,
             total: self.per_epoch() * u64::from(epochs),

@@ -49,7 +49,7 @@ pub(super) fn run<B: TrainingBackend>(
     let round = Round::new(context, work, reader.sizes(), trainer.optimizer.steps())?;
     let micro_batches = round.positions().map(|(epoch, positions)| {
         let batch = reader.batch::<B>(&positions, view(spec, source, context.block, epoch), &device)?;
-        let input = batch.input.first(time_steps(&spec.train, spec.encoding.steps, epoch));
+        let input = batch.input.first(time_steps(&round.train, spec.encoding.steps, epoch));
         Ok::<_, Failure>(MicroBatch { input, labels: batch.labels, mixed: batch.mixed })
     });
     let stopwatch = executor.stopwatch.clone();
@@ -57,9 +57,9 @@ pub(super) fn run<B: TrainingBackend>(
     let steps = |input: &mut Input<'_, B>| round.train(&mut trainer, input, || stopwatch() - begun, control);
     let (sums, last) = prefetch::ahead(micro_batches, &stopwatch, steps).map_err(fatal)??;
     trainer.net.set_steps(spec.encoding.steps);
-    let finished = round.course.epochs(last) >= spec.train.epochs;
+    let finished = round.course.epochs(last) >= round.train.epochs;
     if finished && work.replica == 0 && spec.train.recount > 0 {
-        let epoch = spec.train.epochs;
+        let epoch = round.train.epochs;
         let inputs = round.first_of_epoch(epoch, spec.train.recount).into_iter().map(|positions| {
             control.check()?;
             let batch = reader.batch::<B>(&positions, view(spec, source, context.block, epoch), &device)?;

@@ -135,7 +135,7 @@ pub(super) fn rounds_of(run: &Run, index: usize) -> usize {
     if block.frozen.is_some() {
         return block.rounds.len();
     }
-    block.rounds.len().max(train.epochs as usize * per_epoch as usize)
+    block.rounds.len().max(train.epochs_of(u32::try_from(index + 1).unwrap_or(u32::MAX)) as usize * per_epoch as usize)
 }
 
 impl Claim for train::Output {
@@ -144,7 +144,7 @@ impl Claim for train::Output {
     }
 
     fn check(&self, run: &Run, task: TaskId) -> Result<(), String> {
-        let (last, epochs) = (run.submission.spec.train.epochs, self.metrics.epochs);
+        let (last, epochs) = (run.submission.spec.train.epochs_of(task.block), self.metrics.epochs);
         let before = Scope::of(task).block(run).map_or(0, |(_, block)| block.epochs());
         if !(before..=last).contains(&epochs) {
             return Err(format!("{epochs} epochs are done after {before} of {last}"));

@@ -135,13 +135,27 @@ fn a_selection_that_cannot_be_is_refused() {
 /// Runs that select other shares have the first block in common; the next only where the same samples were selected.
 #[test]
 fn what_was_selected_is_in_the_chain() {
-    let (mut state, first, worker) = begun(selecting(0.5));
-    let other = selecting(0.6);
+    only_the_first_block_is_shared(selecting(0.5), selecting(0.6));
+}
+
+/// So have runs whose later blocks have other epochs.
+#[test]
+fn epochs_of_later_blocks_are_in_the_chain() {
+    let mut other = selecting(0.5);
+    (other.spec.train.epochs, other.spec.train.later_fraction) = (2, 0.5);
+    let mut first = selecting(0.5);
+    first.spec.train.epochs = 2;
+    only_the_first_block_is_shared(first, other);
+}
+
+fn only_the_first_block_is_shared(first: Submission, other: Submission) {
+    let epochs = first.spec.train.epochs;
+    let (mut state, first, worker) = begun(first);
     let second = other.run_id();
     state.apply(0, Event::Submitted { submission: Box::new(other), object: object("spec2") }).expect("submits");
     while [&first, &second].iter().any(|run| state.durable.runs[*run].blocks.first().is_none_or(|one| one.selection.is_none())) {
         let (task, lease) = ask(&mut state, 0, worker).expect("a task");
-        report(&mut state, 0, worker, &task, lease, Ok(output(&task, 1))).expect("accepted");
+        report(&mut state, 0, worker, &task, lease, Ok(output(&task, epochs))).expect("accepted");
     }
     let (one, two) = (state.chains.of(&first), state.chains.of(&second));
     assert_eq!(one[0], two[0], "the first block is trained once");

@@ -56,6 +56,7 @@ pub const EXAMPLES: &[Example] = &[
     example("encoding.kind", "\"direct\"", "\"latency\""),
     example("encoding.steps", "4", "2"),
     example("train.epochs", "15", "2"),
+    example("train.later_fraction", "1.0", "0.5"),
     example("train.start_steps", "0", "1"),
     example("train.batch", "64", "32"),
     example("train.drop_last", "false", "true"),

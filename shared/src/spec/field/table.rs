@@ -102,6 +102,14 @@ pub const FIELDS: &[Field] = &[
     field("encoding.kind", "", ANY, ALWAYS, Spikes),
     field("encoding.steps", "time steps", range("lie in 1..=4096", |s| (1..=4096).contains(&s.encoding.steps)), ALWAYS, Spikes),
     field("train.epochs", "epochs", range("be at least 1", |s| s.train.epochs >= 1), ALWAYS, Training),
+    // In chains by itself from the second block on: runs have the first one in common.
+    field(
+        "train.later_fraction",
+        "share of `train.epochs`",
+        range("lie in (0, 1]", |s| s.train.later_fraction > 0.0 && s.train.later_fraction <= 1.0),
+        &[SEVERAL_BLOCKS],
+        Answers,
+    ),
     field(
         "train.start_steps",
         "time steps",
