@@ -41,6 +41,7 @@ def arguments():
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--train-steps", type=int, default=300, help="steps that train before the clock runs")
     parser.add_argument("--only", default=",".join(GROUPS), help="measurements, separated by commas")
+    parser.add_argument("--match", default="", help="of those, the ones whose names have this in them")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     return parser.parse_args()
 
@@ -192,7 +193,7 @@ def main():
     if not args.json:
         print(f"{'':78} {'SpikingJelly (min median max)':>30} {'bloctrain (min median max)':>30}   ratio (range)")
     for name, group, unit, (peer, ours), better in measurements(Runner(args)):
-        if group not in wanted:
+        if group not in wanted or args.match not in name:
             continue
         rounds = [(*peer(), ours()) for _ in range(args.rounds)]
         pairs, flags = [(theirs, mine) for theirs, _, mine in rounds], " ".join(rounds[0][1]) or "f32, eager"
