@@ -128,7 +128,7 @@ impl Forward<'_> {
         let (steps, channels) = (self.call.body.steps, spiking.output.channels);
         let keeps = self.keeps[self.nodes.len()];
         let value = |source: usize| values[source].as_ref().expect("a value lives until its last use");
-        let prepared = prepare(spiking, steps, self.batch, self.kept, value);
+        let prepared = prepare(spiking, steps, self.batch, self.kept.map(|kept| &kept.geometries), value);
         let inputs: Vec<&Value> = prepared.iter().map(|own| value(own.branch.source)).collect();
         if self.call.count {
             for (own, value) in prepared.iter().zip(&inputs) {

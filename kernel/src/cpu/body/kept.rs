@@ -1,37 +1,12 @@
 //! What calls of whoever runs a body with the same parameters again share.
 
-use super::super::geometry::Geometry;
-use super::layer::Weights;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// Values that are made once, each when it is first wanted.
-#[derive(Debug)]
-pub(super) struct Made<Key, Value>(Mutex<BTreeMap<Key, Arc<Value>>>);
-
-impl<Key, Value> Default for Made<Key, Value> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<Key: Ord, Value> Made<Key, Value> {
-    /// The value of a key. Not made under the lock: two threads may make it, and both have the first one's.
-    pub(super) fn get(&self, key: Key, make: impl FnOnce() -> Value) -> Arc<Value> {
-        let values = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = values().get(&key) {
-            return Arc::clone(found);
-        }
-        let made = Arc::new(make());
-        Arc::clone(values().entry(key).or_insert(made))
-    }
-}
+use super::layer::{Geometries, Weights};
+use super::made::Made;
 
 /// What calls with the same parameters share. It is made anew with other parameters.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     /// Weights in the orders of the kernels, by where a branch's weights begin and an output tile.
     pub(super) weights: Made<(usize, usize), Weights>,
-    /// By where a branch's weights begin, and whether its input is the same at every step.
-    pub(super) geometries: Made<(usize, bool), Geometry>,
+    pub(super) geometries: Geometries,
 }

@@ -10,7 +10,7 @@ use super::super::sparse::{self, Planes};
 use super::super::value::{Value, tile_width};
 use super::super::{map, winograd};
 use super::algorithm::{Algorithm, Density};
-use super::kept::Kept;
+use super::made::Made;
 use crate::spikes::WORD;
 use bloctrain_memory::keep::worth_keeping;
 use bloctrain_shared::graph::{Branch, EPSILON, Spiking};
@@ -66,6 +66,9 @@ pub(super) struct Weights {
     transformed: OnceLock<Buffer>,
 }
 
+/// Geometries by where a branch's weights begin, and whether its input is the same at every step.
+pub(super) type Geometries = Made<(usize, bool), Geometry>;
+
 pub(super) struct PreparedBranch {
     pub(super) branch: Branch,
     pub(super) geometry: Arc<Geometry>,
@@ -78,7 +81,7 @@ pub(super) fn prepare<'a>(
     spiking: &Spiking,
     steps: usize,
     batch: usize,
-    kept: Option<&Kept>,
+    kept: Option<&Geometries>,
     value: impl Fn(usize) -> &'a Value,
 ) -> Vec<PreparedBranch> {
     let one = |branch: &Branch| {
@@ -86,7 +89,7 @@ pub(super) fn prepare<'a>(
         let constant = matches!(value, Value::Image(_));
         let make = || Geometry::new(branch.conv, steps, constant);
         let geometry = match kept {
-            Some(kept) => kept.geometries.get((branch.weight, constant), make),
+            Some(kept) => kept.get((branch.weight, constant), make),
             None => Arc::new(make()),
         };
         let densities = match value {

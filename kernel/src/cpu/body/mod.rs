@@ -19,6 +19,7 @@ mod forward;
 mod frozen;
 mod kept;
 mod layer;
+mod made;
 mod outputs;
 mod pooling;
 
