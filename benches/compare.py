@@ -171,15 +171,17 @@ def measurements(runner):
             lambda steps=steps: whole(lambda batch: runner.ours(steps, batch, 0, "--end-to-end")),
         ), "less"
     for (batch, iters), flags in itertools.product(((1, 200), (256, 8)), ((), ("--recipe",))):
-        peer = lambda batch=batch, iters=iters, flags=flags: runner.fastest(4, batch, 0, "--inference", "--iters", iters, *flags)
+        ours = lambda *more, batch=batch, iters=iters, flags=flags: runner.answers(batch, iters, *more, *flags)
+        peer = lambda batch=batch, iters=iters, flags=flags: runner.fastest(
+            4, batch, 0, "--inference", "--iters", iters, *flags)
         network = "with the recipe" if flags else "the same network"
         yield f"inference, {network}, without exits, batch {batch}", "inference", "images/s", (
             peer,
-            lambda batch=batch, iters=iters, flags=flags: runner.answers(batch, iters, "--end-to-end", *flags)[0][speed],
+            lambda ours=ours: ours("--end-to-end")[0][speed],
         ), "more"
         yield f"inference, {network}, half of the samples leave at every exit, batch {batch}", "inference", "images/s", (
             peer,
-            lambda batch=batch, iters=iters, flags=flags: runner.answers(batch, iters, "--exit-fraction", "0.5", *flags)[1][speed],
+            lambda ours=ours: ours("--exit-fraction", "0.5")[1][speed],
         ), "more"
 
 

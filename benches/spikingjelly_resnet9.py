@@ -2,9 +2,9 @@
 # Copyright the bloctrain authors. Licence: Apache-2.0.
 """The network `resnet9` of bloctrain in SpikingJelly on PyTorch: training steps or answers, timed.
 
-Needs `pip install torch spikingjelly`. Prints one JSON object. The network, its neurons (LIF, reset by
-subtraction and detached, atan surrogate), its optimiser (AdamW) and its learning rate are those of
-`bloctrain bench step --preset resnet9 --end-to-end`, with `--recipe` those of the same with `--recipe`.
+Needs `pip install torch spikingjelly`. Prints one JSON object. The network, its neurons (LIF, reset by subtraction and
+detached, atan surrogate), its optimiser (AdamW) and its learning rate are those of `bloctrain bench step --preset
+resnet9 --end-to-end`, with `--recipe` those of the same with `--recipe`.
 
   python3 benches/spikingjelly_resnet9.py --width 32 --steps 4 --batch 32
   python3 benches/spikingjelly_resnet9.py --width 32 --steps 4 --batch 32 --channels-last --data cifar10/ --train-steps 300

@@ -202,7 +202,7 @@ impl Forward<'_> {
         };
         let apart: Vec<Spikes> = (0..tiles).into_par_iter().map(apart).collect();
         for (tile, apart) in apart.iter().enumerate() {
-            spikes.words_mut()[tile..].iter_mut().step_by(tiles).zip(apart.words()).for_each(|(to, word)| *to = *word);
+            put_words(&mut spikes.words_mut()[tile..], tiles, apart.words());
         }
     }
 
@@ -292,6 +292,11 @@ fn norm_neuron_all(neurons: &NormNeuron<'_>, ys: &[Buffer], tile: usize, spikes:
     });
 }
 
+/// Puts words of successive positions where each position has so many.
+fn put_words(to: &mut [u64], words_per_position: usize, words: &[u64]) {
+    to.iter_mut().step_by(words_per_position).zip(words).for_each(|(to, word)| *to = *word);
+}
+
 /// Convolution, norm and neurons of a tile, sample by sample: nothing but spikes outlives a sample. Each is worked on in
 /// so many parts at the same time.
 fn infer_all(
@@ -323,8 +328,8 @@ fn infer_all(
         for (step, words) in words.chunks_mut(tile.positions * words_per_position).enumerate() {
             let words = &mut words[word..];
             for (places, own) in &found {
-                let to = words[places.start * words_per_position..].iter_mut().step_by(words_per_position);
-                to.zip(&own[step * places.len()..][..places.len()]).for_each(|(to, word)| *to = *word);
+                let own = &own[step * places.len()..][..places.len()];
+                put_words(&mut words[places.start * words_per_position..], words_per_position, own);
             }
         }
     });
