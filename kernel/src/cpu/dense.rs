@@ -44,7 +44,9 @@ unsafe fn product_body<S: Simd>(classes: &[Class], operands: Operands<'_>, targe
     unsafe {
         for class in classes.iter().filter(|class| !class.taps.is_empty()) {
             if S::LANES < PAD {
-                (0..width).step_by(PAD).for_each(|from| product.class::<S, 2>(class, from, target));
+                for from in (0..width).step_by(PAD) {
+                    product.class::<S, 2>(class, from, target);
+                }
                 continue;
             }
             match width / PAD {

@@ -56,7 +56,9 @@ pub(super) trait Groups {
         // SAFETY: as for the caller.
         unsafe {
             if S::LANES < PAD {
-                (0..self.columns()).step_by(PAD).for_each(|from| self.group::<S, R, 2>(first, from));
+                for from in (0..self.columns()).step_by(PAD) {
+                    self.group::<S, R, 2>(first, from);
+                }
                 return;
             }
             match self.columns() / PAD {
@@ -66,5 +68,26 @@ pub(super) trait Groups {
                 _ => self.group::<S, R, 4>(first, 0),
             }
         }
+    }
+}
+
+/// The vectors of `R` rows, of which `at(row, vector)` is the address.
+///
+/// In loops: what is in a closure is compiled by itself where the compiler does not inline it, and then without the
+/// features of the processor, with a call for every intrinsic. `scripts/check-inlined` looks for such calls.
+///
+/// # Safety
+/// As for [`Simd::load`].
+#[inline(always)]
+pub(super) unsafe fn loaded<S: Simd, const R: usize, const V: usize>(at: impl Fn(usize, usize) -> *mut f32) -> [[S::V; V]; R] {
+    // SAFETY: as for the caller.
+    unsafe {
+        let mut vectors = [[S::splat(0.0); V]; R];
+        for (row, vectors) in vectors.iter_mut().enumerate() {
+            for (vector, value) in vectors.iter_mut().enumerate() {
+                *value = S::load(at(row, vector).cast_const());
+            }
+        }
+        vectors
     }
 }

@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "vector loads and stores through pointers whose bounds are asserted at the start")]
 #![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
 
-use super::group::{Groups, ROWS, Target};
+use super::group::{Groups, ROWS, Target, loaded};
 use super::simd::{PAD, Simd, kernel};
 use crate::spikes::WORD;
 pub(super) use bloctrain_memory::size::{POINTS, TILE as IN};
@@ -306,7 +306,7 @@ impl Groups for Product {
             let mut sums = [[S::splat(0.0); V]; R];
             let out = |at: usize, vector: usize| self.out.add((first + at) * self.columns + from + vector * S::LANES);
             if self.more {
-                sums = std::array::from_fn(|at| std::array::from_fn(|vector| S::load(out(at, vector))));
+                sums = loaded::<S, R, V>(out);
             }
             let rows: [*const f32; R] = std::array::from_fn(|row| self.left.add((first + row) * self.row_stride));
             let mut right = self.right.add(from);

@@ -8,7 +8,7 @@
 #![expect(unsafe_code, reason = "vector loads and stores through pointers whose bounds are asserted at the start")]
 #![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
 
-use super::group::Groups;
+use super::group::{Groups, loaded};
 use super::simd::{PAD, Simd, kernel};
 use super::winograd::{AT_ONCE, FEWEST, IN, OUT, POINTS, Shape, input_transform, scratch, tiles};
 use crate::spikes::WORD;
@@ -100,8 +100,7 @@ impl Groups for Outer {
         // SAFETY: as for the caller.
         unsafe {
             let out = |at: usize, vector: usize| self.out.add((first + at) * self.columns + from + vector * S::LANES);
-            let mut sums: [[S::V; V]; R] =
-                std::array::from_fn(|at| std::array::from_fn(|vector| S::load(out(at, vector).cast_const())));
+            let mut sums = loaded::<S, R, V>(out);
             let (mut left, mut right) = (self.left.add(first), self.right.add(from));
             for _ in 0..self.count {
                 let row: [S::V; V] = std::array::from_fn(|vector| S::load(right.add(vector * S::LANES)));
