@@ -8,6 +8,7 @@
 use bloctrain_kernel::cpu::sample_averages;
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Classifier, Dense, Detector, HiddenLayer};
+use bloctrain_shared::math::{sigmoid, softmax};
 use bloctrain_shared::neuron::{Leak, NeuronRule};
 use rayon::prelude::*;
 
@@ -98,16 +99,6 @@ impl Neuron {
     }
 }
 
-/// `1 / (1 + exp(-x))`, by an exponential that does not grow without bound.
-fn sigmoid(x: f32) -> f32 {
-    if x >= 0.0 {
-        1.0 / (1.0 + (-x).exp())
-    } else {
-        let power = x.exp();
-        power / (1.0 + power)
-    }
-}
-
 /// Features of one sample's average over time.
 fn of_mean(pool: &AdaptivePool, spikes: &Spikes, sample: usize) -> Vec<f32> {
     let mut features = vec![0.0; pool.features()];
@@ -150,7 +141,7 @@ impl FrozenHead {
     /// Probabilities over the classes for one sample, and the synaptic operations that they took.
     pub fn probabilities(&self, spikes: &Spikes, sample: usize) -> (Vec<f32>, f64) {
         if self.hidden.is_empty() {
-            return (softmax(self.readout.forward(&of_mean(&self.pool, spikes, sample))), 0.0);
+            return (softmax(&self.readout.forward(&of_mean(&self.pool, spikes, sample))), 0.0);
         }
         let mut membranes: Vec<Vec<f32>> = self.hidden.iter().map(|(linear, _)| vec![0.0; linear.bias.len()]).collect();
         let mut mean = vec![0.0; self.readout.inputs()];
@@ -171,7 +162,7 @@ impl FrozenHead {
             fired.iter().for_each(|&site| mean[site] += 1.0);
         }
         mean.iter_mut().for_each(|count| *count /= spikes.steps() as f32);
-        (softmax(self.readout.forward(&mean)), synops)
+        (softmax(&self.readout.forward(&mean)), synops)
     }
 
     /// What drives the first hidden layer at a step, and the synaptic operations that it took.
@@ -216,18 +207,11 @@ impl FrozenDetector {
         let hidden = self.hidden.forward(&of_mean(&self.pool, spikes, sample));
         let rectified: Vec<f32> = hidden.into_iter().map(|value| value.max(0.0)).collect();
         let logit = self.readout.forward(&rectified).first().copied().unwrap_or(0.0);
-        1.0 / (1.0 + (-logit).exp())
+        sigmoid(logit)
     }
 
     /// MACs for one sample.
     pub fn macs(&self) -> f64 {
         self.hidden.macs() + self.readout.macs()
     }
-}
-
-fn softmax(logits: Vec<f32>) -> Vec<f32> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
-    let sum: f32 = powers.iter().sum();
-    powers.into_iter().map(|power| power / sum).collect()
 }

@@ -2,6 +2,7 @@
 
 use crate::html::escaped;
 use crate::number::tick;
+use bloctrain_shared::math::double as math;
 use std::fmt::Write;
 
 /// Width and height of a picture.
@@ -49,7 +50,7 @@ impl Axis {
         let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
         let span = if high > low { high - low } else { f64::max(high.abs(), 1.0) };
         // The smallest of 1, 2 and 5 times a power of ten that gives six marks at most.
-        let power = 10_f64.powf((span / 6.0).log10().floor());
+        let power = math::pow(10.0, math::log10(span / 6.0).floor());
         let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|step| span / step <= 6.0);
         let step = step.unwrap_or(span);
         Self {

@@ -1,5 +1,6 @@
 //! Figures as people read them.
 
+use bloctrain_shared::math::double as math;
 use bytesize::ByteSize;
 
 /// A fraction in percent.
@@ -51,7 +52,7 @@ pub(crate) fn joules(picojoules: f64) -> String {
 
 /// A number on an axis, with no more digits than its step needs.
 pub(crate) fn tick(value: f64, step: f64) -> String {
-    let digits = if step > 0.0 && step < 1.0 { (-step.log10()).ceil().clamp(0.0, 6.0) as usize } else { 0 };
+    let digits = if step > 0.0 && step < 1.0 { (-math::log10(step)).ceil().clamp(0.0, 6.0) as usize } else { 0 };
     format!("{value:.digits$}")
 }
 

@@ -22,6 +22,7 @@ pub mod history;
 pub mod key;
 pub mod label;
 pub mod layer;
+pub mod math;
 pub mod metric;
 pub mod neuron;
 pub mod norm;

@@ -4,6 +4,7 @@
 //! crate, and `reference/neuron` and `gpu/kernels/neuron` in the worker's kernels.
 
 use crate::graph::Parameter;
+use crate::math;
 use serde::{Deserialize, Serialize};
 
 /// `[neuron]`: `u[t] = leak * u[t-1] + x[t]`, `s[t] = [u[t] >= threshold]`, then a reset.
@@ -153,7 +154,7 @@ impl NeuronSpec {
     /// The parameter whose sigmoid is the initial leak.
     fn leak_logit(&self) -> f32 {
         let leak = self.leak.clamp(1e-3, 1.0 - 1e-3);
-        (leak / (1.0 - leak)).ln()
+        math::ln(leak / (1.0 - leak))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{Digest, ImageShape};
 use serde::{Deserialize, Serialize};
 
 /// Version of everything that changes a number in the result. It is part of every run's identity and of cache keys.
-pub const ARITHMETIC_VERSION: u32 = 7;
+pub const ARITHMETIC_VERSION: u32 = 8;
 
 /// The backend of a submission whose first worker decides.
 pub const ANY_BACKEND: &str = "any";

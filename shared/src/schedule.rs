@@ -1,5 +1,6 @@
 //! The learning rate as a function of training progress.
 
+use crate::math::double as math;
 use crate::spec::{Schedule, TrainSpec};
 
 /// Learning rate at an optimiser step (from 0), with `steps_per_epoch` steps in an epoch.
@@ -18,7 +19,7 @@ pub fn learning_rate(spec: &TrainSpec, step: u64, steps_per_epoch: u64) -> f64 {
         Schedule::Step if done < 0.5 => 1.0,
         Schedule::Step if done < 0.75 => 0.1,
         Schedule::Step => 0.01,
-        Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos()),
+        Schedule::Cosine => 0.5 * (1.0 + math::cos(std::f64::consts::PI * done.min(1.0))),
     };
     spec.learning_rate * factor
 }

@@ -1,5 +1,7 @@
 //! Networks: gradients against a hand-written unrolled reference, counts and losses worked out by hand.
 
+#![expect(clippy::disallowed_methods, reason = "what is expected is worked out apart from the program")]
+
 use bloctrain_infer::NamedTensors;
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{Content, Graph};

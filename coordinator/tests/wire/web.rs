@@ -292,6 +292,7 @@ async fn answers_are_as_they_are_described_and_nothing_is_described_that_is_not_
     for (path, query) in [
         ("/session", String::new()),
         ("/runs", "?limit=2".into()),
+        ("/runs", String::new()),
         ("/runs/{run}", done.clone()),
         ("/runs/{run}", running.clone()),
         ("/runs/{run}/history", done.clone()),

@@ -72,6 +72,15 @@ pub fn input_grad(grad: &[f32], weight: &[f32], outputs: usize) -> Vec<f32> {
     product(Matrix::new(grad, outputs), Matrix::new(weight, inputs), [samples, outputs, inputs])
 }
 
+/// Gradient `[outputs]` of a bias from `grad [N, outputs]`: sums over the samples, in their order.
+pub fn bias_grad(grad: &[f32], outputs: usize) -> Vec<f32> {
+    let mut sums = vec![0.0; outputs];
+    for sample in grad.chunks(outputs) {
+        sums.iter_mut().zip(sample).for_each(|(sum, value)| *sum += value);
+    }
+    sums
+}
+
 /// The product of two matrices `[m, k]` and `[k, n]`.
 fn product(a: Matrix<'_>, b: Matrix<'_>, sizes: [usize; 3]) -> Vec<f32> {
     let [m, k, n] = sizes;

@@ -1,6 +1,7 @@
 //! Rules by which the answers of the blocks that ran become one.
 
 use super::Said;
+use crate::math;
 use crate::spec::Combine;
 
 /// Least probability whose logarithm is taken.
@@ -57,7 +58,7 @@ fn total(said: &[Said<'_>], classes: usize) -> Vec<f32> {
 
 /// Logarithms of the total probabilities of blocks that ran, each of at least [`LEAST`].
 pub(super) fn log_total(said: &[Said<'_>], classes: usize) -> Vec<f32> {
-    total(said, classes).into_iter().map(|p| p.max(LEAST).ln()).collect()
+    total(said, classes).into_iter().map(|p| math::ln(p.max(LEAST))).collect()
 }
 
 /// Softmax of a weighted sum of logarithms.
@@ -65,10 +66,7 @@ fn pooled(logs: &[Vec<f32>], weights: &[f32]) -> Vec<f32> {
     let classes = logs.first().map_or(0, Vec::len);
     let sum = |class: usize| logs.iter().zip(weights).map(|(log, weight)| weight * log[class]).sum::<f32>();
     let scores: Vec<f32> = (0..classes).map(sum).collect();
-    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f32> = scores.iter().map(|score| (score - largest).exp()).collect();
-    let all: f32 = powers.iter().sum();
-    powers.into_iter().map(|power| power / all).collect()
+    math::softmax(&scores)
 }
 
 #[cfg(test)]

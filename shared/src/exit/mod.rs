@@ -13,6 +13,7 @@ pub use combine::combine;
 
 use crate::compute::Operations;
 use crate::label::LabelMap;
+use crate::math;
 use crate::metric::Confusion;
 use crate::record::{BlockRecords, Records};
 use crate::spec::{Combine, DetectorPolicy};
@@ -97,8 +98,8 @@ pub fn judge(policy: DetectorPolicy, classes: &LabelMap, hard: &LabelMap, probab
         }
         DetectorPolicy::Confidence => 1.0 - top(probabilities).1,
         DetectorPolicy::Entropy | DetectorPolicy::Learned => {
-            let entropy: f32 = probabilities.iter().filter(|&&p| p > 0.0).map(|&p| -p * p.ln()).sum();
-            entropy / (classes.len() as f32).ln().max(f32::MIN_POSITIVE)
+            let entropy: f32 = probabilities.iter().filter(|&&p| p > 0.0).map(|&p| -p * math::ln(p)).sum();
+            entropy / math::ln(classes.len() as f32).max(f32::MIN_POSITIVE)
         }
     }
 }

@@ -3,13 +3,14 @@
 
 use super::combine::log_total;
 use super::said_at;
+use crate::math::double as math;
 use crate::record::Records;
 
 /// Steps of Newton's method; the loss is convex and a handful is enough.
 const STEPS: usize = 25;
 
 /// Halvings of a step after which it is no step.
-const HALVINGS: i32 = 30;
+const HALVINGS: usize = 30;
 
 /// Added to the loss for every sample: this times the squared distance from taking the deepest exit as it is.
 const PULL: f64 = 1e-3;
@@ -31,7 +32,8 @@ fn fit_depth(records: &Records, samples: &[usize], depth: usize, classes: usize)
     for _ in 0..STEPS {
         let Some(step) = newton(&rows, &weights, &rest, classes) else { break };
         // Far from the minimum a whole step may lead further away.
-        let shorter = (0..HALVINGS).map(|times| 0.5_f64.powi(times)).find_map(|share| {
+        let halvings = std::iter::successors(Some(1.0), |share| Some(0.5 * share));
+        let shorter = halvings.take(HALVINGS).find_map(|share| {
             let tried: Vec<f64> = weights.iter().zip(&step).map(|(weight, step)| weight - share * step).collect();
             let found = loss(&rows, &tried, &rest, classes);
             (found < least).then_some((tried, found))
@@ -50,8 +52,8 @@ fn powers((logs, label): &Row, weights: &[f64], classes: usize) -> (Vec<f64>, f6
     let score = |class: usize| logs.iter().zip(weights).map(|(log, weight)| weight * f64::from(log[class])).sum::<f64>();
     let scores: Vec<f64> = (0..classes).map(score).collect();
     let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let powers: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
-    let likely = scores[*label] - largest - powers.iter().sum::<f64>().ln();
+    let powers: Vec<f64> = scores.iter().map(|score| math::exp(score - largest)).collect();
+    let likely = scores[*label] - largest - math::ln(powers.iter().sum());
     (powers, likely)
 }
 
@@ -132,7 +134,7 @@ mod tests {
         let records = answers(&rows);
         let samples: Vec<usize> = (0..rows.len()).collect();
         let weights = fit(&records, &samples, 2);
-        let temperature = (0.75_f32 / 0.25).ln() / (0.98_f32 / 0.02).ln();
+        let temperature = math::ln(0.75 / 0.25) as f32 / math::ln(0.98 / 0.02) as f32;
         assert!((weights[0][0] - temperature).abs() < 0.01, "{weights:?}, expected {temperature}");
         assert!((weights[1][0] - temperature).abs() < 0.01 && (weights[1][1] - 1.0).abs() < 1e-6, "{weights:?}");
     }

@@ -109,6 +109,60 @@ impl<B: SpikingBackend> Backward<B, 2> for LinearOp {
     }
 }
 
+/// A bias in every row.
+#[derive(Debug)]
+struct BiasOp;
+
+impl<B: SpikingBackend> Backward<B, 2> for BiasOp {
+    type State = ();
+
+    fn backward(self, ops: Ops<(), 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let grad: Tensor<B, 2> = lift(grads.consume::<B>(&ops.node));
+        let [of_x, of_bias] = ops.parents;
+        if let Some(node) = of_bias {
+            grads.register::<B>(node.id, lower(B::bias_grad(grad.clone())));
+        }
+        if let Some(node) = of_x {
+            grads.register::<B>(node.id, lower(grad));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LogisticOp;
+
+impl<B: SpikingBackend> Backward<B, 1> for LogisticOp {
+    /// Its output.
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let (y, grad): (Tensor<B, 1>, Tensor<B, 1>) = (lift(ops.state), lift(grads.consume::<B>(&ops.node)));
+        let [parent] = ops.parents;
+        if let Some(node) = parent {
+            let slope = y.clone() * y.neg().add_scalar(1.0);
+            grads.register::<B>(node.id, lower(grad * slope));
+        }
+    }
+}
+
+/// Of the logits; targets have no gradient.
+#[derive(Debug)]
+struct CrossEntropyOp;
+
+impl<B: SpikingBackend> Backward<B, 1> for CrossEntropyOp {
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let (logits, target): (Tensor<B, 2>, Tensor<B, 2>) = (lift(ops.state.0), lift(ops.state.1));
+        let grad: Tensor<B, 1> = lift(grads.consume::<B>(&ops.node));
+        let [parent] = ops.parents;
+        if let Some(node) = parent {
+            let of_logits = B::cross_entropy_grad(logits, target) * grad.unsqueeze_dim::<2>(0);
+            grads.register::<B>(node.id, lower(of_logits));
+        }
+    }
+}
+
 impl<B: SpikingBackend, C: CheckpointStrategy> BodyInput<Autodiff<B, C>> {
     fn inner(self) -> BodyInput<B> {
         match self {
@@ -186,6 +240,30 @@ impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C>
         let output = lower(B::fully_connected(lift(x.primitive.clone()), lift(weight.primitive.clone())));
         match LinearOp.prepare::<C>([x.node, weight.node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => lift(prepared.finish((x.primitive, weight.primitive), output)),
+            OpsKind::UnTracked(prepared) => lift(prepared.finish(output)),
+        }
+    }
+
+    fn biased(x: Tensor<Self, 2>, bias: Tensor<Self, 1>) -> Tensor<Self, 2> {
+        let (x, bias) = (lower(x), lower(bias));
+        let output = lower(B::biased(lift(x.primitive), lift(bias.primitive)));
+        lift(BiasOp.prepare::<C>([x.node, bias.node]).compute_bound().stateless(output))
+    }
+
+    fn logistic(x: Tensor<Self, 1>) -> Tensor<Self, 1> {
+        let x = lower(x);
+        let output: FloatTensor<B> = lower(B::logistic(lift(x.primitive)));
+        match LogisticOp.prepare::<C>([x.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => lift(prepared.finish(output.clone(), output)),
+            OpsKind::UnTracked(prepared) => lift(prepared.finish(output)),
+        }
+    }
+
+    fn cross_entropy(logits: Tensor<Self, 2>, target: Tensor<Self, 2>) -> Tensor<Self, 1> {
+        let (logits, target) = (lower(logits), lower(target).primitive);
+        let output = lower(B::cross_entropy(lift(logits.primitive.clone()), lift(target.clone())));
+        match CrossEntropyOp.prepare::<C>([logits.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => lift(prepared.finish((logits.primitive, target), output)),
             OpsKind::UnTracked(prepared) => lift(prepared.finish(output)),
         }
     }

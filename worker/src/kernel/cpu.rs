@@ -2,12 +2,14 @@
 
 use super::{
     BodyCall, BodyInput, BodyOutput, ConvPrecision, Count, Emitted, Moments, SpikingBackend, Statistic, StepRule, Stepped,
-    Tracked, spikes_tensor,
+    Tracked, lift, lower, spikes_tensor,
 };
-use bloctrain_kernel::cpu::{self, FrozenBody, Input, Tape, linear, optimize};
+use bloctrain_kernel::cpu::{self, FrozenBody, Input, Tape, linear, loss, neuron, optimize};
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{AdaptivePool, Body};
+use bloctrain_shared::math::sigmoid;
+use bloctrain_shared::neuron::NeuronRule;
 use burn_flex::{Flex, FlexTensor};
 use burn_tensor::{Tensor, TensorData};
 use std::sync::Arc;
@@ -90,6 +92,39 @@ impl SpikingBackend for Flex {
         matrix(linear::input_grad(values(&ordered(grad)), values(&ordered(weight)), outputs), [samples, inputs])
     }
 
+    fn bias_grad(grad: Tensor<Self, 2>) -> Tensor<Self, 1> {
+        let outputs = grad.dims()[1];
+        vector(linear::bias_grad(values(&ordered(grad)), outputs))
+    }
+
+    fn logistic(x: Tensor<Self, 1>) -> Tensor<Self, 1> {
+        vector(owned(x).into_iter().map(sigmoid).collect())
+    }
+
+    fn cross_entropy(logits: Tensor<Self, 2>, target: Tensor<Self, 2>) -> Tensor<Self, 1> {
+        let classes = logits.dims()[1];
+        vector(vec![loss::cross_entropy(values(&ordered(logits)), values(&ordered(target)), classes)])
+    }
+
+    fn cross_entropy_grad(logits: Tensor<Self, 2>, target: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let shape = logits.dims();
+        matrix(loss::cross_entropy_grad(values(&ordered(logits)), values(&ordered(target)), shape[1]), shape)
+    }
+
+    fn neuron(x: FlexTensor, leak: FlexTensor, rule: NeuronRule) -> FlexTensor {
+        let (x, leak) = (lift::<Self, 2>(x), lift::<Self, 1>(leak));
+        let shape = x.dims();
+        let spikes = neuron::spikes(values(&ordered(x)), shape[0], scalar(leak), rule);
+        lower(matrix(spikes, shape))
+    }
+
+    fn neuron_grad(x: FlexTensor, leak: FlexTensor, grad: FlexTensor, rule: NeuronRule) -> [FlexTensor; 2] {
+        let (x, leak, grad) = (lift::<Self, 2>(x), lift::<Self, 1>(leak), lift::<Self, 2>(grad));
+        let shape = x.dims();
+        let (of_x, of_leak) = neuron::grads(values(&ordered(x)), values(&ordered(grad)), shape[0], scalar(leak), rule);
+        [lower(matrix(of_x, shape)), lower(vector(vec![of_leak]))]
+    }
+
     fn optimize(rule: &StepRule, parameter: Tensor<Self, 1>, grad: Tensor<Self, 1>, moments: Moments<Self>) -> Stepped<Self> {
         let (grad, mut parameter, mut first) = (ordered(grad), owned(parameter), owned(moments.first));
         let mut second = moments.second.map(owned).unwrap_or_default();
@@ -106,6 +141,10 @@ impl SpikingBackend for Flex {
 /// A vector's values, taken without a copy where nobody else holds them.
 fn owned(tensor: Tensor<Flex, 1>) -> Vec<f32> {
     tensor.into_data().into_vec().expect("the Flex backend's floats are f32")
+}
+
+fn scalar(tensor: Tensor<Flex, 1>) -> f32 {
+    values(&ordered(tensor))[0]
 }
 
 fn vector(values: Vec<f32>) -> Tensor<Flex, 1> {

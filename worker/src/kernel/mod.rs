@@ -25,6 +25,7 @@ use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{AdaptivePool, Body, Pool, PoolKind};
 use bloctrain_shared::neuron::NeuronRule;
 use bloctrain_shared::spec;
+use burn_tensor::activation::{log_softmax, sigmoid, softmax};
 use burn_tensor::backend::Backend;
 use burn_tensor::module::{avg_pool2d, max_pool2d};
 use burn_tensor::ops::FloatTensor;
@@ -273,6 +274,32 @@ pub trait SpikingBackend: Backend {
     /// Gradient `[N, inputs]` of the input of [`fully_connected`](Self::fully_connected) from `grad [N, outputs]`.
     fn fully_connected_input_grad(grad: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
         grad.matmul(weight)
+    }
+
+    /// `x [N, outputs]` plus `bias [outputs]` in every row.
+    fn biased(x: Tensor<Self, 2>, bias: Tensor<Self, 1>) -> Tensor<Self, 2> {
+        x + bias.unsqueeze_dim::<2>(0)
+    }
+
+    /// Gradient `[outputs]` of the bias of [`biased`](Self::biased) from `grad [N, outputs]`.
+    fn bias_grad(grad: Tensor<Self, 2>) -> Tensor<Self, 1> {
+        let outputs = grad.dims()[1];
+        grad.sum_dim(0).reshape([outputs])
+    }
+
+    /// `1 / (1 + e^-x)`.
+    fn logistic(x: Tensor<Self, 1>) -> Tensor<Self, 1> {
+        sigmoid(x)
+    }
+
+    /// `-sum over n and c of target[n, c] ln softmax(logits[n])[c]`, `[1]`, both `[N, classes]`.
+    fn cross_entropy(logits: Tensor<Self, 2>, target: Tensor<Self, 2>) -> Tensor<Self, 1> {
+        (log_softmax(logits, 1) * target).sum().neg()
+    }
+
+    /// Gradient `[N, classes]` of the logits of [`cross_entropy`](Self::cross_entropy).
+    fn cross_entropy_grad(logits: Tensor<Self, 2>, target: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        softmax(logits, 1) * target.clone().sum_dim(1) - target
     }
 
     /// Sum of the squares of a vector, left where it is.

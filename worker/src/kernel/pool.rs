@@ -1,5 +1,6 @@
 //! Adaptive average pooling of tensors.
 
+use super::SpikingBackend;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::AdaptivePool;
 use burn_tensor::backend::Backend;
@@ -16,11 +17,12 @@ pub(crate) fn matrix<B: Backend>(pool: &AdaptivePool, device: &B::Device) -> Ten
 }
 
 /// Pools `x [N, C, H, W]` to `[N, C, h, w]`.
-pub fn forward<B: Backend>(pool: &AdaptivePool, x: Tensor<B, 4>) -> Tensor<B, 4> {
+pub fn forward<B: SpikingBackend>(pool: &AdaptivePool, x: Tensor<B, 4>) -> Tensor<B, 4> {
     if pool.is_identity() {
         return x;
     }
     let ([frames, channels, ..], ImageShape { height, width, .. }) = (x.dims(), pool.output());
     let matrix = matrix(pool, &x.device());
-    x.reshape([frames * channels, pool.input().area()]).matmul(matrix).reshape([frames, channels, height, width])
+    let planes = x.reshape([frames * channels, pool.input().area()]);
+    B::fully_connected(planes, matrix.transpose()).reshape([frames, channels, height, width])
 }

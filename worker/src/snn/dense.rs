@@ -5,7 +5,6 @@ use super::pass::Pass;
 use crate::kernel::{self, SpikingBackend};
 use bloctrain_shared::graph::{Dense, HiddenLayer};
 use bloctrain_shared::neuron::Leak;
-use burn_tensor::activation::sigmoid;
 use burn_tensor::{Tensor, TensorData};
 
 /// `x [N, inputs]` to `[N, outputs]`, with the parameters of a part that begin at index `first` of the store; `binary` says
@@ -18,7 +17,7 @@ pub(super) fn fully_connected<B: SpikingBackend>(
     binary: bool,
 ) -> Tensor<B, 2> {
     pass.count_linear(&x, binary, dense.outputs);
-    B::fully_connected(x, store.get::<2>(first + dense.weight)) + store.flat(first + dense.bias).unsqueeze_dim::<2>(0)
+    B::biased(B::fully_connected(x, store.get::<2>(first + dense.weight)), store.flat(first + dense.bias))
 }
 
 /// Spikes of a hidden layer's neurons driven by `x [T * B, features]`, in the same shape.
@@ -32,7 +31,7 @@ pub(super) fn neurons<B: SpikingBackend>(
     let sites = shape.iter().product::<usize>() / pass.steps;
     let leak = match layer.leak {
         Leak::Fixed(leak) => Tensor::from_data(TensorData::new(vec![leak], [1]), store.device()),
-        Leak::Learned(logit) => sigmoid(store.flat(first + logit)),
+        Leak::Learned(logit) => B::logistic(store.flat(first + logit)),
     };
     let spikes = kernel::neuron(x.reshape([pass.steps, sites]), leak, layer.rule);
     pass.saw_spikes(&spikes);

@@ -5,7 +5,7 @@ use super::param::Store;
 use super::pass::Pass;
 use crate::kernel::{Emitted, SpikingBackend};
 use bloctrain_shared::graph::Detector;
-use burn_tensor::activation::{log_sigmoid, relu};
+use burn_tensor::activation::relu;
 use burn_tensor::{Tensor, TensorData};
 
 /// A detector.
@@ -46,11 +46,12 @@ impl<B: SpikingBackend> DetectorNet<B> {
 
 /// Binary cross-entropy of logits `[B]`, each sample weighted: `-w (y log σ(z) + (1 - y) log σ(-z))`, averaged by weight.
 pub fn balanced_loss<B: SpikingBackend>(logits: Tensor<B, 1>, hard: &[bool], weights: [f32; 2]) -> Tensor<B, 1> {
-    let weight = |hard: bool| weights[usize::from(hard)];
-    let column = |values: Vec<f32>| Tensor::<B, 1>::from_data(TensorData::new(values, [hard.len()]), &logits.device());
-    let positive = column(hard.iter().map(|&hard| if hard { weight(true) } else { 0.0 }).collect());
-    let negative = column(hard.iter().map(|&hard| if hard { 0.0 } else { weight(false) }).collect());
-    let total: f32 = hard.iter().map(|&hard| weight(hard)).sum();
-    let sum = (positive * log_sigmoid(logits.clone()) + negative * log_sigmoid(logits.clone().neg())).sum();
-    sum.neg().div_scalar(total.max(f32::MIN_POSITIVE))
+    // As two classes whose logits are z and 0: the softmax of these is σ(z) and σ(-z).
+    let of = |hard: bool| if hard { [weights[1], 0.0] } else { [0.0, weights[0]] };
+    let target: Vec<f32> = hard.iter().flat_map(|&hard| of(hard)).collect();
+    let total: f32 = target.iter().sum();
+    let target = Tensor::from_data(TensorData::new(target, [hard.len(), 2]), &logits.device());
+    let column: Tensor<B, 2> = logits.unsqueeze_dim(1);
+    let pairs = Tensor::cat(vec![column.clone(), column.zeros_like()], 1);
+    B::cross_entropy(pairs, target).div_scalar(total.max(f32::MIN_POSITIVE))
 }

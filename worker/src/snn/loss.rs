@@ -1,7 +1,7 @@
 //! Training losses on logits over time.
 
+use crate::kernel::SpikingBackend;
 use bloctrain_shared::spec::Loss;
-use burn_tensor::activation::log_softmax;
 use burn_tensor::backend::Backend;
 use burn_tensor::{Tensor, TensorData};
 
@@ -38,15 +38,22 @@ fn targets<B: Backend>(
     Tensor::from_data(TensorData::new(values, [labels.len(), classes]), device)
 }
 
+/// The average `[B, classes]` of logits `[R, B, classes]`, added in the order of the steps.
+pub fn mean_logits<B: Backend>(logits: Tensor<B, 3>) -> Tensor<B, 2> {
+    let [repeats, batch, classes] = logits.dims();
+    let step = |at: usize| logits.clone().slice([at..at + 1, 0..batch, 0..classes]).reshape([batch, classes]);
+    (1..repeats).map(step).fold(step(0), |sum, step| sum + step).div_scalar(repeats as f64)
+}
+
 /// Cross-entropy of logits `[R, B, classes]` against dense labels, averaged over samples.
 ///
 /// `ce` averages the logits over R first; `tet` takes the cross-entropy of each step and averages those.
-pub fn loss<B: Backend>(kind: Loss, logits: Tensor<B, 3>, labels: &[usize], smoothing: f64) -> Tensor<B, 1> {
+pub fn loss<B: SpikingBackend>(kind: Loss, logits: Tensor<B, 3>, labels: &[usize], smoothing: f64) -> Tensor<B, 1> {
     mixed_loss(kind, logits, labels, &[], smoothing)
 }
 
 /// The same of samples into which others may be mixed: the target has both labels, by their shares (Yun et al. 2019).
-pub fn mixed_loss<B: Backend>(
+pub fn mixed_loss<B: SpikingBackend>(
     kind: Loss,
     logits: Tensor<B, 3>,
     labels: &[usize],
@@ -56,13 +63,10 @@ pub fn mixed_loss<B: Backend>(
     let [repeats, batch, classes] = logits.dims();
     let target = targets::<B>(labels, mixed, classes, smoothing, &logits.device());
     match kind {
-        Loss::Ce => {
-            let mean = logits.mean_dim(0).reshape([batch, classes]);
-            (log_softmax(mean, 1) * target).sum().div_scalar(batch as f64).neg()
-        }
+        Loss::Ce => B::cross_entropy(mean_logits(logits), target).div_scalar(batch as f64),
         Loss::Tet => {
-            let target = target.unsqueeze_dim::<3>(0);
-            (log_softmax(logits, 2) * target).sum().div_scalar((repeats * batch) as f64).neg()
+            let every_step = target.repeat_dim(0, repeats);
+            B::cross_entropy(logits.reshape([repeats * batch, classes]), every_step).div_scalar((repeats * batch) as f64)
         }
     }
 }
@@ -70,18 +74,19 @@ pub fn mixed_loss<B: Backend>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bloctrain_shared::math::ln;
     use burn_flex::Flex;
 
     fn value(mixed: &[Option<Mixed>], smoothing: f64) -> f32 {
         // Probabilities 0.5, 0.25 and 0.25 of the first sample, a third of each of the second.
-        let logits = vec![2.0_f32.ln(), 0.0, 0.0, 0.0, 0.0, 0.0];
+        let logits = vec![ln(2.0), 0.0, 0.0, 0.0, 0.0, 0.0];
         let logits = Tensor::<Flex, 3>::from_data(TensorData::new(logits, [1, 2, 3]), &Default::default());
         crate::snn::param::to_host(mixed_loss(Loss::Ce, logits, &[0, 1], mixed, smoothing))[0]
     }
 
     #[test]
     fn a_mixed_loss_by_hand() {
-        let (half, quarter, third) = (0.5_f32.ln(), 0.25_f32.ln(), (1.0_f32 / 3.0).ln());
+        let (half, quarter, third) = (ln(0.5), ln(0.25), ln(1.0 / 3.0));
         let is = |found: f32, expected: f32| assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
         is(value(&[], 0.0), -(half + third) / 2.0);
         is(value(&[None, None], 0.0), -(half + third) / 2.0);

@@ -3,6 +3,7 @@
 use super::param::{Param, to_host};
 use crate::kernel::{Moments, SpikingBackend, StepRule};
 use bloctrain_infer::{NamedTensor, NamedTensors};
+use bloctrain_shared::math::double as math;
 use bloctrain_shared::spec::{OptimizerKind, TrainSpec};
 use burn_tensor::backend::{AutodiffBackend, Backend};
 use burn_tensor::{Tensor, TensorData};
@@ -59,12 +60,12 @@ impl<B: SpikingBackend> Optimizer<B> {
         match self.kind {
             OptimizerKind::Sgd => StepRule::Sgd { momentum: self.momentum as f32, decay: decay as f32, rate: rate as f32 },
             OptimizerKind::Adamw => {
-                let power = i32::try_from(self.step).unwrap_or(i32::MAX);
+                let left = |beta: f64| 1.0 - math::pow(beta, self.step as f64);
                 StepRule::Adamw {
                     betas: [BETA1 as f32, BETA2 as f32],
                     keep: (1.0 - rate * decay) as f32,
-                    rate: (rate / (1.0 - BETA1.powi(power))) as f32,
-                    share: (1.0 / (1.0 - BETA2.powi(power))) as f32,
+                    rate: (rate / left(BETA1)) as f32,
+                    share: (1.0 / left(BETA2)) as f32,
                     epsilon: EPSILON as f32,
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::average::Average;
 use super::block::{BlockConfig, BlockNet};
-use super::loss::{Mixed, mixed_loss};
+use super::loss::{Mixed, mean_logits, mixed_loss};
 use super::optim::{self, Optimizer};
 use super::pass::Pass;
 use crate::kernel::later::Later;
@@ -173,7 +173,7 @@ impl<B: TrainingBackend> Trainer<B> {
             metrics.firing_rates = rates;
         }
         let [_, _, classes] = logits.dims();
-        let mean = logits.clone().inner().mean_dim(0).reshape([count * classes]);
+        let mean = mean_logits(logits.clone().inner()).reshape([count * classes]);
         let loss = self.loss(logits, &batch.labels, &batch.mixed);
         // What people see is the classifier's own loss: it can be compared with and without an auxiliary network.
         let values = Tensor::cat(vec![loss.clone().inner(), mean], 0);

@@ -3,14 +3,15 @@
 use super::input::{Reader, unseen_view};
 use super::{Context, Control, EVAL_BATCH, Executor, Stop, passed};
 use crate::kernel::{Mode, SpikingBackend};
+use crate::snn::loss::mean_logits;
 use crate::snn::param::to_host;
 use crate::snn::pass::Pass;
 use crate::snn::trainer::TrainingBackend;
 use bloctrain_shared::exit::top;
 use bloctrain_shared::hard_input::Scores;
-use bloctrain_shared::key;
 use bloctrain_shared::stage::score::{self, Work};
 use bloctrain_shared::task::{Output, Split};
+use bloctrain_shared::{key, math};
 
 pub(super) fn run<B: TrainingBackend>(
     executor: &Executor<B>,
@@ -33,7 +34,7 @@ pub(super) fn run<B: TrainingBackend>(
         let (spikes, _) = B::InnerBackend::run_frozen(&body, batch.input, false);
         let mut pass = Pass::new(net.steps(), chunk.len(), Mode::Eval);
         let logits = net.classify(&spikes, &mut pass, false);
-        let answers = to_host(logits.mean_dim(0).reshape([chunk.len(), classes.len()]));
+        let answers = to_host(mean_logits(logits));
         for (row, &truth) in answers.chunks(classes.len()).zip(&batch.labels) {
             scores.confidence.push(confidence(row));
             scores.right.push(usize::from(top(row).0) == truth);
@@ -46,8 +47,7 @@ pub(super) fn run<B: TrainingBackend>(
 
 /// The largest probability that logits stand for: their softmax at its maximum.
 fn confidence(logits: &[f32]) -> f32 {
-    let (_, largest) = top(logits);
-    1.0 / logits.iter().map(|logit| (logit - largest).exp()).sum::<f32>()
+    1.0 / math::powers(logits).1
 }
 
 #[cfg(test)]
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn the_confidence_by_hand() {
         assert_eq!(confidence(&[2.0, 2.0, 2.0, 2.0]), 0.25);
-        let (a, b) = (1.0_f32, 3.0_f32.ln());
+        let (a, b) = (1.0, math::ln(3.0));
         assert!((confidence(&[a, a + b, a]) - 0.6).abs() < 1e-6, "3 of 1 + 3 + 1");
         assert!((confidence(&[1000.0, 0.0]) - 1.0).abs() < 1e-6);
     }

@@ -4,6 +4,7 @@ use super::input::Reader;
 use super::{Context, Control, EVAL_BATCH, Executor, Stop, passed};
 use crate::kernel::{Mode, SpikingBackend};
 use crate::snn::block::BlockNet;
+use crate::snn::loss::mean_logits;
 use crate::snn::param::to_host;
 use crate::snn::pass::Pass;
 use crate::snn::trainer::TrainingBackend;
@@ -45,7 +46,7 @@ pub(super) fn confusion<B: TrainingBackend>(
         let (spikes, _) = B::InnerBackend::run_frozen(&body, batch.input, false);
         let mut pass = Pass::new(net.steps(), chunk.len(), Mode::Eval);
         let logits = net.classify(&spikes, &mut pass, false);
-        let answers = to_host(logits.mean_dim(0).reshape([chunk.len(), classes.len()]));
+        let answers = to_host(mean_logits(logits));
         for (row, &truth) in answers.chunks(classes.len()).zip(&batch.labels) {
             confusion.add(truth, usize::from(top(row).0));
         }

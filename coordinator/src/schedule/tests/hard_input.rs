@@ -149,12 +149,13 @@ fn epochs_of_later_blocks_are_in_the_chain() {
 }
 
 fn only_the_first_block_is_shared(first: Submission, other: Submission) {
-    let epochs = first.spec.train.epochs;
+    let trains = [first.spec.train.clone(), other.spec.train.clone()];
     let (mut state, first, worker) = begun(first);
     let second = other.run_id();
     state.apply(0, Event::Submitted { submission: Box::new(other), object: object("spec2") }).expect("submits");
     while [&first, &second].iter().any(|run| state.durable.runs[*run].blocks.first().is_none_or(|one| one.selection.is_none())) {
         let (task, lease) = ask(&mut state, 0, worker).expect("a task");
+        let epochs = trains[usize::from(task.run == second)].epochs_of(task.id.block);
         report(&mut state, 0, worker, &task, lease, Ok(output(&task, epochs))).expect("accepted");
     }
     let (one, two) = (state.chains.of(&first), state.chains.of(&second));

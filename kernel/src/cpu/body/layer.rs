@@ -14,6 +14,7 @@ use super::made::Made;
 use crate::spikes::WORD;
 use bloctrain_memory::keep::worth_keeping;
 use bloctrain_shared::graph::{Branch, EPSILON, Spiking};
+use bloctrain_shared::math::sigmoid;
 use bloctrain_shared::neuron::Leak;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -53,7 +54,7 @@ pub(super) fn lanes(channels: usize, tile: usize) -> Range<usize> {
 fn leak(spiking: &Spiking, params: &[f32]) -> f32 {
     match spiking.leak {
         Leak::Fixed(leak) => leak,
-        Leak::Learned(at) => 1.0 / (1.0 + (-params[at]).exp()),
+        Leak::Learned(at) => sigmoid(params[at]),
     }
 }
 
