@@ -2,7 +2,7 @@
 
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::spec::field::{FIELDS, Field, Reach, is_within};
-use bloctrain_shared::spec::preset::{PRESETS, Preset, Recipe};
+use bloctrain_shared::spec::preset::{PRESETS, Preset, Recipe, settings};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -132,7 +132,7 @@ fn kind(types: &BTreeMap<String, Type>, of: &str) -> String {
 fn default_of(path: &str) -> String {
     let plain = RunSpec::default().value(path).map_or_else(|| "not set".into(), |value| format!("`{value}`"));
     let is_its = |setting: &&str| setting.split('=').next().is_some_and(|own| is_within(path, own));
-    let has_own = |recipe: &Recipe| recipe.concat().iter().any(is_its);
+    let has_own = |recipe: &Recipe| settings(recipe).iter().any(is_its);
     let have_own = PRESETS.iter().filter(|preset| [preset.blocks, preset.end_to_end].iter().any(has_own));
     let presets: Vec<String> = have_own.map(|preset| format!("`{}`", preset.name)).collect();
     if presets.is_empty() { plain } else { format!("{plain}; [another](#presets) in {}", presets.join(", ")) }
@@ -140,7 +140,7 @@ fn default_of(path: &str) -> String {
 
 /// What presets have in place of defaults.
 fn presets() -> String {
-    let code = |recipe: Recipe| match recipe.concat().as_slice() {
+    let code = |recipe: Recipe| match settings(recipe).as_slice() {
         [] => "defaults".to_owned(),
         settings => format!("`{}`", settings.join("`, `")),
     };
@@ -265,8 +265,8 @@ const PRESETS_HEADER: &str = "
 
 What was measured to be better than the defaults ([accuracy](accuracy.md)). A preset has it where nothing else is
 written, and where it leaves all that is written its meaning: with anything in `[hard_classes]`, `small` has no hard
-inputs, nor what is there for them, and with `network.auxiliary.kind = \"none\"` `resnet9` has a surrogate width of 2.
-`bloctrain spec check` prints what a run has.
+inputs, nor what is there for them, and with `network.auxiliary.kind = \"none\"` `resnet9` has a surrogate width of 2
+and a learning rate of 0.016. `bloctrain spec check` prints what a run has.
 
 | preset | network | block by block | end to end |
 |---|---|---|---|

@@ -43,7 +43,7 @@ pub(crate) fn run(args: SpecArgs) -> Result<(), Failure> {
                 tell!("{:10} width {:3}  {}", preset.name, preset.width, preset.title);
                 for (whose, recipe) in [("blocks", preset.blocks), ("end to end", preset.end_to_end)] {
                     if !recipe.is_empty() {
-                        tell!("{:22}{whose}: {}", "", recipe.concat().join(", "));
+                        tell!("{:22}{whose}: {}", "", preset::settings(recipe).join(", "));
                     }
                 }
             }

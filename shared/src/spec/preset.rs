@@ -43,7 +43,8 @@ const RESNET9_BLOCKS: Recipe = &[
     HEAD,
     THRESHOLD,
     LEAK,
-    &["network.auxiliary.kind=next", "neuron.surrogate_width=1.0"],
+    // Twice as deep as a block alone, so between the rates of a block and of the whole network.
+    &["network.auxiliary.kind=next", "neuron.surrogate_width=1.0", "train.learning_rate=0.008"],
     &["data.views=0"],
     &["exit.combine=stack"],
     &["hard_inputs.fraction=0.6", "detector.policy=confidence"],
@@ -79,6 +80,14 @@ impl Preset {
 /// The preset that a network is of: the default one where it names neither preset nor blocks.
 pub fn of(network: &NetworkSpec) -> Option<&'static Preset> {
     find(network.preset_name()).filter(|_| network.block.is_empty())
+}
+
+/// The settings of a recipe, without those that later ones replace.
+pub fn settings(recipe: Recipe) -> Vec<&'static str> {
+    let all = recipe.concat();
+    let field = |setting: &'static str| setting.split('=').next();
+    let is_last = |at: &usize| all[at + 1..].iter().all(|later| field(later) != field(all[*at]));
+    (0..all.len()).filter(is_last).map(|at| all[at]).collect()
 }
 
 /// The preset of a name.

@@ -221,6 +221,10 @@ mod tests {
         assert_eq!(width(&["network.preset=resnet11"]), 2.0);
         assert_eq!(width(&["network.preset=resnet9", "run.end_to_end=true"]), 1.0);
         assert_eq!(width(&["network.preset=resnet9", "run.end_to_end=true", "neuron.surrogate_width=2"]), 2.0);
+        let rate = |sets: &[&str]| given("network.preset = \"resnet9\"", sets).spec.train.learning_rate;
+        assert_eq!(rate(&[]), 0.008, "of two links of the chain the later one");
+        assert_eq!(rate(&["network.auxiliary.kind=none"]), 0.016, "which does not reach so far");
+        assert_eq!(rate(&["train.learning_rate=0.004"]), 0.004);
     }
 
     #[test]
