@@ -28,9 +28,18 @@ pub fn softmax(scores: &[f32]) -> Vec<f32> {
     powers.into_iter().map(|power| power / sum).collect()
 }
 
+/// The logarithm of the sum of `e^score`.
+pub fn ln_sum_exp(scores: &[f32]) -> f32 {
+    largest(scores) + ln(powers(scores).1)
+}
+
+fn largest(scores: &[f32]) -> f32 {
+    scores.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
 /// `e^(score - largest)` of every score, and their sum in the order of the scores.
 pub fn powers(scores: &[f32]) -> (Vec<f32>, f32) {
-    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let largest = largest(scores);
     let powers: Vec<f32> = scores.iter().map(|score| exp(score - largest)).collect();
     let sum = powers.iter().sum();
     (powers, sum)
@@ -73,6 +82,7 @@ mod tests {
         assert_eq!(softmax(&[2.0, 2.0]), [0.5, 0.5]);
         assert_eq!(softmax(&[1000.0, 0.0]), [1.0, 0.0], "no overflow");
         assert_eq!(softmax(&[]), [0.0; 0]);
+        assert_eq!((ln_sum_exp(&[7.0]), ln_sum_exp(&[1000.0, 0.0])), (7.0, 1000.0));
         assert_eq!((sigmoid(0.0), sigmoid(200.0), sigmoid(-200.0)), (0.5, 1.0, 0.0));
         assert!((sigmoid(ln(3.0)) - 0.75).abs() < 1e-7);
         assert_eq!((double::pow(0.5, 3.0), double::cos(0.0), double::exp(double::ln(1.0))), (0.125, 1.0, 1.0));

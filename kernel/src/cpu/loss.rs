@@ -1,13 +1,12 @@
 //! Cross-entropy, with sums in the order of the samples.
 
-use bloctrain_shared::math::{ln, powers};
+use bloctrain_shared::math::{ln_sum_exp, powers};
 
 /// `-sum over n and c of target[n, c] ln softmax(logits[n])[c]`, both `[N, classes]`.
 pub fn cross_entropy(logits: &[f32], target: &[f32], classes: usize) -> f32 {
     let of_sample = |(logits, target): (&[f32], &[f32])| -> f64 {
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let rest = ln(powers(logits).1);
-        logits.iter().zip(target).map(|(logit, share)| f64::from(share * (largest + rest - logit))).sum()
+        let all = ln_sum_exp(logits);
+        logits.iter().zip(target).map(|(logit, share)| f64::from(share * (all - logit))).sum()
     };
     rows(logits, target, classes).map(of_sample).sum::<f64>() as f32
 }
@@ -29,6 +28,7 @@ fn rows<'a>(logits: &'a [f32], target: &'a [f32], classes: usize) -> impl Iterat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bloctrain_shared::math::ln;
 
     #[test]
     fn losses_by_hand() {
