@@ -3,7 +3,8 @@
 //! For every sample and every possible exit the answer is fixed, so they are worked out once; a setting of the gates
 //! then only chooses among them. All gates equal over a grid of (tau, gamma) gives a first front of accuracy against
 //! compute; then each gate of each point of the front is varied on its own. What is on the front at the end is the
-//! curve.
+//! curve. With `exit.min_share` the point that is used comes from a front of its own, of settings that let every block
+//! answer its share.
 //!
 //! The weights of `stack` are fitted on validation records, too. So that gates are not judged on answers that were
 //! fitted to the same labels, the answers of every fold of the records are made with weights that the other folds gave.
@@ -32,7 +33,8 @@ pub struct Point {
 pub struct Calibration {
     /// The chosen rule.
     pub rule: ExitRule,
-    /// The front of accuracy against compute, cheapest first; each point is more accurate than the one before.
+    /// The front of accuracy against compute, cheapest first; each point is more accurate than the one before, but for
+    /// the chosen one where `exit.min_share` puts it behind the front.
     pub curve: Vec<Point>,
     /// Index in `curve` of the chosen point.
     pub chosen: usize,
@@ -73,17 +75,20 @@ impl Table {
         }
     }
 
-    fn measure(&self, gates: &[Gate]) -> Point {
+    fn measure(&self, gates: &[Gate]) -> Setting {
         let (mut right, mut cost) = (0_u64, 0.0);
+        let mut answered = vec![0_u64; gates.len() + 1];
         for sample in 0..self.samples {
             let opens = |&k: &usize| gates[k].opens(self.hard[k][sample], self.confidence[k][sample]);
             let exit = (0..gates.len()).find(opens).unwrap_or(gates.len());
+            answered[exit] += 1;
             right += u64::from(self.right[exit][sample]);
             cost += self.cost[exit][sample];
         }
+        answered.sort_unstable();
         let accuracy = right as f64 / self.samples.max(1) as f64;
         let relative_compute = if self.full > 0.0 { cost / self.full } else { 1.0 };
-        Point { gates: gates.to_vec(), accuracy, relative_compute }
+        Setting { point: Point { gates: gates.to_vec(), accuracy, relative_compute }, answered }
     }
 }
 
@@ -105,48 +110,108 @@ fn folds(records: &Records, combine: Combine, classes: usize) -> Vec<ExitRule> {
 
 /// Calibrates the gates of a network on validation records over `classes` classes.
 ///
-/// The chosen point is the cheapest whose accuracy is at most `max_accuracy_drop` below the best of the curve, or,
-/// with a `compute_budget`, the most accurate within it (the cheapest of all when none is).
+/// The chosen point is the cheapest whose accuracy is at most `max_accuracy_drop` below the best there is, or, with a
+/// `compute_budget`, the most accurate within it (the cheapest of all when none is). Where some settings (within the
+/// budget) let every block answer `min_share` of the records, it is one of those.
 pub fn calibrate(records: &Records, spec: &ExitSpec, classes: usize) -> Calibration {
     let mut rule = rule(records, spec.combine, classes, |_| true);
     let table = Table::new(records, &folds(records, spec.combine, classes), classes);
     let gates = records.blocks.len().saturating_sub(1);
-    let mut curve = front(grid().map(|gate| table.measure(&vec![gate; gates])).collect());
-    if gates > 1 {
-        for _ in 0..2 {
-            curve = front(vary_each_gate(&table, curve));
+    let equal = grid().map(|gate| table.measure(&vec![gate; gates])).collect();
+    let free = search(&table, equal, 0.0);
+    let mut curve: Vec<Point> = free.iter().map(|setting| setting.point.clone()).collect();
+    let mut chosen = choose(&curve, spec);
+    if spec.min_share > 0.0 {
+        let least = spec.min_share * table.samples as f64 - 1e-9;
+        let sharing = search(&table, towards(&table, &free, least), least);
+        let fits = |point: &Point| spec.compute_budget.is_none_or(|budget| point.relative_compute <= budget);
+        let sharing: Vec<Point> = sharing.into_iter().map(|setting| setting.point).filter(fits).collect();
+        if let Some(point) = sharing.get(choose(&sharing, spec)) {
+            chosen = insert(&mut curve, point);
         }
     }
-    let chosen = choose(&curve, spec);
     rule.gates = curve.get(chosen).map(|point| point.gates.clone()).unwrap_or_default();
     Calibration { rule, curve, chosen }
+}
+
+/// A setting of the gates.
+struct Setting {
+    point: Point,
+    /// How many samples the blocks answer under it, fewest first.
+    answered: Vec<u64>,
+}
+
+impl Setting {
+    /// Whether every block answers at least so many samples.
+    fn shares(&self, least: f64) -> bool {
+        self.answered[0] as f64 >= least
+    }
+}
+
+/// The front of settings that let every block answer at least so many samples, from some settings and what is near them.
+fn search(table: &Table, start: Vec<Setting>, least: f64) -> Vec<Setting> {
+    let allowed = |settings: Vec<Setting>| settings.into_iter().filter(|setting| setting.shares(least)).collect();
+    let mut found = front(allowed(start));
+    if found.first().is_some_and(|setting| setting.point.gates.len() > 1) {
+        for _ in 0..2 {
+            found = front(allowed(vary_each_gate(table, &found)));
+        }
+    }
+    found
+}
+
+/// What is near some settings; where none of it lets every block answer so many samples, what is near the one that
+/// comes closest, and so on.
+fn towards(table: &Table, settings: &[Setting], least: f64) -> Vec<Setting> {
+    let mut near = vary_each_gate(table, settings);
+    while !near.iter().any(|setting| setting.shares(least)) {
+        let Some(closest) = near.iter().max_by_key(|setting| &setting.answered) else { break };
+        let nearer = vary_each_gate(table, std::slice::from_ref(closest));
+        if nearer.iter().all(|setting| setting.answered <= closest.answered) {
+            break;
+        }
+        near = nearer;
+    }
+    near
+}
+
+/// Puts a point into a curve, by its compute, unless it is there; returns where it is.
+fn insert(curve: &mut Vec<Point>, point: &Point) -> usize {
+    let at = curve.partition_point(|other| other.relative_compute < point.relative_compute);
+    if curve.get(at) != Some(point) {
+        curve.insert(at, point.clone());
+    }
+    at
 }
 
 fn grid() -> impl Iterator<Item = Gate> {
     TAUS.into_iter().flat_map(|tau| GAMMAS.into_iter().map(move |gamma| Gate { tau, gamma }))
 }
 
-fn vary_each_gate(table: &Table, curve: Vec<Point>) -> Vec<Point> {
-    let mut points = curve.clone();
-    for point in &curve {
+/// The settings, and with them those that differ from one of them in one gate.
+fn vary_each_gate(table: &Table, settings: &[Setting]) -> Vec<Setting> {
+    let mut found: Vec<Setting> = settings.iter().map(|setting| table.measure(&setting.point.gates)).collect();
+    for Setting { point, .. } in settings {
         for gate in 0..point.gates.len() {
-            points.extend(grid().map(|changed| {
+            found.extend(grid().map(|changed| {
                 let mut gates = point.gates.clone();
                 gates[gate] = changed;
                 table.measure(&gates)
             }));
         }
     }
-    points
+    found
 }
 
-/// Points that no other point beats in both accuracy and compute, cheapest first.
-fn front(mut points: Vec<Point>) -> Vec<Point> {
-    points.sort_by(|a, b| a.relative_compute.total_cmp(&b.relative_compute).then(b.accuracy.total_cmp(&a.accuracy)));
-    let mut kept: Vec<Point> = Vec::new();
-    for point in points {
-        if kept.last().is_none_or(|last| point.accuracy > last.accuracy) {
-            kept.push(point);
+/// Settings that no other one beats in both accuracy and compute, cheapest first.
+fn front(mut settings: Vec<Setting>) -> Vec<Setting> {
+    settings.sort_by(|Setting { point: a, .. }, Setting { point: b, .. }| {
+        a.relative_compute.total_cmp(&b.relative_compute).then(b.accuracy.total_cmp(&a.accuracy))
+    });
+    let mut kept: Vec<Setting> = Vec::new();
+    for setting in settings {
+        if kept.last().is_none_or(|last| setting.point.accuracy > last.point.accuracy) {
+            kept.push(setting);
         }
     }
     kept
@@ -216,6 +281,49 @@ mod tests {
         }
         let found = calibrate(&records, &ExitSpec { combine: Combine::Stack, ..ExitSpec::default() }, 2);
         assert_eq!(found.rule.weights, stack::fit(&records, &(0..rows.len()).collect::<Vec<_>>(), 2), "all give what is kept");
+    }
+
+    /// Sixteen samples; the first block is as good as both together, so that without a wish none goes deeper.
+    fn one_block_is_enough() -> Records {
+        let sure = |at: u16| 0.55 + 0.025 * f32::from(at);
+        answers(&(0..16).map(|at| (0, [sure(at), 1.0 - sure(at)], [0.9, 0.1])).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn every_block_answers_its_share_where_that_can_be() {
+        let records = one_block_is_enough();
+        let found = |min_share| {
+            let spec = ExitSpec { min_share, ..ExitSpec::default() };
+            let found = calibrate(&records, &spec, 2);
+            assert_eq!(found.curve[found.chosen].gates, found.rule.gates, "the chosen point is on the curve");
+            (evaluate(&records, &found.rule, 2).exit_fraction, found.curve.len())
+        };
+        assert_eq!(found(0.0), (vec![1.0, 0.0], 1));
+        // Confidences 0.55, 0.575, ..: below 0.6 are two samples, below 0.7 six.
+        assert_eq!(found(0.1), (vec![0.875, 0.125], 2));
+        assert_eq!(found(0.3), (vec![0.625, 0.375], 2));
+        assert_eq!(found(0.6), (vec![1.0, 0.0], 1), "two blocks cannot have 60 % each");
+    }
+
+    /// From where all leave at block 1 no change of one gate alone gives all three blocks something.
+    #[test]
+    fn shares_of_three_blocks_are_found() {
+        let mut records = one_block_is_enough();
+        records.blocks.insert(0, records.blocks[0].clone());
+        let spec = ExitSpec { min_share: 0.25, ..ExitSpec::default() };
+        let exits = evaluate(&records, &calibrate(&records, &spec, 2).rule, 2).exit_fraction;
+        assert_eq!(exits, [0.375, 0.25, 0.375], "of thresholds in steps of 0.1 only 0.8 and 0.7 leave each its four of sixteen");
+    }
+
+    #[test]
+    fn a_wish_for_compute_holds_among_settings_that_share() {
+        let records = one_block_is_enough();
+        let spec = ExitSpec { min_share: 0.1, ..spec(0.0, Some(0.6)) };
+        let found = calibrate(&records, &spec, 2);
+        // Block 1 is half of the network: an eighth goes on for 56 %, six of sixteen for 69 %.
+        assert!((found.curve[found.chosen].relative_compute - 0.5625).abs() < 1e-12);
+        let spec = ExitSpec { compute_budget: Some(0.55), ..spec };
+        assert_eq!(calibrate(&records, &spec, 2).chosen, 0, "no setting that shares is within the budget");
     }
 
     #[test]

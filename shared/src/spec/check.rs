@@ -113,6 +113,7 @@ mod tests {
             "train.outer_learning_rate=0",
             "train.outer_momentum=1",
             "exit.compute_budget=-1",
+            "exit.min_share=2",
             "hard_inputs.fraction=0",
             "hard_inputs.floor=-0.1",
         ] {

@@ -146,6 +146,7 @@ mod tests {
         ("[run]\nend_to_end = true", "exit.combine=\"last\"", &["run.end_to_end=false"]),
         ("[exit]\ncompute_budget = 0.5", "exit.max_accuracy_drop=0.0", &[]),
         (ONE_BLOCK, "exit.compute_budget=0.5", &["network.block=[]"]),
+        (ONE_BLOCK, "exit.min_share=0.1", &["network.block=[]"]),
         (ONE_BLOCK, "run.end_to_end=false", &["network.block=[]"]),
     ];
 

@@ -93,8 +93,8 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
         notes: Vec::new(),
     };
     let planned = Graph::new(spec, dataset.shape).map_err(fatal)?.blocks.len();
-    let reached = calibration.curve.get(calibration.chosen).map(|point| point.relative_compute);
-    summary.notes = remark::notes(spec, &summary, planned, classes, reached);
+    let exits = curve.points.get(curve.chosen).map(|point| &point.validation);
+    summary.notes = remark::notes(spec, &summary, planned, classes, exits);
     let history = history::lines(&spec.train, work.progress.iter().map(|block| &block.rounds));
     let told = Run {
         spec: spec.clone(),

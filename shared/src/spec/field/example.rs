@@ -89,6 +89,7 @@ pub const EXAMPLES: &[Example] = &[
     example("exit.combine", "\"mixture\"", "\"last\""),
     example("exit.max_accuracy_drop", "0.0", "0.01"),
     optional("exit.compute_budget", "0.5"),
+    example("exit.min_share", "0.0", "0.1"),
     optional("run.name", "\"mine\""),
     example("run.seed", "1", "2"),
     example("run.priority", "1", "3"),

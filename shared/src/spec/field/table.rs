@@ -286,6 +286,13 @@ pub const FIELDS: &[Field] = &[
         &[SEVERAL_BLOCKS],
         Answers,
     ),
+    field(
+        "exit.min_share",
+        "share of the validation samples",
+        range("lie in [0, 1]", |s| (0.0..=1.0).contains(&s.exit.min_share)),
+        &[SEVERAL_BLOCKS],
+        Answers,
+    ),
     field("run.name", "", ANY, ALWAYS, Label),
     field("run.seed", "", ANY, ALWAYS, Spikes),
     field("run.priority", "shares", range("be at least 1", |s| s.run.priority >= 1), ALWAYS, Label),
