@@ -55,6 +55,19 @@ fn the_curve_is_there_as_table_and_picture() {
 }
 
 #[test]
+fn accuracy_without_early_exits_is_said() {
+    let curve: serde_json::Value = serde_json::from_slice(&on_model("curve", &["--json"]).stdout).expect("JSON");
+    let whole = &curve["without_exits"]["test"];
+    assert_eq!(whole["exit_fraction"], serde_json::json!([0.0, 0.0, 1.0]));
+    assert!(whole["relative_compute"].as_f64().is_some_and(|compute| compute > 1.0), "all exits are computed: {whole}");
+    let accuracy = format!("{:.2} %", 100.0 * whole["accuracy"].as_f64().expect("a number"));
+    let text = |command| String::from_utf8(on_model(command, &[]).stdout).expect("text");
+    let line = |text: &str, start: &str| text.lines().find(|line| line.starts_with(start)).expect(start).to_string();
+    assert!(line(&text("curve"), "- ").contains(&accuracy));
+    assert_eq!(line(&text("eval"), "without"), format!("without early exits {accuracy}"));
+}
+
+#[test]
 fn runs_and_show_read_what_is_there() {
     let id = trained().1["run"].as_str().expect("an id");
     let listed = run(trained().0.path(), &["runs"]);

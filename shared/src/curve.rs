@@ -12,6 +12,9 @@ pub struct Curve {
     pub chosen: usize,
     /// The points, cheapest first.
     pub points: Vec<CurvePoint>,
+    /// What is answered when every input goes through all blocks; absent in runs of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_exits: Option<CurvePoint>,
 }
 
 /// One setting of the exits.
@@ -63,6 +66,8 @@ impl Curve {
             validation: figures(validation, gates),
             test: figures(test, gates),
         };
-        Self { chosen: calibration.chosen, points: calibration.curve.iter().map(|found| point(&found.gates)).collect() }
+        let points: Vec<CurvePoint> = calibration.curve.iter().map(|found| point(&found.gates)).collect();
+        let shut = vec![Gate::SHUT; calibration.rule.gates.len()];
+        Self { chosen: calibration.chosen, points, without_exits: Some(point(&shut)) }
     }
 }

@@ -10,7 +10,7 @@ use bloctrain_infer::picture::{EXTENSIONS, FORMATS};
 use bloctrain_infer::{CURVE, CURVE_PICTURE, Package, Predictor};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::curve::Curve;
-use bloctrain_shared::exit::{Answer, evaluate};
+use bloctrain_shared::exit::{Answer, ExitRule, Gate, evaluate};
 use bloctrain_worker::model::place::Place;
 use bloctrain_worker::model::test_records;
 use serde::Serialize;
@@ -21,11 +21,14 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let dataset = test_data(&package, args.data.as_deref())?;
     let classes = dataset.classes.len();
     let records = test_records(&Predictor::new(&package)?, &dataset);
-    let outcome = evaluate(&records, &package.manifest.exit, classes);
+    let rule = &package.manifest.exit;
+    let outcome = evaluate(&records, rule, classes);
     if args.json {
         return print_json(&outcome);
     }
+    let shut = ExitRule { gates: vec![Gate::SHUT; rule.gates.len()], ..rule.clone() };
     tell!("test accuracy {}  ({}, {} images)", percent(outcome.accuracy), outcome.accuracy, records.len());
+    tell!("without early exits {}", percent(evaluate(&records, &shut, classes).accuracy));
     tell!("compute efficiency {:.2}x", outcome.compute_efficiency());
     for (index, fraction) in outcome.exit_fraction.iter().enumerate() {
         tell!("block {}: {} of the images exit", index + 1, percent(*fraction));
@@ -147,8 +150,8 @@ pub(crate) fn curve(args: &CurveArgs) -> Result<(), Failure> {
         return print_json(&curve);
     }
     tell!("   compute  accuracy (validation)   compute  accuracy (test)   exits per block (test)");
-    for (index, point) in curve.points.iter().enumerate() {
-        let mark = if index == curve.chosen { "*" } else { " " };
+    let marked = curve.points.iter().enumerate().map(|(index, point)| (if index == curve.chosen { "*" } else { " " }, point));
+    for (mark, point) in marked.chain(curve.without_exits.iter().map(|point| ("-", point))) {
         let exits: Vec<String> = point.test.exit_fraction.iter().map(|&fraction| percent(fraction)).collect();
         tell!(
             "{mark} {:>8}  {:>21}  {:>8}  {:>15}   {}",
@@ -160,5 +163,8 @@ pub(crate) fn curve(args: &CurveArgs) -> Result<(), Failure> {
         );
     }
     tell!("* is the point that the model uses; the picture is {}", place.name(CURVE_PICTURE));
+    if curve.without_exits.is_some() {
+        tell!("- is the network without early exits: every input goes through all blocks, and all exits are computed");
+    }
     Ok(())
 }

@@ -256,7 +256,8 @@ async fn busy() -> (Server, String, String, u64) {
     server.leave(honest).await;
     let figures = json!({ "accuracy": 0.5, "relative_compute": 0.25, "exit_fraction": [1.0], "calibration_error": 0.1 });
     let gates = json!([{ "tau": 0.5, "gamma": 0.75 }]);
-    let curve = json!({ "chosen": 0, "points": [{ "gates": gates, "validation": figures, "test": figures }] });
+    let point = json!({ "gates": gates, "validation": figures, "test": figures });
+    let curve = json!({ "chosen": 0, "points": [point], "without_exits": point });
     server.artefacts.put(&key::model(&done, "curve.json"), Bytes::from(curve.to_string())).await.expect("written");
     let said = json!([{ "block": 1, "class": 0, "confidence": 0.75, "hard": 0.0 }]);
     let sample = json!({ "id": 7, "label": 1, "answer": 0, "probability": 0.75, "said": said, "png": "iVBORw0KGgo=" });

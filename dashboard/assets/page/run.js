@@ -247,9 +247,10 @@ function leaving(id) {
     const ring = { name: "chosen", block: 1, stroke: getComputedStyle(document.documentElement).getPropertyValue("--ink").trim(), points: true, size: 13, hollow: true,
       values: x.map((compute) => (compute === chosen?.validation.relative_compute ? chosen.validation.accuracy : null)) };
     const both = { ...ring, name: "chosen on test", values: x.map((compute) => (compute === chosen?.test.relative_compute ? chosen.test.accuracy : null)) };
+    const whole = curve.without_exits ? `; without early exits ${percent(curve.without_exits.test.accuracy)}` : "";
     show(key, true);
     show(chart.element, true);
-    chart.update({ x, series: [series("validation", 1), series("test", 2), ring, both], said: chosen ? `chosen: ${percent(chosen.test.accuracy)} on test at ${percent(chosen.test.relative_compute, 1)} of the compute` : "" });
+    chart.update({ x, series: [series("validation", 1), series("test", 2), ring, both], said: chosen ? `chosen: ${percent(chosen.test.accuracy)} on test at ${percent(chosen.test.relative_compute, 1)} of the compute${whole}` : "" });
   }
   return {
     element,

@@ -162,10 +162,11 @@ pub(super) fn exits(section: &mut Section, run: &Run) {
         section.table(table);
     }
     let mut table = Table::numbers(&["point", "compute, validation", "accuracy, validation", "compute, test", "accuracy, test"]);
-    for (index, point) in curve.points.iter().enumerate() {
-        let mark = if index == curve.chosen { " (chosen)" } else { "" };
+    let mark = |index| if index == curve.chosen { " (chosen)" } else { "" };
+    let points = curve.points.iter().enumerate().map(|(index, point)| (format!("{}{}", index + 1, mark(index)), point));
+    for (name, point) in points.chain(curve.without_exits.iter().map(|point| ("without early exits".into(), point))) {
         table.row([
-            format!("{}{mark}", index + 1),
+            name,
             percent(point.validation.relative_compute),
             percent(point.validation.accuracy),
             percent(point.test.relative_compute),

@@ -29,6 +29,9 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// A gate through which no input leaves: P(hard) is never below 0.
+    pub const SHUT: Self = Self { tau: 0.0, gamma: 1.0 };
+
     /// Whether an input with this P(hard) and confidence exits.
     pub fn opens(self, hard: f32, confidence: f32) -> bool {
         hard < self.tau && confidence >= self.gamma
