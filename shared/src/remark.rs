@@ -41,8 +41,11 @@ fn above_budget(spec: &RunSpec, exits: &CurveFigures) -> Option<String> {
 fn below_share(spec: &RunSpec, exits: &CurveFigures) -> Option<String> {
     let least = exits.exit_fraction.iter().copied().reduce(f64::min)?;
     let wanted = spec.exit.min_share;
+    let within = if spec.exit.compute_budget.is_some() { " within exit.compute_budget" } else { "" };
     (least < wanted - ROUNDING).then(|| {
-        format!("exit.min_share = {wanted} cannot be kept: no setting of the exits was found that allows it, so it is left out")
+        format!(
+            "some block answers fewer inputs than exit.min_share = {wanted} says: no setting of the exits was found that lets each have its share{within}"
+        )
     })
 }
 
@@ -98,6 +101,6 @@ mod tests {
         spec.exit.min_share = 0.1;
         assert!(said(&spec, &summary(0.1, 0.8), 1).is_empty());
         spec.exit.min_share = 0.2;
-        assert!(said(&spec, &summary(0.1, 0.8), 1)[0].contains("exit.min_share = 0.2 cannot be kept"));
+        assert!(said(&spec, &summary(0.1, 0.8), 1)[0].contains("exit.min_share = 0.2 says"));
     }
 }
