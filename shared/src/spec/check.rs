@@ -108,6 +108,7 @@ mod tests {
             "neuron.leak=2.0",
             "neuron.threshold=nan",
             "data.validation_fraction=0",
+            "data.cutout_size=0",
             "train.replicas=0",
             "train.replicas=1025",
             "train.outer_learning_rate=0",

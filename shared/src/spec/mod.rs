@@ -86,6 +86,8 @@ pub struct DataSpec {
     pub validation_fraction: f64,
     /// Augmentations of training images.
     pub augment: Vec<Augment>,
+    /// Side of the square that `cutout` cuts out, as a share of the image's height.
+    pub cutout_size: f64,
     /// Augmented versions of every sample that a spike cache holds, cycled over epochs; one without augmentation. Training
     /// on images augments anew in every epoch. 0 caches none: every epoch of every block computes a version that no block
     /// has seen.
@@ -94,7 +96,7 @@ pub struct DataSpec {
 
 impl Default for DataSpec {
     fn default() -> Self {
-        Self { name: None, dir: None, size: None, validation_fraction: 0.1, augment: Vec::new(), views: 4 }
+        Self { name: None, dir: None, size: None, validation_fraction: 0.1, augment: Vec::new(), cutout_size: 0.25, views: 4 }
     }
 }
 
@@ -110,7 +112,7 @@ pub enum Augment {
     /// Mirror left to right in every other view; half of the samples begin mirrored (Jordan 2024).
     #[serde(rename = "alternating-flip")]
     AlternatingFlip,
-    /// Replace a square by the mean.
+    /// Replace a square around a random centre by the mean (DeVries and Taylor 2017).
     #[serde(rename = "cutout")]
     Cutout,
     /// Replace a rectangle by that of another training image, with probability one half; the label is mixed by the

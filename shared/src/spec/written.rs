@@ -115,6 +115,7 @@ mod tests {
 
     /// What is written, where nothing reads it, and what else makes it count. Every field with a condition is here.
     const CASES: &[(&str, &str, &[&str])] = &[
+        ("[data]\naugment = [\"flip\"]", "data.cutout_size=0.5", &["data.augment=[\"cutout\"]"]),
         ("", "data.views=4", &["data.augment=[\"flip\"]"]),
         ("", "network.preset=\"small\"", &[]),
         ("", "network.width=8", &[]),

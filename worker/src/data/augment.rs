@@ -4,7 +4,7 @@ use bloctrain_data::{Dataset, SplitKind};
 use bloctrain_infer::Levels;
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::seed;
-use bloctrain_shared::spec::Augment;
+use bloctrain_shared::spec::{Augment, RunSpec};
 use rand::RngExt;
 use std::ops::Range;
 
@@ -34,28 +34,22 @@ impl Draws {
     }
 }
 
-/// Writes the values of one image, channels first, into `out`.
+/// Writes the values of one image, channels first, into `out`, augmented as a specification says for a view.
 ///
 /// With augmentations the result depends on (seed, sample, view) alone; [`Mix`] comes after them. What a crop brings in
-/// is black; a cutout leaves the mean in a square around a random centre, with a side of a quarter of the image's
-/// height.
-#[expect(clippy::too_many_arguments, reason = "what is drawn is named by its coordinates")]
+/// is black; a cutout leaves the mean.
 pub fn write_sample(
     dataset: &Dataset,
     levels: &Levels,
     split: SplitKind,
     sample: usize,
-    augment: &[Augment],
-    seed: u64,
-    view: u32,
+    augment: Option<(&RunSpec, u32)>,
     out: &mut [f32],
 ) {
     levels.write(dataset.split(split).image(sample), out);
-    if augment.is_empty() {
-        return;
-    }
-    let draws = Draws::new(dataset, seed, sample, view);
-    let has = |kind: Augment| augment.contains(&kind);
+    let Some((spec, view)) = augment.filter(|(spec, _)| !spec.data.augment.is_empty()) else { return };
+    let draws = Draws::new(dataset, spec.run.seed, sample, view);
+    let has = |kind: Augment| spec.data.augment.contains(&kind);
     if has(Augment::Crop) {
         shift(dataset.shape, levels, draws.shift, out);
     }
@@ -63,7 +57,8 @@ pub fn write_sample(
         out.chunks_mut(dataset.shape.width).for_each(<[f32]>::reverse);
     }
     if has(Augment::Cutout) {
-        cut(dataset.shape, levels, draws.square, out);
+        let half = (dataset.shape.height as f64 * spec.data.cutout_size / 2.0) as usize;
+        cut(dataset.shape, levels, (draws.square, half.max(1)), out);
     }
 }
 
@@ -131,8 +126,8 @@ fn shift(shape: ImageShape, levels: &Levels, (dy, dx): (i64, i64), out: &mut [f3
     }
 }
 
-fn cut(shape: ImageShape, levels: &Levels, (y, x): (usize, usize), out: &mut [f32]) {
-    let half = (shape.height / 8).max(1);
+/// Puts the mean into a square of `2 * half` around a centre; what of it is outside of the image is cut off.
+fn cut(shape: ImageShape, levels: &Levels, ((y, x), half): ((usize, usize), usize), out: &mut [f32]) {
     let rows = y.saturating_sub(half)..(y + half).min(shape.height);
     let columns = x.saturating_sub(half)..(x + half).min(shape.width);
     for channel in 0..shape.channels {
@@ -147,6 +142,7 @@ fn cut(shape: ImageShape, levels: &Levels, (y, x): (usize, usize), out: &mut [f3
 mod tests {
     use super::*;
     use bloctrain_data::Split;
+    use bloctrain_shared::spec::DataSpec;
 
     fn dataset() -> Dataset {
         let shape = ImageShape::new(1, 16, 16);
@@ -155,9 +151,15 @@ mod tests {
     }
 
     fn sample(augment: &[Augment], view: u32) -> Vec<f32> {
-        let mut out = vec![0.0; 256];
-        let dataset = dataset();
-        write_sample(&dataset, &Levels::normalised(&dataset.mean, &dataset.std), SplitKind::Train, 1, augment, 5, view, &mut out);
+        of_spec(DataSpec { augment: augment.to_vec(), ..DataSpec::default() }, view)
+    }
+
+    fn of_spec(data: DataSpec, view: u32) -> Vec<f32> {
+        let mut spec = RunSpec { data, ..RunSpec::default() };
+        spec.run.seed = 5;
+        let (mut out, dataset) = (vec![0.0; 256], dataset());
+        let levels = Levels::normalised(&dataset.mean, &dataset.std);
+        write_sample(&dataset, &levels, SplitKind::Train, 1, Some((&spec, view)), &mut out);
         out
     }
 
@@ -176,6 +178,9 @@ mod tests {
         assert!(plain.chunks(16).zip(flipped.chunks(16)).all(|(a, b)| a.iter().eq(b.iter().rev())));
         let zeros = sample(&[Augment::Cutout], 0).iter().filter(|value| **value == 0.0).count();
         assert!((4..=16).contains(&zeros), "{zeros}");
+        let half = DataSpec { augment: vec![Augment::Cutout], cutout_size: 0.5, ..DataSpec::default() };
+        let zeros = of_spec(half, 0).iter().filter(|value| **value == 0.0).count();
+        assert!((17..=64).contains(&zeros), "8 x 8, less what is outside: {zeros}");
     }
 
     #[test]

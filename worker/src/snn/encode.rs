@@ -17,11 +17,11 @@ pub fn samples<'a>(
     augmented: bool,
     view: u32,
 ) -> Values<'a> {
-    let augment = if augmented { spec.data.augment.as_slice() } else { &[] };
+    let augment = augmented.then_some((spec, view));
     let size = dataset.shape.len();
     let mut values = vec![0.0_f32; ids.len() * size];
     values.par_chunks_mut(size).zip(ids).for_each(|(image, &id)| {
-        augment::write_sample(dataset, encoder.levels(), kind, id as usize, augment, spec.run.seed, view, image);
+        augment::write_sample(dataset, encoder.levels(), kind, id as usize, augment, image);
     });
     Values { values, ids, view, test: kind == SplitKind::Test }
 }

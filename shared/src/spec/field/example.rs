@@ -32,6 +32,7 @@ pub const EXAMPLES: &[Example] = &[
     optional("data.size", "32"),
     example("data.validation_fraction", "0.1", "0.2"),
     example("data.augment", "[]", "[\"flip\"]"),
+    within(&["data.augment=[\"cutout\"]"], "data.cutout_size", "0.25", "0.5"),
     within(&["data.augment=[\"flip\"]"], "data.views", "4", "2"),
     example("network.preset", "\"small\"", "\"resnet9\""),
     example("network.width", "16", "8"),

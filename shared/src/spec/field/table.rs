@@ -5,7 +5,7 @@ use super::{Field, Range, Reach, When};
 use crate::norm::Norm;
 use crate::spec::network::AuxiliaryKind;
 use crate::spec::train::MAX_REPLICAS;
-use crate::spec::{DetectorPolicy, HardClassPolicy, LayerSpec, NeuronModel, OptimizerKind, RunSpec};
+use crate::spec::{Augment, DetectorPolicy, HardClassPolicy, LayerSpec, NeuronModel, OptimizerKind, RunSpec};
 
 const fn field(path: &'static str, unit: &'static str, range: Range, counts: &'static [When], reach: Reach) -> Field {
     Field { path, unit, range, counts, reach }
@@ -50,6 +50,13 @@ pub const FIELDS: &[Field] = &[
         Training,
     ),
     field("data.augment", "", ANY, ALWAYS, Spikes),
+    field(
+        "data.cutout_size",
+        "share of the image's height",
+        range("lie in (0, 1]", |s| s.data.cutout_size > 0.0 && s.data.cutout_size <= 1.0),
+        &[when("with `data.augment` `cutout`", |s| s.data.augment.contains(&Augment::Cutout))],
+        Spikes,
+    ),
     field(
         "data.views",
         "views",
