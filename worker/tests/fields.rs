@@ -83,7 +83,8 @@ fn trained(sets: &[&str]) -> (ObjectRef, Digest) {
 #[test]
 fn a_field_that_nothing_reads_changes_no_weights() {
     const LINEAR: &str = "network.block=[{ layers = [{ type = \"linear\", features = 8 }] }]";
-    let cases: [(&[&str], &str); 20] = [
+    let cases: [(&[&str], &str); 21] = [
+        (&["data.augment=[\"flip\"]"], "data.cutout_size=0.5"),
         (&[], "data.views=2"),
         (&["run.end_to_end=true", "data.augment=[\"flip\"]"], "data.views=2"),
         (&[LINEAR], "network.norm=none"),
