@@ -67,7 +67,6 @@ impl Curve {
             test: figures(test, gates),
         };
         let points: Vec<CurvePoint> = calibration.curve.iter().map(|found| point(&found.gates)).collect();
-        let shut = vec![Gate::SHUT; calibration.rule.gates.len()];
-        Self { chosen: calibration.chosen, points, without_exits: Some(point(&shut)) }
+        Self { chosen: calibration.chosen, points, without_exits: Some(point(&calibration.rule.without_exits().gates)) }
     }
 }

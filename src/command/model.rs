@@ -10,7 +10,7 @@ use bloctrain_infer::picture::{EXTENSIONS, FORMATS};
 use bloctrain_infer::{CURVE, CURVE_PICTURE, Package, Predictor};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::curve::Curve;
-use bloctrain_shared::exit::{Answer, ExitRule, Gate, evaluate};
+use bloctrain_shared::exit::{Answer, evaluate};
 use bloctrain_worker::model::place::Place;
 use bloctrain_worker::model::test_records;
 use serde::Serialize;
@@ -26,9 +26,9 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     if args.json {
         return print_json(&outcome);
     }
-    let shut = ExitRule { gates: vec![Gate::SHUT; rule.gates.len()], ..rule.clone() };
+    let whole = evaluate(&records, &rule.without_exits(), classes);
     tell!("test accuracy {}  ({}, {} images)", percent(outcome.accuracy), outcome.accuracy, records.len());
-    tell!("without early exits {}", percent(evaluate(&records, &shut, classes).accuracy));
+    tell!("without early exits {}", percent(whole.accuracy));
     tell!("compute efficiency {:.2}x", outcome.compute_efficiency());
     for (index, fraction) in outcome.exit_fraction.iter().enumerate() {
         tell!("block {}: {} of the images exit", index + 1, percent(*fraction));

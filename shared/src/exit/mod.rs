@@ -29,9 +29,6 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate through which no input leaves: P(hard) is never below 0.
-    pub const SHUT: Self = Self { tau: 0.0, gamma: 1.0 };
-
     /// Whether an input with this P(hard) and confidence exits.
     pub fn opens(self, hard: f32, confidence: f32) -> bool {
         hard < self.tau && confidence >= self.gamma
@@ -54,6 +51,12 @@ impl ExitRule {
     /// A rule without weights.
     pub fn new(combine: Combine, gates: Vec<Gate>) -> Self {
         Self { combine, gates, weights: Vec::new() }
+    }
+
+    /// The same without early exits: P(hard) is never below 0.
+    #[must_use]
+    pub fn without_exits(&self) -> Self {
+        Self { gates: vec![Gate { tau: 0.0, gamma: 1.0 }; self.gates.len()], ..self.clone() }
     }
 }
 
