@@ -135,6 +135,7 @@ pub fn calibrate(records: &Records, spec: &ExitSpec, classes: usize) -> Calibrat
 }
 
 /// A setting of the gates.
+#[derive(Clone)]
 struct Setting {
     point: Point,
     /// How many samples the blocks answer under it, fewest first.
@@ -190,7 +191,7 @@ fn grid() -> impl Iterator<Item = Gate> {
 
 /// The settings, and with them those that differ from one of them in one gate.
 fn vary_each_gate(table: &Table, settings: &[Setting]) -> Vec<Setting> {
-    let mut found: Vec<Setting> = settings.iter().map(|setting| table.measure(&setting.point.gates)).collect();
+    let mut found = settings.to_vec();
     for Setting { point, .. } in settings {
         for gate in 0..point.gates.len() {
             found.extend(grid().map(|changed| {
