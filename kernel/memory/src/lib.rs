@@ -241,20 +241,20 @@ impl<'a> BlockWork<'a> {
         for value in self.tapped.into_iter().chain([last]) {
             gradients[value] = self.gradient(value, batch);
         }
-        // The gradient comes as the classifier gives it, and is put in the order of the kernels.
+        // The gradient comes as the classifier gives it, and goes when it is in the order of the kernels.
         let entering = FLOAT * batch * self.entering;
         let mut kept = self.kept.iter().sum::<usize>() * batch;
         let mut largest = gradients.iter().sum::<usize>() + entering + kept;
         for (index, node) in self.body.nodes.iter().enumerate().rev() {
             let mut own = self.outputs(node, self.kept[index] > 0, PARTS.min(batch), batch);
             // Outputs that were computed again are let go of branch by branch, the last one first, if they are of one
-            // tile.
-            let lets_go = node.output().channels <= WORD;
+            // tile or the others were kept.
+            let lets_go = node.output().channels <= WORD || self.kept[index] > 0;
             for &source in node.sources().iter().rev() {
                 if self.learns(source) {
                     gradients[source] = self.gradient(source, batch);
                 }
-                largest = largest.max(entering + gradients.iter().sum::<usize>() + own.iter().sum::<usize>() + kept);
+                largest = largest.max(gradients.iter().sum::<usize>() + own.iter().sum::<usize>() + kept);
                 if lets_go {
                     own.pop();
                 }

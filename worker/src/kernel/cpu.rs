@@ -24,6 +24,15 @@ fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("the Flex backend's floats are f32 and the tensor was put in order")
 }
 
+/// A tensor in order, given away with its memory.
+struct Values(FlexTensor);
+
+impl AsRef<[f32]> for Values {
+    fn as_ref(&self) -> &[f32] {
+        values(&self.0)
+    }
+}
+
 /// Runs something on an input as the kernels take it.
 fn with_input<R>(input: BodyInput<Flex>, run: impl FnOnce(Input<'_>) -> R) -> R {
     match input {
@@ -58,8 +67,8 @@ impl SpikingBackend for Flex {
     }
 
     fn body_grad(tape: &Tape, params: Tensor<Self, 1>, grads: Vec<Tensor<Self, 4>>) -> Tensor<Self, 1> {
-        let (params, grads) = (ordered(params), grads.into_iter().map(ordered).collect::<Vec<_>>());
-        vector(cpu::backward(tape, values(&params), &grads.iter().map(values).collect::<Vec<_>>()))
+        let grads = grads.into_iter().map(|grad| Values(ordered(grad))).collect();
+        vector(cpu::backward(tape, values(&ordered(params)), grads))
     }
 
     fn freeze(body: &Body, params: Tensor<Self, 1>, running: Vec<Statistic>, _precision: ConvPrecision) -> FrozenBody {

@@ -1,7 +1,7 @@
 //! One block in training: its network, its optimiser, and one step of both.
 
 use super::average::Average;
-use super::block::{BlockConfig, BlockNet};
+use super::block::{BlockConfig, BlockNet, BlockOutput};
 use super::loss::{Mixed, mean_logits, mixed_loss};
 use super::optim::{self, Optimizer};
 use super::pass::Pass;
@@ -165,8 +165,8 @@ impl<B: TrainingBackend> Trainer<B> {
     ) -> Vec<Tensor<B::InnerBackend, 1>> {
         let count = batch.labels.len();
         let mut pass = Pass::new(self.net.steps(), count, Mode::Train { seed }).with_rates(measure);
-        let output = self.net.forward(batch.input, &mut pass, self.spec.loss == Loss::Tet);
-        let logits = output.logits;
+        // The spikes are of no use here, and go before the backward pass.
+        let BlockOutput { logits, auxiliary, spikes: _ } = self.net.forward(batch.input, &mut pass, self.spec.loss == Loss::Tet);
         self.net.update_statistics(&pass);
         metrics.firing_rate = pass.firing_rate().or(metrics.firing_rate);
         if let Some(rates) = pass.rates.take() {
@@ -177,7 +177,7 @@ impl<B: TrainingBackend> Trainer<B> {
         let loss = self.loss(logits, &batch.labels, &batch.mixed);
         // What people see is the classifier's own loss: it can be compared with and without an auxiliary network.
         let values = Tensor::cat(vec![loss.clone().inner(), mean], 0);
-        let total = match output.auxiliary {
+        let total = match auxiliary {
             Some(logits) => loss + self.loss(logits, &batch.labels, &batch.mixed),
             None => loss,
         };

@@ -17,16 +17,16 @@ use bloctrain_shared::neuron::Leak;
 use rayon::prelude::*;
 
 /// Gradients of all parameters from the gradients of what left, the tapped value first where there was one: spikes
-/// `[T, B, C, H, W]`, or averages `[B, C, h, w]`.
+/// `[T, B, C, H, W]`, or averages `[B, C, h, w]`. Each is let go of as soon as it is in the order of the kernels.
 ///
 /// # Panics
 /// When there are not as many gradients as values that left.
-pub fn backward(tape: &Tape, params: &[f32], grads: &[&[f32]]) -> Vec<f32> {
+pub fn backward<G: AsRef<[f32]> + Send>(tape: &Tape, params: &[f32], grads: Vec<G>) -> Vec<f32> {
     assert_eq!(grads.len(), tape.left.len(), "one gradient for every value that left");
     in_pool(|| walk(tape, params, grads))
 }
 
-fn walk(tape: &Tape, params: &[f32], of_left: &[&[f32]]) -> Vec<f32> {
+fn walk<G: AsRef<[f32]>>(tape: &Tape, params: &[f32], of_left: Vec<G>) -> Vec<f32> {
     let (body, batch) = (&tape.body, tape.batch);
     let mut learns = vec![false; body.nodes.len() + 1];
     for (index, node) in body.nodes.iter().enumerate() {
@@ -35,8 +35,8 @@ fn walk(tape: &Tape, params: &[f32], of_left: &[&[f32]]) -> Vec<f32> {
     let mut grads: Vec<Option<Grad>> = (0..=body.nodes.len()).map(|_| None).collect();
     for (left, grad) in tape.left.iter().zip(of_left) {
         grads[left.value] = Some(match &left.average {
-            Some(pool) => averages::gradient(grad, pool, batch, body.steps),
-            None => Grad::from_values(grad, batch, body.steps, body.shape(left.value)),
+            Some(pool) => averages::gradient(grad.as_ref(), pool, batch, body.steps),
+            None => Grad::from_values(grad.as_ref(), batch, body.steps, body.shape(left.value)),
         });
     }
     let mut state = Backward { tape, params, learns, grads, out: vec![0.0; body.length()] };
@@ -122,19 +122,17 @@ impl Backward<'_> {
         let steps = tape.body.steps;
         let prepared = prepare(spiking, steps, batch, None, |source| &tape.values[source]);
         let norms = &tape.nodes[index].norms;
-        // Where outputs of several tiles are there, a sample goes through them while its gradient is in the cache.
         let mut kept = Vec::new();
         let is_kept: Vec<bool> = (0..prepared.len()).map(|branch| tape.nodes[index].outputs.holds(branch)).collect();
         let of_kept = |kept: bool| {
             let is_kept = &is_kept;
-            // The last branch first: where it is a shortcut, its outputs go before the larger gradient of the other
-            // comes.
+            // The last branch first, and those that were computed again before those that were kept: where it is a
+            // shortcut, its outputs go before the larger gradient of the other comes.
             prepared.iter().enumerate().rev().filter(move |(branch, _)| is_kept[*branch] == kept)
         };
         let positions = batch * steps * spiking.output.area();
         let together = of_kept(true).map(|(_, own)| tiles_together(own.branch.conv.inputs(), positions)).min().unwrap_or(1);
-        let tiles = spiking.output.channels.div_ceil(WORD);
-        for tile in 0..tiles {
+        for tile in 0..spiking.output.channels.div_ceil(WORD) {
             let width = grad.width(tile);
             let mut own_grad = std::mem::take(&mut grad.tiles[tile]);
             let outputs = |(branch, own): (usize, &PreparedBranch)| {
@@ -157,12 +155,14 @@ impl Backward<'_> {
             if is_kept.contains(&true) {
                 kept.push(done);
             }
-            if kept.len() >= together || tile + 1 == tiles {
-                for (branch, own) in of_kept(true) {
-                    self.branch(branch, own, &norms[branch], &kept);
-                    kept.iter_mut().for_each(|done: &mut TileDone| done.ys[branch] = Buffer::default());
-                }
-                kept.clear();
+        }
+        // Where outputs of several tiles are there, a sample goes through them while its gradient is in the cache.
+        let mut kept = kept.into_iter();
+        while kept.len() > 0 {
+            let mut group: Vec<TileDone> = kept.by_ref().take(together).collect();
+            for (branch, own) in of_kept(true) {
+                self.branch(branch, own, &norms[branch], &group);
+                group.iter_mut().for_each(|done| done.ys[branch] = Buffer::default());
             }
         }
     }
