@@ -9,6 +9,9 @@ EXPERIMENTS is a TOML file: `common = [..]` has settings of all, `[name]` one ex
 `--set`), and `end_to_end = true` for a network trained as one block. What is in the results already is not run again,
 and a run that was interrupted goes on where its store says. Experiments of one seed have one store, so that blocks that
 they have in common are trained once.
+
+The table has, beside the answers at the chosen exits, those of always running to the end, and those of the last point
+of the curve that costs at most 60 % of the full network on validation data.
 """
 
 import argparse
@@ -39,7 +42,8 @@ def command(args, experiment, common, seed, store):
 
 def one(args, name, experiment, common, seed, lock):
     store = args.stores / f"seed-{seed}"
-    done = subprocess.run([str(part) for part in command(args, experiment, common, seed, store)], capture_output=True, text=True)
+    words = [str(part) for part in command(args, experiment, common, seed, store)]
+    done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode != 0:
         line = {"experiment": name, "seed": seed, "error": done.stderr.strip()[-800:]}
     else:
@@ -50,10 +54,17 @@ def one(args, name, experiment, common, seed, lock):
         print(json.dumps(line), flush=True)
 
 
+BUDGET = 0.6
+
+
 def figures(summary):
     blocks = summary["blocks"]
+    curve = json.loads((pathlib.Path(summary["model"]) / "curve.json").read_text())
+    cheap = [point for point in curve["points"] if point["validation"]["relative_compute"] <= BUDGET]
     return {
         "test": summary["accuracy"]["test"],
+        "without_exits": curve["without_exits"]["test"]["accuracy"],
+        "within_budget": cheap[-1]["test"]["accuracy"] if cheap else None,
         "validation": summary["accuracy"]["validation"],
         "blocks": [round(block["accuracy"], 4) for block in blocks],
         "classes": [block["classes"] for block in blocks],
@@ -69,20 +80,28 @@ def table(results):
     rows = {}
     for line in results:
         rows.setdefault(line["experiment"], []).append(line)
-    print("| experiment | seeds | test, % | blocks alone on validation, % | exits, % | compute | train s | MiB |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| experiment | seeds | test, % | without exits, % | at most 60 % of the compute, % "
+        "| blocks alone on validation, % | exits, % | compute | train s | MiB |"
+    )
+    print("|---" * 10 + "|")
     for name, lines in rows.items():
         good = [line for line in lines if "error" not in line]
         if not good:
-            print(f"| {name} | 0 | failed: {lines[-1]['error'].splitlines()[-1]} | | | | | |")
+            print(f"| {name} | 0 | failed: {lines[-1]['error'].splitlines()[-1]} |" + " |" * 7)
             continue
         tests = [100 * line["test"] for line in good]
         spread = f" ± {statistics.stdev(tests):.2f}" if len(tests) > 1 else ""
-        mean = lambda key: ", ".join(f"{100 * statistics.mean(values):.1f}" for values in zip(*[line[key] for line in good]))
+        # Results of before have no such figures, and one block no cheaper point.
+        known = lambda key: [100 * line[key] for line in good if line.get(key) is not None]
+        percent = lambda key: f"{statistics.mean(known(key)):.2f}" if len(known(key)) == len(good) else ""
+        by_block = lambda key: zip(*[line[key] for line in good])
+        mean = lambda key: ", ".join(f"{100 * statistics.mean(values):.1f}" for values in by_block(key))
         number = lambda key: statistics.mean(line[key] for line in good)
         print(
-            f"| {name} | {len(good)} | {statistics.mean(tests):.2f}{spread} | {mean('blocks')} | {mean('exits')} | "
-            f"{number('efficiency'):.2f}x | {number('train_seconds'):.0f} | {number('peak_mib'):.0f} |"
+            f"| {name} | {len(good)} | {statistics.mean(tests):.2f}{spread} | {percent('without_exits')} | "
+            f"{percent('within_budget')} | {mean('blocks')} | {mean('exits')} | {number('efficiency'):.2f}x | "
+            f"{number('train_seconds'):.0f} | {number('peak_mib'):.0f} |"
         )
 
 
