@@ -160,10 +160,16 @@ def measurements(runner):
             peer,
             lambda flags=flags: epoch_speed(recipe(*flags)["blocks"], 0.6),
         ), "more"
-    for width, steps, batch in ((16, 4, 32), (64, 4, 32), (None, 2, 32), (None, 8, 32), (None, 4, 128)):
-        yield f"train end to end, width {width or runner.args.width}, T {steps}, batch {batch}", "shapes", "images/s", (
-            lambda width=width, steps=steps, batch=batch: runner.fastest(steps, batch, trained, width=width),
-            lambda width=width, steps=steps, batch=batch: runner.ours(steps, batch, trained, "--end-to-end", width=width)[speed],
+    shapes = ((16, 4, 32), (64, 4, 32), (None, 2, 32), (None, 8, 32), (None, 4, 128))
+    for flags, (width, steps, batch) in itertools.product(((), ("--recipe",)), shapes):
+        ours = lambda steps=steps, batch=batch, width=width, flags=flags: runner.ours(
+            steps, batch, trained, "--end-to-end", *flags, width=width)
+        peer = lambda steps=steps, batch=batch, width=width, flags=flags: runner.fastest(
+            steps, batch, trained, *flags, width=width)
+        network = "with the recipe, end to end" if flags else "end to end"
+        yield f"train {network}, width {width or runner.args.width}, T {steps}, batch {batch}", "shapes", "images/s", (
+            peer,
+            lambda ours=ours: ours()[speed],
         ), "more"
     for steps in (4, 16):
         yield f"training memory per image, end to end, T {steps}, batch 32 to 64", "memory" if steps == 4 else "steps", "MiB", (
