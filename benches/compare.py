@@ -5,8 +5,8 @@
 The peer is what its users could choose: every measurement first runs all its configurations once (f32 or bf16 autocast,
 either memory layout, `torch.compile` or not; where memory counts also `memopt`), and then the best of them in this
 measure against us. Needs `cargo build --release` and `pip install torch spikingjelly`, and g++ for `torch.compile`. For
-every measurement it prints the smallest, the middle and the largest figure of both, the ratio of the middle ones with its
-range over the rounds, and which configuration of the peer it was.
+every measurement it prints the smallest, the middle and the largest figure of both, the ratio of the middle ones with
+its range over the rounds, and which configuration of the peer it was.
 
   python3 benches/compare.py                             # everything, on enlarged embedded images against random ones
   python3 benches/compare.py --data cifar10/ --rounds 5  # both trained on CIFAR-10 before the clock runs
@@ -162,15 +162,13 @@ def measurements(runner):
         ), "more"
     shapes = ((16, 4, 32), (64, 4, 32), (None, 2, 32), (None, 8, 32), (None, 4, 128))
     for flags, (width, steps, batch) in itertools.product(((), ("--recipe",)), shapes):
-        ours = lambda steps=steps, batch=batch, width=width, flags=flags: runner.ours(
-            steps, batch, trained, "--end-to-end", *flags, width=width)
         peer = lambda steps=steps, batch=batch, width=width, flags=flags: runner.fastest(
             steps, batch, trained, *flags, width=width)
+        ours = lambda steps=steps, batch=batch, width=width, flags=flags: runner.ours(
+            steps, batch, trained, "--end-to-end", *flags, width=width)[speed]
         network = "with the recipe, end to end" if flags else "end to end"
-        yield f"train {network}, width {width or runner.args.width}, T {steps}, batch {batch}", "shapes", "images/s", (
-            peer,
-            lambda ours=ours: ours()[speed],
-        ), "more"
+        name = f"train {network}, width {width or runner.args.width}, T {steps}, batch {batch}"
+        yield name, "shapes", "images/s", (peer, ours), "more"
     for steps in (4, 16):
         yield f"training memory per image, end to end, T {steps}, batch 32 to 64", "memory" if steps == 4 else "steps", "MiB", (
             lambda steps=steps: runner.leanest(steps, slope),

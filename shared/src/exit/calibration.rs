@@ -149,7 +149,8 @@ impl Setting {
     }
 }
 
-/// The front of settings that let every block answer at least so many samples, from some settings and what is near them.
+/// The front of settings that let every block answer at least so many samples, from some settings and what is near
+/// them.
 fn search(table: &Table, start: Vec<Setting>, least: f64) -> Vec<Setting> {
     let allowed = |settings: Vec<Setting>| settings.into_iter().filter(|setting| setting.shares(least)).collect();
     let mut found = front(allowed(start));

@@ -1,8 +1,8 @@
 //! Early exit: when an input leaves, what is answered, and what it cost.
 //!
 //! Block k runs; the input exits there when its detector says easy (`P(hard) < tau_k`) and its classifier is confident
-//! (`>= gamma_k`), else it goes deeper. All rules of answering are in this folder: [`judge`] says P(hard) where no detector
-//! does, [`combine`] makes one answer of what the blocks that ran said; [`evaluate`] sums it up over samples;
+//! (`>= gamma_k`), else it goes deeper. All rules of answering are in this folder: [`judge`] says P(hard) where no
+//! detector does, [`combine`] makes one answer of what the blocks that ran said; [`evaluate`] sums it up over samples;
 //! [`calibrate`](calibration::calibrate) finds tau, gamma and weights on validation data.
 
 pub mod calibration;
@@ -89,8 +89,8 @@ impl Said<'_> {
     }
 }
 
-/// P(hard) by a policy that learns nothing, from a block's probabilities over its classes; 0 where no class is hard, as in
-/// the last block.
+/// P(hard) by a policy that learns nothing, from a block's probabilities over its classes; 0 where no class is hard, as
+/// in the last block.
 pub fn judge(policy: DetectorPolicy, classes: &LabelMap, hard: &LabelMap, probabilities: &[f32]) -> f32 {
     match policy {
         _ if hard.is_empty() => 0.0,
