@@ -42,8 +42,12 @@ def arguments():
     parser.add_argument("--train-steps", type=int, default=300, help="steps that train before the clock runs")
     parser.add_argument("--only", default=",".join(GROUPS), help="measurements, separated by commas")
     parser.add_argument("--match", default="", help="of those, the ones whose names have this in them")
-    parser.add_argument("--peer", metavar="SWITCHES", help="this one configuration of the peer in place of the best, "
-                        "where that is known: --peer='--amp --channels-last --compile'")
+    parser.add_argument(
+        "--peer",
+        metavar="SWITCHES",
+        help="this one configuration of the peer in place of the best, "
+        "where that is known: --peer='--amp --channels-last --compile'",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     return parser.parse_args()
 
@@ -85,7 +89,8 @@ class Runner:
     def fastest(self, steps, batch, train_steps, *flags, width=None):
         """Images a second of the fastest configuration, and its flags."""
         measure = lambda configuration, may_fail=False: self.peer(
-            steps, batch, train_steps, *flags, *configuration, width=width, may_fail=may_fail)
+            steps, batch, train_steps, *flags, *configuration, width=width, may_fail=may_fail
+        )
         key = ("speed", steps, batch, flags, width)
         best = self.best(key, self.configurations, measure, lambda one: -one["images_per_s"])
         return measure(best)["images_per_s"], best
@@ -94,7 +99,8 @@ class Runner:
         """What `memory` says of the configuration for which it is smallest, and its flags."""
         key = ("memory", steps, memory.__name__)
         measure = lambda configuration, may_fail=False: memory(
-            lambda batch: self.peer(steps, batch, 0, *configuration, may_fail=may_fail))
+            lambda batch: self.peer(steps, batch, 0, *configuration, may_fail=may_fail)
+        )
         # What a process grew by can also shrink: such a figure says nothing.
         best = self.best(key, self.saving, measure, lambda one: one if one > 0 else math.inf)
         return measure(best), best
@@ -133,65 +139,128 @@ def measurements(runner):
     """Name of each measurement, the set it belongs to, its unit, the peer's figure and ours; and what is better."""
     trained = runner.args.train_steps
     speed = "images_per_s"
-    yield "train end to end, T 4, batch 32", "train", "images/s", (
-        lambda: runner.fastest(4, 32, trained),
-        lambda: runner.ours(4, 32, trained, "--end-to-end")[speed],
-    ), "more"
-    yield "train block by block (all blocks), T 4, batch 32", "blocks", "images/s", (
-        lambda: runner.fastest(4, 32, trained),
-        lambda: runner.ours(4, 32, trained)[speed],
-    ), "more"
-    yield "the same, half of the classes hard after every block", "blocks", "images/s", (
-        lambda: runner.fastest(4, 32, trained),
-        lambda: epoch_speed(runner.ours(4, 32, trained)["blocks"], 0.5),
-    ), "more"
+    yield (
+        "train end to end, T 4, batch 32",
+        "train",
+        "images/s",
+        (
+            lambda: runner.fastest(4, 32, trained),
+            lambda: runner.ours(4, 32, trained, "--end-to-end")[speed],
+        ),
+        "more",
+    )
+    yield (
+        "train block by block (all blocks), T 4, batch 32",
+        "blocks",
+        "images/s",
+        (
+            lambda: runner.fastest(4, 32, trained),
+            lambda: runner.ours(4, 32, trained)[speed],
+        ),
+        "more",
+    )
+    yield (
+        "the same, half of the classes hard after every block",
+        "blocks",
+        "images/s",
+        (
+            lambda: runner.fastest(4, 32, trained),
+            lambda: epoch_speed(runner.ours(4, 32, trained)["blocks"], 0.5),
+        ),
+        "more",
+    )
     recipe = lambda *flags: runner.ours(4, 32, trained, "--recipe", *flags)
     peer = lambda: runner.fastest(4, 32, trained, "--recipe")
-    yield "with the recipe of resnet9, end to end, T 4, batch 32", "recipe", "images/s", (
-        peer,
-        lambda: recipe("--end-to-end")[speed],
-    ), "more"
+    yield (
+        "with the recipe of resnet9, end to end, T 4, batch 32",
+        "recipe",
+        "images/s",
+        (
+            peer,
+            lambda: recipe("--end-to-end")[speed],
+        ),
+        "more",
+    )
     for name, flags in (("", ()), (", without the next block behind each", ("--set", "network.auxiliary.kind=none"))):
-        yield f"with the recipe, block by block, all inputs{name}", "recipe", "images/s", (
-            peer,
-            lambda flags=flags: recipe(*flags)[speed],
-        ), "more"
-        yield f"with the recipe, block by block, 60 % hard{name}", "recipe", "images/s", (
-            peer,
-            lambda flags=flags: epoch_speed(recipe(*flags)["blocks"], 0.6),
-        ), "more"
+        yield (
+            f"with the recipe, block by block, all inputs{name}",
+            "recipe",
+            "images/s",
+            (
+                peer,
+                lambda flags=flags: recipe(*flags)[speed],
+            ),
+            "more",
+        )
+        yield (
+            f"with the recipe, block by block, 60 % hard{name}",
+            "recipe",
+            "images/s",
+            (
+                peer,
+                lambda flags=flags: epoch_speed(recipe(*flags)["blocks"], 0.6),
+            ),
+            "more",
+        )
     shapes = ((16, 4, 32), (64, 4, 32), (None, 2, 32), (None, 8, 32), (None, 4, 128))
     for flags, (width, steps, batch) in itertools.product(((), ("--recipe",)), shapes):
         peer = lambda steps=steps, batch=batch, width=width, flags=flags: runner.fastest(
-            steps, batch, trained, *flags, width=width)
+            steps, batch, trained, *flags, width=width
+        )
         ours = lambda steps=steps, batch=batch, width=width, flags=flags: runner.ours(
-            steps, batch, trained, "--end-to-end", *flags, width=width)[speed]
+            steps, batch, trained, "--end-to-end", *flags, width=width
+        )[speed]
         network = "with the recipe, end to end" if flags else "end to end"
         name = f"train {network}, width {width or runner.args.width}, T {steps}, batch {batch}"
         yield name, "shapes", "images/s", (peer, ours), "more"
     for steps in (4, 16):
-        yield f"training memory per image, end to end, T {steps}, batch 32 to 64", "memory" if steps == 4 else "steps", "MiB", (
-            lambda steps=steps: runner.leanest(steps, slope),
-            lambda steps=steps: slope(lambda batch: runner.ours(steps, batch, 0, "--end-to-end")),
-        ), "less"
+        yield (
+            f"training memory per image, end to end, T {steps}, batch 32 to 64",
+            "memory" if steps == 4 else "steps",
+            "MiB",
+            (
+                lambda steps=steps: runner.leanest(steps, slope),
+                lambda steps=steps: slope(lambda batch: runner.ours(steps, batch, 0, "--end-to-end")),
+            ),
+            "less",
+        )
     for steps in (4, 16):
-        yield f"training memory, end to end, T {steps}, batch 32", "steps", "MiB", (
-            lambda steps=steps: runner.leanest(steps, whole),
-            lambda steps=steps: whole(lambda batch: runner.ours(steps, batch, 0, "--end-to-end")),
-        ), "less"
+        yield (
+            f"training memory, end to end, T {steps}, batch 32",
+            "steps",
+            "MiB",
+            (
+                lambda steps=steps: runner.leanest(steps, whole),
+                lambda steps=steps: whole(lambda batch: runner.ours(steps, batch, 0, "--end-to-end")),
+            ),
+            "less",
+        )
     for (batch, iters), flags in itertools.product(((1, 200), (256, 8)), ((), ("--recipe",))):
         ours = lambda *more, batch=batch, iters=iters, flags=flags: runner.answers(batch, iters, *more, *flags)
         peer = lambda batch=batch, iters=iters, flags=flags: runner.fastest(
-            4, batch, 0, "--inference", "--iters", iters, *flags)
+            4, batch, 0, "--inference", "--iters", iters, *flags
+        )
         network = "with the recipe" if flags else "the same network"
-        yield f"inference, {network}, without exits, batch {batch}", "inference", "images/s", (
-            peer,
-            lambda ours=ours: ours("--end-to-end")[0][speed],
-        ), "more"
-        yield f"inference, {network}, half of the samples leave at every exit, batch {batch}", "inference", "images/s", (
-            peer,
-            lambda ours=ours: ours("--exit-fraction", "0.5")[1][speed],
-        ), "more"
+        yield (
+            f"inference, {network}, without exits, batch {batch}",
+            "inference",
+            "images/s",
+            (
+                peer,
+                lambda ours=ours: ours("--end-to-end")[0][speed],
+            ),
+            "more",
+        )
+        yield (
+            f"inference, {network}, half of the samples leave at every exit, batch {batch}",
+            "inference",
+            "images/s",
+            (
+                peer,
+                lambda ours=ours: ours("--exit-fraction", "0.5")[1][speed],
+            ),
+            "more",
+        )
 
 
 def spread(values):
@@ -213,11 +282,22 @@ def main():
         ratios = [ratio(*pair) for pair in pairs]
         middle = ratio(theirs["median"], mine["median"])
         if args.json:
-            line = {"measurement": name, "unit": unit, "peer": theirs, "configuration": flags, "ours": mine, "ratio": middle}
+            line = {
+                "measurement": name,
+                "unit": unit,
+                "peer": theirs,
+                "configuration": flags,
+                "ours": mine,
+                "ratio": middle,
+            }
             print(json.dumps({**line, "ratio_range": [min(ratios), max(ratios)]}), flush=True)
             continue
         figures = [" ".join(f"{one[key]:.1f}" for key in ("min", "median", "max")) for one in (theirs, mine)]
-        print(f"{name + ' [' + unit + ']':78} {figures[0]:>30} {figures[1]:>30}   {middle:.2f} ({min(ratios):.2f}-{max(ratios):.2f})  {flags}", flush=True)
+        print(
+            f"{name + ' [' + unit + ']':78} {figures[0]:>30} {figures[1]:>30}   "
+            f"{middle:.2f} ({min(ratios):.2f}-{max(ratios):.2f})  {flags}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

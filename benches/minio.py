@@ -1,4 +1,5 @@
-"""A MinIO of its own for a benchmark: $MINIO, `minio` on the PATH, or the one that `scripts/test-servers install` leaves behind."""
+"""A MinIO of its own for a benchmark: $MINIO, `minio` on the PATH, or the one that `scripts/test-servers install`
+leaves behind."""
 
 import os
 import shutil
@@ -30,7 +31,15 @@ def start_minio(folder):
     """A server whose bucket is there already: a folder of its drive."""
     (folder / "drive" / BUCKET).mkdir(parents=True)
     address = f"127.0.0.1:{free_port()}"
-    command = [minio_program(), "server", str(folder / "drive"), "--address", address, "--console-address", f"127.0.0.1:{free_port()}"]
+    command = [
+        minio_program(),
+        "server",
+        str(folder / "drive"),
+        "--address",
+        address,
+        "--console-address",
+        f"127.0.0.1:{free_port()}",
+    ]
     environment = {**os.environ, "MINIO_ROOT_USER": KEY, "MINIO_ROOT_PASSWORD": SECRET}
     log = open(folder / "minio.log", "wb")
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

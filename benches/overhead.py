@@ -4,13 +4,13 @@
     cargo build --release
     python3 benches/overhead.py [--epochs 30] [--repeats 2] [--set KEY=VALUE]...
 
-Runs both in turn on this machine, each time on an empty store, with the same seed, and prints one JSON object. Needs nothing
-but Python and MinIO (see minio.py).
+Runs both in turn on this machine, each time on an empty store, with the same seed, and prints one JSON object. Needs
+nothing but Python and MinIO (see minio.py).
 
-`wall` is seconds from the start of the command (`train`, `submit --watch`) to its end; `work` the seconds that workers spent on
-tasks, reading and writing included; `training` those of training steps. `coordinator_cpu` and `minio_cpu` are CPU seconds during
-the run. `walls` has the least, median and greatest `wall` of each kind, `ratio` is that of the medians. MinIO runs on the
-same cores as the worker, so what it takes counts as overhead.
+`wall` is seconds from the start of the command (`train`, `submit --watch`) to its end; `work` the seconds that workers
+spent on tasks, reading and writing included; `training` those of training steps. `coordinator_cpu` and `minio_cpu` are
+CPU seconds during the run. `walls` has the least, median and greatest `wall` of each kind, `ratio` is that of the
+medians. MinIO runs on the same cores as the worker, so what it takes counts as overhead.
 """
 
 import argparse
@@ -99,7 +99,9 @@ def main():
     args = parser.parse_args()
     # Asked to end, it ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sets = [word for value in [f"train.epochs={args.epochs}", "train.patience=0", *args.set] for word in ("--set", value)]
+    sets = [
+        word for value in [f"train.epochs={args.epochs}", "train.patience=0", *args.set] for word in ("--set", value)
+    ]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(args.keep or temporary)
         folder.mkdir(parents=True, exist_ok=True)

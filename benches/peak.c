@@ -56,6 +56,7 @@ int main(void) {
     PEAK("bf16, multiply-adds", 32, __m512, x, _mm512_dpbf16_ps(value, half_x, half_y));
     PEAK("int16, multiply-adds", 32, __m512i, short_x, _mm512_dpwssd_epi32(value, short_x, short_y));
     PEAK("int8, multiply-adds", 64, __m512i, byte_x, _mm512_dpbusd_epi32(value, byte_x, byte_y));
-    PEAK("f32 rows, additions", 16, __m512, x, _mm512_add_ps(value, _mm512_load_ps(rows + (((n * 16 + i) * 16) & 4095))));
+    PEAK("f32 rows, additions", 16, __m512, x,
+         _mm512_add_ps(value, _mm512_load_ps(rows + (((n * 16 + i) * 16) & 4095))));
     return 0;
 }

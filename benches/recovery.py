@@ -4,10 +4,11 @@
     cargo build --release
     python3 benches/recovery.py [--repeats 5] [--s3]
 
-Each round starts a coordinator, a standby and two workers on an empty store (a folder, or with `--s3` a MinIO of its own, see
-minio.py), submits a long run, and kills with SIGKILL: first the worker that has a training round, then the active coordinator.
-`worker` is seconds until the same task was handed to the other worker, `coordinator` until the standby was active, `workers`
-until the worker that was left had registered there; all by the coordinators' own logs. Prints one JSON object.
+Each round starts a coordinator, a standby and two workers on an empty store (a folder, or with `--s3` a MinIO of its
+own, see minio.py), submits a long run, and kills with SIGKILL: first the worker that has a training round, then the
+active coordinator. `worker` is seconds until the same task was handed to the other worker, `coordinator` until the
+standby was active, `workers` until the worker that was left had registered there; all by the coordinators' own logs.
+Prints one JSON object.
 """
 
 import argparse
@@ -85,7 +86,9 @@ def in_training(fleet, log):
 
 def once(fleet):
     fleet.start("coordinator", "coordinator", "--listen", "127.0.0.1:0")
-    active = lambda name: next((at for at, entry in fleet.log(name) if entry["message"] == "this coordinator is active"), None)
+    active = lambda name: next(
+        (at for at, entry in fleet.log(name) if entry["message"] == "this coordinator is active"), None
+    )
     wait("the coordinator is active", lambda: active("coordinator"))
     fleet.start("standby", "coordinator", "--listen", "127.0.0.1:0", "--standby")
     for name in ("w1", "w2"):
@@ -104,7 +107,9 @@ def once(fleet):
     found = {"worker": wait("the other worker has the round", again) - killed}
     killed = fleet.kill("coordinator")
     found["coordinator"] = wait("the standby is active", lambda: active("standby")) - killed
-    registered = lambda: next((at for at, entry in fleet.log("standby") if entry["message"] == "a worker registered"), None)
+    registered = lambda: next(
+        (at for at, entry in fleet.log("standby") if entry["message"] == "a worker registered"), None
+    )
     found["workers"] = wait("the worker registered", registered) - killed
     return {name: round(seconds, 2) for name, seconds in found.items()}
 

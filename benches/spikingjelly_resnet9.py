@@ -7,7 +7,8 @@ detached, atan surrogate), its optimiser (AdamW) and its learning rate are those
 resnet9 --end-to-end`, with `--recipe` those of the same with `--recipe`.
 
   python3 benches/spikingjelly_resnet9.py --width 32 --steps 4 --batch 32
-  python3 benches/spikingjelly_resnet9.py --width 32 --steps 4 --batch 32 --channels-last --data cifar10/ --train-steps 300
+  python3 benches/spikingjelly_resnet9.py --width 32 --steps 4 --batch 32 --channels-last \\
+      --data cifar10/ --train-steps 300
   python3 benches/spikingjelly_resnet9.py --width 32 --steps 4 --batch 1 --inference
   python3 benches/spikingjelly_resnet9.py --device cuda --width 64 --batch 256 --channels-last --amp --compile
 
@@ -49,15 +50,21 @@ def arguments():
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--iters", type=int, default=8, help="timed steps or batches")
     parser.add_argument("--train-steps", type=int, default=0, help="steps that train before the clock runs")
-    parser.add_argument("--data", type=pathlib.Path, help="folder with CIFAR-10's binary files; random images without it")
-    parser.add_argument("--recipe", action="store_true", help="neurons and classifier of bloctrain's recipe for resnet9")
+    parser.add_argument(
+        "--data", type=pathlib.Path, help="folder with CIFAR-10's binary files; random images without it"
+    )
+    parser.add_argument(
+        "--recipe", action="store_true", help="neurons and classifier of bloctrain's recipe for resnet9"
+    )
     parser.add_argument("--inference", action="store_true", help="time answers instead of training steps")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--compile", action="store_true", help="torch.compile")
     parser.add_argument("--memopt", action="store_true", help="the peer's memory optimisation of the pairs, level 1")
-    parser.add_argument("--backend", default="auto", help="the peer's neurons on a GPU: auto, torch, triton; cupy before 2.0")
+    parser.add_argument(
+        "--backend", default="auto", help="the peer's neurons on a GPU: auto, torch, triton; cupy before 2.0"
+    )
     parser.add_argument("--threads", type=int, default=0, help="threads of PyTorch; its default without it")
     return parser.parse_args()
 
@@ -83,7 +90,9 @@ def lif(recipe):
     # tau, threshold and the surrogate's slope.
     tau, threshold, slope = (4.0, 2.0, 1.0) if recipe else (2.0, 1.0, 2.0)
     # Before 2.0 neurons take their backend as an argument.
-    chosen = {"backend": BACKEND} if "backend" in inspect.signature(neuron.LIFNode).parameters and BACKEND != "auto" else {}
+    chosen = (
+        {"backend": BACKEND} if "backend" in inspect.signature(neuron.LIFNode).parameters and BACKEND != "auto" else {}
+    )
     # Without decay of the input: u[t] = (1 - 1 / tau) u[t-1] + x[t].
     return neuron.LIFNode(
         **chosen,
@@ -136,7 +145,9 @@ def batches(args):
         while True:
             images = torch.randn(args.batch, 3, 32, 32, generator=generator)
             yield images, torch.arange(args.batch) % CLASSES
-    records = torch.frombuffer(bytearray((args.data / "data_batch_1.bin").read_bytes()), dtype=torch.uint8).view(-1, 3073)
+    records = torch.frombuffer(bytearray((args.data / "data_batch_1.bin").read_bytes()), dtype=torch.uint8).view(
+        -1, 3073
+    )
     pixels = records[:, 1:].float().view(-1, 3, 32, 32) / 255
     mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
     pixels = (pixels - mean[:, None, None]) / std[:, None, None]
@@ -154,7 +165,10 @@ def firing_rates(net):
     """A list that fills with the firing rate of every layer of neurons in the next pass."""
     rates = []
     nodes = [module for module in net.modules() if isinstance(module, neuron.LIFNode)]
-    hooks = [node.register_forward_hook(lambda _node, _inputs, out: rates.append(out.detach().mean().item())) for node in nodes]
+    hooks = [
+        node.register_forward_hook(lambda _node, _inputs, out: rates.append(out.detach().mean().item()))
+        for node in nodes
+    ]
     return rates, hooks
 
 

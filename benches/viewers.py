@@ -4,10 +4,10 @@
     cargo build --release
     python3 benches/viewers.py [--viewers 20] [--repeats 5] [--set KEY=VALUE]...
 
-Each viewer keeps one stream of server-sent events open, as a page of the dashboard does: of the run, of all runs, of the
-workers or of the events. They read and throw away; what a browser draws is not counted. Prints one JSON object: seconds of
-training steps (`training`), of the whole command (`wall`) and of processors that the command took (`processor`, where
-what the viewers themselves take is not in it), with and without, and the ratios of the medians.
+Each viewer keeps one stream of server-sent events open, as a page of the dashboard does: of the run, of all runs, of
+the workers or of the events. They read and throw away; what a browser draws is not counted. Prints one JSON object:
+seconds of training steps (`training`), of the whole command (`wall`) and of processors that the command took
+(`processor`, where what the viewers themselves take is not in it), with and without, and the ratios of the medians.
 """
 
 import argparse
@@ -59,7 +59,9 @@ def watch(address, query, counts, number):
     """One viewer: reads a stream until the program ends."""
     host, port = address.split(":")
     with socket.create_connection((host, int(port))) as stream:
-        stream.sendall(f"GET /api/v1/stream?{query} HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n".encode())
+        stream.sendall(
+            f"GET /api/v1/stream?{query} HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n".encode()
+        )
         try:
             while part := stream.recv(1 << 16):
                 counts[number] += len(part)
@@ -87,7 +89,13 @@ def once(args, viewers):
         sys.exit(f"viewers: the run failed ({process.returncode}), or somebody saw nothing: {counts}")
     summary = json.loads(output)
     training = sum(block["train_seconds"] for block in summary["blocks"])
-    return {"training": training, "wall": wall, "processor": used, "bytes": sum(counts), "accuracy": summary["accuracy"]["test"]}
+    return {
+        "training": training,
+        "wall": wall,
+        "processor": used,
+        "bytes": sum(counts),
+        "accuracy": summary["accuracy"]["test"],
+    }
 
 
 def main():
@@ -104,7 +112,9 @@ def main():
             print(json.dumps({kind: runs[kind][-1]}), file=sys.stderr, flush=True)
     if len({run["accuracy"] for done in runs.values() for run in done}) != 1:
         sys.exit("viewers: the results differ")
-    report = {kind: {key: spread([round(run[key], 2) for run in done]) for key in MEASURES} for kind, done in runs.items()}
+    report = {
+        kind: {key: spread([round(run[key], 2) for run in done]) for key in MEASURES} for kind, done in runs.items()
+    }
     report["bytes_a_viewer"] = round(statistics.median(run["bytes"] for run in runs["watched"]) / args.viewers)
     for key in MEASURES:
         report[f"{key}_ratio"] = round(report["watched"][key]["median"] / report["alone"][key]["median"], 4)

@@ -5,6 +5,7 @@
 
 EXPECTED.bin holds one byte (0 or 1) for every spike, [samples, T, C, H, W]. Exits with 1 when they differ.
 """
+
 import sys
 
 import numpy

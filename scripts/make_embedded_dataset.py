@@ -6,6 +6,7 @@
 The first folder holds the four published IDX files (.gz); the second receives four IDX files of the same names.
 Training images come from the training files, test images from the test files. Standard library only.
 """
+
 import gzip
 import struct
 import sys
@@ -36,7 +37,11 @@ def choose(source, target, prefix, per_class):
             left[labels[index]] -= 1
             chosen.append(index)
     size = height * width
-    write(target / f"{prefix}-images-idx3-ubyte.gz", (len(chosen), height, width), b"".join(images[i * size : (i + 1) * size] for i in chosen))
+    write(
+        target / f"{prefix}-images-idx3-ubyte.gz",
+        (len(chosen), height, width),
+        b"".join(images[i * size : (i + 1) * size] for i in chosen),
+    )
     write(target / f"{prefix}-labels-idx1-ubyte.gz", (len(chosen),), bytes(labels[i] for i in chosen))
 
 

@@ -4,12 +4,13 @@
   python3 scripts/make_golden_vectors.py worker/tests/golden
 
 Each file holds drives x [T, M], upstream gradients g [T, M], and one case per neuron x surrogate x reset x detached
-reset: spikes, membranes after the reset, and the gradients of sum(g * spikes) for x and for the leak. Both libraries run
-in double precision on drives that are exact in single precision, and a draw is rejected when a membrane comes close to
-a point where the step function or a surrogate is not continuous, so that rounding decides nothing.
+reset: spikes, membranes after the reset, and the gradients of sum(g * spikes) for x and for the leak. Both libraries
+run in double precision on drives that are exact in single precision, and a draw is rejected when a membrane comes close
+to a point where the step function or a surrogate is not continuous, so that rounding decides nothing.
 
 Needs torch, spikingjelly (made with 2.0.0) and snntorch (made with 1.0.0).
 """
+
 import json
 import sys
 from pathlib import Path
@@ -51,8 +52,13 @@ def jelly_surrogate(name, a):
 
 
 def jelly_node(model, leak, threshold, reset, detach, function):
-    common = dict(v_threshold=threshold, v_reset=None if reset == "subtract" else 0.0, detach_reset=detach,
-                  surrogate_function=function, step_mode="s")
+    common = dict(
+        v_threshold=threshold,
+        v_reset=None if reset == "subtract" else 0.0,
+        detach_reset=detach,
+        surrogate_function=function,
+        step_mode="s",
+    )
     tau = 1 / (1 - leak) if leak < 1 else None
     if model == "if":
         return neuron.IFNode(**common)
@@ -105,8 +111,15 @@ def jelly_cases(model, x, g):
                 # SpikingJelly learns w with 1 / tau = sigmoid(w), so leak = 1 - sigmoid(w).
                 slope = leak * (1 - leak)
                 leak_grad = float(-node.w.grad / slope) if model == "plif" else None
-                fields = dict(model=model, leak=leak, threshold=threshold, reset=reset, detach_reset=detach, surrogate=name,
-                              surrogate_width=a)
+                fields = dict(
+                    model=model,
+                    leak=leak,
+                    threshold=threshold,
+                    reset=reset,
+                    detach_reset=detach,
+                    surrogate=name,
+                    surrogate_width=a,
+                )
                 yield case(fields, spikes, after, before, x, leak_grad)
 
 
@@ -118,8 +131,14 @@ def torch_cases(x, g):
         for reset in ("subtract", "zero"):
             x.grad = None
             # Without the delay the reset follows the spike at once, and the gradient flows through it.
-            node = snntorch.Leaky(beta=leak, threshold=threshold, spike_grad=function, reset_mechanism=reset, learn_beta=True,
-                                  reset_delay=False).double()
+            node = snntorch.Leaky(
+                beta=leak,
+                threshold=threshold,
+                spike_grad=function,
+                reset_mechanism=reset,
+                learn_beta=True,
+                reset_delay=False,
+            ).double()
             memory = [torch.zeros(SITES, dtype=torch.float64)]
 
             def step(x_t):
@@ -129,8 +148,15 @@ def torch_cases(x, g):
                 return spike, memory[0], before
 
             spikes, after, before = run(step, x, g)
-            fields = dict(model="plif", leak=leak, threshold=threshold, reset=reset, detach_reset=False, surrogate=name,
-                          surrogate_width=a)
+            fields = dict(
+                model="plif",
+                leak=leak,
+                threshold=threshold,
+                reset=reset,
+                detach_reset=False,
+                surrogate=name,
+                surrogate_width=a,
+            )
             yield case(fields, spikes, after, before, x, float(node.beta.grad))
 
 

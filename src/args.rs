@@ -133,7 +133,8 @@ pub(crate) enum Command {
     #[command(after_help = examples![
         "bloctrain submit my.toml --data cifar10/ --coordinator http://host:7070 --watch",
         "bloctrain submit sweep.toml --watch";
-        "A file with a section [sweep], such as \"train.learning_rate\" = [0.05, 0.1], is a run for every combination of its values."
+        "A file with a section [sweep], such as \"train.learning_rate\" = [0.05, 0.1], is a run for every combination \
+        of its values."
     ])]
     Submit(Box<SubmitArgs>),
     /// Follow a run of a fleet until it ends: on a terminal with pipeline, curves and workers, else in lines
@@ -333,8 +334,8 @@ pub(crate) struct ConnectArgs {
     /// Addresses of coordinators, the active one and those that stand by
     #[arg(long, value_name = "URL,...", env = "BLOCTRAIN_COORDINATOR", value_delimiter = ',')]
     pub(crate) coordinator: Vec<String>,
-    /// Store of the fleet: the active coordinator's address is found there. Where none is at work, pause, resume, cancel and
-    /// delete need none
+    /// Store of the fleet: the active coordinator's address is found there. Where none is at work, pause, resume,
+    /// cancel and delete need none
     #[arg(long, value_name = "URL", env = "BLOCTRAIN_STORE")]
     pub(crate) store: Option<String>,
     /// File with the token; else BLOCTRAIN_TOKEN, and BLOCTRAIN_JOIN_TOKEN for workers
@@ -419,7 +420,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         let number = text.strip_suffix(unit)?.parse::<u64>().ok()?;
         number.checked_mul(each).map(Duration::from_millis)
     };
-    units.into_iter().find_map(parse).ok_or_else(|| format!("`{text}` is no duration; give one such as 500ms, 30s or 2m"))
+    units
+        .into_iter()
+        .find_map(parse)
+        .ok_or_else(|| format!("`{text}` is no duration; give one such as 500ms, 30s or 2m"))
 }
 
 #[derive(Debug, Args)]
@@ -510,7 +514,8 @@ mod tests {
             let mut variables = std::collections::BTreeSet::new();
             for option in options {
                 let flag = option.get_long().expect("it has options only");
-                let variable = option.get_env().unwrap_or_else(|| panic!("{process} --{flag} has no environment variable"));
+                let variable =
+                    option.get_env().unwrap_or_else(|| panic!("{process} --{flag} has no environment variable"));
                 let expected = format!("BLOCTRAIN_{}", flag.to_uppercase().replace('-', "_"));
                 assert_eq!(variable.to_str(), Some(expected.as_str()), "{process} --{flag}");
                 assert!(variables.insert(variable), "{process} --{flag}: {variable:?} is taken");

@@ -62,11 +62,17 @@ mod tests {
             let lines = Lines::default();
             let form = tracing_subscriber::fmt::format().json().flatten_event(true).with_target(false);
             let writer = lines.clone();
-            let log = tracing_subscriber::fmt().json().event_format(InPod::new(form, pod)).with_writer(move || writer.clone());
+            let log = tracing_subscriber::fmt()
+                .json()
+                .event_format(InPod::new(form, pod))
+                .with_writer(move || writer.clone());
             tracing::subscriber::with_default(log.finish(), || tracing::info!(run = "r1", "a task begins"));
             let text = String::from_utf8(lines.0.lock().expect("one thread").clone()).expect("text");
             let line: serde_json::Value = serde_json::from_str(&text).expect("one JSON object");
-            assert_eq!((&line["pod"], &line["run"], &line["message"]), (&expected, &"r1".into(), &"a task begins".into()));
+            assert_eq!(
+                (&line["pod"], &line["run"], &line["message"]),
+                (&expected, &"r1".into(), &"a task begins".into())
+            );
         }
     }
 }

@@ -35,8 +35,8 @@ fn main() -> ExitCode {
         sigpipe::reset();
     }
     let quiet = !matches!(cli.command, Command::Coordinator(_) | Command::Worker(_));
-    // What CubeCL warns of is said by whoever asked the device (`device::failure`). Commands that are no part of a fleet say what
-    // is wrong once, by the message at their end, and what a run met on its way by its notes.
+    // What CubeCL warns of is said by whoever asked the device (`device::failure`). Commands that are no part of a
+    // fleet say what is wrong once, by the message at their end, and what a run met on its way by its notes.
     let rest = "slatedb=off,object_store=off,cubecl_common=error,cubecl_runtime=error";
     let usual = format!("{},{rest}", if quiet { "error" } else { "info" });
     let filter = tracing_subscriber::EnvFilter::try_from_env("BLOCTRAIN_LOG").unwrap_or_else(|_| usual.into());
@@ -59,12 +59,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether a command prints and ends. The others keep connections, and the same signal would kill them when a peer hangs up:
-/// sockets are written with `writev`, which cannot be told to do without it.
+/// Whether a command prints and ends. The others keep connections, and the same signal would kill them when a peer
+/// hangs up: sockets are written with `writev`, which cannot be told to do without it.
 fn is_brief(command: &Command) -> bool {
     use Command::{
-        Bench, Cache, Completions, Curve, Data, Doctor, Eval, Health, Init, Man, Predict, Report, Runs, Show, Spec, Track,
-        Workers,
+        Bench, Cache, Completions, Curve, Data, Doctor, Eval, Health, Init, Man, Predict, Report, Runs, Show, Spec,
+        Track, Workers,
     };
     matches!(
         command,

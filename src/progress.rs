@@ -139,8 +139,11 @@ impl Display {
         if self.is_wide.replace(is_wide) == Some(is_wide) {
             return;
         }
-        let template =
-            if is_wide { "{prefix:22} {bar:24} {pos}/{len} {wide_msg} [{elapsed}]" } else { "{prefix} {pos}/{len} {wide_msg}" };
+        let template = if is_wide {
+            "{prefix:22} {bar:24} {pos}/{len} {wide_msg} [{elapsed}]"
+        } else {
+            "{prefix} {pos}/{len} {wide_msg}"
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style);
         }
@@ -216,20 +219,27 @@ mod tests {
         assert_eq!(display.left(stage, &at(40), begun), None, "resumed at 40: nothing is known yet");
         assert_eq!(display.left(stage, &at(40), begun + Duration::from_secs(1)), None);
         assert_eq!(display.left(stage, &at(60), begun + Duration::from_secs(10)), Some(Duration::from_secs(20)));
-        assert_eq!(display.left((2, Stage::Train), &at(0), begun + Duration::from_secs(11)), None, "another stage begins anew");
+        assert_eq!(
+            display.left((2, Stage::Train), &at(0), begun + Duration::from_secs(11)),
+            None,
+            "another stage begins anew"
+        );
     }
 
     /// A run in training that has committed some epochs of its second block.
     fn view(epochs: u32) -> RunView {
-        let round = serde_json::json!({ "epochs": epochs, "epoch_samples": 9, "loss": 0.5, "accuracy": 0.75, "firing_rate": 0.1,
+        let round = serde_json::json!({ "epochs": epochs, "epoch_samples": 9, "loss": 0.5, "accuracy": 0.75,
+            "firing_rate": 0.1,
             "samples": 9, "seconds": 1.0, "peak_memory_bytes": 0, "parameters": 0, "validation_accuracy": null });
         let block = serde_json::json!({ "block": 2, "classes": [0, 1], "hard": null, "rounds": epochs, "accuracy": null,
             "last_round": if epochs > 0 { round } else { serde_json::Value::Null }, "stages": [] });
         let task = serde_json::json!({ "block": 2, "stage": "train", "part": 0 });
         let progress = Progress { done: 30, total: 100, epochs: 10, ..Progress::default() };
         let attempt = serde_json::json!({ "task": task, "worker": "w", "progress": progress });
-        let view = serde_json::json!({ "run": "r", "name": null, "dataset": "d", "end_to_end": false, "state": { "state": "running" },
-            "created_ms": 0, "updated_ms": 0, "blocks": [block], "stages": [], "attempts": [attempt], "notes": [], "summary": null });
+        let view = serde_json::json!({ "run": "r", "name": null, "dataset": "d", "end_to_end": false,
+            "state": { "state": "running" },
+            "created_ms": 0, "updated_ms": 0, "blocks": [block], "stages": [], "attempts": [attempt], "notes": [],
+                "summary": null });
         serde_json::from_value(view).expect("a view")
     }
 
@@ -268,7 +278,10 @@ mod tests {
         assert_eq!((at.done, at.total), (27, 90));
         let said = message(Stage::Train, &at, None);
         assert_eq!(said, "epoch 4/10  loss 0.500  accuracy 75.0 %  9 images/s  firing 10.0 %  waiting 0.0 %");
-        assert_eq!(line(&view).expect("a line").1, "block 2: epoch 3 of 10, loss 0.500, accuracy 75.0 %, firing 10.0 %");
+        assert_eq!(
+            line(&view).expect("a line").1,
+            "block 2: epoch 3 of 10, loss 0.500, accuracy 75.0 %, firing 10.0 %"
+        );
         view.blocks[0].last_round = None;
         assert_eq!(reached(&view, &view.attempts[0]), Progress::default(), "the first round");
     }

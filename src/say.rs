@@ -27,7 +27,8 @@ pub(crate) fn error_line(text: Arguments<'_>) {
 /// Writes a line on standard output; ends the process where it cannot be written though somebody reads.
 pub(crate) fn output_line(text: Arguments<'_>) {
     let written = writeln!(std::io::stdout(), "{text}").and_then(|()| std::io::stdout().flush());
-    if let Err(error) = written.or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }) {
+    if let Err(error) = written.or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
+    {
         error_line(format_args!("error: cannot write to standard output: {error}"));
         std::process::exit(1);
     }

@@ -225,7 +225,11 @@ fn draw_curve(
     };
     let last = all().map(|point| point.0).fold(2.0, f64::max);
     let datasets = series.iter().map(|(block, points)| {
-        Dataset::default().marker(Marker::Braille).graph_type(GraphType::Line).style(Style::new().fg(colour(*block))).data(points)
+        Dataset::default()
+            .marker(Marker::Braille)
+            .graph_type(GraphType::Line)
+            .style(Style::new().fg(colour(*block)))
+            .data(points)
     });
     let digits = if high - low < 5.0 { 2 } else { 0 };
     let chart = Chart::new(datasets.collect())
@@ -243,15 +247,18 @@ mod tests {
     fn view() -> RunView {
         let round = |epochs: u32| {
             serde_json::json!({ "epochs": epochs, "epoch_samples": 9, "loss": 1.0 / f64::from(epochs), "accuracy": 0.75,
-                "firing_rate": 0.1, "samples": 9, "seconds": 1.0, "peak_memory_bytes": 0, "parameters": 0, "validation_accuracy": null })
+                "firing_rate": 0.1, "samples": 9, "seconds": 1.0, "peak_memory_bytes": 0, "parameters": 0,
+                    "validation_accuracy": null })
         };
-        let stage = |stage: &str, done: u32, total: u32| serde_json::json!({ "stage": stage, "done": done, "total": total });
+        let stage =
+            |stage: &str, done: u32, total: u32| serde_json::json!({ "stage": stage, "done": done, "total": total });
         let block = |number: u32, epochs: u32| {
             serde_json::json!({ "block": number, "classes": [0, 1], "hard": [1], "rounds": epochs, "accuracy": 0.5,
                 "last_round": round(epochs), "stages": [stage("train", epochs, 10), stage("validate", 0, 1)] })
         };
         let task = serde_json::json!({ "block": 2, "stage": "train", "part": 0 });
-        let progress = Progress { done: 30, total: 100, epochs: 10, loss: 0.5, images_per_second: 900.0, ..Progress::default() };
+        let progress =
+            Progress { done: 30, total: 100, epochs: 10, loss: 0.5, images_per_second: 900.0, ..Progress::default() };
         let attempt = serde_json::json!({ "task": task, "worker": "worker0", "progress": progress });
         let view = serde_json::json!({ "run": "r123", "name": "mine", "dataset": "d", "end_to_end": false,
             "state": { "state": "running" }, "created_ms": 0, "updated_ms": 0, "blocks": [block(1, 10), block(2, 3)],

@@ -66,7 +66,8 @@ pub(crate) fn summary(summary: &Summary) -> String {
     let inference = &summary.inference;
     let notes: String = summary.notes.iter().map(|note| format!("\nnote: {note}")).collect();
     format!(
-        "{table}\ntest accuracy       {}  (validation {})\ncompute efficiency  {:.2}x  ({:.0} synaptic operations and {:.0} MACs per input)\nparameter overhead  {:.3}x\nmodel               {}{notes}",
+        "{table}\ntest accuracy       {}  (validation {})\ncompute efficiency  {:.2}x  ({:.0} synaptic operations and \
+        {:.0} MACs per input)\nparameter overhead  {:.3}x\nmodel               {}{notes}",
         percent(summary.accuracy.test),
         percent(summary.accuracy.validation),
         inference.compute_efficiency,
@@ -80,8 +81,18 @@ pub(crate) fn summary(summary: &Summary) -> String {
 /// The course of a run's training.
 pub(crate) fn history(lines: &[HistoryLine]) -> String {
     let mut table = new();
-    let mut head =
-        vec!["block", "epoch", "loss", "accuracy", "validation", "firing rate", "rate", "images/s", "seconds", "peak memory"];
+    let mut head = vec![
+        "block",
+        "epoch",
+        "loss",
+        "accuracy",
+        "validation",
+        "firing rate",
+        "rate",
+        "images/s",
+        "seconds",
+        "peak memory",
+    ];
     let is_validated = lines.iter().any(|line| line.validation_accuracy.is_some());
     if !is_validated {
         head.retain(|name| *name != "validation");

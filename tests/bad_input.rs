@@ -32,7 +32,8 @@ fn wrong_specs() {
     refused(at, &set("train.replicas=2000"), 2, &["train.replicas", "1..=1024"]);
     let unread = |command: &'static str| [command, "--set", "hard_classes.fraction=0.7"];
     for command in ["train", "submit"] {
-        let said = ["`hard_classes.fraction` is set, but nothing reads it here", "`hard_classes.policy` `bottom-fraction`"];
+        let said =
+            ["`hard_classes.fraction` is set, but nothing reads it here", "`hard_classes.policy` `bottom-fraction`"];
         refused(at, &unread(command), 2, &said);
     }
     refused(at, &set("train.momentum=0.9"), 2, &["`train.momentum`", "`train.optimizer` `sgd`"]);
@@ -67,9 +68,14 @@ fn wrong_data() {
     let cifar = at.join("cifar");
     std::fs::create_dir(&cifar).expect("made");
     let record = |label: u8| [vec![label], vec![7; 3072]].concat();
-    for file in
-        ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin", "test_batch.bin"]
-    {
+    for file in [
+        "data_batch_1.bin",
+        "data_batch_2.bin",
+        "data_batch_3.bin",
+        "data_batch_4.bin",
+        "data_batch_5.bin",
+        "test_batch.bin",
+    ] {
         std::fs::write(cifar.join(file), record(1)).expect("written");
     }
     std::fs::write(cifar.join("data_batch_2.bin"), &record(1)[..100]).expect("written");
@@ -116,7 +122,8 @@ fn a_full_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let disk = folder.path().join("disk");
     std::fs::create_dir(&disk).expect("made");
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=300k", "tmpfs"]).arg(&disk).output();
+    let mounted =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=300k", "tmpfs"]).arg(&disk).output();
     if !mounted.is_ok_and(|output| output.status.success()) {
         // Not `eprintln!`, which a test that passes keeps to itself.
         let _ = writeln!(std::io::stderr(), "skipped: mounting a small file system is not permitted here");
@@ -147,7 +154,8 @@ fn damaged(epochs: &str, part: &str, count: usize, (damage, victims): (&str, usi
     }
     child.kill().expect("killed");
     child.wait().expect("dead");
-    let modified = |path: &std::path::PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).expect("a file");
+    let modified =
+        |path: &std::path::PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).expect("a file");
     let mut candidates = files(folder.path(), damage);
     candidates.sort_by_key(modified);
     for victim in candidates.iter().rev().take(victims) {
@@ -164,7 +172,13 @@ fn damaged(epochs: &str, part: &str, count: usize, (damage, victims): (&str, usi
 #[test]
 fn a_damaged_checkpoint_falls_back_and_says_so() {
     // Of three checkpoints the last may not have been committed when the run was killed: the last two are damaged.
-    damaged("train.epochs=6", "block2/optimizer", 3, ("block2/optimizer", 2), "training goes on from the checkpoint before");
+    damaged(
+        "train.epochs=6",
+        "block2/optimizer",
+        3,
+        ("block2/optimizer", 2),
+        "training goes on from the checkpoint before",
+    );
 }
 
 #[test]

@@ -23,7 +23,8 @@ const SMALL: [&str; 6] = ["--preset", "small", "--width", "4", "--train-steps", 
 
 #[test]
 fn a_step_is_timed_by_block_and_end_to_end() {
-    let step = |flags: &[&str]| lines(&[&["step"], SMALL.as_slice(), &["--batch", "8", "--iters", "2"], flags].concat());
+    let step =
+        |flags: &[&str]| lines(&[&["step"], SMALL.as_slice(), &["--batch", "8", "--iters", "2"], flags].concat());
     for (flags, blocks) in [(&[][..], 3), (&["--end-to-end"][..], 1)] {
         let found = step(flags);
         assert_eq!((found.len(), found[0]["blocks"].as_array().map(Vec::len)), (1, Some(blocks)));
@@ -47,7 +48,8 @@ fn a_layer_has_a_line_for_every_rate() {
 
 #[test]
 fn inference_makes_the_asked_share_leave() {
-    let args = [&["inference"], SMALL.as_slice(), &["--batch", "64", "--iters", "8", "--exit-fraction", "0.25"]].concat();
+    let args =
+        [&["inference"], SMALL.as_slice(), &["--batch", "64", "--iters", "8", "--exit-fraction", "0.25"]].concat();
     let found = lines(&args);
     assert_eq!(found.len(), 2);
     found.iter().for_each(|line| positive(line, &["images_per_s"]));

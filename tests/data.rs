@@ -16,8 +16,11 @@ fn idx(folder: &Path, train: &[u8], test: &[u8]) {
             (0..64_u32).map(move |pixel| (pixel * u32::from(label + 1) * 37 + index as u32 * 11) as u8)
         }));
         std::fs::write(folder.join(format!("{part}-images-idx3-ubyte")), images).expect("written");
-        std::fs::write(folder.join(format!("{part}-labels-idx1-ubyte")), [&[0, 0, 8, 1], count.as_slice(), labels].concat())
-            .expect("written");
+        std::fs::write(
+            folder.join(format!("{part}-labels-idx1-ubyte")),
+            [&[0, 0, 8, 1], count.as_slice(), labels].concat(),
+        )
+        .expect("written");
     }
 }
 
@@ -39,7 +42,8 @@ fn a_folder_in_a_spec_is_relative_to_the_spec_or_to_the_home() {
     std::fs::write(at.join("specs/deep/a.toml"), SPEC.replace("DIR", "../../digits")).expect("written");
     std::fs::write(at.join("home.toml"), SPEC.replace("DIR", "~/digits")).expect("written");
     for spec in ["../specs/deep/a.toml", "../home.toml"] {
-        let check = bloctrain(&at.join("elsewhere")).env("HOME", at).args(["spec", "check", spec]).output().expect("runs");
+        let check =
+            bloctrain(&at.join("elsewhere")).env("HOME", at).args(["spec", "check", spec]).output().expect("runs");
         assert!(check.status.success(), "{spec}: {}", stderr(&check));
     }
     // On the command line it is relative to where that runs, and wins.
@@ -58,8 +62,11 @@ fn odd_classes_are_said_and_a_package_knows_its_data() {
     let trained = run(at, &["train", "a.toml", "--json"]);
     let model = summary(&trained)["model"].as_str().expect("a model").to_owned();
     let notes = stderr(&trained);
-    for note in ["1 of 7 classes have no images; nothing is learned about them: `5`", "no test images", "one training image each"]
-    {
+    for note in [
+        "1 of 7 classes have no images; nothing is learned about them: `5`",
+        "no test images",
+        "one training image each",
+    ] {
         assert!(notes.contains(note), "`{note}` is not in: {notes}");
     }
     assert!(run(&at.join("digits"), &["eval", &at.join(&model).to_string_lossy()]).status.success(), "from anywhere");

@@ -20,8 +20,9 @@ fn cifar(folder: &Path) {
         let pixel = |index: usize| (usize::from(label) * 25 + (index * 31 + number * 97) % 61).min(255) as u8;
         [vec![label], (0..3072).map(pixel).collect()].concat()
     };
-    for (number, file) in
-        ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"].into_iter().enumerate()
+    for (number, file) in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"]
+        .into_iter()
+        .enumerate()
     {
         let records: Vec<u8> = (0..40).flat_map(|sample| record((sample % 10) as u8, number * 40 + sample)).collect();
         std::fs::write(folder.join(format!("{file}.bin")), records).expect("written");
@@ -58,7 +59,10 @@ fn every_example_is_checked_and_trains_for_one_epoch_a_block() {
         std::fs::create_dir_all(at.join("examples")).expect("made");
         std::fs::copy(&example, &file).expect("copied");
         let file = file.to_str().expect("utf-8");
-        assert!(text.starts_with("# ") && text.contains(&format!("examples/{}", example.file_name().expect("a name").display())));
+        assert!(
+            text.starts_with("# ")
+                && text.contains(&format!("examples/{}", example.file_name().expect("a name").display()))
+        );
         let checked = run(at, &["spec", "check", file]);
         assert!(checked.status.success(), "{file}: {}", stderr(&checked));
         // What is printed is a specification too, and of the same run.

@@ -56,7 +56,8 @@ fn flowers(folder: &Path) {
 
 #[test]
 fn every_command_of_the_guide_works() {
-    let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide.md")).expect("the guide");
+    let guide =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide.md")).expect("the guide");
     let folder = tempfile::tempdir().expect("a folder");
     flowers(folder.path());
     let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images/ankle-boot.png");

@@ -20,7 +20,9 @@ fn lines(folder: &Path) -> Vec<Value> {
 fn figures(line: &Value) -> Value {
     let mut line = line.clone();
     let object = line.as_object_mut().expect("an object");
-    ["images_per_second", "seconds", "waiting_seconds", "peak_bytes", "round"].iter().for_each(|name| drop(object.remove(*name)));
+    ["images_per_second", "seconds", "waiting_seconds", "peak_bytes", "round"]
+        .iter()
+        .for_each(|name| drop(object.remove(*name)));
     line
 }
 
@@ -67,12 +69,17 @@ fn every_epoch_has_a_line_that_agrees_with_the_summary() {
         let peak = own.iter().map(|line| line["peak_bytes"].as_u64().expect("measured")).max();
         assert_eq!(peak, block["peak_memory_bytes"].as_u64());
         let last = own.last().expect("a line");
-        let (of_line, of_block) = (last["firing_rate"].as_f64().expect("a rate"), block["firing_rate"].as_f64().expect("a rate"));
+        let (of_line, of_block) =
+            (last["firing_rate"].as_f64().expect("a rate"), block["firing_rate"].as_f64().expect("a rate"));
         assert!((of_line - of_block).abs() < 1e-9, "{of_line} is not {of_block}");
-        let rates: Vec<f64> = last["firing_rates"].as_array().expect("rates").iter().filter_map(Value::as_f64).collect();
+        let rates: Vec<f64> =
+            last["firing_rates"].as_array().expect("rates").iter().filter_map(Value::as_f64).collect();
         let mean = rates.iter().sum::<f64>() / rates.len() as f64;
         assert!(!rates.is_empty() && (mean - last["firing_rate"].as_f64().expect("a rate")).abs() < 1e-9, "{last}");
-        assert!(last["learning_rate"].as_f64().expect("a rate") < own[0]["learning_rate"].as_f64().expect("a rate"), "cosine");
+        assert!(
+            last["learning_rate"].as_f64().expect("a rate") < own[0]["learning_rate"].as_f64().expect("a rate"),
+            "cosine"
+        );
         assert!(last.get("partial").is_none() && last.get("validation_accuracy").is_none(), "{last}");
     }
 }
@@ -125,7 +132,8 @@ fn a_run_that_is_killed_again_and_again_has_every_line_once() {
 #[test]
 fn merged_rounds_of_replicas_are_one_line_an_epoch() {
     let folder = tempfile::tempdir().expect("a folder");
-    let more = ["--set", "train.replicas=2", "--set", "train.round_steps=20", "--set", "train.patience=2", "--workers", "2"];
+    let more =
+        ["--set", "train.replicas=2", "--set", "train.round_steps=20", "--set", "train.patience=2", "--workers", "2"];
     let summary = summary(&run(folder.path(), &[SMALL.as_slice(), &more].concat()));
     let lines = lines(folder.path());
     assert_eq!(lines.len(), 2 * summary["blocks"].as_array().expect("blocks").len());

@@ -1,4 +1,5 @@
-//! One machine: a process does what it was asked, and what is around it, as stores, streams and other processes, is said.
+//! One machine: a process does what it was asked, and what is around it, as stores, streams and other processes, is
+//! said.
 
 mod common;
 
@@ -174,7 +175,8 @@ fn what_a_completed_run_promises_is_made_again() {
     again("the parameters are damaged");
     // What garbage collection took is computed anew.
     assert!(
-        run(at, &["cache", "gc", "--all"]).status.success() && run(at, &["cache", "gc", "--min-age-hours", "0"]).status.success()
+        run(at, &["cache", "gc", "--all"]).status.success()
+            && run(at, &["cache", "gc", "--min-age-hours", "0"]).status.success()
     );
     std::fs::remove_dir_all(&package).expect("removed");
     again("after garbage collection");
@@ -221,7 +223,9 @@ fn looking_writes_nothing_and_takes_no_time() {
         one_message(&run(at, &other()), 1, &["cannot write to the store", "--store"]);
         unmount(&at.join("bloctrain-runs"));
     }
-    for command in [&["runs", "--store", "typo"][..], &["show", &id, "--store", "typo"], &["cache", "ls", "--store", "typo/"]] {
+    for command in
+        [&["runs", "--store", "typo"][..], &["show", &id, "--store", "typo"], &["cache", "ls", "--store", "typo/"]]
+    {
         one_message(&run(at, command), 1, &["there is no store at typo"]);
     }
     assert!(!at.join("typo").exists(), "nothing is created by looking");
@@ -246,7 +250,9 @@ fn unmount(folder: &Path) {
 fn addresses_and_variables_are_understood_or_refused_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    for (address, reason) in [("s3:/bucket/x", "two slashes"), ("s3://b/a#b", "%23"), ("file:x", "two slashes"), ("", "empty")] {
+    for (address, reason) in
+        [("s3:/bucket/x", "two slashes"), ("s3://b/a#b", "%23"), ("file:x", "two slashes"), ("", "empty")]
+    {
         one_message(&run(at, &[SMALL.as_slice(), &["--store", address]].concat()), 1, &["is not a store", reason]);
     }
     assert_eq!(std::fs::read_dir(at).expect("a folder").count(), 0, "nothing is made");
@@ -305,8 +311,9 @@ fn a_damaged_state_is_said_fast_and_clearly() {
         one_message(&run(at, &[SMALL.as_slice(), &["--store", name]].concat()), 1, texts);
         one_message(&run(at, &["runs", "--store", name]), 1, texts);
     };
-    let last =
-        |folder: &Path| std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()).max().expect("one");
+    let last = |folder: &Path| {
+        std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()).max().expect("one")
+    };
     let cut = |state: &Path| {
         let manifest = std::fs::OpenOptions::new().write(true).open(last(&state.join("manifest"))).expect("opens");
         manifest.set_len(50).expect("cut");

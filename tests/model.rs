@@ -1,4 +1,5 @@
-//! What a finished run leaves: figures that a new process reproduces, answers to images, a curve, memory that was measured.
+//! What a finished run leaves: figures that a new process reproduces, answers to images, a curve, memory that was
+//! measured.
 
 mod common;
 
@@ -40,7 +41,10 @@ fn images_are_answered_by_name_and_wrong_ones_refused() {
     let output = on_model("predict", &["--json", image.to_str().expect("utf-8")]);
     assert!(output.status.success(), "{}", stderr(&output));
     let answers: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert!(answers[0]["class"].is_string() && answers[0]["exit_block"].as_u64().is_some_and(|block| (1..=3).contains(&block)));
+    assert!(
+        answers[0]["class"].is_string()
+            && answers[0]["exit_block"].as_u64().is_some_and(|block| (1..=3).contains(&block))
+    );
     let wide = folder.join("wide.png");
     let output = on_model("predict", &[wide.to_str().expect("utf-8")]);
     assert_eq!(output.status.code(), Some(1));
@@ -80,7 +84,8 @@ fn runs_and_show_read_what_is_there() {
 #[test]
 fn every_block_takes_less_memory_than_the_end_to_end_network() {
     let folder = tempfile::tempdir().expect("a folder");
-    let end_to_end = summary(&run(folder.path(), &[SMALL.as_slice(), &["--end-to-end", "--set", "train.epochs=1"]].concat()));
+    let end_to_end =
+        summary(&run(folder.path(), &[SMALL.as_slice(), &["--end-to-end", "--set", "train.epochs=1"]].concat()));
     let whole = end_to_end["blocks"][0]["peak_memory_bytes"].as_u64().expect("measured");
     for block in trained().1["blocks"].as_array().expect("blocks") {
         let own = block["peak_memory_bytes"].as_u64().expect("measured");

@@ -1,5 +1,5 @@
-//! The real binary with data-parallel replicas: the weights follow from their number, never from the number of workers, and
-//! not from what was killed.
+//! The real binary with data-parallel replicas: the weights follow from their number, never from the number of workers,
+//! and not from what was killed.
 
 mod common;
 
@@ -48,8 +48,12 @@ fn a_killed_run_goes_on_with_other_workers_and_gives_the_same_bits() {
 #[expect(clippy::disallowed_methods, reason = "the test watches another process")]
 fn killed(folder: &std::path::Path, part: &str, count: usize) {
     let mut command = bloctrain(folder);
-    let mut child =
-        command.args(four(&["--workers", "2"])).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs");
+    let mut child = command
+        .args(four(&["--workers", "2"]))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
     while files(folder, part).len() < count {
         assert!(child.try_wait().expect("a child").is_none(), "the run ended before {count} of {part} were there");
         std::thread::sleep(std::time::Duration::from_millis(1));

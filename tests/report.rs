@@ -39,7 +39,8 @@ fn report(args: &[&str]) -> String {
 /// The cells of the first row of a Markdown report that begins with a name.
 fn row<'a>(markdown: &'a str, name: &str) -> Vec<&'a str> {
     let start = format!("| {name} |");
-    let line = markdown.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no row {name} in {markdown}"));
+    let line =
+        markdown.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no row {name} in {markdown}"));
     line.trim_matches('|').split('|').map(str::trim).skip(1).collect()
 }
 
@@ -49,7 +50,8 @@ fn percent(value: &Value) -> String {
 
 fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits")).collect();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits")).collect();
     groups.join(",")
 }
 
@@ -58,7 +60,10 @@ fn the_numbers_are_those_of_the_summary() {
     let (_, summary, whole) = trained();
     let text = report(&[id(summary), "--markdown"]);
     assert_eq!(row(&text, "test accuracy"), [percent(&summary["accuracy"]["test"])]);
-    assert_eq!(row(&text, "validation accuracy, on which exits were calibrated"), [percent(&summary["accuracy"]["validation"])]);
+    assert_eq!(
+        row(&text, "validation accuracy, on which exits were calibrated"),
+        [percent(&summary["accuracy"]["validation"])]
+    );
     let inference = &summary["inference"];
     let number = |name: &str| inference[name].as_f64().expect("a number");
     assert_eq!(row(&text, "compute efficiency"), [format!("{:.2}x", number("compute_efficiency"))]);
@@ -69,7 +74,9 @@ fn the_numbers_are_those_of_the_summary() {
     let nanojoules = (0.9 * number("synops_per_sample") + 4.6 * number("macs_per_sample")) / 1e3;
     assert_eq!(cost[2], format!("{nanojoules:.3} nJ"));
     let full = row(&text, "the full network, without exits");
-    let of = |cells: &[&str]| cells[..2].iter().map(|cell| cell.replace(',', "").parse::<f64>().expect("a count")).sum::<f64>();
+    let of = |cells: &[&str]| {
+        cells[..2].iter().map(|cell| cell.replace(',', "").parse::<f64>().expect("a count")).sum::<f64>()
+    };
     assert!((of(&full) / of(&cost) - number("compute_efficiency")).abs() < 1e-3, "{full:?} over {cost:?}");
     for block in summary["blocks"].as_array().expect("blocks") {
         let cells = row(&text, &block["block"].to_string());
@@ -133,7 +140,9 @@ fn samples_of_every_exit_agree_with_the_summary() {
 #[test]
 fn it_is_one_file_in_which_nothing_from_outside_is_markup() {
     let (_, summary, whole) = trained();
-    for html in [report(&[id(summary)]), report(&[id(summary), id(whole)]), report(&[id(whole), "--baseline", id(summary)])] {
+    for html in
+        [report(&[id(summary)]), report(&[id(summary), id(whole)]), report(&[id(whole), "--baseline", id(summary)])]
+    {
         assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
         assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "the name is shown");
         assert!(html.matches(IMAGE).count() >= 8, "test images of every exit");

@@ -150,7 +150,8 @@ fn fresh_views_and_auxiliary_networks_give_the_same_bits_after_a_kill() {
 /// Blocks that are trained with those that follow, which start from that: block by block, and by replicas.
 #[test]
 fn inherited_blocks_give_the_same_bits_after_a_kill_and_with_two_workers() {
-    let settings = ["--set", "network.auxiliary.kind=next", "--set", "network.auxiliary.depth=2", "--set", "train.ema=0.9"];
+    let settings =
+        ["--set", "network.auxiliary.kind=next", "--set", "network.auxiliary.depth=2", "--set", "train.ema=0.9"];
     let replicas = ["--set", "network.auxiliary.kind=next", "--set", "train.replicas=2"];
     for settings in [settings.as_slice(), &replicas] {
         let args = [SMALL.as_slice(), settings].concat();
@@ -158,12 +159,17 @@ fn inherited_blocks_give_the_same_bits_after_a_kill_and_with_two_workers() {
         let (whole, killed, shared) = (folder(), folder(), folder());
         let expected = summary(&run(whole.path(), &args));
         let expected_weights = weights(whole.path(), &expected);
-        assert!(!String::from_utf8_lossy(&expected_weights).contains("auxiliary"), "the package has what inference needs");
+        assert!(
+            !String::from_utf8_lossy(&expected_weights).contains("auxiliary"),
+            "the package has what inference needs"
+        );
 
         // Killed before block 2 has a round, and its first values are gone: block 1 has to be trained once more.
         kill_after(killed.path(), &args, "a detector of block 1", "block1/detector", 1);
         if files(killed.path(), "block2/weights").is_empty() {
-            files(killed.path(), "block1/weights").iter().for_each(|weights| std::fs::remove_file(weights).expect("removed"));
+            files(killed.path(), "block1/weights")
+                .iter()
+                .for_each(|weights| std::fs::remove_file(weights).expect("removed"));
         }
         let resumed = summary(&run(killed.path(), &args));
         assert!(weights(killed.path(), &resumed) == expected_weights, "other weights after the kill");
@@ -177,15 +183,17 @@ fn inherited_blocks_give_the_same_bits_after_a_kill_and_with_two_workers() {
 /// A run whose blocks train on the inputs that the block before was least sure of.
 #[test]
 fn hard_inputs_give_the_same_bits_after_a_kill_and_with_two_workers() {
-    let small = ["train", "--json", "--set", "network.width=4", "--set", "train.epochs=2", "--set", "train.warmup_epochs=0"];
+    let small =
+        ["train", "--json", "--set", "network.width=4", "--set", "train.epochs=2", "--set", "train.warmup_epochs=0"];
     let settings = ["--set", "data.augment=[\"crop\"]", "--set", "data.views=2", "--set", "hard_inputs.fraction=0.5"];
     let args = [small.as_slice(), &settings].concat();
     let folder = || tempfile::tempdir().expect("a folder");
     let (whole, lost, shared) = (folder(), folder(), folder());
     let expected = summary(&run(whole.path(), &args));
     let expected_weights = weights(whole.path(), &expected);
-    let of =
-        |key: &str| expected["blocks"].as_array().expect("blocks").iter().map(|block| block[key].as_u64()).collect::<Vec<_>>();
+    let of = |key: &str| {
+        expected["blocks"].as_array().expect("blocks").iter().map(|block| block[key].as_u64()).collect::<Vec<_>>()
+    };
     let samples = of("train_samples")[0].expect("a number");
     assert_eq!(of("train_samples"), [Some(samples), Some(samples / 2), Some(samples / 2 / 2)]);
     assert_eq!(of("classes"), [Some(10); 3], "every block tells all classes apart");
@@ -198,7 +206,9 @@ fn hard_inputs_give_the_same_bits_after_a_kill_and_with_two_workers() {
     scores.iter().for_each(|scores| std::fs::write(scores, b"{}").expect("written"));
     // And once more, when block 2 trains: its selection is gone.
     kill_after(lost.path(), &args, "training of block 2", "block2/weights", 1);
-    files(lost.path(), "block1/selection").iter().for_each(|selection| std::fs::remove_file(selection).expect("removed"));
+    files(lost.path(), "block1/selection")
+        .iter()
+        .for_each(|selection| std::fs::remove_file(selection).expect("removed"));
     let resumed = summary(&run(lost.path(), &args));
     assert!(weights(lost.path(), &resumed) == expected_weights, "other weights after two kills and two losses");
     assert_eq!(figures(&resumed), figures(&expected));
@@ -231,7 +241,9 @@ fn averages_and_mixed_images_give_the_same_bits_after_a_kill() {
     let expected = summary(&run(whole.path(), &args));
     let expected_weights = weights(whole.path(), &expected);
     assert!(expected_weights != baseline().1);
-    for (what, part, count) in [("training of block 1", "block1/weights", 2), ("training of block 2", "block2/weights", 1)] {
+    for (what, part, count) in
+        [("training of block 1", "block1/weights", 2), ("training of block 2", "block2/weights", 1)]
+    {
         kill_after(killed.path(), &args, what, part, count);
     }
     let resumed = summary(&run(killed.path(), &args));

@@ -33,7 +33,8 @@ fn a_dry_run_goes_through_every_stage_and_keeps_nothing() {
     for left in ["runs", "models", "cache"] {
         assert_eq!(files(folder.path(), &format!("/{left}/")), [] as [PathBuf; 0]);
     }
-    let replicas = ["train", "--dry-run", "--set", "train.replicas=3", "--set", "network.width=4", "--set", "train.patience=2"];
+    let replicas =
+        ["train", "--dry-run", "--set", "train.replicas=3", "--set", "network.width=4", "--set", "train.patience=2"];
     let output = run(folder.path(), &replicas);
     assert!(output.status.success(), "{}", stderr(&output));
     // A share that leaves nothing of so few images.
@@ -100,7 +101,8 @@ fn doctor_says_what_is_wrong_and_what_to_do() {
         .output()
         .expect("runs");
     let findings: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
-    let of = |name: &str| findings.iter().find(|finding| finding["of"] == name).unwrap_or_else(|| panic!("{findings:?}"));
+    let of =
+        |name: &str| findings.iter().find(|finding| finding["of"] == name).unwrap_or_else(|| panic!("{findings:?}"));
     for good in ["versions", "device", "store", "clock"] {
         assert_eq!(of(good)["state"], "good", "{}", of(good));
     }
@@ -130,7 +132,8 @@ fn completions_and_pages_know_every_command() {
     // bash itself takes the script.
     let script = run(folder.path(), &["completions", "bash"]).stdout;
     std::fs::write(folder.path().join("script"), script).expect("written");
-    let checked = std::process::Command::new("bash").arg("-n").arg(folder.path().join("script")).status().expect("bash runs");
+    let checked =
+        std::process::Command::new("bash").arg("-n").arg(folder.path().join("script")).status().expect("bash runs");
     assert!(checked.success());
 }
 
@@ -170,19 +173,31 @@ fn boards_are_written_while_training_and_the_same_afterwards() {
     let id = summary["run"].as_str().expect("an id");
     let found = |of: &str| -> Vec<(String, Vec<u8>)> {
         let read = |file: PathBuf| {
-            (file.strip_prefix(folder.path().join(of)).expect("below").display().to_string(), std::fs::read(&file).expect("read"))
+            (
+                file.strip_prefix(folder.path().join(of)).expect("below").display().to_string(),
+                std::fs::read(&file).expect("read"),
+            )
         };
         files(&folder.path().join(of), "tfevents").into_iter().map(read).collect()
     };
     let live = found("boards");
-    assert_eq!(live.len(), 4, "three blocks and the result: {:?}", live.iter().map(|(name, _)| name).collect::<Vec<_>>());
+    assert_eq!(
+        live.len(),
+        4,
+        "three blocks and the result: {:?}",
+        live.iter().map(|(name, _)| name).collect::<Vec<_>>()
+    );
     let told = run(folder.path(), &["track", id, "--tensorboard", "again"]);
     assert!(told.status.success(), "{}", stderr(&told));
     assert_eq!(found("again"), live);
     let nothing = run(folder.path(), &["track", id]);
     assert!(nothing.status.code() == Some(2) && stderr(&nothing).contains("--tensorboard"), "{}", stderr(&nothing));
     let away = run(folder.path(), &["track", id, "--mlflow", "http://127.0.0.1:9"]);
-    assert!(away.status.code() == Some(1) && stderr(&away).contains("MLflow server at http://127.0.0.1:9"), "{}", stderr(&away));
+    assert!(
+        away.status.code() == Some(1) && stderr(&away).contains("MLflow server at http://127.0.0.1:9"),
+        "{}",
+        stderr(&away)
+    );
 }
 
 /// TensorBoard itself, where it is installed (`BLOCTRAIN_TENSORBOARD_PYTHON`, or `python3`).
@@ -247,7 +262,8 @@ fn mlflow_shows_every_epoch_once() {
     let (folder, summary) = trained();
     let id = summary["run"].as_str().expect("an id");
     let place = tempfile::tempdir().expect("a folder");
-    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let address =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let port = address.port().to_string();
     let _server = Server(
         std::process::Command::new(&python)
@@ -285,7 +301,11 @@ print(json.dumps({"runs": len(runs), "status": runs[0].info.status, "tag": runs[
 "#;
     let output = std::process::Command::new(&python).args(["-c", script, &url]).output().expect("it runs");
     let shown: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
-    assert_eq!((&shown["runs"], &shown["status"], &shown["tag"]), (&1.into(), &"FINISHED".into(), &id.into()), "{shown}");
+    assert_eq!(
+        (&shown["runs"], &shown["status"], &shown["tag"]),
+        (&1.into(), &"FINISHED".into(), &id.into()),
+        "{shown}"
+    );
     assert_eq!((&shown["epochs"], &shown["test"][0][1]), (&"2".into(), &summary["accuracy"]["test"]), "{shown}");
     let steps: Vec<&Value> = shown["loss"].as_array().expect("a history").iter().map(|point| &point[0]).collect();
     assert_eq!(steps, [1, 2], "every epoch once: {shown}");

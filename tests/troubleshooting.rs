@@ -120,7 +120,8 @@ fn spans(text: &str) -> impl Iterator<Item = String> + '_ {
 
 #[test]
 fn every_message_is_on_the_page_and_the_page_has_no_other() {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md")).expect("the page");
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md"))
+        .expect("the page");
     let entries: Vec<String> = spans(&page).collect();
     let (mut messages, mut texts) = (BTreeMap::new(), Vec::new());
     for path in sources() {
@@ -128,7 +129,8 @@ fn every_message_is_on_the_page_and_the_page_has_no_other() {
         texts.extend(literals(&code).iter().map(|text| head(text)));
         for start in MESSAGES {
             let pieces = code.match_indices(start).filter_map(|(at, _)| literal(code[at + start.len()..].trim_start()));
-            messages.extend(pieces.map(|(text, _)| (head(&text), path.clone())).filter(|(head, _)| says_something(head)));
+            messages
+                .extend(pieces.map(|(text, _)| (head(&text), path.clone())).filter(|(head, _)| says_something(head)));
         }
     }
     assert!(messages.len() > 100, "the messages are found: {}", messages.len());

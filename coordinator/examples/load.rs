@@ -16,7 +16,9 @@ use bloctrain_coordinator::fleet::{CONNECTIONS, Fleet, serve};
 use bloctrain_proto::convert::{from_grant, to_json};
 use bloctrain_proto::v1::run_service_client::RunServiceClient;
 use bloctrain_proto::v1::worker_service_client::WorkerServiceClient;
-use bloctrain_proto::v1::{Command, CompleteRequest, Grant, HeartbeatRequest, LeaseRequest, RegisterRequest, SubmitRequest};
+use bloctrain_proto::v1::{
+    Command, CompleteRequest, Grant, HeartbeatRequest, LeaseRequest, RegisterRequest, SubmitRequest,
+};
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, SHARD_SAMPLES};
 use bloctrain_shared::task::{Report, Stage, Task};
 use bloctrain_store::Artefacts;
@@ -84,8 +86,10 @@ async fn coordinate(store: String) -> Result<(), Failed> {
     let config = Config { lease_ms: 15_000, heartbeat_ms: 5_000, settle_ms: 0, stall_ms: 0, inline_bytes: 1 << 20 };
     let artefacts = Artefacts::open(&store)?;
     let (addresses, access) = (Vec::new(), Access::default());
-    let fleet = Fleet { listener, connections: CONNECTIONS as usize, addresses, store, access, tls: None, standby: false };
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis().try_into().unwrap_or(0));
+    let fleet =
+        Fleet { listener, connections: CONNECTIONS as usize, addresses, store, access, tls: None, standby: false };
+    let now =
+        || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis().try_into().unwrap_or(0));
     Ok(Box::pin(serve(config, fleet, artefacts, Arc::new(now), stopping)).await?)
 }
 
@@ -115,7 +119,8 @@ impl Worker {
 
     /// Reports; false when a backup attempt was faster.
     async fn complete(&mut self, task: &Task, lease_epoch: u64) -> Result<bool, Failed> {
-        let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Ok(fleet::output(task, 1)) };
+        let report =
+            Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Ok(fleet::output(task, 1)) };
         let request = CompleteRequest { worker: self.id, run: task.run.clone(), report_json: to_json(&report) };
         match self.calls.complete(request).await {
             Err(status) if status.code() != tonic::Code::Aborted => Err(status.into()),
@@ -123,9 +128,15 @@ impl Worker {
         }
     }
 
-    /// Works until it is stopped; a task takes `work` on average, from half to one and a half of it: so workers that got a
-    /// task at the same time do not come back together forever.
-    async fn go(mut self, first: Duration, work: Duration, stop: watch::Receiver<bool>, book: Book) -> Result<(), Failed> {
+    /// Works until it is stopped; a task takes `work` on average, from half to one and a half of it: so workers that
+    /// got a task at the same time do not come back together forever.
+    async fn go(
+        mut self,
+        first: Duration,
+        work: Duration,
+        stop: watch::Receiver<bool>,
+        book: Book,
+    ) -> Result<(), Failed> {
         tokio::time::sleep(first).await;
         let mut turn = first.as_secs_f64();
         while !*stop.borrow() {
@@ -216,7 +227,8 @@ impl Runs {
     /// Submits the next run, as soon as the coordinator takes it.
     async fn submit(&mut self) -> Result<(), Failed> {
         let number = self.submitted;
-        let mut submission = fleet::submission(self.begun.duration_since(UNIX_EPOCH)?.as_secs() + u64::from(number), 1, 0);
+        let mut submission =
+            fleet::submission(self.begun.duration_since(UNIX_EPOCH)?.as_secs() + u64::from(number), 1, 0);
         // Smaller ones at first, so that runs come to be in different stages.
         let share = f64::from((number + 1).min(self.at_once)) / f64::from(self.at_once);
         submission.dataset.train = (self.shards as f64 * share).ceil() as usize * SHARD_SAMPLES;
@@ -243,7 +255,8 @@ async fn load(workers: usize, rate: f64, seconds: f64, store: &str) -> Result<()
         .spawn()?;
     let mut address = String::new();
     BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut address)?;
-    let connect = || Endpoint::from_shared(format!("http://{}", address.trim())).map(|to| to.tcp_nodelay(true).connect_lazy());
+    let connect =
+        || Endpoint::from_shared(format!("http://{}", address.trim())).map(|to| to.tcp_nodelay(true).connect_lazy());
     let work = Duration::from_secs_f64(workers as f64 / rate);
     // Outside of its export stages a run has one or two tasks at a time, for some ten times the time of a task.
     let at_once = (2.0 * work.as_secs_f64()) as u32 + 8;
@@ -282,10 +295,13 @@ async fn load(workers: usize, rate: f64, seconds: f64, store: &str) -> Result<()
         }
     }
     let line = serde_json::json!({
-        "workers": workers, "seconds": took, "completions_per_second": seen.completions as f64 / took, "leases": seen.lease_ms.len(),
-        "lease_ms": {"p50": quantile(&mut seen.lease_ms, 0.5), "p99": quantile(&mut seen.lease_ms, 0.99), "max": quantile(&mut seen.lease_ms, 1.0)},
+        "workers": workers, "seconds": took, "completions_per_second": seen.completions as f64 / took,
+            "leases": seen.lease_ms.len(),
+        "lease_ms": {"p50": quantile(&mut seen.lease_ms, 0.5), "p99": quantile(&mut seen.lease_ms, 0.99),
+            "max": quantile(&mut seen.lease_ms, 1.0)},
         "heartbeats": seen.heartbeat_ms.len(), "heartbeat_ms_p99": quantile(&mut seen.heartbeat_ms, 0.99),
-        "complete_ms_p99": quantile(&mut seen.complete_ms, 0.99), "asks_in_vain": seen.in_vain, "missed_leases": seen.missed, "failed_workers": seen.failed,
+        "complete_ms_p99": quantile(&mut seen.complete_ms, 0.99), "asks_in_vain": seen.in_vain,
+            "missed_leases": seen.missed, "failed_workers": seen.failed,
         "coordinator_cores": (end.0 - begin.0) / took, "coordinator_mib": memory,
         "runs_completed": seen.finished - finished,
     });

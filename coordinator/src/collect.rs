@@ -1,9 +1,10 @@
 //! What garbage collection has to leave alone: everything that a run still names.
 //!
-//! What that is, each kind of task says of what its tasks made (`run/stage`). In short: a run that may go on keeps all that
-//! it committed and has not declared unneeded, as the last checkpoints, records, detectors, cached shards. A completed run
-//! keeps its specification, final weights, detectors and cached shards, so that other runs may share them; its older
-//! checkpoints, optimiser states and records go. Data sets stay as long as a run has them, models until theirs is deleted.
+//! What that is, each kind of task says of what its tasks made (`run/stage`). In short: a run that may go on keeps all
+//! that it committed and has not declared unneeded, as the last checkpoints, records, detectors, cached shards. A
+//! completed run keeps its specification, final weights, detectors and cached shards, so that other runs may share
+//! them; its older checkpoints, optimiser states and records go. Data sets stay as long as a run has them, models until
+//! theirs is deleted.
 
 use crate::durable;
 use crate::open::OpenError;

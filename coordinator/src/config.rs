@@ -10,8 +10,8 @@ pub struct Config {
     pub lease_ms: u64,
     /// Milliseconds between heartbeats of a worker.
     pub heartbeat_ms: u64,
-    /// Milliseconds after a take-over in which workers of the earlier coordinator come back with what they hold, before it is
-    /// given to others.
+    /// Milliseconds after a take-over in which workers of the earlier coordinator come back with what they hold, before
+    /// it is given to others.
     pub settle_ms: u64,
     /// Milliseconds without progress after which a training task counts as hung; others have more by their stage
     /// ([`Stage::patience`](bloctrain_shared::task::Stage::patience)). 0: never.
@@ -28,6 +28,12 @@ impl Config {
 
     /// Many processes.
     pub const fn fleet() -> Self {
-        Self { lease_ms: 10_000, heartbeat_ms: 2_000, settle_ms: 4_000, stall_ms: 1_200_000, inline_bytes: INLINE_BYTES }
+        Self {
+            lease_ms: 10_000,
+            heartbeat_ms: 2_000,
+            settle_ms: 4_000,
+            stall_ms: 1_200_000,
+            inline_bytes: INLINE_BYTES,
+        }
     }
 }

@@ -79,7 +79,11 @@ fn perform(fleet: &mut Fleet, step: &Step) {
         Step::Lost(index) => {
             let keys: Vec<String> = ever_named(fleet).into_iter().collect();
             if !keys.is_empty() {
-                fleet.report(Some(Failure::InputLost { key: index.get(&keys).clone(), problem: "p".into(), content: false }));
+                fleet.report(Some(Failure::InputLost {
+                    key: index.get(&keys).clone(),
+                    problem: "p".into(),
+                    content: false,
+                }));
             }
         }
         Step::Submit(seed) => drop(fleet.submit(*seed, u32::from(*seed == 2))),
@@ -104,7 +108,8 @@ proptest! {
             perform(&mut fleet, step);
         }
         let store = Artefacts::open("memory://").expect("opens");
-        let garbage = ["cache/unknown.arrow", "cache/unknown.json", "runs/unknown/block1/x", "models/unknown/model.json"];
+        let garbage = ["cache/unknown.arrow", "cache/unknown.json", "runs/unknown/block1/x",
+            "models/unknown/model.json"];
         let all: BTreeSet<String> = ever_named(&fleet).into_iter().chain(garbage.map(str::to_owned)).collect();
         let removed = runtime.block_on(async {
             for key in &all {
@@ -122,7 +127,8 @@ proptest! {
     }
 }
 
-/// Every object of an output that the next task reads may get lost: then it is not needed any more, and what made it is open again.
+/// Every object of an output that the next task reads may get lost: then it is not needed any more, and what made it is
+/// open again.
 fn everything_can_be_lost(fleet: &Fleet, task: TaskId, own: &BTreeSet<String>) {
     for key in own {
         let mut fleet = fleet.clone();
@@ -133,11 +139,15 @@ fn everything_can_be_lost(fleet: &Fleet, task: TaskId, own: &BTreeSet<String>) {
             continue;
         }
         fleet.report(Some(Failure::InputLost { key: key.clone(), problem: "p".into(), content: false }));
-        assert!(!named(&fleet.state.durable).keys.contains(key), "{task} made {key}, which was lost, and the run still has it");
+        assert!(
+            !named(&fleet.state.durable).keys.contains(key),
+            "{task} made {key}, which was lost, and the run still has it"
+        );
     }
 }
 
-/// Works through a run, and after every commit looks for what garbage collection would take. Gives the stages that it saw.
+/// Works through a run, and after every commit looks for what garbage collection would take. Gives the stages that it
+/// saw.
 fn nothing_is_taken(replicas: u32, selects: bool) -> BTreeSet<Stage> {
     let mut fleet = Fleet::new(3);
     let mut submission = submission(1, 3, 0);
@@ -150,7 +160,9 @@ fn nothing_is_taken(replicas: u32, selects: bool) -> BTreeSet<Stage> {
         let Some((task, _)) = fleet.granted.clone() else { return seen };
         let made = output(&task, fleet.epochs);
         let own: BTreeSet<String> = made.objects().into_iter().map(|object| object.key.clone()).collect();
-        for (what, objects, whole) in [("output", made.objects(), json(&made)), ("work", task.work.objects(), json(&task.work))] {
+        for (what, objects, whole) in
+            [("output", made.objects(), json(&made)), ("work", task.work.objects(), json(&task.work))]
+        {
             let mut all = BTreeSet::new();
             keys_in(&whole, &mut all);
             let listed: BTreeSet<String> = objects.into_iter().map(|object| object.key.clone()).collect();
@@ -175,12 +187,14 @@ fn nothing_is_taken(replicas: u32, selects: bool) -> BTreeSet<Stage> {
     }
 }
 
-/// What a commit brings is kept, whatever kind of task made it, until a later commit lets go of it. A kind that forgets to
-/// name an object fails here; one that this test does not know does not compile (`fleet::output`) or is missed below.
+/// What a commit brings is kept, whatever kind of task made it, until a later commit lets go of it. A kind that forgets
+/// to name an object fails here; one that this test does not know does not compile (`fleet::output`) or is missed
+/// below.
 #[test]
 fn nothing_that_an_output_names_is_collected() {
     let kinds = [(1, false), (2, false), (1, true)];
-    let seen: BTreeSet<Stage> = kinds.into_iter().flat_map(|(replicas, selects)| nothing_is_taken(replicas, selects)).collect();
+    let seen: BTreeSet<Stage> =
+        kinds.into_iter().flat_map(|(replicas, selects)| nothing_is_taken(replicas, selects)).collect();
     assert_eq!(seen, BTreeSet::from(Stage::ALL));
 }
 

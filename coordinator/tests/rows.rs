@@ -183,7 +183,9 @@ async fn shards_of_a_completed_run_stay_in_their_rows() {
     let whole = kept.durable.clone();
     kept.durable.let_go();
     let known = &kept.durable.runs[&run];
-    assert!(known.blocks.iter().all(|block| block.exports.is_empty()) && !whole.runs[&run].blocks[0].exports.is_empty());
+    assert!(
+        known.blocks.iter().all(|block| block.exports.is_empty()) && !whole.runs[&run].blocks[0].exports.is_empty()
+    );
     assert_eq!(known.view(), whole.runs[&run].view(), "people see no difference");
     let exported = records.iter().find_map(|record| match record {
         Record::Committed { task, .. } if task.stage == Stage::Export => Some(*task),

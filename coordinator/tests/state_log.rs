@@ -67,7 +67,8 @@ async fn survives_and_fences(store: Artefacts) {
     // Alone and in groups: a group is one write.
     let mut done = 0;
     for group in [1, 1, 5, 40, 1, 30].into_iter().chain(std::iter::repeat(25)) {
-        let records: Vec<(u64, Record)> = history.iter().skip(done).take(group).map(|(record, _)| (7, record.clone())).collect();
+        let records: Vec<(u64, Record)> =
+            history.iter().skip(done).take(group).map(|(record, _)| (7, record.clone())).collect();
         if records.is_empty() {
             break;
         }
@@ -93,7 +94,8 @@ async fn survives_faults(store: Artefacts) {
     let faults = Faults::default();
     let inner = Arc::new(FaultyStore::new(store.object_store(), faults.clone()));
     let shaky = Artefacts::with_store(inner, store.location(), store.place()).with_retry(common::impatient());
-    // Without attributes SlateDB cannot tell its own write from another's, so answers are lost only where stores keep them.
+    // Without attributes SlateDB cannot tell its own write from another's, so answers are lost only where stores keep
+    // them.
     let lose_answer = if store.place() == bloctrain_store::Place::Folder { 0.0 } else { 0.1 };
     faults.set(Misbehaviour { seed: 3, refuse: 0.1, lose_answer, ..Misbehaviour::default() });
     let (mut log, mut durable) = Log::open(&shaky).await.expect("opens");
@@ -133,7 +135,10 @@ async fn a_clock_that_is_behind_stops_nobody() {
         let mut after = durable.clone();
         for number in 0..SNAPSHOT_EVERY + 3 {
             after.replay(Record::Opened, number);
-            behind.append(number, Record::Opened, &after).await.expect("a clock that is behind keeps nobody from writing");
+            behind
+                .append(number, Record::Opened, &after)
+                .await
+                .expect("a clock that is behind keeps nobody from writing");
         }
         behind.close().await.expect("closes");
         assert!(begun.elapsed() < std::time::Duration::from_secs(9), "{:?}", begun.elapsed());
@@ -302,7 +307,8 @@ impl Table for Fixed {
     }
 }
 
-/// Writes the fixture of the present format; run it before the format changes: `cargo test -- --ignored write_the_fixture`.
+/// Writes the fixture of the present format; run it before the format changes: `cargo test -- --ignored
+/// write_the_fixture`.
 #[tokio::test]
 #[ignore = "writes into the source tree"]
 async fn write_the_fixture() {

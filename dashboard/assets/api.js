@@ -19,7 +19,9 @@ async function call(path, options = {}) {
   let message = `the coordinator answered ${response.status}`;
   try {
     message = (await response.json()).error ?? message;
-  } catch { /* somebody on the way answered */ }
+  } catch {
+    /* somebody on the way answered */
+  }
   throw new Refused(response.status, message);
 }
 
@@ -51,7 +53,11 @@ const SILENCE_MS = 25_000;
 export function follow(query, changed, status) {
   const parts = {};
   const search = new URLSearchParams(query);
-  let source = null, timer = null, watch = null, ended = false, pause = 500;
+  let source = null,
+    timer = null,
+    watch = null,
+    ended = false,
+    pause = 500;
 
   const apply = (name, value) => {
     if (value && value.set) {
@@ -98,7 +104,12 @@ export function follow(query, changed, status) {
     }
     if (ended || document.hidden) return;
     source = new EventSource(`/api/v1/stream?${search}`);
-    const names = { runs: ["fleet", "runs"], workers: ["fleet", "workers"], events: ["events"], run: ["detail", "history", "log", "run"] };
+    const names = {
+      runs: ["fleet", "runs"],
+      workers: ["fleet", "workers"],
+      events: ["events"],
+      run: ["detail", "history", "log", "run"],
+    };
     for (const name of names[query.topic]) {
       source.addEventListener(name, (event) => {
         pause = 500;

@@ -18,24 +18,40 @@ const PAGES = [
 
 const main = document.getElementById("main");
 const banner = document.getElementById("banner");
-let me = null, leave = null;
+let me = null,
+  leave = null;
 
 /** What pages may ask of the frame. */
 const frame = {
-  get operator() { return me?.role === "operator"; },
-  title(text) { document.title = text ? `${text} · bloctrain` : "bloctrain"; },
+  get operator() {
+    return me?.role === "operator";
+  },
+  title(text) {
+    document.title = text ? `${text} · bloctrain` : "bloctrain";
+  },
   /** How the live connection of the page stands. */
   status(state, why) {
     if (state === "unauthorised") return begin();
     say(light.lastChild, state === "live" ? "live" : "waiting");
     light.className = `light ${state}`;
-    say(banner, state === "waiting" ? "The coordinator does not answer. This page goes on as soon as it does." : state === "gone" ? why : "");
+    say(
+      banner,
+      state === "waiting"
+        ? "The coordinator does not answer. This page goes on as soon as it does."
+        : state === "gone"
+          ? why
+          : "",
+    );
     show(banner, banner.textContent !== "");
   },
   /** What was refused, where people see it. */
   say(text, kind = "problem") {
-    const line = h("div", { class: `toast ${kind}`, role: kind === "problem" ? "alert" : "status" }, text,
-      h("button", { type: "button", class: "plain", "aria-label": "Close", onclick: () => line.remove() }, "×"));
+    const line = h(
+      "div",
+      { class: `toast ${kind}`, role: kind === "problem" ? "alert" : "status" },
+      text,
+      h("button", { type: "button", class: "plain", "aria-label": "Close", onclick: () => line.remove() }, "×"),
+    );
     document.body.append(line);
     setTimeout(() => line.remove(), 8000);
   },
@@ -44,18 +60,52 @@ const frame = {
 const light = h("span", { class: "light" }, h("i", { "aria-hidden": "true" }), h("span", {}, ""));
 const links = PAGES.map(({ path, title }) => h("a", { href: `#/${path}` }, title));
 const role = h("span", { class: "role" });
-const out = h("button", { type: "button", class: "plain", onclick: () => logout().catch(() => null).then(() => location.reload()) }, "Sign out");
-const theme = h("button", { type: "button", class: "plain round", "aria-label": "Light or dark", title: "Light or dark", onclick: () => window.bloctrainTheme.toggle() },
-  h("span", { class: "moon", "aria-hidden": "true" }));
+const out = h(
+  "button",
+  {
+    type: "button",
+    class: "plain",
+    onclick: () =>
+      logout()
+        .catch(() => null)
+        .then(() => location.reload()),
+  },
+  "Sign out",
+);
+const theme = h(
+  "button",
+  {
+    type: "button",
+    class: "plain round",
+    "aria-label": "Light or dark",
+    title: "Light or dark",
+    onclick: () => window.bloctrainTheme.toggle(),
+  },
+  h("span", { class: "moon", "aria-hidden": "true" }),
+);
 
-put(document.getElementById("top"),
-  h("a", { class: "brand", href: "#/runs", "aria-label": "bloctrain, runs" }, h("span", { class: "logo", "aria-hidden": "true" }, h("i"), h("i"), h("i")), "bloctrain"),
-  h("nav", { "aria-label": "Pages" }, links), h("span", { class: "grow" }), light, role, out, theme);
+put(
+  document.getElementById("top"),
+  h(
+    "a",
+    { class: "brand", href: "#/runs", "aria-label": "bloctrain, runs" },
+    h("span", { class: "logo", "aria-hidden": "true" }, h("i"), h("i"), h("i")),
+    "bloctrain",
+  ),
+  h("nav", { "aria-label": "Pages" }, links),
+  h("span", { class: "grow" }),
+  light,
+  role,
+  out,
+  theme,
+);
 
 /** The page that the address names. */
 function route() {
   const [path, id] = location.hash.replace(/^#\/?/, "").split("/");
-  return path === "run" && id ? { page: run, path: "runs", id: decodeURIComponent(id) } : PAGES.find((page) => page.path === path) ?? PAGES[0];
+  return path === "run" && id
+    ? { page: run, path: "runs", id: decodeURIComponent(id) }
+    : (PAGES.find((page) => page.path === path) ?? PAGES[0]);
 }
 
 function open() {
@@ -93,10 +143,13 @@ async function begin() {
   say(role, me ? (me.protected ? me.role : "") : "");
   if (me) return open();
   frame.title("Sign in");
-  put(main, signIn(async (token) => {
-    await login(token);
-    await begin();
-  }));
+  put(
+    main,
+    signIn(async (token) => {
+      await login(token);
+      await begin();
+    }),
+  );
 }
 
 addEventListener("hashchange", () => {

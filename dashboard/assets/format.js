@@ -5,7 +5,8 @@ const NONE = "–";
 export const percent = (fraction, digits = 2) =>
   fraction === null || fraction === undefined ? NONE : `${(fraction * 100).toFixed(digits)} %`;
 
-export const integer = (value) => (value === null || value === undefined ? NONE : Math.round(value).toLocaleString("en"));
+export const integer = (value) =>
+  value === null || value === undefined ? NONE : Math.round(value).toLocaleString("en");
 
 export const count = (value, one, many = `${one}s`) => `${integer(value)} ${value === 1 ? one : many}`;
 
@@ -24,7 +25,7 @@ export function bytes(value) {
   if (value === null || value === undefined) return NONE;
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) (value /= 1024), unit++;
+  while (value >= 1024 && unit < units.length - 1) ((value /= 1024), unit++);
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
 }
 

@@ -13,12 +13,22 @@ const words = new Intl.Collator("en", { numeric: true });
  * `sort: { name, down }`. Gives `{ element, update(rows) }`.
  */
 export function table({ columns, key, sort, label, empty }) {
-  let order = { ...sort }, page = 0, rows = [], places = new Map();
+  let order = { ...sort },
+    page = 0,
+    rows = [],
+    places = new Map();
   const body = h("tbody");
   const heads = columns.map((column) => {
     const head = h("th", { scope: "col", class: column.class });
     if (column.value) {
-      head.append(h("button", { type: "button", class: "sort", onclick: () => choose(column) }, column.title, h("span", { class: "arrow", "aria-hidden": "true" })));
+      head.append(
+        h(
+          "button",
+          { type: "button", class: "sort", onclick: () => choose(column) },
+          column.title,
+          h("span", { class: "arrow", "aria-hidden": "true" }),
+        ),
+      );
     } else head.append(column.title);
     return head;
   });
@@ -26,7 +36,13 @@ export function table({ columns, key, sort, label, empty }) {
   const before = h("button", { type: "button", class: "plain", onclick: () => turn(-1) }, "Previous");
   const after = h("button", { type: "button", class: "plain", onclick: () => turn(1) }, "Next");
   const pager = h("nav", { class: "pager", "aria-label": `Pages of ${label}` }, before, pages, after);
-  const grid = h("table", { class: "grid" }, h("caption", { class: "hidden" }, label), h("thead", {}, h("tr", {}, heads)), body);
+  const grid = h(
+    "table",
+    { class: "grid" },
+    h("caption", { class: "hidden" }, label),
+    h("thead", {}, h("tr", {}, heads)),
+    body,
+  );
   const nothing = h("div", { class: "empty", hidden: true });
   const element = h("div", {}, h("div", { class: "scroll" }, grid), nothing, pager);
 
@@ -54,7 +70,8 @@ export function table({ columns, key, sort, label, empty }) {
 
   /** The rows in order. What was in order before is nearly so now, and sorting that takes one comparison a row. */
   function inOrder() {
-    const before = [], fresh = [];
+    const before = [],
+      fresh = [];
     for (const row of rows) {
       const place = places.get(key(row));
       if (place === undefined) fresh.push(row);
@@ -77,13 +94,19 @@ export function table({ columns, key, sort, label, empty }) {
       head.setAttribute("aria-sort", is ? (order.down ? "descending" : "ascending") : "none");
       say(head.querySelector(".arrow"), is ? (order.down ? "↓" : "↑") : "");
     });
-    const create = () => h("tr", {}, columns.map((column) => h("td", { class: column.class, "data-title": column.title })));
+    const create = () =>
+      h(
+        "tr",
+        {},
+        columns.map((column) => h("td", { class: column.class, "data-title": column.title })),
+      );
     keep(body, shown, key, create, (line, row) => {
       // A row that is the same object is the same row.
       if (line.shownRow === row) return;
       line.shownRow = row;
       columns.forEach((column, index) => {
-        const cell = line.children[index], content = column.cell(row);
+        const cell = line.children[index],
+          content = column.cell(row);
         if (content instanceof Node) cell.replaceChildren(content);
         else say(cell, content);
         // On a phone a row is a card, in which what is not known takes no room.
@@ -113,7 +136,13 @@ export function table({ columns, key, sort, label, empty }) {
 export function choices(label, options, chosen) {
   let now = options[0].name;
   const buttons = options.map(({ name, title }) =>
-    h("button", { type: "button", class: "choice", "aria-pressed": String(name === now), onclick: () => choose(name) }, h("span", {}, title), h("span", { class: "count" })));
+    h(
+      "button",
+      { type: "button", class: "choice", "aria-pressed": String(name === now), onclick: () => choose(name) },
+      h("span", {}, title),
+      h("span", { class: "count" }),
+    ),
+  );
   function choose(name) {
     now = name;
     buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(options[index].name === now)));
@@ -122,7 +151,11 @@ export function choices(label, options, chosen) {
   const element = h("div", { class: "choices", role: "group", "aria-label": label }, buttons);
   return {
     element,
-    get now() { return now; },
-    counts(of) { buttons.forEach((button, index) => say(button.lastChild, of[options[index].name] ?? "")); },
+    get now() {
+      return now;
+    },
+    counts(of) {
+      buttons.forEach((button, index) => say(button.lastChild, of[options[index].name] ?? ""));
+    },
   };
 }

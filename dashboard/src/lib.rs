@@ -93,7 +93,9 @@ mod tests {
             let text = String::from_utf8_lossy(asset.bytes);
             // A name space, and the address of a coordinator that people are shown.
             let text = text.replace("http://www.w3.org/", "").replace("http://HOST:7070", "");
-            for wrong in ["http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            for wrong in
+                ["http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("]
+            {
                 assert!(!text.contains(wrong), "{} has {wrong}", asset.path);
             }
             if asset.path.ends_with(".html") {

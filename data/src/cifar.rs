@@ -58,7 +58,8 @@ pub(super) fn records(path: &Path, bytes: &[u8], label_bytes: usize, classes: us
     if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
         let whole = bytes.len() / record;
         let problem = format!(
-            "it has {} bytes, not a whole number of {record}-byte records ({whole} are complete); the file is cut, fetch it again",
+            "it has {} bytes, not a whole number of {record}-byte records ({whole} are complete); the file is cut, \
+            fetch it again",
             bytes.len()
         );
         return Err(DataError::content(path, problem));

@@ -11,7 +11,8 @@ pub(super) fn open(folder: &Path, _: &Options) -> Result<Option<Opened>, DataErr
     if is_pickle("data_batch_1") && is_pickle("test_batch") {
         let files: Vec<PathBuf> = (1..=5).map(|number| folder.join(format!("data_batch_{number}"))).collect();
         let names = names(&folder.join("batches.meta"), "label_names")?;
-        let (train, test) = (read(&files, "labels", names.len())?, read(&[folder.join("test_batch")], "labels", names.len())?);
+        let (train, test) =
+            (read(&files, "labels", names.len())?, read(&[folder.join("test_batch")], "labels", names.len())?);
         return Ok(Some(opened("cifar10", names, train, test)));
     }
     if is_pickle("meta") && is_pickle("train") && is_pickle("test") {
@@ -44,8 +45,12 @@ fn read(files: &[PathBuf], key: &str, classes: usize) -> Result<Split, DataError
         let wrong = |problem: String| DataError::content(path, problem);
         let (own, images) = (dict.integers(key).map_err(wrong)?, dict.array("data").map_err(wrong)?);
         if images.shape != [own.len(), cifar::SHAPE.len()] {
-            let problem =
-                format!("its images have sizes {:?}, for {} labels [{}, 3072] are needed", images.shape, own.len(), own.len());
+            let problem = format!(
+                "its images have sizes {:?}, for {} labels [{}, 3072] are needed",
+                images.shape,
+                own.len(),
+                own.len()
+            );
             return Err(wrong(problem));
         }
         for (index, label) in own.into_iter().enumerate() {
@@ -114,7 +119,9 @@ mod tests {
         let error = open(folder.path(), &Options::default()).expect_err("label").to_string();
         assert!(error.contains("record 0") && error.contains("2 classes"), "{error}");
         write(folder.path(), "test", batch("labels", 0));
-        assert!(open(folder.path(), &Options::default()).expect_err("entry").to_string().contains("no entry `fine_labels`"));
+        assert!(
+            open(folder.path(), &Options::default()).expect_err("entry").to_string().contains("no entry `fine_labels`")
+        );
         write(folder.path(), "test", batch("fine_labels", 1));
         assert_eq!(open(folder.path(), &Options::default()).expect("reads").dataset.name, "cifar100");
     }

@@ -34,21 +34,24 @@ fn damaged_cifar_files() {
 #[test]
 fn damaged_pickles() {
     each("pickle", &[pickle::tests::python2()], PLAIN, |bytes| {
-        pickle::Dict::read(bytes)
-            .is_ok_and(|dict| dict.integers("labels").is_ok() && dict.array("data").is_ok() && dict.texts("names").is_ok())
+        pickle::Dict::read(bytes).is_ok_and(|dict| {
+            dict.integers("labels").is_ok() && dict.array("data").is_ok() && dict.texts("names").is_ok()
+        })
     });
 }
 
 /// EXIF with the orientation 6 (a quarter turn).
 fn exif() -> Vec<u8> {
-    let entry = [&0x0112_u16.to_le_bytes()[..], &3_u16.to_le_bytes(), &1_u32.to_le_bytes(), &6_u32.to_le_bytes()].concat();
+    let entry =
+        [&0x0112_u16.to_le_bytes()[..], &3_u16.to_le_bytes(), &1_u32.to_le_bytes(), &6_u32.to_le_bytes()].concat();
     [&b"II*\0"[..], &8_u32.to_le_bytes(), &1_u16.to_le_bytes(), &entry, &0_u32.to_le_bytes()].concat()
 }
 
 #[test]
 fn damaged_pictures() {
     let image = image::RgbImage::from_fn(9, 7, |x, y| image::Rgb([x as u8 * 20, y as u8 * 30, (x * y) as u8]));
-    let formats = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Tiff, ImageFormat::WebP];
+    let formats =
+        [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Tiff, ImageFormat::WebP];
     let mut whole: Vec<Vec<u8>> = Vec::new();
     for format in formats {
         let mut bytes = Vec::new();

@@ -104,7 +104,8 @@ impl Dataset {
             return self;
         }
         let split = |split: &Split| {
-            let pixels = (0..split.len()).flat_map(|index| scaled_planes(split.image(index), self.shape, size)).collect();
+            let pixels =
+                (0..split.len()).flat_map(|index| scaled_planes(split.image(index), self.shape, size)).collect();
             Split::new(split.labels.clone(), pixels, shape.len())
         };
         let (train, test) = (split(&self.train), split(&self.test));

@@ -12,7 +12,9 @@ const NAMED: usize = 10;
 pub enum DataError {
     /// The folder holds no known data set.
     #[error(
-        "{} holds no data set that is known here: expected CIFAR-10 or CIFAR-100 in their binary or Python version (data_batch_1.bin ..., train.bin; data_batch_1 ..., train), MNIST-like IDX files (train-images-idx3-ubyte[.gz] ...) or class folders (train/<class>/*.png, test/<class>/*.png)", path.display()
+        "{} holds no data set that is known here: expected CIFAR-10 or CIFAR-100 in their binary or Python version \
+        (data_batch_1.bin ..., train.bin; data_batch_1 ..., train), MNIST-like IDX files \
+        (train-images-idx3-ubyte[.gz] ...) or class folders (train/<class>/*.png, test/<class>/*.png)", path.display()
     )]
     NotRecognised {
         /// The folder.

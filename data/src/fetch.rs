@@ -47,7 +47,12 @@ fn failed(what: &str, problem: impl Into<String>) -> DataError {
 ///
 /// # Errors
 /// When the name is unknown, the server cannot be reached, or a checksum differs (the file is then removed).
-pub fn get(name: &str, folder: &Path, mirror: Option<&str>, progress: &mut dyn FnMut(Progress)) -> Result<(), DataError> {
+pub fn get(
+    name: &str,
+    folder: &Path,
+    mirror: Option<&str>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), DataError> {
     let published: &Published = registry::find(name).ok_or_else(|| {
         failed(name, format!("there is no such data set; the names are {}", PUBLISHED.map(|set| set.name).join(", ")))
     })?;
@@ -69,7 +74,12 @@ fn is_there(path: &Path, file: &PublishedFile) -> bool {
     std::fs::read(path).is_ok_and(|bytes| md5_of(&bytes) == file.md5)
 }
 
-fn download(url: &str, target: &Path, file: &PublishedFile, progress: &mut dyn FnMut(Progress)) -> Result<(), DataError> {
+fn download(
+    url: &str,
+    target: &Path,
+    file: &PublishedFile,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), DataError> {
     let part = target.with_file_name(format!("{}.part", file.name));
     let mut problem = String::new();
     for attempt in 0..ATTEMPTS {
@@ -118,7 +128,8 @@ fn transfer(url: &str, part: &Path, name: &str, progress: &mut dyn FnMut(Progres
     let mut done = if resumed { there } else { 0 };
     let length = response.body().content_length();
     let total = length.map(|length| done + length);
-    let mut file = OpenOptions::new().create(true).write(true).append(resumed).truncate(!resumed).open(part).map_err(local)?;
+    let mut file =
+        OpenOptions::new().create(true).write(true).append(resumed).truncate(!resumed).open(part).map_err(local)?;
     let mut reader = response.body_mut().as_reader();
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -131,7 +142,9 @@ fn transfer(url: &str, part: &Path, name: &str, progress: &mut dyn FnMut(Progres
         progress(Progress { file: name.to_owned(), done, total });
     }
     match total {
-        Some(total) if done < total => Err(Transfer::Broken(format!("the connection broke after {done} of {total} bytes"))),
+        Some(total) if done < total => {
+            Err(Transfer::Broken(format!("the connection broke after {done} of {total} bytes")))
+        }
         _ => Ok(()),
     }
 }
@@ -157,7 +170,9 @@ fn unpack(archive: &Path, folder: &Path) -> Result<(), DataError> {
     for entry in tar.entries().map_err(wrong)? {
         let mut entry = entry.map_err(wrong)?;
         let path = entry.path().map_err(wrong)?.into_owned();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| WANTED.contains(name)) else { continue };
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| WANTED.contains(name)) else {
+            continue;
+        };
         let target: PathBuf = folder.join(name);
         let mut out = File::create(&target).map_err(|error| DataError::read(&target, error))?;
         std::io::copy(&mut entry, &mut out).map_err(wrong)?;
@@ -188,9 +203,9 @@ mod tests {
                 let (mut stream, _) = listener.accept().expect("a client");
                 let lines: Vec<String> =
                     BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-                let range = lines
-                    .iter()
-                    .find_map(|line| line.to_lowercase().strip_prefix("range: bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+                let range = lines.iter().find_map(|line| {
+                    line.to_lowercase().strip_prefix("range: bytes=")?.strip_suffix('-')?.parse::<usize>().ok()
+                });
                 let from = if matches!(behaviour, Behaviour::IgnoreRange) { 0 } else { range.unwrap_or(0) };
                 let status = match (behaviour, from) {
                     (Behaviour::NotFound, _) => "404 Not Found",

@@ -1,6 +1,8 @@
-//! A folder of class folders: `train/<class>/...` and `test/<class>/...` with pictures in them, or in folders of theirs.
+//! A folder of class folders: `train/<class>/...` and `test/<class>/...` with pictures in them, or in folders of
+//! theirs.
 //!
-//! Hidden files and folders, and what systems leave behind, are no data. Files that are no pictures are counted, and said.
+//! Hidden files and folders, and what systems leave behind, are no data. Files that are no pictures are counted, and
+//! said.
 
 use super::{DataError, Dataset, Opened, Options, Split};
 use bloctrain_infer::FileError;
@@ -29,10 +31,16 @@ pub(super) fn open(folder: &Path, options: &Options) -> Result<Option<Opened>, D
     }
     let classes = class_folders(&train)?;
     if classes.len() < 2 {
-        return Err(DataError::content(&train, format!("it has {} class folders, at least 2 are needed", classes.len())));
+        return Err(DataError::content(
+            &train,
+            format!("it has {} class folders, at least 2 are needed", classes.len()),
+        ));
     }
     if !test.is_dir() {
-        return Err(DataError::content(folder, "it has a folder `train` but no folder `test`; test images must be apart"));
+        return Err(DataError::content(
+            folder,
+            "it has a folder `train` but no folder `test`; test images must be apart",
+        ));
     }
     if let Some(stranger) = class_folders(&test)?.into_iter().find(|name| !classes.contains(name)) {
         return Err(DataError::content(&test.join(stranger), "this class does not exist in train"));
@@ -59,7 +67,8 @@ pub(super) fn open(folder: &Path, options: &Options) -> Result<Option<Opened>, D
 
 /// Reads all pictures; every one that is wrong is found before anything is said.
 fn read(sources: &[Source], size: Option<u32>) -> Result<(ImageShape, [Split; 2]), DataError> {
-    let read: Vec<Result<Picture, FileError>> = sources.par_iter().map(|source| Picture::read(&source.path, size)).collect();
+    let read: Vec<Result<Picture, FileError>> =
+        sources.par_iter().map(|source| Picture::read(&source.path, size)).collect();
     let (mut pictures, mut errors) = (Vec::with_capacity(read.len()), Vec::new());
     for picture in read {
         picture.map_or_else(|error| errors.push(error.into()), |picture| pictures.push(picture));
@@ -72,8 +81,8 @@ fn read(sources: &[Source], size: Option<u32>) -> Result<(ImageShape, [Split; 2]
     let others: Vec<usize> = (1..pictures.len()).filter(|&index| pictures[index].size() != first).collect();
     if let Some(&other) = others.first() {
         let problem = format!(
-            "the image is {} pixels, {first_path} is {first}, and {} of {} images differ from that one; all must have one size: \
-             set `data.size` to have them scaled",
+            "the image is {} pixels, {first_path} is {first}, and {} of {} images differ from that one; all must \
+             have one size: set `data.size` to have them scaled",
             pictures[other].size(),
             others.len(),
             pictures.len()
@@ -176,7 +185,9 @@ mod tests {
 
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
-        for (split, class, value) in [("train", "ant", 10), ("train", "bee", 20), ("test", "ant", 30), ("test", "bee", 40)] {
+        for (split, class, value) in
+            [("train", "ant", 10), ("train", "bee", 20), ("test", "ant", 30), ("test", "bee", 40)]
+        {
             let at = folder.path().join(split).join(class);
             std::fs::create_dir_all(&at).expect("made");
             image::GrayImage::from_pixel(4, 3, image::Luma([value])).save(at.join("1.png")).expect("saved");
@@ -190,7 +201,9 @@ mod tests {
         let dataset = read(folder.path()).expect("reads");
         assert_eq!((dataset.classes.join(","), dataset.shape), ("ant,bee".into(), ImageShape::new(1, 3, 4)));
         assert_eq!((dataset.train.image(1)[0], dataset.test.label(1)), (20, 1));
-        image::RgbImage::from_pixel(4, 3, image::Rgb([1, 2, 3])).save(folder.path().join("test/bee/2.png")).expect("saved");
+        image::RgbImage::from_pixel(4, 3, image::Rgb([1, 2, 3]))
+            .save(folder.path().join("test/bee/2.png"))
+            .expect("saved");
         let dataset = read(folder.path()).expect("reads");
         assert_eq!((dataset.shape.channels, dataset.test.image(2)[12]), (3, 2));
     }
@@ -200,7 +213,10 @@ mod tests {
         let at = folder();
         image::GrayImage::new(5, 3).save(at.path().join("train/bee/2.png")).expect("saved");
         let error = read(at.path()).expect_err("size").to_string();
-        assert!(error.contains("2.png") && error.contains("is 5 x 3 pixels") && error.contains("1.png is 4 x 3"), "{error}");
+        assert!(
+            error.contains("2.png") && error.contains("is 5 x 3 pixels") && error.contains("1.png is 4 x 3"),
+            "{error}"
+        );
         assert!(error.contains("1 of 5 images") && error.contains("data.size"), "{error}");
         std::fs::write(at.path().join("train/bee/2.png"), b"no image").expect("written");
         assert!(read(at.path()).expect_err("no image").to_string().contains("not a readable"));
@@ -225,7 +241,10 @@ mod tests {
         std::fs::create_dir_all(&inside).expect("made");
         image::GrayImage::new(4, 3).save(inside.join("2.bmp")).expect("saved");
         let opened = opened(at.path()).expect("reads");
-        assert_eq!((opened.dataset.classes.join(","), opened.dataset.train.labels()), ("ant,bee".into(), [0, 1, 1].as_slice()));
+        assert_eq!(
+            (opened.dataset.classes.join(","), opened.dataset.train.labels()),
+            ("ant,bee".into(), [0, 1, 1].as_slice())
+        );
         assert_eq!(opened.notes.len(), 1, "only that ant has one image: {:?}", opened.notes);
     }
 
@@ -255,7 +274,9 @@ mod tests {
             let whole = std::fs::read(&path).expect("there");
             std::fs::write(&path, &whole[..whole.len() / 2]).expect("cut");
         }
-        (0..6).for_each(|number| std::fs::write(at.path().join(format!("test/bee/empty{number}.jpg")), b"").expect("written"));
+        (0..6).for_each(|number| {
+            std::fs::write(at.path().join(format!("test/bee/empty{number}.jpg")), b"").expect("written")
+        });
         let error = read(at.path()).expect_err("damaged").to_string();
         assert!(error.starts_with("12 files cannot be used") && error.ends_with("and 2 more"), "{error}");
         for extension in ["png", "jpg", "bmp", "gif", "tiff", "webp"] {
@@ -283,6 +304,9 @@ mod tests {
         let at = folder();
         image::GrayImage::from_pixel(50, 20, image::Luma([77])).save(at.path().join("train/bee/2.png")).expect("saved");
         let opened = crate::open(at.path(), &Options { size: Some(8) }).expect("reads");
-        assert_eq!((opened.dataset.shape, opened.dataset.train.image(2)), (ImageShape::new(1, 8, 8), [77; 64].as_slice()));
+        assert_eq!(
+            (opened.dataset.shape, opened.dataset.train.image(2)),
+            (ImageShape::new(1, 8, 8), [77; 64].as_slice())
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! The MNIST family: IDX files, plain or gzipped, as MNIST, Fashion-MNIST, Kuzushiji-MNIST and EMNIST are published.
 //!
 //! Names are understood with a dot or a dash before the kind (`train-images.idx3-ubyte`), and with a prefix
-//! (`emnist-letters-train-images-idx3-ubyte.gz`). EMNIST's images lie on their side in its files, and its letters are counted
-//! from 1 (Cohen et al. 2017): both are put right.
+//! (`emnist-letters-train-images-idx3-ubyte.gz`). EMNIST's images lie on their side in its files, and its letters are
+//! counted from 1 (Cohen et al. 2017): both are put right.
 
 use super::dataset::{Dataset, Split};
 use super::{DataError, Opened, Options, folder, registry};
@@ -40,8 +40,9 @@ pub(super) fn open(folder: &Path, _: &Options) -> Result<Option<Opened>, DataErr
     }
     let Some((prefix, files)) = sets.pop_first() else { return Ok(None) };
     if let Some((other, _)) = sets.pop_first() {
-        let problem =
-            format!("it holds more than one data set (`{prefix}...` and `{other}...`); keep one in a folder of its own");
+        let problem = format!(
+            "it holds more than one data set (`{prefix}...` and `{other}...`); keep one in a folder of its own"
+        );
         return Err(DataError::content(folder, problem));
     }
     let mut contents = Vec::new();
@@ -62,13 +63,14 @@ fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, DataError> {
         return Ok(bytes);
     }
     let mut out = Vec::new();
-    GzDecoder::new(bytes.as_slice())
-        .read_to_end(&mut out)
-        .map_err(|error| DataError::content(path, format!("its gzip data is cut or damaged ({error}); fetch it again")))?;
+    GzDecoder::new(bytes.as_slice()).read_to_end(&mut out).map_err(|error| {
+        DataError::content(path, format!("its gzip data is cut or damaged ({error}); fetch it again"))
+    })?;
     Ok(out)
 }
 
-/// A data set from the contents of the four files, in the order of [`FILES`]. `emnist` is the part of EMNIST that they are.
+/// A data set from the contents of the four files, in the order of [`FILES`]. `emnist` is the part of EMNIST that they
+/// are.
 pub(super) fn dataset(name: &str, emnist: Option<&str>, contents: &[(PathBuf, Vec<u8>)]) -> Result<Dataset, DataError> {
     let (shape, train_pixels) = images(&contents[0].0, &contents[0].1)?;
     let (test_shape, test_pixels) = images(&contents[2].0, &contents[2].1)?;
@@ -77,7 +79,8 @@ pub(super) fn dataset(name: &str, emnist: Option<&str>, contents: &[(PathBuf, Ve
         let problem = format!("its images are {}, those of the training file {}", size(test_shape), size(shape));
         return Err(DataError::content(&contents[2].0, problem));
     }
-    let (train_labels, test_labels) = (labels(&contents[1].0, &contents[1].1)?, labels(&contents[3].0, &contents[3].1)?);
+    let (train_labels, test_labels) =
+        (labels(&contents[1].0, &contents[1].1)?, labels(&contents[3].0, &contents[3].1)?);
     let all = || train_labels.iter().chain(&test_labels).copied();
     // Labels that leave 0 out and begin at 1 are counted from 1.
     let first = u16::from(all().min() == Some(1));
@@ -90,7 +93,10 @@ pub(super) fn dataset(name: &str, emnist: Option<&str>, contents: &[(PathBuf, Ve
         let labels: Vec<u16> = labels.iter().map(|label| label - first).collect();
         if let Some(index) = labels.iter().position(|&label| usize::from(label) >= classes.len()) {
             let (label, classes) = (labels[index] + first, classes.len());
-            return Err(DataError::content(path, format!("record {index} has label {label}, but there are {classes} classes")));
+            return Err(DataError::content(
+                path,
+                format!("record {index} has label {label}, but there are {classes} classes"),
+            ));
         }
         let images = pixels.len() / shape.len();
         if images != labels.len() {
@@ -118,7 +124,8 @@ fn emnist_classes(part: &str) -> Option<Vec<String>> {
 /// Images with rows and columns exchanged.
 fn transposed(pixels: &[u8], shape: ImageShape) -> Vec<u8> {
     let (height, width) = (shape.height, shape.width);
-    let image = |image: &[u8]| (0..width * height).map(|at| image[at % height * width + at / height]).collect::<Vec<u8>>();
+    let image =
+        |image: &[u8]| (0..width * height).map(|at| image[at % height * width + at / height]).collect::<Vec<u8>>();
     pixels.chunks_exact(shape.area()).flat_map(image).collect()
 }
 
@@ -143,7 +150,10 @@ fn header<'a>(path: &Path, bytes: &'a [u8], dimensions: usize) -> Result<(Vec<us
         let expected = expected.map_or_else(|| "more than fits in memory".to_owned(), |size| size.to_string());
         return Err(DataError::content(
             path,
-            format!("its header promises {expected} bytes of data, it has {}; the file is cut, fetch it again", data.len()),
+            format!(
+                "its header promises {expected} bytes of data, it has {}; the file is cut, fetch it again",
+                data.len()
+            ),
         ));
     }
     Ok((sizes, data))
@@ -226,13 +236,17 @@ mod tests {
             image(labels[1]),
             idx(&[labels[1].len() as u32], labels[1]),
         ];
-        names.iter().zip(contents).for_each(|(name, content)| std::fs::write(folder.join(name), content).expect("written"));
+        names
+            .iter()
+            .zip(contents)
+            .for_each(|(name, content)| std::fs::write(folder.join(name), content).expect("written"));
     }
 
     #[test]
     fn classes_follow_from_labels_and_names_from_checksums_only() {
         let at = tempfile::tempdir().expect("a folder");
-        let dotted = ["train-images.idx3-ubyte", "train-labels.idx1-ubyte", "t10k-images.idx3-ubyte", "t10k-labels.idx1-ubyte"];
+        let dotted =
+            ["train-images.idx3-ubyte", "train-labels.idx1-ubyte", "t10k-images.idx3-ubyte", "t10k-labels.idx1-ubyte"];
         write(at.path(), dotted, [&[0, 46], &[3]], &[1; 6]);
         let dataset = read(at.path()).expect("reads");
         assert_eq!((dataset.classes.len(), dataset.classes[46].as_str()), (47, "46"));

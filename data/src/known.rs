@@ -10,9 +10,15 @@ pub(super) fn file(path: &Path) -> Option<String> {
     let folder = path.parent().map(|parent| parent.display().to_string()).filter(|parent| !parent.is_empty());
     let folder = folder.unwrap_or_else(|| ".".into());
     let what = if ends(&[".tar.gz", ".tgz", ".tar", ".tar.xz", ".tar.bz2"]) {
-        format!("it is still packed; unpack it (`tar -xf {} -C {folder}`) and give the folder that comes out", path.display())
+        format!(
+            "it is still packed; unpack it (`tar -xf {} -C {folder}`) and give the folder that comes out",
+            path.display()
+        )
     } else if ends(&[".zip"]) {
-        format!("it is still packed; unpack it (`unzip {} -d {folder}`) and give the folder that comes out", path.display())
+        format!(
+            "it is still packed; unpack it (`unzip {} -d {folder}`) and give the folder that comes out",
+            path.display()
+        )
     } else if ends(&[".mat"]) {
         format!("it is a MATLAB file (as SVHN and CIFAR have them), which is not read here; {CONVERT}")
     } else if ends(&[".npz", ".npy"]) {
@@ -39,8 +45,9 @@ pub(super) fn inside(folder: &Path) -> Result<Option<(PathBuf, String)>, DataErr
     if let Some(found) = paths.iter().find_map(|path| file(path).map(|what| (path.clone(), what))) {
         return Ok(Some(found));
     }
-    let validation =
-        paths.iter().find(|path| path.is_dir() && ["val", "valid", "validation"].iter().any(|name| path.ends_with(name)));
+    let validation = paths
+        .iter()
+        .find(|path| path.is_dir() && ["val", "valid", "validation"].iter().any(|name| path.ends_with(name)));
     let hint = "the folders have to be called `train` and `test`; rename this one to `test`, and the other to `train`";
     Ok(validation.map(|path| (path.clone(), hint.to_owned())))
 }

@@ -7,7 +7,11 @@ pub(crate) fn check_labels(path: &Path, labels: &[u16], classes: usize) -> Resul
     match labels.iter().position(|&label| usize::from(label) >= classes) {
         Some(index) => Err(DataError::content(
             path,
-            format!("record {index} has label {}, but there are {classes} classes (0 to {})", labels[index], classes - 1),
+            format!(
+                "record {index} has label {}, but there are {classes} classes (0 to {})",
+                labels[index],
+                classes - 1
+            ),
         )),
         None => Ok(()),
     }

@@ -67,7 +67,11 @@ pub fn open(folder: &Path, options: &Options) -> Result<Opened, DataError> {
         if let Some(what) = known::file(folder).filter(|_| folder.exists()) {
             return Err(DataError::NotReadHere { path: folder.to_owned(), what });
         }
-        let what = if folder.exists() { "it is a file; give the folder that holds the data" } else { "there is no such folder" };
+        let what = if folder.exists() {
+            "it is a file; give the folder that holds the data"
+        } else {
+            "there is no such folder"
+        };
         return Err(DataError::read(folder, std::io::Error::new(std::io::ErrorKind::NotFound, what)));
     }
     let readers: [Reader; 4] = [cifar::open, cifar_python::open, idx::open, folder::open];

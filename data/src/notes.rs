@@ -46,11 +46,20 @@ mod tests {
         let names = ["ant", "bee", "cow", "dog", "eel"].map(str::to_owned).to_vec();
         let dataset = Dataset::new("d", names, ImageShape::new(1, 1, 1), split(&[0, 0, 1, 2, 2]), split(&[0, 1, 3]));
         let notes = classes(&dataset);
-        assert!(notes[0].contains("no images") && notes[0].contains("`eel`") && notes[0].starts_with("1 of 5"), "{notes:?}");
+        assert!(
+            notes[0].contains("no images") && notes[0].contains("`eel`") && notes[0].starts_with("1 of 5"),
+            "{notes:?}"
+        );
         assert!(notes[1].contains("none to train on") && notes[1].contains("`dog`"), "{notes:?}");
         assert!(notes[2].contains("no test images") && notes[2].contains("`cow`"), "{notes:?}");
         assert!(notes[3].contains("one training image") && notes[3].contains("`bee`"), "{notes:?}");
-        let many = Dataset::new("d", (0..30).map(|name| name.to_string()).collect(), dataset.shape, split(&[0, 0]), split(&[0]));
+        let many = Dataset::new(
+            "d",
+            (0..30).map(|name| name.to_string()).collect(),
+            dataset.shape,
+            split(&[0, 0]),
+            split(&[0]),
+        );
         assert!(classes(&many)[0].contains("`10` and 19 more"), "{:?}", classes(&many));
     }
 }

@@ -329,7 +329,8 @@ impl<'a> Machine<'a> {
             // Python 3 writes bytes in this way for readers of Python 2: every character stands for one byte.
             (Global::Encode, Some(Value::Bytes(text))) => {
                 let text = std::str::from_utf8(text).map_err(|_| "a text is no UTF-8".to_owned())?;
-                let bytes: Option<Vec<u8>> = text.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect();
+                let bytes: Option<Vec<u8>> =
+                    text.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect();
                 Value::Bytes(bytes.ok_or("a text stands for no bytes")?)
             }
             _ => return Err("it calls a name of NumPy in an unknown way".into()),
@@ -348,7 +349,9 @@ impl<'a> Machine<'a> {
             _ => return Err("it gives a state to what has none".into()),
         }
         let Value::Tuple(state) = &self.values[state] else { return Err("an array's state is no tuple".into()) };
-        let [_, shape, dtype, _, content] = state[..] else { return Err("an array's state has an unknown form".into()) };
+        let [_, shape, dtype, _, content] = state[..] else {
+            return Err("an array's state has an unknown form".into());
+        };
         let (Value::Tuple(shape), Value::Dtype(dtype), Value::Bytes(data)) =
             (&self.values[shape], &self.values[dtype], &self.values[content])
         else {
@@ -361,7 +364,8 @@ impl<'a> Machine<'a> {
             Value::Int(size) => usize::try_from(size).ok(),
             _ => None,
         };
-        let shape: Vec<usize> = shape.iter().map(size).collect::<Option<_>>().ok_or("an array's sizes make no sense")?;
+        let shape: Vec<usize> =
+            shape.iter().map(size).collect::<Option<_>>().ok_or("an array's sizes make no sense")?;
         let count = shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
         if count != Some(data.len()) {
             return Err(format!("an array of sizes {shape:?} has {} bytes", data.len()));
@@ -376,10 +380,14 @@ impl<'a> Machine<'a> {
 pub(super) mod tests {
     use super::*;
 
-    /// `{'labels': [3, 300, -1], 'data': array([[1, 2, 3]], uint8), 'names': ['a']}` as Python 2 writes it (protocol 2).
+    /// `{'labels': [3, 300, -1], 'data': array([[1, 2, 3]], uint8), 'names': ['a']}` as Python 2 writes it (protocol
+    /// 2).
     pub(crate) fn python2() -> Vec<u8> {
-        let mut bytes = b"\x80\x02}q\x01(U\x06labelsq\x02]q\x03(K\x03M\x2c\x01J\xff\xff\xff\xffeU\x04dataq\x04".to_vec();
-        bytes.extend(b"cnumpy.core.multiarray\n_reconstruct\nq\x05cnumpy\nndarray\nq\x06K\x00\x85U\x01b\x87Rq\x07(K\x01");
+        let mut bytes =
+            b"\x80\x02}q\x01(U\x06labelsq\x02]q\x03(K\x03M\x2c\x01J\xff\xff\xff\xffeU\x04dataq\x04".to_vec();
+        bytes.extend(
+            b"cnumpy.core.multiarray\n_reconstruct\nq\x05cnumpy\nndarray\nq\x06K\x00\x85U\x01b\x87Rq\x07(K\x01",
+        );
         bytes.extend(b"K\x01K\x03\x86cnumpy\ndtype\nq\x08U\x02u1K\x00K\x01\x87Rq\x09(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb");
         bytes.extend(b"\x89U\x03\x01\x02\x03tbU\x05namesq\x0a]q\x0bU\x01aau.");
         bytes

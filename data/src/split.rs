@@ -39,7 +39,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost_and_classes_are_on_both_sides(labels in prop::collection::vec(0_u16..4, 0..60), fraction in 0.01_f64..0.5, seed in 0_u64..9) {
+        fn nothing_is_lost_and_classes_are_on_both_sides(labels in prop::collection::vec(0_u16..4, 0..60),
+            fraction in 0.01_f64..0.5, seed in 0_u64..9) {
             let (train, validation) = hold_out(&labels, fraction, seed);
             let mut all: Vec<u32> = train.iter().chain(&validation).copied().collect();
             all.sort_unstable();

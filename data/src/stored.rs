@@ -1,7 +1,8 @@
 //! A data set in the store: a submitter puts it there once, every worker of a fleet reads it from there.
 //!
-//! Parts are safetensors files (`labels` u16 `[n]`, `images` u8 `[n, channels, height, width]`); the manifest that names them
-//! is written last, so where it exists, the data are complete. The key is the digest of the data set, checked after reading.
+//! Parts are safetensors files (`labels` u16 `[n]`, `images` u8 `[n, channels, height, width]`); the manifest that
+//! names them is written last, so where it exists, the data are complete. The key is the digest of the data set,
+//! checked after reading.
 
 use super::dataset::{Dataset, Split};
 use bloctrain_shared::task::ObjectRef;
@@ -42,7 +43,12 @@ pub async fn upload(dataset: &Dataset, store: &Artefacts) -> Result<bool, StoreE
     Ok(true)
 }
 
-async fn upload_split(dataset: &Dataset, name: &str, split: &Split, store: &Artefacts) -> Result<Vec<ObjectRef>, StoreError> {
+async fn upload_split(
+    dataset: &Dataset,
+    name: &str,
+    split: &Split,
+    store: &Artefacts,
+) -> Result<Vec<ObjectRef>, StoreError> {
     let (size, each) = (dataset.shape.len(), (PART / dataset.shape.len().max(1)).max(1));
     let mut parts = Vec::new();
     for (number, first) in (0..split.len()).step_by(each).enumerate() {
@@ -92,7 +98,10 @@ async fn download_split(parts: &[ObjectRef], shape: ImageShape, store: &Artefact
         let wrong = |error: safetensors::SafeTensorError| damaged(&part.key, &error);
         let file = SafeTensors::deserialize(&bytes).map_err(wrong)?;
         let (own, images) = (file.tensor("labels").map_err(wrong)?, file.tensor("images").map_err(wrong)?);
-        if own.dtype() != Dtype::U16 || images.dtype() != Dtype::U8 || images.data().len() != own.data().len() / 2 * shape.len() {
+        if own.dtype() != Dtype::U16
+            || images.dtype() != Dtype::U8
+            || images.data().len() != own.data().len() / 2 * shape.len()
+        {
             return Err(damaged(&part.key, &"its labels and images do not fit"));
         }
         labels.extend(own.data().chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])));

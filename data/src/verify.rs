@@ -80,7 +80,9 @@ fn status(name: &str, bytes: &[u8]) -> FileStatus {
     let mut content = Vec::new();
     // What cannot be unpacked differs from what was published.
     let unpacked = GzDecoder::new(bytes).read_to_end(&mut content).ok().map(|_| md5_of(&content));
-    if let Some((set, _)) = candidates.iter().find(|(_, file)| unpacked.is_some() && file.unpacked == unpacked.as_deref()) {
+    if let Some((set, _)) =
+        candidates.iter().find(|(_, file)| unpacked.is_some() && file.unpacked == unpacked.as_deref())
+    {
         return FileStatus::Repacked { dataset: (*set).to_owned() };
     }
     let published = candidates.iter().map(|(set, file)| ((*set).to_owned(), file.md5.to_owned())).collect();

@@ -21,10 +21,13 @@ build() {
   (cd "$here/control-plane" && go build -mod=mod -trimpath -o "$bin/control-plane" \
     -ldflags "-s -w -X $v.gitVersion=v$kubernetes -X $v.gitMajor=1 -X $v.gitMinor=36" .)
   local sources=$bin/../keda
-  "$here/trim" "$(cd "$here/keda" && go mod download -json "github.com/kedacore/keda/v2@v$keda" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')" \
-    "$sources/keda"
+  local original
+  original=$(cd "$here/keda" && go mod download -json "github.com/kedacore/keda/v2@v$keda" |
+    sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  "$here/trim" "$original" "$sources/keda"
   cp "$here"/keda/{go.mod,go.sum} "$sources/"
-  (cd "$sources" && go mod edit -replace "github.com/kedacore/keda/v2=./keda" && go build -mod=mod -trimpath -ldflags "-s -w" \
+  (cd "$sources" && go mod edit -replace "github.com/kedacore/keda/v2=./keda" &&
+    go build -mod=mod -trimpath -ldflags "-s -w" \
     -o "$bin/" github.com/kedacore/keda/v2/cmd/operator github.com/kedacore/keda/v2/cmd/adapter)
   go install "helm.sh/helm/v3/cmd/helm@v$helm"
 }

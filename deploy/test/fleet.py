@@ -1,4 +1,5 @@
-"""What deploy/test/fleet checks. Every step waits for what it says, and fails with the pods' logs when it does not come.
+"""What deploy/test/fleet checks. Every step waits for what it says, and fails with the pods' logs when it does not
+come.
 
 FLEET_PATIENCE stretches every wait, for a machine that is busy with other work (default 1).
 """
@@ -22,13 +23,25 @@ CHART = DEPLOY / "chart"
 HELM = Path(os.environ["CLUSTER_BIN"]) / "helm"
 BUCKET = "s3://bloctrain-test"
 ENDPOINT = os.environ["BLOCTRAIN_TEST_S3"].split(",")[0]
-KEYS = {"AWS_ACCESS_KEY_ID": os.environ["BLOCTRAIN_TEST_S3_KEY"],
-        "AWS_SECRET_ACCESS_KEY": os.environ["BLOCTRAIN_TEST_S3_SECRET"]}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": os.environ["BLOCTRAIN_TEST_S3_KEY"],
+    "AWS_SECRET_ACCESS_KEY": os.environ["BLOCTRAIN_TEST_S3_SECRET"],
+}
 PATIENCE = float(os.environ.get("FLEET_PATIENCE", "1"))
 WAIT = ["--wait", "--timeout", f"{int(300 * PATIENCE)}s"]
 BEGUN = time.monotonic()
-SPEC = ["--backend", "cpu", "--set", "network.width=4", "--set", "train.warmup_epochs=0",
-        "--set", "hard_classes.policy=bottom-k", "--set", "hard_classes.k=6"]
+SPEC = [
+    "--backend",
+    "cpu",
+    "--set",
+    "network.width=4",
+    "--set",
+    "train.warmup_epochs=0",
+    "--set",
+    "hard_classes.policy=bottom-k",
+    "--set",
+    "hard_classes.k=6",
+]
 
 
 def seeded(seed, epochs):
@@ -50,8 +63,9 @@ def checked(text):
 
 
 def run(*command, text=None, may_fail=False, env=None):
-    answer = subprocess.run([str(part) for part in command], input=text, capture_output=True, text=True, env=env,
-                            timeout=1200 * PATIENCE)
+    answer = subprocess.run(
+        [str(part) for part in command], input=text, capture_output=True, text=True, env=env, timeout=1200 * PATIENCE
+    )
     if answer.returncode and not may_fail:
         raise AssertionError(f"{' '.join(map(str, command))}: {answer.stderr}")
     return answer
@@ -82,7 +96,13 @@ class Fleet:
 
     def create_namespace(self):
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "storage", "namespace": self.namespace}}
-        run("kubectl", "apply", "-f", "-", text=yaml.safe_dump_all([space(self.namespace), {**secret, "stringData": KEYS}]))
+        run(
+            "kubectl",
+            "apply",
+            "-f",
+            "-",
+            text=yaml.safe_dump_all([space(self.namespace), {**secret, "stringData": KEYS}]),
+        )
 
     def kubectl(self, *arguments, **options):
         return run("kubectl", "--namespace", self.namespace, *arguments, **options)
@@ -99,17 +119,36 @@ class Fleet:
     def values(self, **more):
         """A file with the values of a fleet that KEDA starts and stops."""
         file = WORK / "values.yaml"
-        file.write_text(yaml.safe_dump({
-            "store": {"url": self.store, "endpoint": ENDPOINT, "region": "us-east-1", "existingSecret": "storage"},
-            "coordinator": {"lease": "10s"},
-            "pools": {
-                "cpu": {"maxWorkers": 3, "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}},
-                "gpu": {"enabled": True, "maxWorkers": 2, "spot": {"enabled": True}, "nodeSelector": {"spot": "true"}},
-            },
-            "autoscaling": {"engine": "keda", "scalerAddress": self.service.address, "pollingInterval": 2,
-                            "cooldownPeriod": 10, "stabilizationSeconds": 0},
-            **more,
-        }))
+        file.write_text(
+            yaml.safe_dump(
+                {
+                    "store": {
+                        "url": self.store,
+                        "endpoint": ENDPOINT,
+                        "region": "us-east-1",
+                        "existingSecret": "storage",
+                    },
+                    "coordinator": {"lease": "10s"},
+                    "pools": {
+                        "cpu": {"maxWorkers": 3, "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}},
+                        "gpu": {
+                            "enabled": True,
+                            "maxWorkers": 2,
+                            "spot": {"enabled": True},
+                            "nodeSelector": {"spot": "true"},
+                        },
+                    },
+                    "autoscaling": {
+                        "engine": "keda",
+                        "scalerAddress": self.service.address,
+                        "pollingInterval": 2,
+                        "cooldownPeriod": 10,
+                        "stabilizationSeconds": 0,
+                    },
+                    **more,
+                }
+            )
+        )
         return file
 
     def bloctrain(self, *arguments, **options):
@@ -154,7 +193,16 @@ class Fleet:
         bucket, prefix = self.store.removeprefix("s3://").split("/", 1)
         python = Path.home() / ".cache/bloctrain-test-servers/moto/bin/python"
         environment = {**os.environ, **KEYS, "AWS_DEFAULT_REGION": "us-east-1"}
-        run(python, "-c", script, ENDPOINT, bucket, f"{prefix}/models/{identity}/model.safetensors", model, env=environment)
+        run(
+            python,
+            "-c",
+            script,
+            ENDPOINT,
+            bucket,
+            f"{prefix}/models/{identity}/model.safetensors",
+            model,
+            env=environment,
+        )
         return weights(model)
 
     def nothing_was_lost(self, identity):
@@ -186,11 +234,18 @@ def node(name, capacity, labels=None, taints=()):
 def prepare():
     """Nodes, and the definitions of others."""
     gpus, spot, gpu_taint, spot_taint = {"nvidia.com/gpu": "4"}, {"spot": "true"}, "nvidia.com/gpu", "bloctrain.io/spot"
-    nodes = [node("cpu-1", {}), node("cpu-2", {}), node("cpu-spot-1", {}, spot, [spot_taint]),
-             node("gpu-1", gpus, {}, [gpu_taint]), node("gpu-spot-1", gpus, spot, [gpu_taint, spot_taint])]
+    nodes = [
+        node("cpu-1", {}),
+        node("cpu-2", {}),
+        node("cpu-spot-1", {}, spot, [spot_taint]),
+        node("gpu-1", gpus, {}, [gpu_taint]),
+        node("gpu-spot-1", gpus, spot, [gpu_taint, spot_taint]),
+    ]
     run("kubectl", "apply", "-f", "-", text=yaml.safe_dump_all(nodes))
-    for module, folder in (("github.com/cert-manager/cert-manager@v1.21.2", "deploy/crds"),
-                           ("github.com/prometheus-operator/prometheus-operator@v0.85.0", "example/prometheus-operator-crd")):
+    for module, folder in (
+        ("github.com/cert-manager/cert-manager@v1.21.2", "deploy/crds"),
+        ("github.com/prometheus-operator/prometheus-operator@v0.85.0", "example/prometheus-operator-crd"),
+    ):
         place = json.loads(run("go", "mod", "download", "-json", module).stdout)["Dir"]
         run("kubectl", "apply", "--server-side", "--filename", Path(place, folder))
 
@@ -199,8 +254,18 @@ def every_object_is_accepted():
     """Dry run on the server, then in earnest in namespaces where a quota keeps pods away."""
     rendered = {"the plain manifests": ("bloctrain", run("kubectl", "kustomize", DEPLOY / "kustomize").stdout)}
     for values in sorted((DEPLOY / "test/values").glob("*.yaml")):
-        text = run(HELM, "template", "--kube-version", "1.36.0", "bloctrain", CHART, "--namespace", f"accept-{values.stem}",
-                   "--values", values).stdout
+        text = run(
+            HELM,
+            "template",
+            "--kube-version",
+            "1.36.0",
+            "bloctrain",
+            CHART,
+            "--namespace",
+            f"accept-{values.stem}",
+            "--values",
+            values,
+        ).stdout
         rendered[values.name] = (f"accept-{values.stem}", text)
     for name, (namespace, text) in rendered.items():
         run("kubectl", "apply", "-f", "-", text=yaml.safe_dump(space(namespace)))
@@ -208,7 +273,9 @@ def every_object_is_accepted():
         for how, options in (("dry run", ["--dry-run=server"]), ("applied", [])):
             answer = run("kubectl", "--namespace", namespace, "apply", *options, "-f", "-", text=text)
             assert "Warning" not in answer.stderr, answer.stderr
-            checked(f"{name}, {how}: the API server accepts {len(answer.stdout.splitlines())} objects, without a warning")
+            checked(
+                f"{name}, {how}: the API server accepts {len(answer.stdout.splitlines())} objects, without a warning"
+            )
         run("kubectl", "delete", "namespace", namespace, "--wait=false")
 
 
@@ -226,8 +293,12 @@ def three_values_are_enough(api):
     """What the guide says first, and what it says of a wrong value."""
     fleet = Fleet(api, "three")
     given = ["--set", f"store.url={fleet.store}", "--set", f"store.endpoint={ENDPOINT}"]
-    for wrong, named in ((["--set", "pools.cpu.wrokers=2"], "wrokers"), (["--set", "pools.cpu.workers=two"], "workers"),
-                         (["--set", "store.url=bucket"], "url"), (["--set", "store.endpoint=minio:9000"], "endpoint")):
+    for wrong, named in (
+        (["--set", "pools.cpu.wrokers=2"], "wrokers"),
+        (["--set", "pools.cpu.workers=two"], "workers"),
+        (["--set", "store.url=bucket"], "url"),
+        (["--set", "store.endpoint=minio:9000"], "endpoint"),
+    ):
         answer = fleet.helm("install", CHART, *given, *wrong, may_fail=True)
         assert answer.returncode and named in answer.stderr, answer.stderr
         line = next(line.strip() for line in answer.stderr.splitlines() if named in line)
@@ -235,14 +306,21 @@ def three_values_are_enough(api):
     refused = a_missing_bucket_is_named(fleet)
     checked(f"a bucket that is not there: the pods do not get ready, and say {refused}")
     fleet.helm("install", CHART, *given, "--set", "pools.cpu.workers=2", *WAIT)
-    workers = until("two workers are registered", lambda: [
-        worker for worker in json.loads(fleet.bloctrain("workers", "--json").stdout)] if fleet.active() else [])
+    workers = until(
+        "two workers are registered",
+        lambda: (
+            [worker for worker in json.loads(fleet.bloctrain("workers", "--json").stdout)] if fleet.active() else []
+        ),
+    )
     until("two workers are registered", lambda: len(json.loads(fleet.bloctrain("workers", "--json").stdout)) == 2)
     assert workers
     identity = fleet.submit(THREE_VALUES)
     assert fleet.finish(identity) == alone(THREE_VALUES)[0], "other weights than in one process"
     assert not fleet.ended(), f"ended by themselves: {fleet.ended()}"
-    checked("helm install with bucket, endpoint and pool size: all pods ready, two workers, a run with the weights of one process")
+    checked(
+        "helm install with bucket, endpoint and pool size: all pods ready, two workers, "
+        "a run with the weights of one process"
+    )
     a_budget_keeps_the_last(fleet, "coordinator")
     a_budget_keeps_the_last(fleet, "worker")
     fleet.helm("uninstall")
@@ -254,8 +332,10 @@ def a_missing_bucket_is_named(fleet):
     fleet.helm("install", CHART, "--set", "store.url=s3://no-such-bucket/fleet", "--set", f"store.endpoint={ENDPOINT}")
     until("a coordinator ends", lambda: fleet.kubelet.restarted)
     pod = next(pod for pod in fleet.kubelet.running("coordinator") if pod.name in fleet.kubelet.restarted)
-    line = until("it says why", lambda: [
-        line for line in (pod.folder / "log").read_text().splitlines() if "no-such-bucket" in line])[-1]
+    line = until(
+        "it says why",
+        lambda: [line for line in (pod.folder / "log").read_text().splitlines() if "no-such-bucket" in line],
+    )[-1]
     assert not fleet.kubelet.ready("coordinator")
     fleet.helm("uninstall")
     until("every pod is gone", lambda: not fleet.objects("pods"))
@@ -284,7 +364,10 @@ def a_budget_keeps_the_last(fleet, component):
     assert refused.returncode and "disruption budget" in refused.stderr, refused.stderr
     until("one may go again", lambda: allowed() == 1)
     assert fleet.objects("pods", "--field-selector", f"metadata.name={second}"), "the second one stayed"
-    checked(f"two {component}s, one evicted: the other's eviction is refused until there are two again: {refused.stderr.strip()}")
+    checked(
+        f"two {component}s, one evicted: the other's eviction is refused until there are two again: "
+        f"{refused.stderr.strip()}"
+    )
 
 
 def work_brings_workers_and_idleness_takes_them(fleet):
@@ -302,15 +385,22 @@ def work_brings_workers_and_idleness_takes_them(fleet):
         assert fleet.finish(identity) == baseline, "other weights than in one process"
         tasks, _ = fleet.nothing_was_lost(identity)
         say(f"{identity}: {tasks} tasks, each committed once")
-    until("workers go", lambda: fleet.replicas("cpu") == 0 and not fleet.objects("pods", "--selector", "bloctrain.io/pool=cpu"))
+    until(
+        "workers go",
+        lambda: fleet.replicas("cpu") == 0 and not fleet.objects("pods", "--selector", "bloctrain.io/pool=cpu"),
+    )
     assert not fleet.kubelet.killed and not fleet.ended(), (fleet.kubelet.killed, fleet.ended())
     checked("the runs end with the weights of one process, no task was lost, and the pool is at zero")
 
 
 def gpu_workers_are_where_they_belong(fleet):
     identity = fleet.submit(["--backend", "cuda", *seeded(7, 1)[2:]])
-    pods = until("a GPU worker is placed", lambda: [
-        pod for pod in fleet.objects("pods", "--selector", "bloctrain.io/pool=gpu") if pod["spec"].get("nodeName")])
+    pods = until(
+        "a GPU worker is placed",
+        lambda: [
+            pod for pod in fleet.objects("pods", "--selector", "bloctrain.io/pool=gpu") if pod["spec"].get("nodeName")
+        ],
+    )
     assert {pod["spec"]["nodeName"] for pod in pods} == {"gpu-spot-1"}
     limits = pods[0]["spec"]["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == "1", limits
@@ -325,7 +415,9 @@ def preempt_a_node(fleet):
     worker = until("a worker runs", lambda: fleet.kubelet.ready("worker"))[0]
     say(f"{worker.node}, with {worker.name} on it, is preempted")
     run("kubectl", "taint", "node", worker.node, "example.org/preempted=now:NoExecute")
-    until(f"{worker.node} is empty", lambda: not fleet.objects("pods", "--field-selector", f"spec.nodeName={worker.node}"))
+    until(
+        f"{worker.node} is empty", lambda: not fleet.objects("pods", "--field-selector", f"spec.nodeName={worker.node}")
+    )
     run("kubectl", "taint", "node", worker.node, "example.org/preempted-")
     until("a worker is ready elsewhere", lambda: [pod for pod in fleet.kubelet.ready("worker") if pod is not worker])
 
@@ -334,7 +426,9 @@ def a_run_outlives_everything(fleet, baseline):
     identity = fleet.submit(LONG)
     until("a round is committed", lambda: fleet.trains(identity) > 0)
     rolled = {"podAnnotations": {"example.org/roll": "1"}}
-    fleet.helm("upgrade", CHART, "--values", fleet.values(coordinator={"lease": "10s", **rolled}, poolDefaults=rolled), *WAIT)
+    fleet.helm(
+        "upgrade", CHART, "--values", fleet.values(coordinator={"lease": "10s", **rolled}, poolDefaults=rolled), *WAIT
+    )
     checked(f"helm upgrade rolled coordinators and workers; the run goes on, at round {fleet.trains(identity)}")
     preempt_a_node(fleet)
     checked(f"a node was preempted; the run goes on, at round {fleet.trains(identity)}")
@@ -354,8 +448,10 @@ def a_run_outlives_everything(fleet, baseline):
     assert not fleet.kubelet.killed, f"killed for want of time: {fleet.kubelet.killed}"
     tasks, notes = fleet.nothing_was_lost(identity)
     print("".join(f"           {line}\n" for line in notes), end="")
-    checked(f"after all that and a coordinator's SIGKILL: the weights of one process, {tasks} tasks committed once each, "
-            "nobody was killed for want of time")
+    checked(
+        f"after all that and a coordinator's SIGKILL: the weights of one process, {tasks} tasks committed once each, "
+        "nobody was killed for want of time"
+    )
 
 
 def everything_is_deleted_but_the_bucket(fleet, baseline):
@@ -368,14 +464,18 @@ def everything_is_deleted_but_the_bucket(fleet, baseline):
     fleet.helm("install", CHART, "--values", fleet.values(), *WAIT)
     assert fleet.finish(identity) == baseline, "other weights than undisturbed"
     tasks, _ = fleet.nothing_was_lost(identity)
-    checked(f"installed again over the bucket, the run went on and has the weights of one process; {tasks} tasks, once each")
+    checked(
+        f"installed again over the bucket, the run went on and has the weights of one process; {tasks} tasks, once each"
+    )
 
 
 def show_scaling(fleet):
     """What the control plane says of who was started and stopped, and why."""
-    columns = "custom-columns=TIME:.lastTimestamp,KIND:.involvedObject.kind,NAME:.involvedObject.name,REASON:.reason,MESSAGE:.message"
-    print(f"--- events of {fleet.namespace}")
-    for line in fleet.kubectl("get", "events", "--sort-by=.lastTimestamp", "-o", columns, "--no-headers").stdout.splitlines():
+    columns =
+    "custom-columns=TIME:.lastTimestamp,KIND:.involvedObject.kind,NAME:.involvedObject.name,REASON:.reason,MESSAGE:.message"
+    print(f"--- events of {fleet.namespace}") for line in fleet.kubectl(
+        "get", "events", "--sort-by=.lastTimestamp", "-o", columns, "--no-headers"
+    ).stdout.splitlines():
         if any(kind in line for kind in (" Deployment ", " HorizontalPodAutoscaler ", " ScaledObject ")):
             print(re.sub(r" {2,}", "  ", line))
     print("---")

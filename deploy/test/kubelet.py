@@ -1,9 +1,9 @@
 """Runs the pods that the scheduler has placed as processes of this machine, as kubelets run containers.
 
 A pod's program gets its arguments, environment and Secrets, and an address of its own (127.0.N.N). Its HTTP probes are
-asked; the pod's status says whether it is ready. Deleting a pod is SIGTERM, SIGKILL after its grace period, and only then
-the end of the object. A program that ends, or fails its liveness probe, is started again, later each time. Left out are
-images, limits, mounts of a read-only root and network policies.
+asked; the pod's status says whether it is ready. Deleting a pod is SIGTERM, SIGKILL after its grace period, and only
+then the end of the object. A program that ends, or fails its liveness probe, is started again, later each time. Left
+out are images, limits, mounts of a read-only root and network policies.
 """
 
 import base64
@@ -125,7 +125,9 @@ class Pod(threading.Thread):
         fields = {"metadata.name": self.name, "metadata.uid": self.uid, "status.podIP": self.ip}
         found = {"PATH": os.environ["PATH"], "TMPDIR": places["/tmp"], **self.kubelet.rights}
         for source in self.container.get("envFrom", []):
-            found.update({key: value.decode() for key, value in self.kubelet.secret(source["secretRef"]["name"]).items()})
+            found.update(
+                {key: value.decode() for key, value in self.kubelet.secret(source["secretRef"]["name"]).items()}
+            )
         for variable in self.container["env"]:
             value = variable.get("value")
             if value is None:
@@ -133,19 +135,23 @@ class Pod(threading.Thread):
             for name in found:
                 value = value.replace(f"$({name})", found[name])
             path = next((path for path in places if value == path or value.startswith(f"{path}/")), "")
-            value = places.get(path, "") + value[len(path):]
+            value = places.get(path, "") + value[len(path) :]
             found[variable["name"]] = value.replace("0.0.0.0:", f"{self.ip}:")
         return found
 
     def begin(self):
         """Starts the program, and asks its probes from the first on."""
         ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
-        probes = {kind: Probe(self.container[kind], ports) for kind in ("startupProbe", "livenessProbe", "readinessProbe")}
+        probes = {
+            kind: Probe(self.container[kind], ports) for kind in ("startupProbe", "livenessProbe", "readinessProbe")
+        }
         self.startup, self.liveness, self.readiness = probes.values()
         self.has_started = self.is_condemned = False
         self.again = None
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(self.arguments, env=self.environment, cwd=self.folder, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.arguments, env=self.environment, cwd=self.folder, stdout=log, stderr=log
+            )
         self.kubelet.say(f"{self.name} started on {self.node} at {self.ip}")
 
     def run(self):
@@ -205,14 +211,35 @@ class Pod(threading.Thread):
         telling = (self.ready, self.has_started, self.restarts, self.again is None)
         if telling == self.told:
             return
-        states = {"PodReadyToStartContainers": True, "Initialized": True, "ContainersReady": self.ready, "Ready": self.ready}
+        states = {
+            "PodReadyToStartContainers": True,
+            "Initialized": True,
+            "ContainersReady": self.ready,
+            "Ready": self.ready,
+        }
         conditions = [{"type": kind, "status": str(is_so), "lastTransitionTime": now} for kind, is_so in states.items()]
         state = {"running": {"startedAt": now}} if self.again is None else {"waiting": {"reason": "CrashLoopBackOff"}}
-        container = {"name": self.container["name"], "image": self.container["image"], "imageID": "", "ready": self.ready,
-                     "started": self.has_started, "restartCount": self.restarts, "state": state}
-        self.kubelet.api.report(self.path, {
-            "phase": "Running", "podIP": self.ip, "podIPs": [{"ip": self.ip}], "hostIP": "127.0.0.1", "startTime": now,
-            "conditions": conditions, "containerStatuses": [container]})
+        container = {
+            "name": self.container["name"],
+            "image": self.container["image"],
+            "imageID": "",
+            "ready": self.ready,
+            "started": self.has_started,
+            "restartCount": self.restarts,
+            "state": state,
+        }
+        self.kubelet.api.report(
+            self.path,
+            {
+                "phase": "Running",
+                "podIP": self.ip,
+                "podIPs": [{"ip": self.ip}],
+                "hostIP": "127.0.0.1",
+                "startTime": now,
+                "conditions": conditions,
+                "containerStatuses": [container],
+            },
+        )
         if self.ready and not (self.told and self.told[0]):
             self.kubelet.say(f"{self.name} is ready")
         self.told = telling
@@ -234,7 +261,8 @@ class Pod(threading.Thread):
 
 
 class Kubelet(threading.Thread):
-    """All nodes' kubelets, for one namespace. `rights` are variables that stand for what the nodes may do on the storage."""
+    """All nodes' kubelets, for one namespace. `rights` are variables that stand for what the nodes may do on the
+    storage."""
 
     def __init__(self, api, namespace, program, folder, say, rights=None, network="127.0"):
         super().__init__(daemon=True)
@@ -255,7 +283,9 @@ class Kubelet(threading.Thread):
                 self.say(f"the API server did not answer: {error}")
 
     def turn(self):
-        listed = {pod["metadata"]["uid"]: pod for pod in self.api.get(f"/api/v1/namespaces/{self.namespace}/pods")["items"]}
+        listed = {
+            pod["metadata"]["uid"]: pod for pod in self.api.get(f"/api/v1/namespaces/{self.namespace}/pods")["items"]
+        }
         for uid, pod in listed.items():
             if uid not in self.pods and pod["spec"].get("nodeName") and "deletionTimestamp" not in pod["metadata"]:
                 self.number += 1

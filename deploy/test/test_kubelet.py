@@ -1,5 +1,5 @@
-"""The kubelet of these tests, on the plain manifests and without a cluster: what a pod's process is given, what is said of
-it, and how it ends."""
+"""The kubelet of these tests, on the plain manifests and without a cluster: what a pod's process is given, what is said
+of it, and how it ends."""
 
 import base64
 import tempfile
@@ -16,7 +16,8 @@ SECRETS = {
     "bloctrain-tls": {"tls.crt": "c", "tls.key": "k", "ca.crt": "a"},
     "bloctrain-storage": {"AWS_ACCESS_KEY_ID": "id"},
 }
-# Answers /health/live at once and /health/ready when there is a file `may`; ends by itself when there is a file `crash`.
+# Answers /health/live at once and /health/ready when there is a file `may`; ends by itself when there is a file
+# `crash`.
 PROGRAM = """#!/usr/bin/env python3
 import http.server, os, pathlib, signal, sys, threading
 
@@ -87,16 +88,24 @@ class KubeletTest(unittest.TestCase):
             places = {pod.name: pod.folder for pod in kubelet.pods.values()}
             self.until(lambda: all(pod.has_started for pod in kubelet.pods.values()))
             coordinator, worker = (
-                {line.split("=", 1)[0]: line.split("=", 1)[1] for line in (places[name] / "environment").read_text().splitlines()}
-                for name in ("bloctrain-coordinator", "bloctrain-worker-cpu"))
+                {
+                    line.split("=", 1)[0]: line.split("=", 1)[1]
+                    for line in (places[name] / "environment").read_text().splitlines()
+                }
+                for name in ("bloctrain-coordinator", "bloctrain-worker-cpu")
+            )
             pod = next(pod for pod in kubelet.pods.values() if pod.component == "coordinator")
             self.assertEqual(coordinator["BLOCTRAIN_ADVERTISE"], f"https://{pod.ip}:7070")
             self.assertEqual(coordinator["BLOCTRAIN_LISTEN"], f"{pod.ip}:7070")
             self.assertEqual(Path(coordinator["BLOCTRAIN_OPERATOR_TOKEN_FILE"]).read_text(), "o")
             self.assertEqual(Path(coordinator["BLOCTRAIN_TLS_CLIENT_CA"]).read_text(), "a")
             self.assertEqual(Path(worker["BLOCTRAIN_TOKEN_FILE"]).read_text(), "j")
-            self.assertFalse(Path(worker["BLOCTRAIN_TOKEN_FILE"]).with_name("operator").exists(), "no business of a worker")
-            self.assertEqual((worker["BLOCTRAIN_IDENTITY"], worker["AWS_ACCESS_KEY_ID"]), ("uid of bloctrain-worker-cpu", "id"))
+            self.assertFalse(
+                Path(worker["BLOCTRAIN_TOKEN_FILE"]).with_name("operator").exists(), "no business of a worker"
+            )
+            self.assertEqual(
+                (worker["BLOCTRAIN_IDENTITY"], worker["AWS_ACCESS_KEY_ID"]), ("uid of bloctrain-worker-cpu", "id")
+            )
 
             self.assertFalse(api.is_ready("bloctrain-coordinator") or kubelet.ready("coordinator"))
             (places["bloctrain-coordinator"] / "may").touch()

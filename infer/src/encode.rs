@@ -106,8 +106,8 @@ impl Encoder {
 
     /// Spikes `[T, B, C, H, W]` of intensities in [0, 1].
     ///
-    /// `poisson`: each pixel spikes at each step with probability equal to its intensity. `latency`: intensity x > 0 spikes
-    /// once, at step `round((1 - x) (T - 1))`.
+    /// `poisson`: each pixel spikes at each step with probability equal to its intensity. `latency`: intensity x > 0
+    /// spikes once, at step `round((1 - x) (T - 1))`.
     fn spikes(&self, values: &Values<'_>) -> Vec<f32> {
         let (batch, size, steps) = (values.ids.len(), self.shape.len(), self.encoding.steps);
         let mut out = vec![0.0_f32; steps * batch * size];
@@ -122,7 +122,9 @@ impl Encoder {
                     let domain = u64::from(values.test);
                     let parts = [domain, values.ids[row].into(), values.view.into(), step as u64];
                     let mut rng = seed::rng(self.seed, "poisson", &parts);
-                    out.iter_mut().zip(image).for_each(|(spike, &x)| *spike = f32::from(u8::from(rng.random::<f32>() < x)));
+                    out.iter_mut()
+                        .zip(image)
+                        .for_each(|(spike, &x)| *spike = f32::from(u8::from(rng.random::<f32>() < x)));
                 }
                 EncodingKind::Latency => {
                     let last = (steps - 1) as f32;

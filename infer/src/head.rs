@@ -1,9 +1,9 @@
 //! Classifiers and detectors of frozen blocks: on packed spikes, one sample after the other.
 //!
-//! They compute what the worker's classifiers and detectors compute in training, up to rounding. But no number depends on
-//! which other samples are in a batch, as it does in matrix products that are blocked by their sizes: so a sample is
-//! answered with the same bits alone, in a batch, and in a batch that others have left. Weights lie by input, so a spike
-//! adds one row and a silent input costs nothing.
+//! They compute what the worker's classifiers and detectors compute in training, up to rounding. But no number depends
+//! on which other samples are in a batch, as it does in matrix products that are blocked by their sizes: so a sample is
+//! answered with the same bits alone, in a batch, and in a batch that others have left. Weights lie by input, so a
+//! spike adds one row and a silent input costs nothing.
 
 use bloctrain_kernel::cpu::sample_averages;
 use bloctrain_kernel::spikes::Spikes;
@@ -93,8 +93,9 @@ impl Neuron {
 
     /// The neurons that fire, after a step of all of them.
     fn fires(&self, membranes: &mut [f32], drive: &[f32]) -> Vec<usize> {
-        let step =
-            |(site, (membrane, &drive)): (usize, (&mut f32, &f32))| self.rule.step(membrane, self.leak, drive).then_some(site);
+        let step = |(site, (membrane, &drive)): (usize, (&mut f32, &f32))| {
+            self.rule.step(membrane, self.leak, drive).then_some(site)
+        };
         membranes.iter_mut().zip(drive).enumerate().filter_map(step).collect()
     }
 }
@@ -116,7 +117,9 @@ fn of_step(pool: &AdaptivePool, spikes: &Spikes, sample: usize, step: usize) -> 
     let mean = |plane: &[f32], positions: &Vec<usize>| {
         positions.iter().map(|&position| plane[position]).sum::<f32>() / positions.len() as f32
     };
-    map.chunks(pool.input().area()).flat_map(|plane| pool.windows().iter().map(move |window| mean(plane, window))).collect()
+    map.chunks(pool.input().area())
+        .flat_map(|plane| pool.windows().iter().map(move |window| mean(plane, window)))
+        .collect()
 }
 
 /// A classifier of a block.
@@ -133,7 +136,8 @@ impl FrozenHead {
     /// # Panics
     /// When these are not the classifier's.
     pub fn new(graph: &Classifier, values: &[Vec<f32>]) -> Self {
-        let hidden = |layer: &HiddenLayer| (Linear::new(&layer.dense, values), Neuron::new(layer.rule, layer.leak, values));
+        let hidden =
+            |layer: &HiddenLayer| (Linear::new(&layer.dense, values), Neuron::new(layer.rule, layer.leak, values));
         let hidden = graph.hidden.iter().map(hidden).collect();
         Self { pool: graph.pool.clone(), hidden, readout: Linear::new(&graph.readout, values) }
     }
@@ -147,7 +151,8 @@ impl FrozenHead {
         let mut mean = vec![0.0; self.readout.inputs()];
         let mut synops = 0.0;
         // What drives the first layer does not depend on the steps before.
-        let driven: Vec<_> = (0..spikes.steps()).into_par_iter().map(|step| self.enters(spikes, sample, step)).collect();
+        let driven: Vec<_> =
+            (0..spikes.steps()).into_par_iter().map(|step| self.enters(spikes, sample, step)).collect();
         for (drive, spent) in driven {
             synops += spent;
             let mut drive = Some(drive);

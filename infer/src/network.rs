@@ -1,9 +1,9 @@
 //! All blocks of a trained network with their detectors.
 //!
-//! One way through a block serves everything: blocks keep nothing for a backward pass, spikes stay packed between blocks,
-//! classifiers and detectors are frozen. [`Network::records`] runs every block on every sample, which calibration and figures
-//! need; [`Network::answers`] lets samples leave early and runs the next block on those that are left. No sample's numbers
-//! depend on the others of its batch (on backends that say so, which the CPU does).
+//! One way through a block serves everything: blocks keep nothing for a backward pass, spikes stay packed between
+//! blocks, classifiers and detectors are frozen. [`Network::records`] runs every block on every sample, which
+//! calibration and figures need; [`Network::answers`] lets samples leave early and runs the next block on those that
+//! are left. No sample's numbers depend on the others of its batch (on backends that say so, which the CPU does).
 
 use crate::encode::Input;
 use crate::head::{FrozenDetector, FrozenHead};
@@ -156,7 +156,8 @@ impl<L: Layers> Network<L> {
     ) -> Result<Self, LoadError> {
         let graph = Graph::new(spec, image).map_err(|error| LoadError::Network(error.to_string()))?;
         if parts.len() > graph.blocks.len() {
-            let problem = format!("there are parameters of {} blocks, the network has {}", parts.len(), graph.blocks.len());
+            let problem =
+                format!("there are parameters of {} blocks, the network has {}", parts.len(), graph.blocks.len());
             return Err(LoadError::Network(problem));
         }
         let mut blocks = Vec::with_capacity(parts.len());
@@ -164,7 +165,8 @@ impl<L: Layers> Network<L> {
             let wrong = |problem| LoadError::Block { block: number, problem };
             let (params, running) = body_values(&block.body, &part.weights).map_err(wrong)?;
             let classifier = block.classifier(part.classes.len());
-            let head = FrozenHead::new(&classifier, &part_values(&classifier.parameters, &part.weights).map_err(wrong)?);
+            let head =
+                FrozenHead::new(&classifier, &part_values(&classifier.parameters, &part.weights).map_err(wrong)?);
             let detector = part.detector.as_ref().map(|tensors| {
                 let graph = block.detector();
                 let values = part_values(&graph.parameters, tensors);
@@ -195,7 +197,8 @@ impl<L: Layers> Network<L> {
 
     /// What every block says about every sample of a batch, whether or not it would have exited before.
     pub fn records(&self, mut input: L::Input, ids: &[u32], labels: &[u16]) -> Records {
-        let mut records = Records { ids: ids.to_vec(), labels: labels.to_vec(), blocks: Vec::with_capacity(self.blocks.len()) };
+        let mut records =
+            Records { ids: ids.to_vec(), labels: labels.to_vec(), blocks: Vec::with_capacity(self.blocks.len()) };
         for block in &self.blocks {
             let (spikes, count) = block.layers.run(input, true);
             records.blocks.push(self.block_records(block, &spikes, count));
@@ -204,8 +207,8 @@ impl<L: Layers> Network<L> {
         records
     }
 
-    /// Answers to every sample of a batch: each leaves at the first block whose gate opens, and only those that are left
-    /// go through the next one.
+    /// Answers to every sample of a batch: each leaves at the first block whose gate opens, and only those that are
+    /// left go through the next one.
     pub fn answers(&self, mut input: L::Input, rule: &ExitRule, classes: usize) -> Vec<Answer> {
         let batch = L::samples(&input);
         let mut heard: Vec<Vec<Said>> = vec![Vec::new(); batch];

@@ -141,7 +141,10 @@ impl Package {
         }
         let bytes = read(TENSORS)?;
         if Digest::of(&bytes) != manifest.tensors {
-            return Err(invalid(TENSORS, "its checksum differs from the one in model.json; the file is damaged".into()));
+            return Err(invalid(
+                TENSORS,
+                "its checksum differs from the one in model.json; the file is damaged".into(),
+            ));
         }
         let tensors = NamedTensors::decode(&bytes).map_err(|error| invalid(TENSORS, error.to_string()))?;
         Ok(Self { manifest, tensors })

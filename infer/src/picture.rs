@@ -90,8 +90,8 @@ fn decode(path: &Path, size: Option<u32>) -> Result<DynamicImage, FileError> {
 /// Bytes of memory that the pixels of any picture may take.
 pub const LEAST_BYTES: usize = 64 << 20;
 
-/// Bytes of memory that they may take besides for each byte of its file: a palette of two colours, one byte a pixel, and
-/// the most that deflate makes smaller.
+/// Bytes of memory that they may take besides for each byte of its file: a palette of two colours, one byte a pixel,
+/// and the most that deflate makes smaller.
 pub const BYTES_FOR_EACH: usize = 8 * 1032;
 
 /// Decodes what a file holds; its name is for messages.
@@ -102,14 +102,18 @@ pub fn decode_bytes(path: &Path, bytes: &[u8]) -> Result<DynamicImage, FileError
     if bytes.is_empty() {
         return Err(FileError::content(path, "the file is empty"));
     }
-    let wrong =
-        |problem: &dyn std::fmt::Display| FileError::content(path, format!("it is not a readable {FORMATS} image: {problem}"));
+    let wrong = |problem: &dyn std::fmt::Display| {
+        FileError::content(path, format!("it is not a readable {FORMATS} image: {problem}"))
+    };
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| wrong(&error))?;
     if reader.format() == Some(ImageFormat::Jpeg) && !is_whole_jpeg(bytes) {
         return Err(FileError::content(path, "the JPEG image is cut off: its data ends before the image does"));
     }
     if reader.format() == Some(ImageFormat::WebP) && !webp_parts_fit(bytes) {
-        return Err(FileError::content(path, "the WebP image is cut off, or a part of it says that it is longer than the file"));
+        return Err(FileError::content(
+            path,
+            "the WebP image is cut off, or a part of it says that it is longer than the file",
+        ));
     }
     let mut decoder = reader.into_decoder().map_err(|error| wrong(&error))?;
     let (width, height) = decoder.dimensions();
@@ -145,8 +149,8 @@ fn webp_parts_fit(bytes: &[u8]) -> bool {
     true
 }
 
-/// Whether the marker that ends a JPEG image (EOI) is there (ITU T.81, annex B). Pictures inside the metadata have their
-/// own, so segments are gone through one by one.
+/// Whether the marker that ends a JPEG image (EOI) is there (ITU T.81, annex B). Pictures inside the metadata have
+/// their own, so segments are gone through one by one.
 fn is_whole_jpeg(bytes: &[u8]) -> bool {
     const END_OF_IMAGE: u8 = 0xd9;
     let mut at = 2;
@@ -174,15 +178,16 @@ fn is_whole_jpeg(bytes: &[u8]) -> bool {
     false
 }
 
-/// The picture so scaled that its shorter side has `size` pixels, and the square in its middle. Scaling averages over the
-/// area that a new pixel covers (a triangle filter, as Pillow's `BILINEAR`).
+/// The picture so scaled that its shorter side has `size` pixels, and the square in its middle. Scaling averages over
+/// the area that a new pixel covers (a triangle filter, as Pillow's `BILINEAR`).
 fn scaled(image: &DynamicImage, size: u32) -> DynamicImage {
     let (width, height) = (image.width().max(1), image.height().max(1));
     let long = |side: u32, shorter: u32| {
         let scaled = u64::from(side) * u64::from(size) * 2 + u64::from(shorter);
         u32::try_from(scaled / (2 * u64::from(shorter))).unwrap_or(u32::MAX).max(size)
     };
-    let (new_width, new_height) = if width < height { (size, long(height, width)) } else { (long(width, height), size) };
+    let (new_width, new_height) =
+        if width < height { (size, long(height, width)) } else { (long(width, height), size) };
     let scaled = if (new_width, new_height) == (image.width(), image.height()) {
         image.clone()
     } else {
@@ -247,7 +252,11 @@ mod tests {
             let shape = ImageShape::new(1, picture.height, picture.width);
             assert_eq!(read_image(&path, shape, None).expect("as in training"), picture.clone().into_planes(1));
             let pixels = picture.into_planes(1);
-            assert_eq!((pixels[0] < 50, pixels[127] > 200), (first_is_black, first_is_black), "orientation {orientation}");
+            assert_eq!(
+                (pixels[0] < 50, pixels[127] > 200),
+                (first_is_black, first_is_black),
+                "orientation {orientation}"
+            );
         }
     }
 
@@ -280,7 +289,11 @@ mod tests {
         let (left, right) = ([0, 0, 100, 100, 0, 0, 100, 100], [8; 8]);
         let pixels = [left, right].concat();
         assert_eq!(scaled_planes(&pixels, shape, 2), [0, 100, 0, 100, 8, 8, 8, 8], "the middle of what has the size");
-        assert_eq!(scaled_planes(&[3; 4 * 9], ImageShape::new(1, 9, 4), 8), vec![3; 64], "a tall one is scaled up and cut");
+        assert_eq!(
+            scaled_planes(&[3; 4 * 9], ImageShape::new(1, 9, 4), 8),
+            vec![3; 64],
+            "a tall one is scaled up and cut"
+        );
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl Predictor {
     /// When an image is not of [`shape`](Self::shape).
     pub fn answers(&self, images: &[&[u8]]) -> Vec<Answer> {
         // An image of its own is no sample of a data set: all of them have the random code of sample 0.
-        let one = |chunk: &[&[u8]]| self.network.answers(self.input(chunk, &vec![0; chunk.len()]), &self.exit, self.classes);
+        let one =
+            |chunk: &[&[u8]]| self.network.answers(self.input(chunk, &vec![0; chunk.len()]), &self.exit, self.classes);
         images.chunks(BATCH).flat_map(one).collect()
     }
 
@@ -73,15 +74,16 @@ impl Predictor {
     pub fn files(&self, paths: &[PathBuf]) -> Result<Vec<Answer>, FileError> {
         let mut answers = Vec::with_capacity(paths.len());
         for chunk in paths.chunks(BATCH) {
-            let images = chunk.iter().map(|path| read_image(path, self.shape, self.size)).collect::<Result<Vec<_>, _>>()?;
+            let images =
+                chunk.iter().map(|path| read_image(path, self.shape, self.size)).collect::<Result<Vec<_>, _>>()?;
             let pixels: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
             answers.extend(self.answers(&pixels));
         }
         Ok(answers)
     }
 
-    /// What every block says about test images of a data set, given by their indices, labels and bytes, whether or not they
-    /// would have exited before.
+    /// What every block says about test images of a data set, given by their indices, labels and bytes, whether or not
+    /// they would have exited before.
     ///
     /// # Panics
     /// When an image is not of [`shape`](Self::shape), or there are not as many of each.

@@ -39,7 +39,8 @@ impl NamedTensors {
     /// # Errors
     /// Says that it is not.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
-        let found = self.get(name).ok_or_else(|| format!("the parameters do not fit the network: there is no `{name}`"))?;
+        let found =
+            self.get(name).ok_or_else(|| format!("the parameters do not fit the network: there is no `{name}`"))?;
         if found.shape != shape {
             let problem = format!("`{name}` has shape {:?}, the network needs {shape:?}", found.shape);
             return Err(format!("the parameters do not fit the network: {problem}"));
@@ -53,8 +54,11 @@ impl NamedTensors {
     /// When a shape does not fit its values.
     pub fn encode(&self) -> Result<Vec<u8>, TensorsError> {
         let mut views = BTreeMap::new();
-        let bytes: Vec<Vec<u8>> =
-            self.tensors.iter().map(|tensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+        let bytes: Vec<Vec<u8>> = self
+            .tensors
+            .iter()
+            .map(|tensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            .collect();
         for (tensor, bytes) in self.tensors.iter().zip(&bytes) {
             let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
             views.insert(tensor.name.clone(), view.map_err(|error| TensorsError(format!("{}: {error}", tensor.name)))?);
@@ -77,14 +81,18 @@ impl NamedTensors {
         let file = SafeTensors::deserialize(bytes).map_err(|error| wrong(error.to_string()))?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| wrong(error.to_string()))?;
         let text = header.metadata().as_ref().and_then(|metadata| metadata.get("bloctrain"));
-        let metadata = text.map(|text| serde_json::from_str(text)).transpose().map_err(|error| wrong(error.to_string()))?;
+        let metadata =
+            text.map(|text| serde_json::from_str(text)).transpose().map_err(|error| wrong(error.to_string()))?;
         let mut tensors = Vec::new();
         for (name, view) in file.tensors() {
             if view.dtype() != Dtype::F32 {
                 return Err(wrong(format!("`{name}` is {:?}, f32 is expected", view.dtype())));
             }
-            let values =
-                view.data().chunks_exact(4).map(|chunk| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]])).collect();
+            let values = view
+                .data()
+                .chunks_exact(4)
+                .map(|chunk| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]))
+                .collect();
             tensors.push(NamedTensor { name, shape: view.shape().to_vec(), values });
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
@@ -99,7 +107,10 @@ mod tests {
     fn sample() -> NamedTensors {
         let tensor = |name: &str, shape: Vec<usize>, values: Vec<f32>| NamedTensor { name: name.into(), shape, values };
         NamedTensors {
-            tensors: vec![tensor("a", vec![2, 3], vec![1.0, -2.5, f32::MIN, 0.0, -0.0, 1e-40]), tensor("b.c", vec![0], vec![])],
+            tensors: vec![
+                tensor("a", vec![2, 3], vec![1.0, -2.5, f32::MIN, 0.0, -0.0, 1e-40]),
+                tensor("b.c", vec![0], vec![]),
+            ],
             metadata: BTreeMap::from([("step".into(), "12".into()), ("epoch".into(), "3".into())]),
         }
     }
@@ -117,7 +128,9 @@ mod tests {
     fn damaged_bytes_are_refused_without_a_panic() {
         let bytes = sample().encode().expect("encodes");
         let allowance = bloctrain_damage::Allowance { least: 1 << 16, each: 64 };
-        bloctrain_damage::each("tensors", std::slice::from_ref(&bytes), allowance, |bytes| NamedTensors::decode(bytes).is_ok());
+        bloctrain_damage::each("tensors", std::slice::from_ref(&bytes), allowance, |bytes| {
+            NamedTensors::decode(bytes).is_ok()
+        });
         for length in 0..bytes.len() {
             assert!(NamedTensors::decode(&bytes[..length]).is_err(), "cut at {length}");
         }

@@ -33,5 +33,8 @@ fn inference_links_no_tensor_library_no_runtime_and_no_network() {
 
 #[test]
 fn the_coordinator_links_nothing_that_computes() {
-    links_none_of("bloctrain-coordinator", &["burn", "cubecl", "bloctrain_kernel", "bloctrain_infer", "bloctrain_worker"]);
+    links_none_of(
+        "bloctrain-coordinator",
+        &["burn", "cubecl", "bloctrain_kernel", "bloctrain_infer", "bloctrain_worker"],
+    );
 }

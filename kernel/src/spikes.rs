@@ -221,16 +221,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_form_holds_the_same_spikes(batch in 1_usize..4, steps in 1_usize..4, channels in 1_usize..140, height in 1_usize..4, width in 1_usize..4, seed in any::<u64>()) {
+        fn every_form_holds_the_same_spikes(batch in 1_usize..4, steps in 1_usize..4, channels in 1_usize..140,
+            height in 1_usize..4, width in 1_usize..4, seed in any::<u64>()) {
             let shape = ImageShape::new(channels, height, width);
-            let spike = |index: usize| f32::from((seed.rotate_left((index * 7 % 64) as u32) ^ index as u64).count_ones() as u8 & 1);
+            let spike = |index: usize| f32::from((seed.rotate_left((index * 7 % 64) as u32) ^ index as u64)
+                .count_ones() as u8 & 1);
             let values: Vec<f32> = (0..batch * steps * shape.len()).map(spike).collect();
             let spikes = Spikes::from_values(&values, batch, steps, shape);
             prop_assert_eq!(&spikes.to_values(), &values);
             let dims = SpikeDims { steps, channels, height, width };
             let mut samples = Vec::new();
             for sample in 0..batch {
-                let own: Vec<f32> = (0..steps).flat_map(|step| values[(step * batch + sample) * shape.len()..][..shape.len()].to_vec()).collect();
+                let own: Vec<f32> = (0..steps).flat_map(|step| values[(step * batch + sample) * shape.len()..][..shape
+                    .len()].to_vec()).collect();
                 let (mut expected, mut packed) = (Vec::new(), Vec::new());
                 pack(&own, dims, &mut expected);
                 spikes.pack_sample(sample, &mut packed);

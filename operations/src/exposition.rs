@@ -19,8 +19,8 @@ pub fn is_taken(accept: &str) -> bool {
     accept.contains("application/openmetrics-text")
 }
 
-/// The text of some samples in the form of before, in which a counter's type and help have its whole name; metrics without
-/// any are left out.
+/// The text of some samples in the form of before, in which a counter's type and help have its whole name; metrics
+/// without any are left out.
 pub fn plain(samples: &[Sample]) -> String {
     let mut text = String::new();
     for &metric in crate::metric::TABLE {

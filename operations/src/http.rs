@@ -1,4 +1,5 @@
-//! The HTTP address of a process: metrics, and health for probes. Plain HTTP, without tokens: it tells counts, no secrets.
+//! The HTTP address of a process: metrics, and health for probes. Plain HTTP, without tokens: it tells counts, no
+//! secrets.
 //!
 //! | path | answers |
 //! |---|---|

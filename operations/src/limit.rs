@@ -53,8 +53,8 @@ impl Limited {
 
 /// Answers whatever is asked with 503, and waits for the other side to close, so that it sees the answer.
 async fn part(mut stream: TcpStream, text: &str) -> io::Result<()> {
-    let head =
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\nretry-after: 1";
+    let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: \
+    close\r\nretry-after: 1";
     stream.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{text}", text.len()).as_bytes()).await?;
     stream.shutdown().await?;
     let mut waste = [0; 1024];
@@ -90,7 +90,10 @@ pub struct Connection {
 
 impl Connection {
     fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "a limit on real connections; tests run it on tokio's paused clock")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a limit on real connections; tests run it on tokio's paused clock"
+        )]
         let idle = Box::pin(sleep(IDLE));
         Self { stream, idle, _place: place }
     }
@@ -112,7 +115,11 @@ impl Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.attended(outcome, context)
     }

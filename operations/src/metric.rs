@@ -114,7 +114,8 @@ metrics! {
     RUNS = "bloctrain_runs" Gauge Coordinator ["state"]
         "Runs by state: running, paused, completed, failed, cancelled";
     TASKS_WAITING = "bloctrain_tasks_waiting" Gauge Coordinator ["backend"]
-        "Tasks that could be worked on and that nobody works on, by the backend that they need; `any` where the first worker decides";
+        "Tasks that could be worked on and that nobody works on, by the backend that they need; `any` where the first \
+        worker decides";
     TASKS_RUNNING = "bloctrain_tasks_running" Gauge Coordinator ["backend"]
         "Tasks that workers work on, by backend; a task with a backup attempt counts once";
     TASKS_STRANDED = "bloctrain_tasks_stranded" Gauge Coordinator ["backend"]

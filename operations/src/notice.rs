@@ -8,8 +8,8 @@
 //! | GCP | `GET /computeMetadata/v1/instance/preempted`, `Metadata-Flavor: Google` | `TRUE` | 30 seconds |
 //! | Azure | `GET /metadata/scheduledevents`, `Metadata: true` | an event `Preempt` that names this machine | 30 seconds |
 //!
-//! Sources: the clouds' own documentation (AWS "Spot Instance interruption notices", Google "Spot VMs: preemption process",
-//! Azure "Scheduled Events for Linux VMs").
+//! Sources: the clouds' own documentation (AWS "Spot Instance interruption notices", Google "Spot VMs: preemption
+//! process", Azure "Scheduled Events for Linux VMs").
 
 use serde::Deserialize;
 use std::fmt;
@@ -132,7 +132,8 @@ impl Metadata {
         }
     }
 
-    /// Waits until the cloud says that this machine will be taken away. What cannot be asked is said once, and asked again.
+    /// Waits until the cloud says that this machine will be taken away. What cannot be asked is said once, and asked
+    /// again.
     pub async fn notice(&self) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -183,7 +184,8 @@ impl Metadata {
         };
         let events = ask("scheduledevents?api-version=2020-07-01", "scheduledevents")?;
         let events: Scheduled = serde_json::from_str(&events).map_err(NoticeError::of)?;
-        let preempt: Vec<ScheduledEvent> = events.events.into_iter().filter(|event| event.event_type == "Preempt").collect();
+        let preempt: Vec<ScheduledEvent> =
+            events.events.into_iter().filter(|event| event.event_type == "Preempt").collect();
         if preempt.is_empty() {
             return Ok(false);
         }

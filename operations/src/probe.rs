@@ -28,15 +28,19 @@ pub enum ProbeError {
     },
 }
 
-/// Asks the process at an address such as `127.0.0.1:9090` whether it is `live`, `ready` or `active`. Blocks for at most
-/// three seconds.
+/// Asks the process at an address such as `127.0.0.1:9090` whether it is `live`, `ready` or `active`. Blocks for at
+/// most three seconds.
 ///
 /// # Errors
 /// When it is not, or does not answer.
 pub fn ask(address: &str, question: &str) -> Result<(), ProbeError> {
     let silent = |problem: String| ProbeError::Silent { address: address.to_owned(), problem };
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().timeout_global(Some(LIMIT)).http_status_as_error(false).proxy(None).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(LIMIT))
+        .http_status_as_error(false)
+        .proxy(None)
+        .build()
+        .into();
     let mut answer =
         agent.get(format!("http://{address}/health/{question}")).call().map_err(|error| silent(error.to_string()))?;
     let text = answer.body_mut().read_to_string().map_err(|error| silent(error.to_string()))?;

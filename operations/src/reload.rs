@@ -27,8 +27,9 @@ impl Reloads {
     }
 }
 
-/// Reads, and gives on what differs from what was given on last, until it is dropped. What cannot be read or is not taken
-/// changes nothing, is said once, and is tried again: two files that belong together may be replaced one after the other.
+/// Reads, and gives on what differs from what was given on last, until it is dropped. What cannot be read or is not
+/// taken changes nothing, is said once, and is tried again: two files that belong together may be replaced one after
+/// the other.
 pub async fn follow<T: PartialEq, R: Display, E: Display>(
     every: Duration,
     mut last: T,

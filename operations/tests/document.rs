@@ -28,7 +28,8 @@ fn the_document_has_every_metric() {
     for metric in TABLE {
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         let (kind, of) = (metric.kind.name(), metric.of.name());
-        writeln!(text, "| `{}` | {kind} | {of} | {} | {} |", metric.name, labels.join(", "), metric.help).expect("written");
+        writeln!(text, "| `{}` | {kind} | {of} | {} | {} |", metric.name, labels.join(", "), metric.help)
+            .expect("written");
     }
     write!(text, "\nMade from `operations/src/metric.rs`: `{RENEW}`.\n").expect("written");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");

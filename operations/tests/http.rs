@@ -60,7 +60,10 @@ async fn one_connection_too_many_is_told_so_and_a_free_place_is_given_away() {
         silent.push(TcpStream::connect(&address).await.expect("connects"));
     }
     let refused = ask(&address, "live").await.expect_err("no place");
-    assert_eq!(refused, format!("{address} is not live: this address takes {CONNECTIONS} connections at once; try again later"));
+    assert_eq!(
+        refused,
+        format!("{address} is not live: this address takes {CONNECTIONS} connections at once; try again later")
+    );
     silent.clear();
     let mut answer = ask(&address, "live").await;
     for _ in 0..100 {

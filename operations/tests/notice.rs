@@ -31,7 +31,9 @@ async fn aws_action(State(goes): State<Goes>, headers: HeaderMap) -> Result<&'st
 
 /// EC2: version 2 of the service, which wants a token that was asked for with PUT.
 fn aws() -> Router<Goes> {
-    Router::new().route("/latest/api/token", put(aws_token)).route("/latest/meta-data/spot/instance-action", get(aws_action))
+    Router::new()
+        .route("/latest/api/token", put(aws_token))
+        .route("/latest/meta-data/spot/instance-action", get(aws_action))
 }
 
 async fn gcp_preempted(State(goes): State<Goes>, headers: HeaderMap) -> Result<&'static str, StatusCode> {
@@ -62,7 +64,9 @@ async fn azure_name() -> &'static str {
 
 /// Azure: another machine of the scale set is taken away first.
 fn azure() -> Router<Goes> {
-    Router::new().route("/metadata/scheduledevents", get(azure_events)).route("/metadata/instance/compute/name", get(azure_name))
+    Router::new()
+        .route("/metadata/scheduledevents", get(azure_events))
+        .route("/metadata/instance/compute/name", get(azure_name))
 }
 
 async fn serve(service: Router<Goes>) -> (String, Goes) {

@@ -126,8 +126,13 @@ mod tests {
         let (task, mut confusion) = (task(), Confusion::new(3));
         confusion.add(1, 2);
         let output = Output::Validate(validate::Output { confusion });
-        let report =
-            Report { task: task.id, lease_epoch: 9, seconds: 0.5, inputs: Some(task.work.identity()), result: Ok(output) };
+        let report = Report {
+            task: task.id,
+            lease_epoch: 9,
+            seconds: 0.5,
+            inputs: Some(task.work.identity()),
+            result: Ok(output),
+        };
         let complete = v1::CompleteRequest { worker: 3, run: "r".into(), report_json: to_json(&report) };
         each("reports", &[complete.encode_to_vec()], ALLOWANCE, |bytes| {
             v1::CompleteRequest::decode(bytes).is_ok_and(|request| from_json::<Report>(&request.report_json).is_ok())
@@ -150,8 +155,14 @@ mod tests {
             })
         });
         let holding = v1::Holding { run: "r".into(), task: Some(task.id.into()), work_digest: vec![7; 32] };
-        let register =
-            v1::RegisterRequest { name: "w".into(), backend: "cpu".into(), holding: Some(holding), ..Default::default() };
-        each("registrations", &[register.encode_to_vec()], ALLOWANCE, |bytes| v1::RegisterRequest::decode(bytes).is_ok());
+        let register = v1::RegisterRequest {
+            name: "w".into(),
+            backend: "cpu".into(),
+            holding: Some(holding),
+            ..Default::default()
+        };
+        each("registrations", &[register.encode_to_vec()], ALLOWANCE, |bytes| {
+            v1::RegisterRequest::decode(bytes).is_ok()
+        });
     }
 }

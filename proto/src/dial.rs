@@ -1,7 +1,7 @@
 //! Channels to whichever coordinator is active.
 //!
-//! A [`Dialer`] knows some addresses, and may ask a store for the published one. Whenever a call fails, the caller takes
-//! [`Dialer::next`], after [`Dialer::pause`]: a dead or standing-by coordinator costs one failed call.
+//! A [`Dialer`] knows some addresses, and may ask a store for the published one. Whenever a call fails, the caller
+//! takes [`Dialer::next`], after [`Dialer::pause`]: a dead or standing-by coordinator costs one failed call.
 
 pub use crate::credentials::{BadToken, Bearer, Credentials, Trust};
 use bloctrain_shared::seed;
@@ -24,7 +24,8 @@ const PING: Duration = Duration::from_secs(3);
 const PONG: Duration = Duration::from_secs(3);
 
 /// First and longest pause before another attempt, and the longest after many.
-const PAUSE: (Duration, Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10));
+const PAUSE: (Duration, Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10));
 
 /// Failures after which pauses grow again: a coordinator that is being replaced is back long before.
 const MANY: u32 = 20;
@@ -53,16 +54,20 @@ pub enum DialError {
         problem: String,
     },
     /// Nothing is known.
-    #[error("no coordinator is known: none is published in the store; start one, or give its address with --coordinator")]
+    #[error(
+        "no coordinator is known: none is published in the store; start one, or give its address with --coordinator"
+    )]
     Nowhere,
     /// A token would be readable on the way.
     #[error(
-        "`{0}` is plain http and not on this machine: a token would be readable on the way; serve TLS there and give https:// with --tls-ca, or give --insecure for a network that you trust"
+        "`{0}` is plain http and not on this machine: a token would be readable on the way; serve TLS there and give \
+        https:// with --tls-ca, or give --insecure for a network that you trust"
     )]
     Readable(String),
     /// An address that was found in the store is less protected than what was asked for.
     #[error(
-        "`{0}`, which the store gives as the coordinator's address, is not protected as was asked for (https and --tls-ca); it gets no token: see who wrote it into the store's folder `leader`"
+        "`{0}`, which the store gives as the coordinator's address, is not protected as was asked for (https and \
+        --tls-ca); it gets no token: see who wrote it into the store's folder `leader`"
     )]
     LessProtected(String),
     /// A token of characters that a header cannot have.
@@ -128,8 +133,8 @@ impl Dialer {
         Ok(InterceptedService::new(endpoint.connect_lazy(), Bearer::new(&self.credentials)))
     }
 
-    /// Looks for published addresses, unless it did so a short while ago: thousands of workers without a coordinator are not
-    /// to keep the store busy. What was found last is kept until something else is.
+    /// Looks for published addresses, unless it did so a short while ago: thousands of workers without a coordinator
+    /// are not to keep the store busy. What was found last is kept until something else is.
     async fn look(&mut self) {
         let Some(discover) = self.discover.clone() else { return };
         if self.looked.is_some_and(|(at, wait)| at.elapsed() < wait) {
@@ -184,8 +189,8 @@ impl Dialer {
         self.looked = None;
     }
 
-    /// How long to wait before the next attempt: longer every time, up to a second, up to ten after many, and never the same
-    /// for two callers.
+    /// How long to wait before the next attempt: longer every time, up to a second, up to ten after many, and never the
+    /// same for two callers.
     pub fn pause(&mut self) -> Duration {
         let soon = PAUSE.0.saturating_mul(1 << self.failures.min(8)).min(PAUSE.1);
         let longest = soon.saturating_mul(1 << self.failures.saturating_sub(MANY).min(8)).min(PAUSE.2);
@@ -194,8 +199,8 @@ impl Dialer {
         longest.mul_f64(jitter)
     }
 
-    /// Whether a token may be sent to an address: never in plain text over a network unless that was allowed, and to one that
-    /// was found in the store only if it is protected as what was asked for.
+    /// Whether a token may be sent to an address: never in plain text over a network unless that was allowed, and to
+    /// one that was found in the store only if it is protected as what was asked for.
     fn protects(&self, address: &str, is_found: bool) -> Result<(), DialError> {
         if !self.credentials.has_token() {
             return Ok(());
@@ -232,7 +237,8 @@ impl Dialer {
         }
         let mut endpoint = Endpoint::from_shared(address.to_owned()).map_err(|error| refuse(error.to_string()))?;
         if is_tls {
-            endpoint = endpoint.tls_config(self.credentials.trust().config()).map_err(|error| refuse(error.to_string()))?;
+            endpoint =
+                endpoint.tls_config(self.credentials.trust().config()).map_err(|error| refuse(error.to_string()))?;
         }
         Ok(endpoint
             .connect_timeout(CONNECT)
@@ -273,7 +279,9 @@ mod tests {
         for near in ["http://127.0.0.1:7070", "http://localhost:7070", "http://[::1]:7070", "https://host:7070"] {
             assert!(new(near, Some("secret")).is_ok(), "{near}");
         }
-        for far in ["http://host:7070", "http://10.0.0.1:7070", "http://127.0.0.1.example.com", "http://localhost.example.com"] {
+        for far in
+            ["http://host:7070", "http://10.0.0.1:7070", "http://127.0.0.1.example.com", "http://localhost.example.com"]
+        {
             assert_eq!(new(far, Some("secret")).err(), Some(DialError::Readable(far.into())));
             let trust = Trust { is_insecure: true, ..Trust::default() };
             assert!(Dialer::new(vec![far.into()], trust, Some("secret"), 0).is_ok(), "it was allowed");

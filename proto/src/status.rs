@@ -41,8 +41,8 @@ const TABLE: [(Kind, Code); 9] = [
 /// Longest message of a status, in characters: it travels in a header, and may repeat what the caller sent.
 const MAX_MESSAGE: usize = 1_000;
 
-/// By this a coordinator marks its own refusals. What comes without it was made by something on the way, such as a proxy, a
-/// load balancer or a broken connection, whatever its code, and may pass.
+/// By this a coordinator marks its own refusals. What comes without it was made by something on the way, such as a
+/// proxy, a load balancer or a broken connection, whatever its code, and may pass.
 const MARK: &str = "bloctrain-refusal";
 
 /// The status of an error, marked as a coordinator's own; a long message is cut.

@@ -39,6 +39,9 @@ fn generated_code_is_that_of_the_protocols() {
     let (made, kept) = (files(folder.path()), files(&kept));
     assert_eq!(names(&made), names(&kept));
     for ((name, made), (_, kept)) in made.iter().zip(&kept) {
-        assert!(made == kept, "{name} is out of date: BLOCTRAIN_RENEW=1 cargo test -p bloctrain-proto --test generated");
+        assert!(
+            made == kept,
+            "{name} is out of date: BLOCTRAIN_RENEW=1 cargo test -p bloctrain-proto --test generated"
+        );
     }
 }

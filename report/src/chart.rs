@@ -75,7 +75,8 @@ impl Chart<'_> {
     pub(crate) fn to_svg(&self) -> String {
         let (width, height) = SIZE;
         let (left, right, above, below) = MARGIN;
-        let points = || self.series.iter().flat_map(|series| &series.points).filter(|(x, y)| x.is_finite() && y.is_finite());
+        let points =
+            || self.series.iter().flat_map(|series| &series.points).filter(|(x, y)| x.is_finite() && y.is_finite());
         let (mut x, y) = (Axis::over(points().map(|point| point.0)), Axis::over(points().map(|point| point.1)));
         if x.step < 1.0 && points().all(|point| point.0.fract() == 0.0) {
             // Between two epochs there is nothing.
@@ -84,7 +85,8 @@ impl Chart<'_> {
         let across = |value: f64| left + x.share(value) * (width - left - right);
         let up = |value: f64| height - below - y.share(value) * (height - above - below);
         let mut svg = format!(
-            "<svg viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"{} over {}\">",
+            "<svg viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"{} \
+            over {}\">",
             escaped(self.y),
             escaped(self.x)
         );
@@ -93,7 +95,8 @@ impl Chart<'_> {
             let (at, text) = (up(mark), tick(mark, y.step));
             let _ = write!(
                 svg,
-                "<path d=\"M{left} {at:.1}H{:.1}\" stroke=\"var(--line)\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"currentColor\">{text}</text>",
+                "<path d=\"M{left} {at:.1}H{:.1}\" stroke=\"var(--line)\"/><text x=\"{:.1}\" y=\"{:.1}\" \
+                text-anchor=\"end\" fill=\"currentColor\">{text}</text>",
                 width - right,
                 left - 6.0,
                 at + 4.0
@@ -110,7 +113,8 @@ impl Chart<'_> {
         }
         let _ = write!(
             svg,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"currentColor\">{}</text><text x=\"14\" y=\"{:.1}\" text-anchor=\"middle\" transform=\"rotate(-90 14 {:.1})\" fill=\"currentColor\">{}</text>",
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"currentColor\">{}</text><text x=\"14\" \
+            y=\"{:.1}\" text-anchor=\"middle\" transform=\"rotate(-90 14 {:.1})\" fill=\"currentColor\">{}</text>",
             (left + width - right) / 2.0,
             height - 8.0,
             escaped(self.x),
@@ -140,14 +144,16 @@ impl Chart<'_> {
                 if series.marked.contains(index) {
                     let _ = write!(
                         svg,
-                        "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"7\" fill=\"none\" stroke=\"currentColor\" stroke-width=\"2\"/>"
+                        "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"7\" fill=\"none\" stroke=\"currentColor\" \
+                        stroke-width=\"2\"/>"
                     );
                 }
             }
             let name: String = series.name.chars().take(40).collect();
             let _ = write!(
                 svg,
-                "<path d=\"M{legend:.1} 12h18\" stroke=\"{colour}\" stroke-width=\"2\"{dashes}/><text x=\"{:.1}\" y=\"16\" fill=\"currentColor\">{}</text>",
+                "<path d=\"M{legend:.1} 12h18\" stroke=\"{colour}\" stroke-width=\"2\"{dashes}/><text x=\"{:.1}\" \
+                y=\"16\" fill=\"currentColor\">{}</text>",
                 legend + 23.0,
                 escaped(&name)
             );

@@ -25,7 +25,9 @@ pub struct Energy {
 }
 
 /// Where the constants come from.
-pub(crate) const SOURCE: &str = "M. Horowitz, \"Computing's energy problem (and what we can do about it)\", ISSCC 2014: 45 nm, 0.9 V, 32-bit floating point; an addition 0.9 pJ, a multiplication 3.7 pJ, 8 bytes of a cache of 1 MB 100 pJ, 8 bytes of DRAM 1.3 nJ at least";
+pub(crate) const SOURCE: &str = "M. Horowitz, \"Computing's energy problem (and what we can do about it)\", ISSCC \
+2014: 45 nm, 0.9 V, 32-bit floating point; an addition 0.9 pJ, a multiplication 3.7 pJ, 8 bytes of a cache of 1 MB \
+100 pJ, 8 bytes of DRAM 1.3 nJ at least";
 
 impl Default for Energy {
     fn default() -> Self {
@@ -64,7 +66,12 @@ impl Energy {
             ("mac", self.mac, "pJ", "a multiply-accumulate"),
             ("sram", self.sram, "pJ per byte", "memory on the chip, a cache of 1 MB"),
             ("dram", self.dram, "pJ per byte", "memory outside of the chip"),
-            ("synop_bytes", self.synop_bytes, "bytes", "moved by a synaptic operation: a weight in, a membrane in and out"),
+            (
+                "synop_bytes",
+                self.synop_bytes,
+                "bytes",
+                "moved by a synaptic operation: a weight in, a membrane in and out",
+            ),
             ("mac_bytes", self.mac_bytes, "bytes", "moved by a multiply-accumulate: a weight and an input in"),
         ]
     }
@@ -78,9 +85,13 @@ impl Energy {
         for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value: f64 =
-                value.trim().parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0).ok_or_else(|| {
-                    EnergyError(format!("`{pair}` sets nothing: give a constant and a number of at least 0, such as synop=0.9"))
-                })?;
+                value.trim().parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0).ok_or_else(
+                    || {
+                        EnergyError(format!(
+                            "`{pair}` sets nothing: give a constant and a number of at least 0, such as synop=0.9"
+                        ))
+                    },
+                )?;
             let constant = match name.trim() {
                 "synop" => &mut energy.synop,
                 "mac" => &mut energy.mac,
@@ -105,7 +116,8 @@ impl Energy {
             Memory::Chip => self.sram,
             Memory::External => self.dram,
         };
-        operations.synops * (self.synop + self.synop_bytes * byte) + operations.macs * (self.mac + self.mac_bytes * byte)
+        operations.synops * (self.synop + self.synop_bytes * byte)
+            + operations.macs * (self.mac + self.mac_bytes * byte)
     }
 }
 
@@ -121,7 +133,9 @@ mod tests {
         assert_eq!(energy.of(operations, Memory::Chip), 100.0 * 150.9 + 10.0 * 104.6);
         let own = Energy::parse("synop=0.5, sram=1").expect("two constants");
         assert_eq!((own.synop, own.sram, own.mac), (0.5, 1.0, 4.6));
-        for (wrong, says) in [("synop", "`synop` sets nothing"), ("mac=-1", "at least 0"), ("joules=1", "there are synop, mac")] {
+        for (wrong, says) in
+            [("synop", "`synop` sets nothing"), ("mac=-1", "at least 0"), ("joules=1", "there are synop, mac")]
+        {
             assert!(Energy::parse(wrong).expect_err(wrong).to_string().contains(says), "{wrong}");
         }
     }

@@ -52,7 +52,8 @@ impl Grid<'_> {
         let (width, height) =
             (left + self.width * self.columns.len() as f64 + beyond + 4.0, above + ROW * self.rows.len() as f64 + 4.0);
         let mut svg = format!(
-            "<svg viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" height=\"{height:.0}\" role=\"img\" aria-label=\"{}\">",
+            "<svg viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" height=\"{height:.0}\" role=\"img\" \
+            aria-label=\"{}\">",
             escaped(self.what)
         );
         // Writing into a text does not fail.
@@ -81,7 +82,8 @@ impl Grid<'_> {
                 let frame = if cell.is_marked { " stroke=\"currentColor\" stroke-width=\"1.5\"" } else { "" };
                 let _ = write!(
                     svg,
-                    "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"var(--s{})\" fill-opacity=\"{:.2}\"{frame}/>",
+                    "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"var(--s{})\" \
+                    fill-opacity=\"{:.2}\"{frame}/>",
                     x + 1.0,
                     y + 1.0,
                     self.width - 2.0,
@@ -91,7 +93,8 @@ impl Grid<'_> {
                 );
                 let _ = write!(
                     svg,
-                    "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"currentColor\" font-size=\"11\">{}</text>",
+                    "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"currentColor\" \
+                    font-size=\"11\">{}</text>",
                     x + self.width / 2.0,
                     y + 13.0,
                     escaped(&cell.text)

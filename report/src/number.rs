@@ -64,7 +64,10 @@ mod tests {
     fn figures_in_words() {
         assert_eq!([count(0.0), count(999.6), count(1234567.0)], ["0", "1,000", "1,234,567"]);
         assert_eq!([joules(12.0), joules(581_819.0 * 0.9), joules(2e12)], ["12.0 pJ", "523.637 nJ", "2.000 J"]);
-        assert_eq!((percent(0.86371), times(3.3391), bytes(11_639_193)), ("86.37 %".into(), "3.34x".into(), "11.1 MiB".into()));
+        assert_eq!(
+            (percent(0.86371), times(3.3391), bytes(11_639_193)),
+            ("86.37 %".into(), "3.34x".into(), "11.1 MiB".into())
+        );
         assert_eq!((tick(0.05, 0.05), tick(20.0, 5.0)), ("0.05".into(), "20".into()));
     }
 }

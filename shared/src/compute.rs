@@ -1,11 +1,12 @@
 //! How computation is counted.
 //!
 //! A weight applied to an analogue value is one multiply-accumulate (MAC); a weight added because of a spike is one
-//! synaptic operation (synop). A layer on spikes therefore costs as much as it was spoken to, sample by sample. Averaging
-//! over windows is linear, so a layer on averages adds its weights, divided by the window's size, once for every spike
-//! that the averages hold, and costs that much. Layers on images cost their dense MACs, and so do classifiers on averages:
-//! their windows hold so many spikes that hardly one is empty. A direct-encoded image is the same at every step, so its
-//! first layer is computed, and counted, once. Norms, neurons, pooling and biases are not counted.
+//! synaptic operation (synop). A layer on spikes therefore costs as much as it was spoken to, sample by sample.
+//! Averaging over windows is linear, so a layer on averages adds its weights, divided by the window's size, once for
+//! every spike that the averages hold, and costs that much. Layers on images cost their dense MACs, and so do
+//! classifiers on averages: their windows hold so many spikes that hardly one is empty. A direct-encoded image is the
+//! same at every step, so its first layer is computed, and counted, once. Norms, neurons, pooling and biases are not
+//! counted.
 
 use serde::{Deserialize, Serialize};
 use std::ops::{Add, AddAssign};

@@ -27,8 +27,8 @@ pub struct Course {
 }
 
 impl Course {
-    /// The course of a round (from 0), or with a replica (from 1) of its part, from the optimiser's step `first` on; an epoch
-    /// has `per_epoch` batches.
+    /// The course of a round (from 0), or with a replica (from 1) of its part, from the optimiser's step `first` on; an
+    /// epoch has `per_epoch` batches.
     ///
     /// # Errors
     /// When the replica's part does not have that step.

@@ -5,10 +5,11 @@ use crate::spec::{HardClassPolicy, HardClassSpec, RunSpec};
 
 /// The hard classes among a block's classes, by class-wise validation accuracy.
 ///
-/// A class without validation samples cannot be judged, and is not hard; but with the policy `all` all classes go on. Ties
-/// go to the smaller label. The result is a subset of the given classes.
+/// A class without validation samples cannot be judged, and is not hard; but with the policy `all` all classes go on.
+/// Ties go to the smaller label. The result is a subset of the given classes.
 pub fn hard_classes(spec: &HardClassSpec, accuracy: &[(u16, Option<f64>)]) -> LabelMap {
-    let mut ranked: Vec<(u16, f64)> = accuracy.iter().filter_map(|&(class, accuracy)| Some((class, accuracy?))).collect();
+    let mut ranked: Vec<(u16, f64)> =
+        accuracy.iter().filter_map(|&(class, accuracy)| Some((class, accuracy?))).collect();
     ranked.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
     let lowest = |count: usize| ranked.iter().take(count).map(|&(class, _)| class).collect();
     let hard = match spec.policy {

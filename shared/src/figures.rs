@@ -121,7 +121,8 @@ fn end_to_end(spec: &RunSpec, dataset: &DatasetInfo) -> Result<(f64, usize), Gra
         macs += branches.map(|branch| branch.conv.macs()).sum::<f64>();
         let layers = head.hidden.iter().map(|hidden| &hidden.dense).chain([&head.readout]);
         macs += layers.map(|dense| (dense.inputs * dense.outputs) as f64).sum::<f64>();
-        parameters += block.body.parameters.iter().chain(&head.parameters).map(|parameter| parameter.len()).sum::<usize>();
+        parameters +=
+            block.body.parameters.iter().chain(&head.parameters).map(|parameter| parameter.len()).sum::<usize>();
     }
     Ok((macs, parameters))
 }
@@ -133,7 +134,8 @@ mod tests {
 
     #[test]
     fn one_pass_without_spikes_by_hand() {
-        let text = "[[network.block]]\nlayers = [{ type = \"conv\", channels = 2, kernel = 1 }]\n[[network.block]]\nlayers = [{ type = \"linear\", features = 3 }]\n[network.head]\npool = 1\nhidden = []\n";
+        let text = "[[network.block]]\nlayers = [{ type = \"conv\", channels = 2, kernel = 1 \
+        }]\n[[network.block]]\nlayers = [{ type = \"linear\", features = 3 }]\n[network.head]\npool = 1\nhidden = []\n";
         let spec = crate::spec::written::read(text, &[]).expect("a specification").spec;
         let dataset = DatasetInfo {
             name: "d".into(),

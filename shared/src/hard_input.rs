@@ -105,7 +105,8 @@ pub fn select(spec: &HardInputSpec, scores: &[Scores], class: impl Fn(u32) -> u1
     };
     let mut ranked: Vec<(bool, f32, u32, usize)> = scores.iter().enumerate().flat_map(of_shard).collect();
     ranked.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
-    let ranked: Vec<Ranked> = ranked.into_iter().map(|(_, _, id, shard)| Ranked { shard, id, class: class(id) }).collect();
+    let ranked: Vec<Ranked> =
+        ranked.into_iter().map(|(_, _, id, shard)| Ranked { shard, id, class: class(id) }).collect();
 
     let mut due: BTreeMap<u16, usize> = BTreeMap::new();
     ranked.iter().for_each(|sample| *due.entry(sample.class).or_default() += 1);
@@ -122,8 +123,9 @@ pub fn select(spec: &HardInputSpec, scores: &[Scores], class: impl Fn(u32) -> u1
             chosen[sample.shard].insert(sample.id);
         }
     }
-    let in_order =
-        |(scores, chosen): (&Scores, &BTreeSet<u32>)| scores.ids.iter().filter(|id| chosen.contains(id)).copied().collect();
+    let in_order = |(scores, chosen): (&Scores, &BTreeSet<u32>)| {
+        scores.ids.iter().filter(|id| chosen.contains(id)).copied().collect()
+    };
     Selection { shards: scores.iter().zip(&chosen).map(in_order).collect() }
 }
 
@@ -180,7 +182,8 @@ mod tests {
 
     #[test]
     fn the_floor_by_hand() {
-        // 0.4 of three, two and five samples of classes 0, 1 and 2 are 1, 0 and 2; so 0, 9 and 5 go on, and one more: 3.
+        // 0.4 of three, two and five samples of classes 0, 1 and 2 are 1, 0 and 2; so 0, 9 and 5 go on, and one more:
+        // 3.
         assert_eq!(selected(0.4, 0.4), [vec![3, 0], vec![9, 5]]);
         // 0.5 of them are 1, 1 and 2: 0, 3, 9 and 5. The fifth is 4.
         assert_eq!(selected(0.5, 0.5), [vec![3, 0, 4], vec![9, 5]]);
@@ -251,7 +254,8 @@ mod tests {
                 confidence: rows.iter().map(|row| f32::from(row.0) / 20.0).collect(),
                 right: rows.iter().map(|row| row.1).collect(),
             };
-            let whole: BTreeSet<u32> = select(&spec(fraction, floor), &[one], class).shards.concat().into_iter().collect();
+            let whole: BTreeSet<u32> = select(&spec(fraction, floor), &[one], class).shards.concat().into_iter()
+                .collect();
             prop_assert_eq!(whole, chosen);
         }
     }

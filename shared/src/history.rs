@@ -120,7 +120,8 @@ impl Epoch<'_> {
 
     /// That of the last step: how many steps there were follows from the samples.
     fn learning_rate(&self, train: &TrainSpec, epoch_samples: usize) -> f64 {
-        let (per_epoch, samples) = (batch_count(epoch_samples, train) as u64, samples_trained(epoch_samples, train) as u64);
+        let (per_epoch, samples) =
+            (batch_count(epoch_samples, train) as u64, samples_trained(epoch_samples, train) as u64);
         let before = u64::from(self.number.saturating_sub(1));
         let own = self.trained.saturating_sub(before * samples);
         let steps = own.div_ceil(train.batch.max(1) as u64).min(per_epoch);
@@ -214,13 +215,21 @@ mod tests {
     }
 
     fn spec() -> TrainSpec {
-        TrainSpec { epochs: 2, batch: 4, learning_rate: 1.0, schedule: Schedule::Step, warmup_epochs: 1, ..TrainSpec::default() }
+        TrainSpec {
+            epochs: 2,
+            batch: 4,
+            learning_rate: 1.0,
+            schedule: Schedule::Step,
+            warmup_epochs: 1,
+            ..TrainSpec::default()
+        }
     }
 
     #[test]
     fn an_epoch_has_one_line_however_it_was_cut() {
         // Whole; in two rounds, as when one was handed back; the next block under way.
-        let first = [round(1, 10, 1.0), round(1, 4, 0.5), RoundMetrics { validation_accuracy: Some(0.7), ..round(2, 6, 1.0) }];
+        let first =
+            [round(1, 10, 1.0), round(1, 4, 0.5), RoundMetrics { validation_accuracy: Some(0.7), ..round(2, 6, 1.0) }];
         let second = [round(0, 4, 2.0)];
         let lines = lines(&spec(), [first.iter(), second.iter()]);
         let places: Vec<_> = lines.iter().map(|line| (line.block, line.epoch, line.round, line.samples)).collect();
@@ -251,7 +260,8 @@ mod tests {
     fn rounds_longer_than_an_epoch_count_where_they_end() {
         let rounds = [round(1, 16, 1.0), round(3, 14, 1.0)];
         let spec = TrainSpec { epochs: 3, ..spec() };
-        let places: Vec<_> = lines(&spec, [rounds.iter()]).iter().map(|line| (line.epoch, line.round, line.samples)).collect();
+        let places: Vec<_> =
+            lines(&spec, [rounds.iter()]).iter().map(|line| (line.epoch, line.round, line.samples)).collect();
         assert_eq!(places, [(2, 1, 16), (3, 2, 14)]);
     }
 

@@ -61,8 +61,8 @@ pub const MODELS: &str = "models";
 /// Root of the coordinators' published addresses.
 pub const LEADERS: &str = "leader";
 
-/// The published address of a coordinator, by the number of its opening of the state: the highest is the active one, and an
-/// older coordinator never writes over a newer one's.
+/// The published address of a coordinator, by the number of its opening of the state: the highest is the active one,
+/// and an older coordinator never writes over a newer one's.
 pub fn leader(opening: u64) -> String {
     format!("{LEADERS}/{opening:020}.json")
 }
@@ -118,8 +118,8 @@ pub fn run(run: &str) -> String {
     format!("runs/{run}")
 }
 
-/// The run's specification and data set. It is named by its content, because the same run may be submitted again with its
-/// data at another place: a coordinator that was replaced, and wakes up with a submission, writes over nothing.
+/// The run's specification and data set. It is named by its content, because the same run may be submitted again with
+/// its data at another place: a coordinator that was replaced, and wakes up with a submission, writes over nothing.
 pub fn spec(run: &str, content: Digest) -> String {
     format!("runs/{run}/spec-{}.json", content.short(16))
 }
@@ -212,7 +212,9 @@ mod tests {
         assert!(!is_output_of("r1", Some(1), &weights) && !is_output_of("r2", None, &weights));
         assert!(is_output_of("r1", Some(1), &detector("r1", 1, digest)));
         assert!(is_output_of("r1", None, &records("r1", Split::Test, 3, digest)));
-        assert!(is_cached(&cache_data(digest)) && !is_cached(&weights) && !is_output_of("r1", None, &cache_data(digest)));
+        assert!(
+            is_cached(&cache_data(digest)) && !is_cached(&weights) && !is_output_of("r1", None, &cache_data(digest))
+        );
         let foreign = [
             "runs/r2/block1/weights-0.safetensors",
             "runs/r1/../r2/x",

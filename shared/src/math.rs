@@ -96,7 +96,8 @@ mod tests {
         let single = |f: fn(f32) -> f32| inputs.iter().fold(17, |sum, &x| hash(sum, f(x).to_bits().into()));
         let wide = |f: fn(f64) -> f64| inputs.iter().fold(17, |sum, &x| hash(sum, f(x.into()).to_bits()));
         let found = [single(|x| exp(-x)), single(ln), wide(double::cos), wide(double::exp), wide(double::ln)];
-        let written_down = ["2956b24dbc62d98a", "f95360a99f0e3226", "a9e41f92909b11e4", "42d8309b63c967ad", "2285beae26e04135"];
+        let written_down =
+            ["2956b24dbc62d98a", "f95360a99f0e3226", "a9e41f92909b11e4", "42d8309b63c967ad", "2285beae26e04135"];
         assert_eq!(found.map(|hash| format!("{hash:016x}")), written_down);
     }
 }

@@ -4,8 +4,8 @@ use crate::label::LabelMap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Counts of (true class, answered class) over a block's classes, dense labels, row = truth. Only counts above zero are kept:
-/// of many classes most pairs never occur.
+/// Counts of (true class, answered class) over a block's classes, dense labels, row = truth. Only counts above zero are
+/// kept: of many classes most pairs never occur.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Form", into = "Form")]
 pub struct Confusion {
@@ -93,7 +93,8 @@ impl Confusion {
 
     /// Answers `answer` to samples of the class `truth`.
     pub fn count(&self, truth: usize, answer: usize) -> u64 {
-        let place = truth.checked_mul(self.classes).and_then(|row| row.checked_add(answer)).filter(|_| answer < self.classes);
+        let place =
+            truth.checked_mul(self.classes).and_then(|row| row.checked_add(answer)).filter(|_| answer < self.classes);
         place.and_then(|place| self.counts.get(&(place as u64))).copied().unwrap_or(0)
     }
 
@@ -113,8 +114,8 @@ impl Confusion {
         self.counts.values().sum()
     }
 
-    /// Samples of each true class; `None` when this is no square matrix, or when its counts cannot be added up: then it came
-    /// from elsewhere, and nothing else may be asked of it.
+    /// Samples of each true class; `None` when this is no square matrix, or when its counts cannot be added up: then it
+    /// came from elsewhere, and nothing else may be asked of it.
     pub fn samples(&self) -> Option<Vec<u64>> {
         if !self.is_matrix {
             return None;
@@ -194,8 +195,11 @@ mod tests {
         assert_eq!(from(&format!(r#"{{"classes": {}, "counts": [1]}}"#, usize::MAX)), None);
         assert_eq!(from(r#"{"classes": 2, "sparse": [[3, 5]]}"#), Some(vec![0, 5]));
         let huge = format!(r#"{{"classes": {}, "sparse": []}}"#, usize::MAX);
-        let wrong =
-            [r#"{"classes": 2, "sparse": [[4, 1]]}"#, r#"{"classes": 2, "sparse": [[1, 1], [1, 2]]}"#, r#"{"classes": 2}"#];
+        let wrong = [
+            r#"{"classes": 2, "sparse": [[4, 1]]}"#,
+            r#"{"classes": 2, "sparse": [[1, 1], [1, 2]]}"#,
+            r#"{"classes": 2}"#,
+        ];
         for wrong in wrong.into_iter().chain([huge.as_str()]) {
             assert_eq!(from(wrong), None, "{wrong}");
         }

@@ -1,7 +1,7 @@
 //! The spiking neuron: `[neuron]` of a specification, its rule, and what of it is learned.
 //!
-//! All models are leaky integrate-and-fire; they differ in their leak. What computes them: `cpu/norm_neuron` of the kernel
-//! crate, and `reference/neuron` and `gpu/kernels/neuron` in the worker's kernels.
+//! All models are leaky integrate-and-fire; they differ in their leak. What computes them: `cpu/norm_neuron` of the
+//! kernel crate, and `reference/neuron` and `gpu/kernels/neuron` in the worker's kernels.
 
 use crate::graph::Parameter;
 use crate::math;
@@ -23,7 +23,8 @@ pub struct NeuronSpec {
     pub detach_reset: bool,
     /// Derivative used in place of the step function's.
     pub surrogate: Surrogate,
-    /// Shape parameter of the surrogate, > 0: its slope (`atan`, `fast-sigmoid`) or half width (`triangle`, `rectangle`).
+    /// Shape parameter of the surrogate, > 0: its slope (`atan`, `fast-sigmoid`) or half width (`triangle`,
+    /// `rectangle`).
     pub surrogate_width: f32,
 }
 
@@ -90,7 +91,8 @@ pub enum Surrogate {
 
 /// What a neuron does with its membrane, apart from the leak.
 ///
-/// Whoever computes it takes it apart without `..`, so that a further field does not compile before every backend has it.
+/// Whoever computes it takes it apart without `..`, so that a further field does not compile before every backend has
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NeuronRule {
     /// Membrane value at which the neuron fires.
@@ -147,7 +149,9 @@ impl NeuronSpec {
         match self.model {
             NeuronModel::If => Leak::Fixed(1.0),
             NeuronModel::Lif => Leak::Fixed(self.leak),
-            NeuronModel::Plif => Leak::Learned(add(Parameter::vector(format!("{name}.leak_logit"), 1, self.leak_logit()))),
+            NeuronModel::Plif => {
+                Leak::Learned(add(Parameter::vector(format!("{name}.leak_logit"), 1, self.leak_logit())))
+            }
         }
     }
 

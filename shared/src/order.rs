@@ -42,8 +42,8 @@ pub fn batches(order: &[(usize, usize)], batch: usize, drop_last: bool) -> Vec<&
     chunks
 }
 
-/// The step at which a round that begins with step `first` ends: at the end of the epoch, or, with `round_steps`, at their next
-/// multiple. So a round that was handed back and its rest end together where the whole round would have.
+/// The step at which a round that begins with step `first` ends: at the end of the epoch, or, with `round_steps`, at
+/// their next multiple. So a round that was handed back and its rest end together where the whole round would have.
 pub fn round_end(first: u64, per_epoch: u64, epochs: u32, round_steps: u32) -> u64 {
     let length = if round_steps == 0 { per_epoch } else { u64::from(round_steps) }.max(1);
     ((first / length + 1) * length).min(per_epoch * u64::from(epochs))
@@ -57,7 +57,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_sample_once(sizes in prop::collection::vec(0_usize..20, 0..12), seed in 0_u64..50, epoch in 0_u32..5, batch in 1_usize..9) {
+        fn every_sample_once(sizes in prop::collection::vec(0_usize..20, 0..12), seed in 0_u64..50, epoch in 0_u32..5,
+            batch in 1_usize..9) {
             let order = epoch_order(&sizes, seed, 1, epoch);
             let seen: BTreeSet<_> = order.iter().copied().collect();
             prop_assert_eq!(seen.len(), order.len());
@@ -77,7 +78,11 @@ mod tests {
             batches(&order[..samples], batch, drop_last).iter().map(|batch| batch.len()).collect::<Vec<_>>()
         };
         assert_eq!((sizes(11, 4, false), sizes(11, 4, true)), (vec![4, 4, 3], vec![4, 4]));
-        assert_eq!((sizes(9, 4, false), sizes(9, 4, true)), (vec![4, 5], vec![4, 4]), "one left over joins, or is left out");
+        assert_eq!(
+            (sizes(9, 4, false), sizes(9, 4, true)),
+            (vec![4, 5], vec![4, 4]),
+            "one left over joins, or is left out"
+        );
         assert_eq!((sizes(8, 4, true), sizes(3, 4, true)), (vec![4, 4], vec![3]), "too few for a batch");
     }
 

@@ -70,8 +70,8 @@ impl Submission {
         format!("r{}", Digest::of_json(&same).short(12))
     }
 
-    /// Everything that the training of its first block depends on, and of the others apart from what the blocks before them
-    /// made: runs with the same one can share blocks. Backends are compared where a run came to have one.
+    /// Everything that the training of its first block depends on, and of the others apart from what the blocks before
+    /// them made: runs with the same one can share blocks. Backends are compared where a run came to have one.
     pub fn chain(&self) -> Digest {
         let Self { spec, dataset, arithmetic, backend: _ } = self;
         let dataset = DatasetInfo { name: String::new(), ..dataset.clone() };
@@ -304,18 +304,22 @@ mod tests {
     #[test]
     fn a_field_that_nothing_reads_makes_no_other_run() {
         let alone = with(&["run.end_to_end=true"]);
-        let more = ["hard_classes.policy=all", "detector.policy=top1", "exit.combine=last", "network.classifier.pool=2"];
+        let more =
+            ["hard_classes.policy=all", "detector.policy=top1", "exit.combine=last", "network.classifier.pool=2"];
         assert_eq!(with(&[&["run.end_to_end=true"], &more[..]].concat()).run_id(), alone.run_id());
         assert_ne!(with(&more).run_id(), submission().run_id());
     }
 
-    /// What ids, chains and keys of the cache were when this was written: a change here orphans what is stored. Renaming a
-    /// field or a variant in the code changes none, as the names in files are written beside them.
+    /// What ids, chains and keys of the cache were when this was written: a change here orphans what is stored.
+    /// Renaming a field or a variant in the code changes none, as the names in files are written beside them.
     #[test]
     fn ids_and_keys_are_what_they_were() {
-        let values: Vec<String> = EXAMPLES.iter().map(|example| format!("{}={}", example.path, example.other)).collect();
-        let context = |path: &str| EXAMPLES.iter().find(|example| example.path == path).map_or(&[][..], |found| found.context);
-        let choices = CHOICES.iter().flat_map(|(path, names)| names.iter().map(move |name| format!("{path}=\"{name}\"")));
+        let values: Vec<String> =
+            EXAMPLES.iter().map(|example| format!("{}={}", example.path, example.other)).collect();
+        let context =
+            |path: &str| EXAMPLES.iter().find(|example| example.path == path).map_or(&[][..], |found| found.context);
+        let choices =
+            CHOICES.iter().flat_map(|(path, names)| names.iter().map(move |name| format!("{path}=\"{name}\"")));
         let mut lines = vec![line("", &submission())];
         for set in values.into_iter().chain(choices) {
             let path = set.split('=').next().unwrap_or_default();

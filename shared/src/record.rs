@@ -73,7 +73,8 @@ impl Records {
         self.labels.is_empty()
     }
 
-    /// Whether these are records of some samples by blocks of some classes, and whole: what was read from a store need not be.
+    /// Whether these are records of some samples by blocks of some classes, and whole: what was read from a store need
+    /// not be.
     ///
     /// # Errors
     /// Says what does not fit.
@@ -82,12 +83,16 @@ impl Records {
         if self.ids != ids || self.labels.len() != samples {
             return Err(JoinError("they are about other samples"));
         }
-        if self.blocks.len() != blocks.len() || self.blocks.iter().zip(blocks).any(|(own, classes)| own.classes != *classes) {
+        if self.blocks.len() != blocks.len()
+            || self.blocks.iter().zip(blocks).any(|(own, classes)| own.classes != *classes)
+        {
             return Err(JoinError("their blocks know different classes"));
         }
         let is_whole = |block: &BlockRecords| {
             block.probabilities.len() == samples * block.classes.len()
-                && [block.hard.len(), block.body_synops.len(), block.exit_synops.len()].iter().all(|length| *length == samples)
+                && [block.hard.len(), block.body_synops.len(), block.exit_synops.len()]
+                    .iter()
+                    .all(|length| *length == samples)
         };
         self.blocks.iter().all(is_whole).then_some(()).ok_or(JoinError("a block does not answer to every sample"))
     }

@@ -15,13 +15,20 @@ const LEARNED: f64 = 1.1;
 
 /// Notes on the figures of a run of `planned` blocks over `classes` classes. `exits` is what the chosen exits do on
 /// validation data.
-pub fn notes(spec: &RunSpec, summary: &Summary, planned: usize, classes: usize, exits: Option<&CurveFigures>) -> Vec<String> {
+pub fn notes(
+    spec: &RunSpec,
+    summary: &Summary,
+    planned: usize,
+    classes: usize,
+    exits: Option<&CurveFigures>,
+) -> Vec<String> {
     let silent = summary.blocks.iter().filter_map(silence);
     let unlearned = guessing(summary, classes);
     let dropped = (summary.blocks.len() < planned).then(|| {
         let last = summary.blocks.len();
         format!(
-            "{last} of {planned} blocks were trained: after block {last} fewer than two classes were hard, so there was nothing left to learn (hard_classes)"
+            "{last} of {planned} blocks were trained: after block {last} fewer than two classes were hard, so there \
+            was nothing left to learn (hard_classes)"
         )
     });
     let exits = exits.into_iter().flat_map(|exits| [above_budget(spec, exits), below_share(spec, exits)]);
@@ -33,7 +40,8 @@ fn above_budget(spec: &RunSpec, exits: &CurveFigures) -> Option<String> {
     let reached = exits.relative_compute;
     let budget = spec.exit.compute_budget.filter(|budget| reached > budget + ROUNDING)?;
     Some(format!(
-        "exit.compute_budget = {budget} cannot be kept: the cheapest exits take {reached:.3} of the full network's compute, and these are used"
+        "exit.compute_budget = {budget} cannot be kept: the cheapest exits take {reached:.3} of the full network's \
+        compute, and these are used"
     ))
 }
 
@@ -44,7 +52,8 @@ fn below_share(spec: &RunSpec, exits: &CurveFigures) -> Option<String> {
     let within = if spec.exit.compute_budget.is_some() { " within exit.compute_budget" } else { "" };
     (least < wanted - ROUNDING).then(|| {
         format!(
-            "some block answers fewer inputs than exit.min_share = {wanted} says: no setting of the exits was found that lets each have its share{within}"
+            "some block answers fewer inputs than exit.min_share = {wanted} says: no setting of the exits was found \
+            that lets each have its share{within}"
         )
     })
 }
@@ -53,9 +62,11 @@ fn below_share(spec: &RunSpec, exits: &CurveFigures) -> Option<String> {
 fn silence(block: &BlockSummary) -> Option<String> {
     let rate = block.firing_rate;
     (rate < SILENT).then(|| {
-        let how = if rate > 0.0 { format!("hardly fires ({rate:.1e} of its neurons a step)") } else { "never fires".into() };
+        let how =
+            if rate > 0.0 { format!("hardly fires ({rate:.1e} of its neurons a step)") } else { "never fires".into() };
         format!(
-            "block {} {how}: nothing can be learned from its spikes; lower neuron.threshold, or train longer or at another train.learning_rate",
+            "block {} {how}: nothing can be learned from its spikes; lower neuron.threshold, or train longer or at \
+            another train.learning_rate",
             block.block
         )
     })
@@ -66,7 +77,8 @@ fn guessing(summary: &Summary, classes: usize) -> Option<String> {
     let (accuracy, chance) = (summary.accuracy.test, 1.0 / classes.max(1) as f64);
     (accuracy <= LEARNED * chance).then(|| {
         format!(
-            "the test accuracy of {:.1} % is no better than guessing among {classes} classes: the network has not learned",
+            "the test accuracy of {:.1} % is no better than guessing among {classes} classes: the network has not \
+            learned",
             100.0 * accuracy
         )
     })
@@ -85,7 +97,12 @@ mod tests {
     #[test]
     fn what_would_be_misread_is_said_and_nothing_else() {
         let mut spec = RunSpec::default();
-        let exits = CurveFigures { accuracy: 0.8, relative_compute: 0.4, exit_fraction: vec![0.9, 0.1], calibration_error: 0.0 };
+        let exits = CurveFigures {
+            accuracy: 0.8,
+            relative_compute: 0.4,
+            exit_fraction: vec![0.9, 0.1],
+            calibration_error: 0.0,
+        };
         let said = |spec: &RunSpec, summary: &Summary, planned| notes(spec, summary, planned, 10, Some(&exits));
         assert!(said(&spec, &summary(0.1, 0.8), 1).is_empty());
         let dead = said(&spec, &summary(0.0, 0.1), 1);
@@ -95,7 +112,10 @@ mod tests {
         assert!(said(&spec, &summary(0.1, 0.8), 3)[0].contains("1 of 3 blocks were trained"));
         spec.exit.compute_budget = Some(0.3);
         let above = said(&spec, &summary(0.1, 0.8), 1);
-        assert!(above[0].contains("exit.compute_budget = 0.3 cannot be kept") && above[0].contains("0.400"), "{above:?}");
+        assert!(
+            above[0].contains("exit.compute_budget = 0.3 cannot be kept") && above[0].contains("0.400"),
+            "{above:?}"
+        );
         spec.exit.compute_budget = Some(0.5);
         assert!(said(&spec, &summary(0.1, 0.8), 1).is_empty());
         spec.exit.min_share = 0.1;

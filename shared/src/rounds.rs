@@ -1,8 +1,8 @@
 //! How an epoch is cut into rounds of data-parallel training, and a round into the slices of its replicas.
 //!
 //! The batches of an epoch are those of plain training, in the same order. They are cut into rounds as evenly as whole
-//! batches allow, and each round into one slice per replica: neighbouring batches, so that a replica reads few shards. Every
-//! batch of an epoch is in one slice of one round. No round reaches into the next epoch.
+//! batches allow, and each round into one slice per replica: neighbouring batches, so that a replica reads few shards.
+//! Every batch of an epoch is in one slice of one round. No round reaches into the next epoch.
 
 use crate::spec::TrainSpec;
 use std::ops::Range;
@@ -47,8 +47,8 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// Batches of the epoch that all replicas together have done when this one has made `done` steps of its slice: where the
-    /// schedule of the learning rate stands.
+    /// Batches of the epoch that all replicas together have done when this one has made `done` steps of its slice:
+    /// where the schedule of the learning rate stands.
     pub fn position(&self, done: u64) -> u64 {
         let (round, own) = (self.round.end - self.round.start, self.own.end - self.own.start);
         self.round.start + done * round / own.max(1)
@@ -153,7 +153,8 @@ mod tests {
         }
 
         #[test]
-        fn the_learning_rate_stands_where_all_replicas_stand(batches in 1_usize..200, replicas in 1_u32..8, steps in 1_u32..20) {
+        fn the_learning_rate_stands_where_all_replicas_stand(batches in 1_usize..200, replicas in 1_u32..8,
+            steps in 1_u32..20) {
             let rounds = Rounds::new(batches, replicas, steps);
             for round in 0..rounds.per_epoch() {
                 let slice = rounds.slice(round, 1);

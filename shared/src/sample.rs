@@ -67,10 +67,11 @@ fn spread(items: &[usize], most: usize) -> impl Iterator<Item = usize> {
 }
 
 impl Samples {
-    /// Picks samples of test data from what a network said about them, of which `png` gives the image by its index. The same
-    /// records give the same ones: half of them wrong where there are as many, spread over the data.
+    /// Picks samples of test data from what a network said about them, of which `png` gives the image by its index. The
+    /// same records give the same ones: half of them wrong where there are as many, spread over the data.
     pub fn pick(records: &Records, rule: &ExitRule, classes: usize, png: impl Fn(u32) -> String) -> Self {
-        let answers: Vec<exit::Answer> = (0..records.len()).map(|at| exit::answer(records, at, rule, classes)).collect();
+        let answers: Vec<exit::Answer> =
+            (0..records.len()).map(|at| exit::answer(records, at, rule, classes)).collect();
         let of_exit = |(number, index): (u32, usize)| {
             let (right, wrong): (Vec<usize>, Vec<usize>) = (0..records.len())
                 .filter(|at| answers[*at].exit == index)
@@ -118,10 +119,11 @@ mod tests {
 
     #[test]
     fn some_of_every_exit_with_what_each_block_said() {
-        // Forty samples of class 0: the first thirty leave behind block 1, of which every third says class 1; the others go
-        // on to block 2, which knows the classes 0 and 2 and is always right.
+        // Forty samples of class 0: the first thirty leave behind block 1, of which every third says class 1; the
+        // others go on to block 2, which knows the classes 0 and 2 and is always right.
         let count = 40_u16;
-        let first: Vec<f32> = (0..count).flat_map(|at| if at % 3 == 0 { [0.1, 0.7, 0.2] } else { [0.8, 0.1, 0.1] }).collect();
+        let first: Vec<f32> =
+            (0..count).flat_map(|at| if at % 3 == 0 { [0.1, 0.7, 0.2] } else { [0.8, 0.1, 0.1] }).collect();
         let hard: Vec<f32> = (0..count).map(|at| if at < 30 { 0.25 } else { 0.75 }).collect();
         let second: Vec<f32> = (0..count).flat_map(|_| [0.9, 0.1]).collect();
         let records = Records {
@@ -138,7 +140,9 @@ mod tests {
         assert_eq!((one.block, one.answered, one.right, two.block, two.answered, two.right), (1, 30, 20, 2, 10, 10));
         assert_eq!((one.samples.len(), two.samples.len()), (MOST, MOST));
         assert_eq!(one.samples.iter().filter(|sample| sample.answer != sample.label).count(), WRONG);
-        assert!(one.samples.is_sorted_by_key(|sample| sample.id) && one.samples.iter().all(|sample| sample.said.len() == 1));
+        assert!(
+            one.samples.is_sorted_by_key(|sample| sample.id) && one.samples.iter().all(|sample| sample.said.len() == 1)
+        );
         let wrong = &one.samples[0];
         assert_eq!((wrong.id, wrong.answer, wrong.png.as_str()), (100, 1, "png100"));
         assert_eq!(wrong.said, [BlockSaid { block: 1, class: 1, confidence: 0.7, hard: 0.25 }]);

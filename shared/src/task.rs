@@ -1,8 +1,8 @@
 //! Tasks: pure functions of named inputs, and what workers say about them.
 //!
 //! A [`Task`] reads objects, writes objects, and is determined by its [`Work`], the run's specification and the code
-//! version. Running one twice is harmless. A worker answers with a [`Report`]: an [`Output`] or a [`Failure`]. What tasks
-//! of each kind do and make is in [`stage`](crate::stage).
+//! version. Running one twice is harmless. A worker answers with a [`Report`]: an [`Output`] or a [`Failure`]. What
+//! tasks of each kind do and make is in [`stage`](crate::stage).
 
 pub use crate::object::ObjectRef;
 pub use crate::split::Split;
@@ -77,7 +77,9 @@ impl Failure {
             None => plain(&text),
         };
         match self {
-            Self::InputLost { key, problem, content } => Self::InputLost { key: cut(key), problem: cut(problem), content },
+            Self::InputLost { key, problem, content } => {
+                Self::InputLost { key: cut(key), problem: cut(problem), content }
+            }
             Self::Fatal { message } => Self::Fatal { message: cut(message) },
             Self::Transient { message } => Self::Transient { message: cut(message) },
             Self::Unable { message } => Self::Unable { message: cut(message) },

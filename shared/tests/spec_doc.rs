@@ -1,4 +1,5 @@
-//! `docs/spec.md` is made from the types of the specification, their comments and the table of their fields, and is current.
+//! `docs/spec.md` is made from the types of the specification, their comments and the table of their fields, and is
+//! current.
 
 use bloctrain_shared::RunSpec;
 use bloctrain_shared::spec::field::{FIELDS, Field, Reach, is_within};
@@ -31,7 +32,8 @@ struct Type {
 fn types() -> BTreeMap<String, Type> {
     let mut found = BTreeMap::new();
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let inside = |folder: &str| std::fs::read_dir(sources.join(folder)).expect("the sources").flatten().map(|file| file.path());
+    let inside =
+        |folder: &str| std::fs::read_dir(sources.join(folder)).expect("the sources").flatten().map(|file| file.path());
     let alone = ["neuron.rs", "norm.rs"].map(|file| sources.join(file));
     for file in inside("spec").chain(inside("layer")).chain(alone).filter(|file| file.is_file()) {
         read(&std::fs::read_to_string(file).expect("text"), &mut found);
@@ -179,7 +181,8 @@ fn page(types: &BTreeMap<String, Type>) -> String {
         let _ = write!(page, "\n## {}\n\n{}\n\n{HEADER}", section.name, wrapped(&types[&section.of].about));
         let prefix = format!("{}.", section.name);
         for (path, member) in fields.iter().filter(|(path, _)| path.starts_with(&prefix)) {
-            let field = Field::of(path).unwrap_or_else(|| panic!("{path} has no row in shared/src/spec/field/table.rs"));
+            let field =
+                Field::of(path).unwrap_or_else(|| panic!("{path} has no row in shared/src/spec/field/table.rs"));
             let when = if field.counts.is_empty() { "always".into() } else { field.when() };
             let unit = if field.unit.is_empty() { String::new() } else { format!(": {}", field.unit) };
             let row = [
@@ -203,21 +206,25 @@ fn page(types: &BTreeMap<String, Type>) -> String {
     for layer in &types["LayerSpec"].members {
         let own = &types[&layer.of];
         for (number, member) in own.members.iter().enumerate() {
-            let (name, about) = if number == 0 { (format!("`{}`", layer.name), cell(&own.about)) } else { Default::default() };
+            let (name, about) =
+                if number == 0 { (format!("`{}`", layer.name), cell(&own.about)) } else { Default::default() };
             let default = match member.default.as_str() {
                 "" => "has to be given".to_owned(),
                 "super::one" => "`1`".to_owned(),
                 "super::three" => "`3`".to_owned(),
                 other => panic!("what is `{other}`?"),
             };
-            let row = [name, about, format!("`{}`", member.name), cell(&member.about), kind(types, &member.of), default];
+            let row =
+                [name, about, format!("`{}`", member.name), cell(&member.about), kind(types, &member.of), default];
             let _ = writeln!(page, "| {} |", row.join(" | "));
         }
     }
     page.push_str("\n## Choices\n\n| field | choice | meaning |\n|---|---|---|\n");
     for (path, member) in &fields {
         let of = member.of.trim_start_matches("Vec<").trim_end_matches('>');
-        for (number, choice) in types.get(of).filter(|_| of != "BlockSpec").iter().flat_map(|of| &of.members).enumerate() {
+        for (number, choice) in
+            types.get(of).filter(|_| of != "BlockSpec").iter().flat_map(|of| &of.members).enumerate()
+        {
             let path = if number == 0 { format!("`{path}`") } else { String::new() };
             let _ = writeln!(page, "| {path} | `{}` | {} |", choice.name, cell(&choice.about));
         }
@@ -258,7 +265,8 @@ path. `bloctrain spec check FILE` prints all of them; examples are in [examples]
   ([identity](../ARCHITECTURE.md#identity)).
 ";
 
-const HEADER: &str = "| field | meaning | value | range | default | counts | changes |\n|---|---|---|---|---|---|---|\n";
+const HEADER: &str =
+    "| field | meaning | value | range | default | counts | changes |\n|---|---|---|---|---|---|---|\n";
 
 const PRESETS_HEADER: &str = "
 ## Presets

@@ -90,7 +90,8 @@ pub(crate) struct CoordinatorArgs {
     #[arg(long, env = "BLOCTRAIN_STANDBY", value_parser = BoolishValueParser::new())]
     pub(crate) standby: bool,
     /// Most connections at once; further ones are refused
-    #[arg(long, value_name = "N", default_value_t = CONNECTIONS, env = "BLOCTRAIN_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS, env = "BLOCTRAIN_MAX_CONNECTIONS", value_parser =
+        clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) max_connections: u32,
     /// Silence after which a worker's task is given to another, such as 10s
     #[arg(long, default_value = "10s", value_parser = parse_duration, env = "BLOCTRAIN_LEASE")]

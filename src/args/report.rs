@@ -41,6 +41,7 @@ pub(crate) struct ReportArgs {
     #[arg(long)]
     pub(crate) markdown: bool,
     /// Constants of the energy model, such as synop=0.1,mac=1.5; the report names all of them
-    #[arg(long, value_name = "NAME=NUMBER,...", default_value = "", hide_default_value = true, value_parser = parse_energy)]
+    #[arg(long, value_name = "NAME=NUMBER,...", default_value = "", hide_default_value = true, value_parser =
+        parse_energy)]
     pub(crate) energy: Energy,
 }

@@ -3,7 +3,9 @@
 use super::model::test_data;
 #[cfg(feature = "cuda")]
 use crate::args::BenchConvolutionArgs;
-use crate::args::{BenchArgs, BenchCacheArgs, BenchCommand, BenchInferenceArgs, BenchLayerArgs, BenchNetwork, BenchStepArgs};
+use crate::args::{
+    BenchArgs, BenchCacheArgs, BenchCommand, BenchInferenceArgs, BenchLayerArgs, BenchNetwork, BenchStepArgs,
+};
 use crate::failure::Failure;
 use crate::table::percent;
 use anyhow::Context;
@@ -79,8 +81,11 @@ struct StepFigures {
 
 fn step(args: &BenchStepArgs) -> Result<(), Failure> {
     let (spec, images) = network(&args.network, args.end_to_end)?;
-    let options =
-        step::Options { batch: args.batch as usize, train_steps: args.train_steps as usize, iters: args.iters as usize };
+    let options = step::Options {
+        batch: args.batch as usize,
+        train_steps: args.train_steps as usize,
+        iters: args.iters as usize,
+    };
     let device = args.device.resolve().map_err(Failure::usage)?;
     let blocks = step::step(&spec, &images, device, options, &clock()).map_err(anyhow::Error::msg)?;
     let seconds_per_image: f64 = blocks.iter().map(|block| 1.0 / block.images_per_s).sum();
@@ -93,8 +98,15 @@ fn step(args: &BenchStepArgs) -> Result<(), Failure> {
     if args.json {
         let BenchNetwork { preset, width, steps, .. } = &args.network;
         let (batch, end_to_end, train_steps) = (args.batch, args.end_to_end, args.train_steps);
-        let asked =
-            StepAsked { preset, width: *width, steps: *steps, batch, end_to_end, train_steps, device: device.to_string() };
+        let asked = StepAsked {
+            preset,
+            width: *width,
+            steps: *steps,
+            batch,
+            end_to_end,
+            train_steps,
+            device: device.to_string(),
+        };
         return print_line(&Line { bench: "step", asked: &asked, found: &figures });
     }
     tell!("block   images/s   training memory   firing rate");
@@ -234,8 +246,17 @@ fn cache(args: &BenchCacheArgs) -> Result<(), Failure> {
     tell!("GB/s of spikes before compression    write     read");
     tell!("cache                             {:>8.3} {:>8.3}", found.write_gb_per_s, found.read_gb_per_s);
     tell!("disk (the compressed bytes)       {:>8.3} {:>8.3}", found.disk_write_gb_per_s, found.disk_read_gb_per_s);
-    tell!("zstd                              {:>8.3} {:>8.3}", found.zstd_compress_gb_per_s, found.zstd_decompress_gb_per_s);
-    tell!("{} bytes, compressed {:.2} times, {} ones", found.bytes, found.compression_ratio, percent(found.firing_rate));
+    tell!(
+        "zstd                              {:>8.3} {:>8.3}",
+        found.zstd_compress_gb_per_s,
+        found.zstd_decompress_gb_per_s
+    );
+    tell!(
+        "{} bytes, compressed {:.2} times, {} ones",
+        found.bytes,
+        found.compression_ratio,
+        percent(found.firing_rate)
+    );
     Ok(())
 }
 

@@ -40,7 +40,8 @@ pub(crate) fn run(args: CacheArgs) -> Result<(), Failure> {
                 if all {
                     store.look_format().await?;
                     Ok::<_, bloctrain_coordinator::OpenError>(
-                        collect::sweep(&store, collect::candidates_of_cache(&store).await?, &Keep::default(), sweep).await?,
+                        collect::sweep(&store, collect::candidates_of_cache(&store).await?, &Keep::default(), sweep)
+                            .await?,
                     )
                 } else {
                     bloctrain_coordinator::collect::collect(&store, sweep).await
@@ -51,7 +52,8 @@ pub(crate) fn run(args: CacheArgs) -> Result<(), Failure> {
             }
             let verb = if dry_run { "would remove" } else { "removed" };
             tell!(
-                "{verb} {} objects, {} bytes: {} of the cache, {} of runs, {} of data sets, {} of models, {} unfinished",
+                "{verb} {} objects, {} bytes: {} of the cache, {} of runs, {} of data sets, {} of models, {} \
+                unfinished",
                 collected.objects,
                 collected.bytes,
                 collected.cache.objects,

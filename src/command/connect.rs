@@ -60,14 +60,16 @@ pub(crate) fn trust(args: &ConnectArgs) -> Result<Trust, Failure> {
 
 /// A dialer for the addresses and certificates of a command line.
 pub(crate) fn dialer(args: &ConnectArgs, token: Option<&str>, begun: Begun) -> Result<Dialer, Failure> {
-    let mut dialer = Dialer::new(args.coordinator.clone(), trust(args)?, token, super::random_seed()).map_err(Failure::usage)?;
+    let mut dialer =
+        Dialer::new(args.coordinator.clone(), trust(args)?, token, super::random_seed()).map_err(Failure::usage)?;
     if let Some(store) = &args.store {
         dialer.discover(match Artefacts::look(store) {
             Err(StoreError::NoStore { .. }) if begun == Begun::Soon => discover::at(store.clone()),
             artefacts => discover::in_store(artefacts?),
         });
     } else if args.coordinator.is_empty() {
-        let problem = "no coordinator is named: give --coordinator URL (or BLOCTRAIN_COORDINATOR), or --store URL to find it";
+        let problem =
+            "no coordinator is named: give --coordinator URL (or BLOCTRAIN_COORDINATOR), or --store URL to find it";
         return Err(Failure::Usage(anyhow::anyhow!(problem)));
     }
     Ok(dialer)

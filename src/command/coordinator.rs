@@ -34,13 +34,18 @@ pub(crate) fn run(args: &CoordinatorArgs) -> Result<(), Failure> {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        http.as_ref().map(TcpListener::local_addr).transpose()?.map_or(Ok(()), |http| check_exposure(args, http, &secrets))?;
+        http.as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()?
+            .map_or(Ok(()), |http| check_exposure(args, http, &secrets))?;
         let is_tls = secrets.tls.is_some();
-        let addresses = if args.advertise.is_empty() { vec![advertised(address, is_tls)] } else { args.advertise.clone() };
+        let addresses =
+            if args.advertise.is_empty() { vec![advertised(address, is_tls)] } else { args.advertise.clone() };
         let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?.map(|address| address.to_string());
         tracing::info!(%address, http = http_address, store = args.store, "listening");
         // Scripts that let the system choose the ports read them here.
-        let said = serde_json::json!({ "listening": address.to_string(), "addresses": addresses, "http": http_address });
+        let said =
+            serde_json::json!({ "listening": address.to_string(), "addresses": addresses, "http": http_address });
         tell!("{said}");
         let stopping = stopping()?;
         let lease_ms = u64::try_from(args.lease.as_millis()).unwrap_or(u64::MAX).max(1_000);
@@ -67,7 +72,8 @@ fn check_exposure(args: &CoordinatorArgs, address: SocketAddr, secrets: &Secrets
         return Ok(());
     }
     Err(Failure::Usage(anyhow::anyhow!(
-        "{address} is reached from other machines: give --tls-cert and --tls-key, tokens of workers and operators (--join-token-file, --operator-token-file), or --insecure for a network that you trust"
+        "{address} is reached from other machines: give --tls-cert and --tls-key, tokens of workers and operators \
+        (--join-token-file, --operator-token-file), or --insecure for a network that you trust"
     )))
 }
 
@@ -99,5 +105,6 @@ fn shared_address(location: &str) -> String {
     if location.contains("://") {
         return location.to_owned();
     }
-    std::fs::canonicalize(Path::new(location)).map_or_else(|_| location.to_owned(), |path| path.to_string_lossy().into_owned())
+    std::fs::canonicalize(Path::new(location))
+        .map_or_else(|_| location.to_owned(), |path| path.to_string_lossy().into_owned())
 }

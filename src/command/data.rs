@@ -38,7 +38,9 @@ pub(crate) fn run(args: DataArgs) -> Result<(), Failure> {
                 for (file, status) in &found.files {
                     match status {
                         FileStatus::Published { dataset } => tell!("{file}: as published ({dataset})"),
-                        FileStatus::Repacked { dataset } => tell!("{file}: packed again, content as published ({dataset})"),
+                        FileStatus::Repacked { dataset } => {
+                            tell!("{file}: packed again, content as published ({dataset})")
+                        }
                         FileStatus::Differs { found, .. } => tell!("{file}: MD5 {found} is not a published one"),
                     }
                 }

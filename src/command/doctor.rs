@@ -92,7 +92,10 @@ fn versions() -> Finding {
     let (program, format, package) = (env!("CARGO_PKG_VERSION"), key::STORE_VERSION, key::FORMAT_VERSION);
     Finding::good(
         "versions",
-        format!("bloctrain {program}, arithmetic version {ARITHMETIC_VERSION}, store format {format}, model format {package}"),
+        format!(
+            "bloctrain {program}, arithmetic version {ARITHMETIC_VERSION}, store format {format}, model format \
+            {package}"
+        ),
     )
 }
 
@@ -134,7 +137,8 @@ fn memory() -> Finding {
     let size = |bytes: u64| bytesize::ByteSize::b(bytes).display().iec().to_string();
     let what = format!("{} free of {}", size(free), size(all));
     if free < LITTLE {
-        let advice = "end other programs, or train with a smaller network.width or train.micro_batch; `bloctrain spec check` says what a run takes";
+        let advice = "end other programs, or train with a smaller network.width or train.micro_batch; `bloctrain spec \
+        check` says what a run takes";
         return Finding::note("memory", what, advice);
     }
     Finding::good("memory", what)
@@ -142,13 +146,20 @@ fn memory() -> Finding {
 
 /// Variables that no option of the command has: most likely mistyped.
 fn variables() -> Vec<Finding> {
-    let mut known: BTreeSet<String> =
-        ["BLOCTRAIN_LOG", "BLOCTRAIN_TOKEN", "BLOCTRAIN_JOIN_TOKEN", "BLOCTRAIN_VIEWER_TOKEN", "BLOCTRAIN_OPERATOR_TOKEN"]
-            .map(str::to_owned)
-            .into();
+    let mut known: BTreeSet<String> = [
+        "BLOCTRAIN_LOG",
+        "BLOCTRAIN_TOKEN",
+        "BLOCTRAIN_JOIN_TOKEN",
+        "BLOCTRAIN_VIEWER_TOKEN",
+        "BLOCTRAIN_OPERATOR_TOKEN",
+    ]
+    .map(str::to_owned)
+    .into();
     let cli = Cli::command();
     for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
-        known.extend(command.get_arguments().filter_map(|option| Some(option.get_env()?.to_string_lossy().into_owned())));
+        known.extend(
+            command.get_arguments().filter_map(|option| Some(option.get_env()?.to_string_lossy().into_owned())),
+        );
     }
     let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     let unknown: Vec<String> = set.filter(|name| name.starts_with("BLOCTRAIN_") && !known.contains(name)).collect();
@@ -167,7 +178,11 @@ async fn store_of(store: &str) -> Vec<Finding> {
     let artefacts = match Artefacts::look(store) {
         Ok(artefacts) => artefacts,
         Err(error) => {
-            return vec![Finding::wrong("store", error.to_string(), "check the address and its variables: docs/storage.md")];
+            return vec![Finding::wrong(
+                "store",
+                error.to_string(),
+                "check the address and its variables: docs/storage.md",
+            )];
         }
     };
     let advice = "check that it may be written, and has space: docs/storage.md";
@@ -215,7 +230,8 @@ fn clock(modified_ms: u64, place: Place) -> Finding {
     let of = if place == Place::Folder { "the folder's" } else { "the store's" };
     if apart > APART_MS {
         let what = format!("it is {:.1} s from {of}", apart as f64 / 1_000.0);
-        let advice = "set it by NTP: `cache gc` goes by the store's clock, certificates and signed requests by this one";
+        let advice =
+            "set it by NTP: `cache gc` goes by the store's clock, certificates and signed requests by this one";
         return Finding::note("clock", what, advice);
     }
     Finding::good("clock", format!("within {:.0} s of {of}", (apart as f64 / 1_000.0).ceil()))
@@ -224,8 +240,10 @@ fn clock(modified_ms: u64, place: Place) -> Finding {
 fn coordinator(args: &DoctorArgs) -> Result<Finding, Failure> {
     let mut runs = Runs::new(&args.connect, Begun::Already)?;
     let asked = block_on(Box::pin(async {
-        let fleet = runs.call(GetFleetRequest {}, |mut rpc, request| async move { rpc.get_fleet(request).await }).await?;
-        let status = runs.call(GetStatusRequest {}, |mut rpc, request| async move { rpc.get_status(request).await }).await?;
+        let fleet =
+            runs.call(GetFleetRequest {}, |mut rpc, request| async move { rpc.get_fleet(request).await }).await?;
+        let status =
+            runs.call(GetStatusRequest {}, |mut rpc, request| async move { rpc.get_status(request).await }).await?;
         Ok::<_, Failure>((fleet, status))
     }))?;
     Ok(match asked {

@@ -48,8 +48,12 @@ pub(super) fn run(args: &TrainArgs, spec: &RunSpec, device: Device, whole: &Prep
     shorten(&mut own);
     let images = small.train.len();
     let prepared = Arc::new(Prepared::new(small, &own));
-    let submission =
-        Submission { spec: own, dataset: prepared.info(), arithmetic: ARITHMETIC_VERSION, backend: device.backend().to_owned() };
+    let submission = Submission {
+        spec: own,
+        dataset: prepared.info(),
+        arithmetic: ARITHMETIC_VERSION,
+        backend: device.backend().to_owned(),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let memory = Artefacts::open("memory://")?;
     let view = runtime.block_on(Box::pin(work(args, device, memory, prepared, submission, Quiet::Yes)))?;
@@ -74,7 +78,8 @@ pub(super) fn run(args: &TrainArgs, spec: &RunSpec, device: Device, whole: &Prep
     }
     let time = |seconds: f64| duration(Duration::try_from_secs_f64(seconds).unwrap_or_default());
     tell!(
-        "dry run: {} blocks were trained, validated, exported, evaluated and packed on {} images in {:.1} s; nothing of it is kept",
+        "dry run: {} blocks were trained, validated, exported, evaluated and packed on {} images in {:.1} s; nothing \
+        of it is kept",
         found.blocks,
         found.images,
         found.seconds

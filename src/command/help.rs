@@ -19,7 +19,9 @@ pub(crate) fn man(args: &ManArgs) -> Result<(), Failure> {
         std::fs::create_dir_all(&args.dir)?;
         clap_mangen::generate_to(Cli::command(), &args.dir)
     };
-    write().with_context(|| format!("cannot write pages to {}; name a folder that you may write to", args.dir.display()))?;
+    write().with_context(|| {
+        format!("cannot write pages to {}; name a folder that you may write to", args.dir.display())
+    })?;
     tell!("{}", args.dir.display());
     Ok(())
 }

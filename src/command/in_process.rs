@@ -73,7 +73,9 @@ pub(super) async fn work(
     };
     let traces = match &quiet {
         Quiet::Yes => None,
-        Quiet::No(_) => track::traces(args.otlp.as_deref(), Box::new(|problem| say!("note: {problem}; {}", track::DROPPED)))?,
+        Quiet::No(_) => {
+            track::traces(args.otlp.as_deref(), Box::new(|problem| say!("note: {problem}; {}", track::DROPPED)))?
+        }
     };
     let environment = Environment::new(artefacts.clone(), clock()).traced(traces.as_ref().map(Exporter::sink));
     let mut app = Box::pin(App::open_on(Config::in_process(), environment)).await?;
@@ -134,7 +136,9 @@ async fn place(address: &str) -> Result<(TcpListener, Access), Failure> {
     let listener = bind(address).await?;
     if !listener.local_addr()?.ip().is_loopback() {
         return Err(Failure::Usage(anyhow::anyhow!(
-            "{address} is reached from other machines, and `train` has no certificates: give an address of this machine such as 127.0.0.1:9090 and a tunnel (ssh -L 9090:127.0.0.1:9090 HOST), or start `bloctrain coordinator` with --tls-cert, --tls-key and tokens"
+            "{address} is reached from other machines, and `train` has no certificates: give an address of this \
+            machine such as 127.0.0.1:9090 and a tunnel (ssh -L 9090:127.0.0.1:9090 HOST), or start `bloctrain \
+            coordinator` with --tls-cert, --tls-key and tokens"
         )));
     }
     let (viewer, operator) = (tokens(None, "BLOCTRAIN_VIEWER_TOKEN")?, tokens(None, "BLOCTRAIN_OPERATOR_TOKEN")?);
@@ -169,7 +173,10 @@ async fn leave_alone(runs: &mut RunServiceClient<Channel>, own: &str) -> Result<
         others.truncate(NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let (verb, they) = if count == 1 { ("is", "it goes") } else { ("are", "each goes") };
-        say!("note: {}{more} {verb} unfinished and left alone; {they} on with the command that began it", others.join(", "));
+        say!(
+            "note: {}{more} {verb} unfinished and left alone; {they} on with the command that began it",
+            others.join(", ")
+        );
     }
     Ok(())
 }
@@ -207,7 +214,8 @@ async fn follow(
                 Some(message) => {
                     let view: RunView = from_json(&message.view_json)?;
                     if last.is_none() && view.state == RunState::Completed {
-                        say!("this run was completed before; change the spec (such as --set run.seed=2) for another one");
+                        say!("this run was completed before; change the spec (such as --set run.seed=2) for another \
+                        one");
                         display.skip(&view);
                     }
                     display.show(&view);
@@ -229,7 +237,8 @@ async fn follow(
 async fn refused(runs: &mut RunServiceClient<Channel>, run: &str, workers: usize) -> Result<Option<String>, Failure> {
     let Ok(answer) = runs.get_run(GetRunRequest { run: run.to_owned() }).await else { return Ok(None) };
     let view: RunView = from_json(&answer.into_inner().view_json)?;
-    let is_stuck = view.state == RunState::Running && view.attempts.is_empty() && view.refused.len() >= workers.min(SHOWN);
+    let is_stuck =
+        view.state == RunState::Running && view.attempts.is_empty() && view.refused.len() >= workers.min(SHOWN);
     Ok(view.refused.into_iter().next().filter(|_| is_stuck).map(|refused| refused.why))
 }
 
@@ -246,7 +255,8 @@ async fn worker(
     let engine = engine::start(device, io, datasets, stopwatch())?;
     let instance = format!("{:016x}{:016x}", random_seed(), random_seed());
     let (backend, precision) = (device.backend().to_owned(), device.precision().to_owned());
-    let about = About { name, backend, precision, device: device.to_string(), instance, only_run: run, ..About::default() };
+    let about =
+        About { name, backend, precision, device: device.to_string(), instance, only_run: run, ..About::default() };
     let equip = Box::new(|_: &str| Ok(Tools { engine, artefacts, discover: None }));
     Ok(client::serve(Dialer::fixed(channel), about, equip, stop).await?)
 }

@@ -39,16 +39,17 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failure> {
         std::io::Write::write_all(&mut options.open(&args.file)?, text.as_bytes())
     };
     write().map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Failure::Usage(anyhow::anyhow!("{file} is there already; name another file, or give --force to write over it"))
-        }
+        std::io::ErrorKind::AlreadyExists => Failure::Usage(anyhow::anyhow!(
+            "{file} is there already; name another file, or give --force to write over it"
+        )),
         _ => Failure::Failed(anyhow::Error::from(error).context(format!("cannot write {file}"))),
     })?;
     let estimates = memory::estimate(&given.spec, &graph, dataset.classes.len(), spec::threads());
     let most = estimates.iter().map(|estimate| estimate.bytes).max().unwrap_or(0);
     tell!("{file}");
     say!(
-        "{} blocks; training takes about {}. Next: bloctrain spec check {file}, bloctrain train {file} --dry-run, bloctrain train {file}",
+        "{} blocks; training takes about {}. Next: bloctrain spec check {file}, bloctrain train {file} --dry-run, \
+        bloctrain train {file}",
         graph.blocks.len(),
         mebibytes(most)
     );
@@ -71,7 +72,10 @@ fn text(args: &InitArgs, folder: Option<&str>, dataset: &Dataset) -> String {
     let data = match folder {
         Some(folder) => format!("dir = {}", quoted(folder)),
         None => {
-            format!("# The images that are in the program; `dir = \"FOLDER\"` reads yours.\nname = {}", quoted(embedded::NAME))
+            format!(
+                "# The images that are in the program; `dir = \"FOLDER\"` reads yours.\nname = {}",
+                quoted(embedded::NAME)
+            )
         }
     };
     let (name, test) = (dataset.name.escape_default(), dataset.test.len());

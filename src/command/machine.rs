@@ -17,8 +17,8 @@ pub(super) fn host() -> String {
     name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
 }
 
-/// Memory that this process may take in bytes, of the machine or of the container that it is in; 0 where the system does not
-/// say.
+/// Memory that this process may take in bytes, of the machine or of the container that it is in; 0 where the system
+/// does not say.
 pub(super) fn memory() -> u64 {
     let (system, limits) = look();
     system.total_memory().min(limits.map_or(u64::MAX, |limits| limits.total_memory))

@@ -56,8 +56,8 @@ fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// The time of this process's start by the system's clock, and what has passed since by one that is never set: a step of the
-/// system's clock ends no leases.
+/// The time of this process's start by the system's clock, and what has passed since by one that is never set: a step
+/// of the system's clock ends no leases.
 #[expect(clippy::disallowed_methods, reason = "the command owns the clock")]
 fn clock() -> bloctrain_coordinator::Clock {
     let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

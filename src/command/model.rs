@@ -46,7 +46,8 @@ pub(super) fn test_data(package: &Package, folder: Option<&Path>) -> Result<Data
     let known = &package.manifest.dataset;
     let dataset = match data::open(&spec) {
         Err(error) if folder.is_none() => {
-            let advice = format!("the model was trained on {}; if these are elsewhere now, give --data DIR", known.name);
+            let advice =
+                format!("the model was trained on {}; if these are elsewhere now, give --data DIR", known.name);
             return Err(anyhow::Error::from(error).context(advice).into());
         }
         opened => opened?,
@@ -70,7 +71,11 @@ fn difference(shape: ImageShape, classes: &[String], dataset: &Dataset) -> Optio
         return Some(format!("the model takes images of {}, these data have {}", size(shape), size(dataset.shape)));
     }
     if dataset.classes.len() != classes.len() {
-        return Some(format!("the model tells {} classes apart, these data have {}", classes.len(), dataset.classes.len()));
+        return Some(format!(
+            "the model tells {} classes apart, these data have {}",
+            classes.len(),
+            dataset.classes.len()
+        ));
     }
     let other = classes.iter().zip(&dataset.classes).position(|(own, other)| own != other)?;
     let (own, other) = (&classes[other], &dataset.classes[other]);
@@ -111,7 +116,8 @@ fn images(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
             }
         }
         if images.len() == before {
-            let problem = format!("the folder {} has no picture ({FORMATS}); name files, or another folder", place.display());
+            let problem =
+                format!("the folder {} has no picture ({FORMATS}); name files, or another folder", place.display());
             return Err(Failure::Failed(anyhow::anyhow!(problem)));
         }
     }
@@ -150,7 +156,8 @@ pub(crate) fn curve(args: &CurveArgs) -> Result<(), Failure> {
         return print_json(&curve);
     }
     tell!("   compute  accuracy (validation)   compute  accuracy (test)   exits per block (test)");
-    let marked = curve.points.iter().enumerate().map(|(index, point)| (if index == curve.chosen { "*" } else { " " }, point));
+    let marked =
+        curve.points.iter().enumerate().map(|(index, point)| (if index == curve.chosen { "*" } else { " " }, point));
     for (mark, point) in marked.chain(curve.without_exits.iter().map(|point| ("-", point))) {
         let exits: Vec<String> = point.test.exit_fraction.iter().map(|&fraction| percent(fraction)).collect();
         tell!(

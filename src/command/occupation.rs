@@ -1,4 +1,5 @@
-//! One process at a time: who works on a store by itself, as `train` does, and orders to runs where no coordinator is at work.
+//! One process at a time: who works on a store by itself, as `train` does, and orders to runs where no coordinator is
+//! at work.
 
 use super::clock;
 use super::connect::{Begun, Runs};
@@ -19,8 +20,8 @@ pub(super) struct Occupation {
     _seat: Option<Seat>,
 }
 
-/// Takes a store for this process. Where another one is at work on it this is refused, unless it is to be taken over: the state
-/// then fences the other one, which ends.
+/// Takes a store for this process. Where another one is at work on it this is refused, unless it is to be taken over:
+/// the state then fences the other one, which ends.
 pub(super) async fn take(artefacts: &Artefacts, command: &str, take_over: bool) -> Result<Occupation, Failure> {
     let seat = match artefacts.occupy(command)? {
         Ok(seat) => Some(seat),
@@ -32,7 +33,10 @@ pub(super) async fn take(artefacts: &Artefacts, command: &str, take_over: bool) 
     };
     if !take_over {
         if published(artefacts).await?.is_some() {
-            say!("a coordinator was at work on {} last; looking for some seconds whether it still is", artefacts.location());
+            say!(
+                "a coordinator was at work on {} last; looking for some seconds whether it still is",
+                artefacts.location()
+            );
         }
         if let Some(leader) = occupant(artefacts).await? {
             return Err(Failure::Failed(anyhow::anyhow!(leads(artefacts.location(), &leader))));
@@ -55,23 +59,27 @@ async fn follow(artefacts: Artefacts, command: String) {
 fn lives(store: &str, other: &Occupant) -> String {
     let Occupant { process, command } = other;
     format!(
-        "`bloctrain {command}` is at work on {store} (process {process}); wait until it ends, or end it; --take-over of `train` takes the store from it, --store names another one"
+        "`bloctrain {command}` is at work on {store} (process {process}); wait until it ends, or end it; --take-over \
+        of `train` takes the store from it, --store names another one"
     )
 }
 
 fn leads(store: &str, leader: &Leader) -> String {
     if leader.addresses.is_empty() {
         return format!(
-            "another bloctrain process is at work on {store}; wait until it ends, or end it; --take-over of `train` takes the store from it, --store names another one"
+            "another bloctrain process is at work on {store}; wait until it ends, or end it; --take-over of `train` \
+            takes the store from it, --store names another one"
         );
     }
     let addresses = leader.addresses.join(", ");
     format!(
-        "the coordinator at {addresses} is at work on {store}; give the run to it with `bloctrain submit --store {store}`; --take-over of `train` puts this process in its place, --store names another one"
+        "the coordinator at {addresses} is at work on {store}; give the run to it with `bloctrain submit --store \
+        {store}`; --take-over of `train` puts this process in its place, --store names another one"
     )
 }
 
-/// The way to the runs of a command line: the coordinator that is named or at work on the store, or one in this process.
+/// The way to the runs of a command line: the coordinator that is named or at work on the store, or one in this
+/// process.
 pub(super) struct Reach {
     pub(super) runs: Runs,
     here: Option<(App, Occupation)>,

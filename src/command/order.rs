@@ -11,7 +11,8 @@ use crate::table;
 use anyhow::Context;
 use bloctrain_proto::convert::from_json;
 use bloctrain_proto::v1::{
-    CancelRunRequest, DeleteRunRequest, ListWorkersRequest, PauseRunRequest, ResumeRunRequest, StreamLogRequest, WatchRunRequest,
+    CancelRunRequest, DeleteRunRequest, ListWorkersRequest, PauseRunRequest, ResumeRunRequest, StreamLogRequest,
+    WatchRunRequest,
 };
 use bloctrain_shared::view::{RunState, RunView, WorkerView};
 use std::time::Duration;
@@ -83,7 +84,8 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failure> {
     block_on(Box::pin(async {
         let request = StreamLogRequest { run: args.run.clone(), follow: args.follow };
         let mut stream = runs.call(request, |mut rpc, request| async move { rpc.stream_log(request).await }).await?;
-        let lost = |status: tonic::Status| Failure::Failed(anyhow::anyhow!("the coordinator stopped: {}", status.message()));
+        let lost =
+            |status: tonic::Status| Failure::Failed(anyhow::anyhow!("the coordinator stopped: {}", status.message()));
         while let Some(line) = stream.message().await.map_err(lost)? {
             if !print(&format!("{} {}", clock(line.at_ms), line.line))? {
                 break;
@@ -121,7 +123,11 @@ pub(crate) fn cancel(args: &OrderArgs) -> Result<(), Failure> {
 }
 
 /// Gives an order to the coordinator, or carries it out here where none is at work.
-fn order(args: &OrderArgs, command: &str, give: impl AsyncFnOnce(&mut Runs) -> Result<(), Failure>) -> Result<(), Failure> {
+fn order(
+    args: &OrderArgs,
+    command: &str,
+    give: impl AsyncFnOnce(&mut Runs) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     block_on(Box::pin(async {
         let mut reach = Reach::new(&args.read.connect, command).await?;
         let given = give(&mut reach.runs).await;
@@ -169,12 +175,17 @@ async fn delete_chosen(args: &DeleteArgs, runs: &mut Runs, is_done: bool) -> Res
 async fn older(runs: &mut Runs, age: Duration) -> Result<Vec<String>, Failure> {
     let before = super::clock()().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     let views = every_page(runs).await?;
-    Ok(views.into_iter().filter(|view| !view.state.is_live() && view.updated_ms < before).map(|view| view.run).collect())
+    Ok(views
+        .into_iter()
+        .filter(|view| !view.state.is_live() && view.updated_ms < before)
+        .map(|view| view.run)
+        .collect())
 }
 
 pub(crate) fn workers(args: &ReadArgs) -> Result<(), Failure> {
     let mut runs = Runs::new(&args.connect, Begun::Already)?;
-    let answer = block_on(runs.call(ListWorkersRequest {}, |mut rpc, request| async move { rpc.list_workers(request).await }))??;
+    let answer =
+        block_on(runs.call(ListWorkersRequest {}, |mut rpc, request| async move { rpc.list_workers(request).await }))??;
     let workers: Vec<WorkerView> = answer.worker_json.iter().map(|json| from_json(json)).collect::<Result<_, _>>()?;
     if args.json {
         return print_json(&workers);

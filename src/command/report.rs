@@ -38,11 +38,13 @@ pub(crate) fn load(run: &str, store: &str) -> Result<Run, Failure> {
         return package(&Place::of(run)?, None);
     }
     let artefacts = Artefacts::look(store)?;
-    let address = format!("{}/{}", artefacts.location().trim_end_matches('/'), key::model(run, "").trim_end_matches('/'));
+    let address =
+        format!("{}/{}", artefacts.location().trim_end_matches('/'), key::model(run, "").trim_end_matches('/'));
     let loaded = package(&Place::of(&address)?, Some((&artefacts, run)));
     loaded.map_err(|failure| match failure {
         Failure::Failed(error) => Failure::Failed(error.context(format!(
-            "run {run} has no model package in {store} that a report could be made of; `bloctrain show {run} --store {store}` says how it stands"
+            "run {run} has no model package in {store} that a report could be made of; `bloctrain show {run} --store \
+            {store}` says how it stands"
         ))),
         other => other,
     })
@@ -52,8 +54,13 @@ pub(crate) fn load(run: &str, store: &str) -> Result<Run, Failure> {
 fn package(place: &Place, state: Option<(&Artefacts, &str)>) -> Result<Run, Failure> {
     let manifest: Manifest = read(place, MANIFEST)?;
     let history = match place.read(key::HISTORY) {
-        Ok(bytes) => history::from_jsonl(&String::from_utf8_lossy(&bytes))
-            .map_err(|problem| anyhow::anyhow!("the history {} cannot be read: {problem}; remove the file, then `bloctrain train` of the same run writes it again", place.name(key::HISTORY)))?,
+        Ok(bytes) => history::from_jsonl(&String::from_utf8_lossy(&bytes)).map_err(|problem| {
+            anyhow::anyhow!(
+                "the history {} cannot be read: {problem}; remove the file, then \
+            `bloctrain train` of the same run writes it again",
+                place.name(key::HISTORY)
+            )
+        })?,
         Err(_) => match state {
             Some((artefacts, run)) => {
                 block_on(Box::pin(bloctrain_coordinator::read_history(artefacts, run)))??.unwrap_or_default()

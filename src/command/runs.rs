@@ -82,8 +82,12 @@ pub(crate) fn list(args: &RunsArgs) -> Result<(), Failure> {
             count => format!("{count} running"),
         };
         let name = view.name.as_deref().unwrap_or_default();
-        let line =
-            format!("{}  {:20} {:12} {running:12} {accuracy:24} {name}", view.run, view.dataset, table::state(&view.state));
+        let line = format!(
+            "{}  {:20} {:12} {running:12} {accuracy:24} {name}",
+            view.run,
+            view.dataset,
+            table::state(&view.state)
+        );
         tell!("{}", line.trim_end());
     }
     if views.is_empty() {
@@ -151,7 +155,8 @@ pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
         return course(args);
     }
     let (view, place) = read_one(&args.read.connect, &args.run)?;
-    let view = view.ok_or_else(|| anyhow::anyhow!("there is no run {} in {place}; `bloctrain runs` lists them", args.run))?;
+    let view =
+        view.ok_or_else(|| anyhow::anyhow!("there is no run {} in {place}; `bloctrain runs` lists them", args.run))?;
     if args.read.json {
         return print_json(&view);
     }

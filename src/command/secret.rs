@@ -37,7 +37,11 @@ impl OfCoordinator {
     }
 
     /// Reads again while the coordinator serves.
-    pub(super) fn follow(self, args: CoordinatorArgs, reloads: Arc<Reloads>) -> Result<watch::Receiver<Secrets>, Failure> {
+    pub(super) fn follow(
+        self,
+        args: CoordinatorArgs,
+        reloads: Arc<Reloads>,
+    ) -> Result<watch::Receiver<Secrets>, Failure> {
         let (sender, receiver) = watch::channel(self.secrets()?);
         tokio::spawn(async move {
             let take = |now: &Self| now.secrets().map(|secrets| drop(sender.send_replace(secrets)));
@@ -54,7 +58,11 @@ fn tls(args: &CoordinatorArgs) -> Result<Option<Tls>, Failure> {
 }
 
 /// Reads a worker's token and certificates again while it works.
-pub(super) fn follow_connection(args: ConnectArgs, credentials: Credentials, reloads: Arc<Reloads>) -> Result<(), Failure> {
+pub(super) fn follow_connection(
+    args: ConnectArgs,
+    credentials: Credentials,
+    reloads: Arc<Reloads>,
+) -> Result<(), Failure> {
     let read = move || -> Result<(Trust, Option<String>), Failure> {
         let token = tokens(args.token_file.as_deref(), "BLOCTRAIN_JOIN_TOKEN")?;
         Ok((trust(&args)?, token.into_iter().next()))

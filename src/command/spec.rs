@@ -61,8 +61,8 @@ fn explain_replicas(train: &TrainSpec, samples: usize) {
     let rounds = Rounds::of(train, batches);
     let steps = |replica| (0..rounds.per_epoch()).map(|round| rounds.slice(round, replica).own.count()).sum::<usize>();
     say!(
-        "{replicas} replicas: {batches} batches of an epoch in {} rounds, about {} steps of each replica instead of {batches}; \
-         after every round an outer step at rate {} with momentum {}",
+        "{replicas} replicas: {batches} batches of an epoch in {} rounds, about {} steps of each replica instead of \
+         {batches}; after every round an outer step at rate {} with momentum {}",
         rounds.per_epoch(),
         steps(1),
         train.outer_learning_rate,
@@ -158,7 +158,8 @@ pub(crate) fn read(source: &SpecSource) -> Result<RunSpec, Failure> {
         Asked::Sweep(..) => {
             let file = source.spec.as_deref().unwrap_or(Path::new("SPEC.toml")).display();
             let problem = format!(
-                "{file} is a sweep, and this command takes one run: give the sweep to a fleet with `bloctrain submit {file}`"
+                "{file} is a sweep, and this command takes one run: give the sweep to a fleet with `bloctrain submit \
+                {file}`"
             );
             Err(Failure::Usage(anyhow::anyhow!(problem)))
         }

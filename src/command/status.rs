@@ -8,7 +8,8 @@ use bloctrain_proto::v1::{GetStatusRequest, GetStatusResponse};
 
 pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
     let mut runs = Runs::new(&args.connect, Begun::Already)?;
-    let answer = block_on(runs.call(GetStatusRequest {}, |mut rpc, request| async move { rpc.get_status(request).await }))??;
+    let answer =
+        block_on(runs.call(GetStatusRequest {}, |mut rpc, request| async move { rpc.get_status(request).await }))??;
     let lines = lines(&answer);
     if args.json {
         let object: serde_json::Map<String, serde_json::Value> =

@@ -115,7 +115,8 @@ async fn watch(runs: &mut Runs, args: &SubmitArgs, ids: Vec<String>) -> Result<(
 
 fn submission(args: &SubmitArgs, spec: RunSpec, dataset: &Dataset) -> Result<Submission, Failure> {
     let prepared = Prepared::new(dataset.clone(), &spec);
-    let submission = Submission { spec, dataset: prepared.info(), arithmetic: ARITHMETIC_VERSION, backend: args.backend.clone() };
+    let submission =
+        Submission { spec, dataset: prepared.info(), arithmetic: ARITHMETIC_VERSION, backend: args.backend.clone() };
     Plan::new(&submission).map_err(Failure::usage)?;
     Ok(submission)
 }
@@ -125,7 +126,8 @@ async fn fleet_store(runs: &mut Runs) -> Result<String, Failure> {
     let fleet = runs.call(GetFleetRequest {}, |mut rpc, request| async move { rpc.get_fleet(request).await }).await?;
     if fleet.arithmetic != ARITHMETIC_VERSION {
         let problem = format!(
-            "the fleet computes by version {}, this program by version {ARITHMETIC_VERSION}; run the same bloctrain everywhere",
+            "the fleet computes by version {}, this program by version {ARITHMETIC_VERSION}; run the same bloctrain \
+            everywhere",
             fleet.arithmetic
         );
         return Err(Failure::Failed(anyhow::anyhow!(problem)));
@@ -133,13 +135,14 @@ async fn fleet_store(runs: &mut Runs) -> Result<String, Failure> {
     Ok(fleet.store)
 }
 
-/// The memory that a training step may take: what was said, or what the largest worker of the fleet has. A fleet without
-/// workers, or with others than those of CPUs, says nothing about that.
+/// The memory that a training step may take: what was said, or what the largest worker of the fleet has. A fleet
+/// without workers, or with others than those of CPUs, says nothing about that.
 async fn allowed(args: &SubmitArgs, runs: &mut Runs) -> Result<Option<ByteSize>, Failure> {
     if args.source.memory.is_some() {
         return Ok(args.source.memory);
     }
-    let workers = runs.call(ListWorkersRequest {}, |mut rpc, request| async move { rpc.list_workers(request).await }).await?;
+    let workers =
+        runs.call(ListWorkersRequest {}, |mut rpc, request| async move { rpc.list_workers(request).await }).await?;
     let workers: Vec<WorkerView> = workers.worker_json.iter().map(|json| from_json(json)).collect::<Result<_, _>>()?;
     let is_known = |worker: &WorkerView| worker.backend == "cpu" && worker.memory_bytes > 0;
     let most = workers.iter().map(|worker| worker.memory_bytes).max();

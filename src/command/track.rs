@@ -37,7 +37,12 @@ impl Trackers {
     /// Those of a command line; none where it names none.
     pub(crate) fn new(args: &TrackingArgs) -> Result<Option<Self>, Failure> {
         let credentials = Credentials::of_environment(|name| std::env::var(name).ok());
-        let mlflow = args.mlflow.as_deref().map(|server| Mlflow::new(server, credentials)).transpose().map_err(Failure::usage)?;
+        let mlflow = args
+            .mlflow
+            .as_deref()
+            .map(|server| Mlflow::new(server, credentials))
+            .transpose()
+            .map_err(Failure::usage)?;
         let is_asked = mlflow.is_some() || args.tensorboard.is_some();
         let (tensorboard, experiment) = (args.tensorboard.clone(), args.experiment.clone());
         Ok(is_asked.then_some(Self { tensorboard, mlflow, experiment }))
@@ -48,7 +53,8 @@ impl Trackers {
         let mut written = None;
         if let Some(folder) = &self.tensorboard {
             let place = tensorboard::write(folder, course);
-            written = Some(place.with_context(|| format!("cannot write TensorBoard's files below {}", folder.display()))?);
+            written =
+                Some(place.with_context(|| format!("cannot write TensorBoard's files below {}", folder.display()))?);
         }
         if let Some(mlflow) = &mut self.mlflow {
             mlflow.tell(&self.experiment, course)?;

@@ -18,8 +18,12 @@ pub(crate) fn run(args: TrainArgs) -> Result<(), Failure> {
     let spec = spec::read(&args.source)?;
     let device = args.device.resolve().map_err(Failure::usage)?;
     let prepared = Arc::new(Prepared::new(data::open(&spec)?, &spec));
-    let submission =
-        Submission { spec, dataset: prepared.info(), arithmetic: ARITHMETIC_VERSION, backend: device.backend().to_owned() };
+    let submission = Submission {
+        spec,
+        dataset: prepared.info(),
+        arithmetic: ARITHMETIC_VERSION,
+        backend: device.backend().to_owned(),
+    };
     Plan::new(&submission).map_err(Failure::usage)?;
     if device == Device::Cpu {
         spec::admit(&submission.spec, &prepared.dataset, args.source.memory)?;
@@ -33,7 +37,9 @@ pub(crate) fn run(args: TrainArgs) -> Result<(), Failure> {
     let view = runtime.block_on(Box::pin(work(&args, device, artefacts, prepared, submission, Quiet::No(trackers))))?;
     match view.state {
         RunState::Completed => {}
-        RunState::Failed { message } => return Err(Failure::Failed(anyhow::anyhow!("run {} failed: {message}", view.run))),
+        RunState::Failed { message } => {
+            return Err(Failure::Failed(anyhow::anyhow!("run {} failed: {message}", view.run)));
+        }
         RunState::Cancelled => return Err(Failure::Failed(anyhow::anyhow!("run {} was cancelled", view.run))),
         RunState::Running | RunState::Paused => return Err(Failure::Interrupted),
     }

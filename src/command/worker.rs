@@ -43,7 +43,8 @@ pub(crate) fn run(args: &WorkerArgs, pod: Option<String>) -> Result<(), Failure>
             let worker = Worker { standing, reloads, memory: about.memory_bytes, departure: departure.clone() };
             tokio::spawn(http::serve(listener, Arc::new(worker)));
         }
-        let cache = args.cache_dir.clone().map(|folder| DiskCacheConfig { folder, limit_bytes: args.cache_size.as_u64() });
+        let cache =
+            args.cache_dir.clone().map(|folder| DiskCacheConfig { folder, limit_bytes: args.cache_size.as_u64() });
         let equip = equip(device, args.connect.store.clone(), cache, Handle::current());
         let ended = Box::pin(client::serve(dialer, about, equip, leaving)).await;
         if ended.is_ok() {

@@ -12,8 +12,14 @@ const OTHER: [(&str, &str); 7] = [
     ("gcs", "Google Cloud Storage is gs://BUCKET/PREFIX"),
     ("wasb", "Azure Blob Storage is az://CONTAINER/PREFIX"),
     ("wasbs", "Azure Blob Storage is az://CONTAINER/PREFIX"),
-    ("http", "servers of object storage are named by a variable, such as AWS_ENDPOINT, and the store is s3://BUCKET/PREFIX"),
-    ("https", "servers of object storage are named by a variable, such as AWS_ENDPOINT, and the store is s3://BUCKET/PREFIX"),
+    (
+        "http",
+        "servers of object storage are named by a variable, such as AWS_ENDPOINT, and the store is s3://BUCKET/PREFIX",
+    ),
+    (
+        "https",
+        "servers of object storage are named by a variable, such as AWS_ENDPOINT, and the store is s3://BUCKET/PREFIX",
+    ),
     ("hdfs", "that protocol is not spoken here"),
     ("ftp", "that protocol is not spoken here"),
 ];
@@ -42,7 +48,8 @@ impl Address {
         if location.contains('\0') || location.chars().any(char::is_control) {
             return refuse("it has control characters");
         }
-        let Some((scheme, rest)) = location.split_once(':').filter(|(scheme, rest)| is_scheme(scheme) || rest.starts_with("//"))
+        let Some((scheme, rest)) =
+            location.split_once(':').filter(|(scheme, rest)| is_scheme(scheme) || rest.starts_with("//"))
         else {
             return folder(location, location);
         };
@@ -86,7 +93,10 @@ fn folder(location: &str, path: &str) -> Result<Address, StoreError> {
     let path = if trimmed.is_empty() { "/" } else { trimmed };
     let Some(rest) = path.strip_prefix('~') else { return Ok(Address::Folder(path.into())) };
     if !rest.is_empty() && !rest.starts_with('/') {
-        return Err(invalid(location, &format!("homes of others are not looked up; a folder of that name is ./{location}")));
+        return Err(invalid(
+            location,
+            &format!("homes of others are not looked up; a folder of that name is ./{location}"),
+        ));
     }
     match std::env::var("HOME") {
         Ok(home) if !home.is_empty() => Ok(Address::Folder(format!("{}{rest}", home.trim_end_matches('/')).into())),
@@ -194,7 +204,10 @@ mod tests {
         for (address, reason) in cases {
             let error = Address::parse(address).expect_err(address);
             assert!(matches!(&error, StoreError::InvalidLocation { .. }), "{address}: {error}");
-            assert!(error.to_string().contains(reason) && error.to_string().contains("is not a store"), "{address}: {error}");
+            assert!(
+                error.to_string().contains(reason) && error.to_string().contains("is not a store"),
+                "{address}: {error}"
+            );
             assert!(!error.to_string().contains("word"), "no secret is named: {error}");
         }
     }

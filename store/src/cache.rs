@@ -1,8 +1,8 @@
 //! The spike cache: one Arrow IPC file per shard, addressed by the digest of everything that determines it.
 //!
 //! Columns: `sample_id: uint32`, `label: uint16`, `view: uint32`, `spikes: fixed_size_binary`, the last packed as
-//! [`bloctrain_shared::spike`] says. The schema's metadata has dimensions, digests and the encoder's seed. A JSON manifest
-//! is written after the data: a shard without one is not complete and does not count.
+//! [`bloctrain_shared::spike`] says. The schema's metadata has dimensions, digests and the encoder's seed. A JSON
+//! manifest is written after the data: a shard without one is not complete and does not count.
 
 use crate::error::{ErrorKind, StoreError};
 use crate::ipc;
@@ -89,14 +89,19 @@ pub struct CacheManifest {
 }
 
 fn schema(meta: &CacheMeta) -> Result<Schema, ArrowError> {
-    let width = i32::try_from(meta.dims.packed_bytes()).map_err(|error| ArrowError::InvalidArgumentError(error.to_string()))?;
+    let width =
+        i32::try_from(meta.dims.packed_bytes()).map_err(|error| ArrowError::InvalidArgumentError(error.to_string()))?;
     let json = |error: serde_json::Error| ArrowError::InvalidArgumentError(error.to_string());
     let text = |pair: (&str, String)| (pair.0.to_owned(), pair.1);
     let SpikeDims { steps, channels, height, width: columns } = meta.dims;
     let metadata: HashMap<String, String> = [
         (META, serde_json::to_string(meta).map_err(json)?),
         ("dims", format!("T={steps} C={channels} H={height} W={columns}")),
-        ("layout", "order T, H, W, ceil(C / 8) bytes; channel c is bit c % 8 (least significant first) of byte c / 8".to_owned()),
+        (
+            "layout",
+            "order T, H, W, ceil(C / 8) bytes; channel c is bit c % 8 (least significant first) of byte c / 8"
+                .to_owned(),
+        ),
         ("block_digest", meta.blocks.last().map(Digest::to_string).unwrap_or_default()),
         ("dataset_digest", meta.dataset.to_string()),
         ("encoder_seed", meta.seed.to_string()),
@@ -169,12 +174,18 @@ pub fn decode(bytes: Bytes) -> Result<SpikeShard, ArrowError> {
         Ok(ROWS * (width.cast_unsigned() as usize).max(4) + 64)
     };
     ipc::read(bytes, check, |batch| {
-        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| wrong(&format!("it has no column `{name}`")));
-        let of_ids =
-            column("sample_id")?.as_any().downcast_ref::<UInt32Array>().ok_or_else(|| wrong("sample_id is not uint32"))?;
-        let of_labels = column("label")?.as_any().downcast_ref::<UInt16Array>().ok_or_else(|| wrong("label is not uint16"))?;
-        let spikes =
-            column("spikes")?.as_any().downcast_ref::<FixedSizeBinaryArray>().ok_or_else(|| wrong("spikes are not binary"))?;
+        let column =
+            |name: &str| batch.column_by_name(name).ok_or_else(|| wrong(&format!("it has no column `{name}`")));
+        let of_ids = column("sample_id")?
+            .as_any()
+            .downcast_ref::<UInt32Array>()
+            .ok_or_else(|| wrong("sample_id is not uint32"))?;
+        let of_labels =
+            column("label")?.as_any().downcast_ref::<UInt16Array>().ok_or_else(|| wrong("label is not uint16"))?;
+        let spikes = column("spikes")?
+            .as_any()
+            .downcast_ref::<FixedSizeBinaryArray>()
+            .ok_or_else(|| wrong("spikes are not binary"))?;
         ids.extend(of_ids.values());
         labels.extend(of_labels.values());
         packed.extend_from_slice(spikes.value_data());
@@ -184,15 +195,16 @@ pub fn decode(bytes: Bytes) -> Result<SpikeShard, ArrowError> {
     Ok(SpikeShard { meta, ids, labels, packed })
 }
 
-/// Writes a shard and then its manifest. A usable shard that is there already stays, also where its bytes differ, as two GPUs'
-/// may: others may have committed it. Then that one is given.
+/// Writes a shard and then its manifest. A usable shard that is there already stays, also where its bytes differ, as
+/// two GPUs' may: others may have committed it. Then that one is given.
 ///
 /// # Errors
 /// When the store cannot be written.
 pub async fn write(store: &Artefacts, shard: &SpikeShard) -> Result<CacheManifest, StoreError> {
     let identity = shard.meta.identity(&shard.ids);
     let data_key = key::cache_data(identity);
-    let bytes = encode(shard).map_err(|error| StoreError::Damaged { key: data_key.clone(), problem: error.to_string() })?;
+    let bytes =
+        encode(shard).map_err(|error| StoreError::Damaged { key: data_key.clone(), problem: error.to_string() })?;
     let object = match store.create(&data_key, bytes.clone()).await? {
         Created::Written | Created::Identical => object_of(&data_key, &bytes),
         Created::Different => match there(store, &data_key).await? {
@@ -263,8 +275,8 @@ pub async fn lookup(store: &Artefacts, identity: Digest) -> Result<Option<CacheM
 /// Reads and verifies a shard.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] when it is not what was written, [`StoreError::Unusable`] when that is another shard than its key
-/// says.
+/// [`StoreError::Damaged`] when it is not what was written, [`StoreError::Unusable`] when that is another shard than
+/// its key says.
 pub async fn read(store: &Artefacts, object: &ObjectRef) -> Result<SpikeShard, StoreError> {
     shard_of(object, store.get(object).await?)
 }

@@ -1,9 +1,9 @@
 //! Removes what nothing names: old checkpoints, cached shards, and what interrupted writes left.
 //!
-//! What is named is the coordinator's to say ([`Keep`]). Objects are listed *before* it is asked: whatever a run names by then
-//! stays. An object that was just written is not named yet, so nothing younger than [`Sweep::written_before_ms`] is removed.
-//! A data set goes when no run has it, a model when its run was deleted. The coordinator's state is never touched; SlateDB
-//! keeps it tidy itself.
+//! What is named is the coordinator's to say ([`Keep`]). Objects are listed *before* it is asked: whatever a run names
+//! by then stays. An object that was just written is not named yet, so nothing younger than
+//! [`Sweep::written_before_ms`] is removed. A data set goes when no run has it, a model when its run was deleted. The
+//! coordinator's state is never touched; SlateDB keeps it tidy itself.
 
 use crate::error::StoreError;
 use crate::location::Place;
@@ -115,7 +115,12 @@ pub async fn candidates_of_cache(store: &Artefacts) -> Result<Candidates, StoreE
 ///
 /// # Errors
 /// When the store fails; what was removed until then is gone.
-pub async fn sweep(store: &Artefacts, candidates: Candidates, keep: &Keep, sweep: Sweep) -> Result<Collected, StoreError> {
+pub async fn sweep(
+    store: &Artefacts,
+    candidates: Candidates,
+    keep: &Keep,
+    sweep: Sweep,
+) -> Result<Collected, StoreError> {
     let mut collected = Collected::default();
     // Manifests go before their data (".json" after ".arrow"): a shard without data must not look complete.
     for object in candidates.objects.into_iter().rev() {
@@ -155,7 +160,9 @@ fn unfinished(folder: &Path, sweep: Sweep) -> Amount {
             let Ok(meta) = entry.metadata() else { continue };
             if meta.is_dir() {
                 folders.push(entry.path());
-            } else if is_unfinished(&entry.file_name().to_string_lossy()) && meta.modified().is_ok_and(|time| time < before) {
+            } else if is_unfinished(&entry.file_name().to_string_lossy())
+                && meta.modified().is_ok_and(|time| time < before)
+            {
                 amount.add(meta.len());
                 if !sweep.dry_run
                     && let Err(error) = std::fs::remove_file(entry.path())
@@ -169,7 +176,8 @@ fn unfinished(folder: &Path, sweep: Sweep) -> Amount {
 }
 
 fn is_unfinished(name: &str) -> bool {
-    name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    name.rsplit_once('#')
+        .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -181,7 +189,8 @@ mod tests {
     /// All of these exist; those in `named` are named.
     fn all_keys() -> Vec<String> {
         let shards = (0..6).flat_map(|number| [format!("cache/{number}.arrow"), format!("cache/{number}.json")]);
-        let runs = (0..3).flat_map(|run| (0..3).map(move |round| format!("runs/{run}/block1/weights-{round}.safetensors")));
+        let runs =
+            (0..3).flat_map(|run| (0..3).map(move |round| format!("runs/{run}/block1/weights-{round}.safetensors")));
         let others = [
             "models/1/model.json",
             "models/1/weights-1",
@@ -209,16 +218,20 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn what_is_named_stays_and_the_rest_goes(named in prop::collection::btree_set(0..21_usize, 0..21), old in any::<bool>()) {
+        fn what_is_named_stays_and_the_rest_goes(named in prop::collection::btree_set(0..21_usize, 0..21),
+            old in any::<bool>()) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
             runtime.block_on(async {
                 let store = filled().await;
-                let keep = Keep { keys: named.iter().map(|&index| all_keys()[index].clone()).filter(|key| !key.ends_with(".json")).collect(), ..Keep::default() };
+                let keep = Keep { keys: named.iter().map(|&index| all_keys()[index].clone())
+                    .filter(|key| !key.ends_with(".json")).collect(), ..Keep::default() };
                 let written_before_ms = if old { u64::MAX } else { 1 };
                 let before = left(&store).await;
-                let dry = sweep(&store, candidates(&store).await.expect("lists"), &keep, Sweep { written_before_ms, dry_run: true }).await.expect("sweeps");
+                let dry = sweep(&store, candidates(&store).await.expect("lists"), &keep,
+                    Sweep { written_before_ms, dry_run: true }).await.expect("sweeps");
                 prop_assert_eq!(&left(&store).await, &before, "a dry run removes nothing");
-                let done = sweep(&store, candidates(&store).await.expect("lists"), &keep, Sweep { written_before_ms, dry_run: false }).await.expect("sweeps");
+                let done = sweep(&store, candidates(&store).await.expect("lists"), &keep,
+                    Sweep { written_before_ms, dry_run: false }).await.expect("sweeps");
                 prop_assert_eq!(done, dry, "and says what would be removed");
                 let after: BTreeSet<String> = left(&store).await.into_iter().collect();
                 prop_assert_eq!(before.len() - after.len(), done.objects);
@@ -236,9 +249,13 @@ mod tests {
     #[tokio::test]
     async fn data_of_no_run_and_models_that_were_given_up_go() {
         let store = Artefacts::open("memory://").expect("opens");
-        for key in
-            ["data/a/manifest.json", "data/a/train-0", "data/b/manifest.json", "models/r1/model.json", "models/r2/model.json"]
-        {
+        for key in [
+            "data/a/manifest.json",
+            "data/a/train-0",
+            "data/b/manifest.json",
+            "models/r1/model.json",
+            "models/r2/model.json",
+        ] {
             store.put(key, Bytes::from_static(b"1234")).await.expect("written");
         }
         let (data, given_up) = (BTreeSet::from(["a".to_owned()]), BTreeSet::from(["r2".to_owned()]));
@@ -263,7 +280,10 @@ mod tests {
         }
         let run = async |written_before_ms, dry_run| {
             let candidates = candidates(&store).await.expect("lists");
-            sweep(&store, candidates, &Keep::default(), Sweep { written_before_ms, dry_run }).await.expect("sweeps").unfinished
+            sweep(&store, candidates, &Keep::default(), Sweep { written_before_ms, dry_run })
+                .await
+                .expect("sweeps")
+                .unfinished
         };
         let far = 1 << 50;
         assert_eq!(run(1, false).await, Amount::default(), "young files may belong to a write that goes on");

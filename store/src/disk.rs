@@ -1,9 +1,10 @@
 //! A read-through cache of objects on this machine's disk, bounded in size, shared by any number of processes.
 //!
-//! Files are named by the digest of their content, so they cannot be stale, and the digest is checked whenever one is read: a
-//! damaged file is removed and the object fetched again. A file is written under a temporary name and renamed, so no process
-//! sees half of one. The time of modification is the time of the last use; when the cache is over its limit, the files that
-//! were used longest ago go first. A disk that is full or read-only costs one warning; nothing is stored from then on.
+//! Files are named by the digest of their content, so they cannot be stale, and the digest is checked whenever one is
+//! read: a damaged file is removed and the object fetched again. A file is written under a temporary name and renamed,
+//! so no process sees half of one. The time of modification is the time of the last use; when the cache is over its
+//! limit, the files that were used longest ago go first. A disk that is full or read-only costs one warning; nothing is
+//! stored from then on.
 
 use bloctrain_shared::Digest;
 use bytes::Bytes;
@@ -64,7 +65,8 @@ impl DiskCache {
         match fs::create_dir_all(&inner.folder).and_then(|()| inner.trim()) {
             Ok(()) => Some(Self(Arc::new(inner))),
             Err(error) => {
-                tracing::warn!(folder = %config.folder.display(), %error, "the disk cache cannot be used; objects are read from the store");
+                tracing::warn!(folder = %config.folder.display(), %error, "the disk cache cannot be used; objects are \
+                read from the store");
                 None
             }
         }
@@ -114,7 +116,8 @@ impl Inner {
         }
         if let Err(error) = self.write(&path, content) {
             if !self.full.swap(true, Ordering::Relaxed) {
-                tracing::warn!(folder = %self.folder.display(), %error, "the disk cache cannot be written; it keeps what it has");
+                tracing::warn!(folder = %self.folder.display(), %error, "the disk cache cannot be written; it keeps \
+                what it has");
             }
             return;
         }
@@ -204,7 +207,8 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_file_is_dropped() {
         let folder = tempfile::tempdir().expect("a folder");
-        let cache = DiskCache::open(&DiskCacheConfig { folder: folder.path().into(), limit_bytes: 1000 }).expect("opens");
+        let cache =
+            DiskCache::open(&DiskCacheConfig { folder: folder.path().into(), limit_bytes: 1000 }).expect("opens");
         let (digest, bytes) = content(1, 10);
         assert_eq!(cache.get(digest, 10).await, None);
         cache.insert(digest, bytes.clone()).await;
@@ -228,7 +232,8 @@ mod tests {
             cache.insert(*digest, bytes.clone()).await;
             // Times of files may be coarse: the order of use is written out.
             let used = SystemTime::UNIX_EPOCH + Duration::from_secs(1000 + number as u64);
-            let file = fs::File::options().append(true).open(folder.path().join(digest.to_string())).expect("just written");
+            let file =
+                fs::File::options().append(true).open(folder.path().join(digest.to_string())).expect("just written");
             file.set_modified(used).expect("a time");
             assert!(cache.get(all[0].0, 100).await.is_some(), "the first is in use all the time");
             assert!(files(folder.path()).iter().map(|(_, bytes)| bytes).sum::<u64>() <= 1000);

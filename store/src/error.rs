@@ -44,7 +44,8 @@ pub enum StoreError {
     },
     /// No space is left.
     #[error(
-        "cannot write {key}: no space is left in the store; free some (`bloctrain cache gc`) or choose another --store, then run the same command again"
+        "cannot write {key}: no space is left in the store; free some (`bloctrain cache gc`) or choose another \
+        --store, then run the same command again"
     )]
     Full {
         /// Key of the object.
@@ -60,7 +61,8 @@ pub enum StoreError {
     },
     /// The store knows the credentials but does not allow this, or does not accept them.
     #[error(
-        "the store {store} denies access to {key}: {problem}; check the credentials in the environment and that they may read, write, list and delete there"
+        "the store {store} denies access to {key}: {problem}; check the credentials in the environment and that they \
+        may read, write, list and delete there"
     )]
     Denied {
         /// The store.
@@ -82,7 +84,8 @@ pub enum StoreError {
     },
     /// The bucket or container does not exist.
     #[error(
-        "the bucket (or container) of the store {store} does not exist: {problem}; create it, or correct its name, region or endpoint"
+        "the bucket (or container) of the store {store} does not exist: {problem}; create it, or correct its name, \
+        region or endpoint"
     )]
     NoBucket {
         /// The store.
@@ -102,7 +105,8 @@ pub enum StoreError {
     },
     /// The store does not keep put-if-absent, on which the fencing of old coordinators rests.
     #[error(
-        "the store {store} does not honour conditional writes ({problem}), so two coordinators could overwrite each other; use a store that does (Amazon S3, MinIO, Google Cloud Storage, Azure Blob Storage, a local folder)"
+        "the store {store} does not honour conditional writes ({problem}), so two coordinators could overwrite each \
+        other; use a store that does (Amazon S3, MinIO, Google Cloud Storage, Azure Blob Storage, a local folder)"
     )]
     NoConditionalPut {
         /// The store.
@@ -134,7 +138,8 @@ pub enum StoreError {
     },
     /// The store was written by a newer version.
     #[error(
-        "the store {store} has format version {found}, this program knows up to {known}; use a newer bloctrain, or another --store"
+        "the store {store} has format version {found}, this program knows up to {known}; use a newer bloctrain, or \
+        another --store"
     )]
     NewerFormat {
         /// The store.
@@ -146,7 +151,8 @@ pub enum StoreError {
     },
     /// An address that names no store.
     #[error(
-        "`{location}` is not a store: {problem}; give a folder, file:///FOLDER, memory://, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
+        "`{location}` is not a store: {problem}; give a folder, file:///FOLDER, memory://, s3://BUCKET/PREFIX, \
+         gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
     )]
     InvalidLocation {
         /// The address, without secrets.
@@ -199,17 +205,21 @@ impl StoreError {
 }
 
 /// What to check when nothing answers.
-pub(crate) const ENDPOINT_ADVICE: &str =
-    "check the network and the endpoint (AWS_ENDPOINT and AWS_ALLOW_HTTP, AZURE_STORAGE_ENDPOINT, or the emulator's address)";
+pub(crate) const ENDPOINT_ADVICE: &str = "check the network and the endpoint (AWS_ENDPOINT and AWS_ALLOW_HTTP, \
+AZURE_STORAGE_ENDPOINT, or the emulator's address)";
 
 /// What to set when there are no credentials.
-pub(crate) const CREDENTIAL_ADVICE: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN), GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or keys in a profile of ~/.aws (AWS_PROFILE), or run where the machine has a role";
+pub(crate) const CREDENTIAL_ADVICE: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or \
+AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN), GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_ACCOUNT_NAME and \
+AZURE_STORAGE_ACCOUNT_KEY, or keys in a profile of ~/.aws (AWS_PROFILE), or run where the machine has a role";
 
 /// Texts by which services say that the bucket itself is not there.
-const NO_BUCKET: [&str; 4] = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist", "InvalidBucketName"];
+const NO_BUCKET: [&str; 4] =
+    ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist", "InvalidBucketName"];
 
 /// Addresses from which machines get the credentials of their role.
-const METADATA_SERVICES: [&str; 4] = ["169.254.169.254", "169.254.170.2", "metadata.google.internal", "/latest/meta-data"];
+const METADATA_SERVICES: [&str; 4] =
+    ["169.254.169.254", "169.254.170.2", "metadata.google.internal", "/latest/meta-data"];
 
 /// What an error of `object_store` at `key` means.
 pub(crate) fn classify(store: &str, key: &str, error: &Raw) -> StoreError {
@@ -231,7 +241,9 @@ pub(crate) fn classify(store: &str, key: &str, error: &Raw) -> StoreError {
     match io_kind(error) {
         Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => return StoreError::Full { key },
         Some(
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::NotADirectory,
+            std::io::ErrorKind::PermissionDenied
+            | std::io::ErrorKind::ReadOnlyFilesystem
+            | std::io::ErrorKind::NotADirectory,
         ) if !is_remote(store) => return StoreError::NotWritable { store: store_name, problem },
         _ => {}
     }
@@ -276,7 +288,9 @@ fn without_xml(line: &str) -> String {
         Some(rest.split_once('<')?.0)
     };
     match (line.find("<?xml").or_else(|| line.find("<Error>")), tag("Code"), tag("Message")) {
-        (Some(start), Some(code), Some(message)) => format!("{}{code}: {}", &line[..start], message.trim_end_matches('.')),
+        (Some(start), Some(code), Some(message)) => {
+            format!("{}{code}: {}", &line[..start], message.trim_end_matches('.'))
+        }
         _ => line.to_owned(),
     }
 }
@@ -315,11 +329,15 @@ mod tests {
 
     #[test]
     fn the_words_of_a_service_are_kept_and_its_xml_is_not() {
-        let answer = "404 Not Found: <?xml version=\"1.0\"?> <Error><Code>NoSuchBucket</Code><Message>It does not exist.</Message><RequestId>1</RequestId></Error>";
+        let answer = "404 Not Found: <?xml version=\"1.0\"?> <Error><Code>NoSuchBucket</Code><Message>It does not \
+        exist.</Message><RequestId>1</RequestId></Error>";
         let raw = Raw::NotFound { path: "k".into(), source: answer.into() };
         let error = classify("s3://b/p", "k", &raw);
         assert!(matches!(&error, StoreError::NoBucket { .. }));
-        assert!(error.to_string().contains("NoSuchBucket: It does not exist;") && !error.to_string().contains('<'), "{error}");
+        assert!(
+            error.to_string().contains("NoSuchBucket: It does not exist;") && !error.to_string().contains('<'),
+            "{error}"
+        );
         let plain = Raw::NotFound { path: "k".into(), source: "gone".into() };
         assert_eq!(classify("s3://b/p", "k", &plain), StoreError::Missing { key: "k".into() });
     }

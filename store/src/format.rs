@@ -46,8 +46,8 @@ fn check(drawn: &str) -> String {
 }
 
 impl Artefacts {
-    /// Checks the version of the store's layout; a new store gets the current one. This is the first contact with a store,
-    /// so wrong addresses and credentials show here, within seconds.
+    /// Checks the version of the store's layout; a new store gets the current one. This is the first contact with a
+    /// store, so wrong addresses and credentials show here, within seconds.
     ///
     /// # Errors
     /// When the store is of a newer version, cannot be reached or, being new, cannot be written.
@@ -92,9 +92,9 @@ impl Artefacts {
         }
     }
 
-    /// Marks a store of an older version as one of the current version, so that older programs refuse it from now on, and
-    /// gives it an identity where it has none. For whoever is about to write what they could not read. The mark is only
-    /// written over the content that was read: a coordinator that was suspended here takes nothing back.
+    /// Marks a store of an older version as one of the current version, so that older programs refuse it from now on,
+    /// and gives it an identity where it has none. For whoever is about to write what they could not read. The mark is
+    /// only written over the content that was read: a coordinator that was suspended here takes nothing back.
     ///
     /// # Errors
     /// When the store is of a newer version or cannot be written.
@@ -102,7 +102,8 @@ impl Artefacts {
         self.identity().await.map(drop)
     }
 
-    /// Which store this is. A store of an older version is marked as one of the current version and gets its identity here.
+    /// Which store this is. A store of an older version is marked as one of the current version and gets its identity
+    /// here.
     ///
     /// # Errors
     /// As [`upgrade_format`](Self::upgrade_format).
@@ -123,8 +124,8 @@ impl Artefacts {
         }
     }
 
-    /// Which store this is, for whoever only looks: `None` where there is no store, or one that has no identity yet. Writes
-    /// nothing.
+    /// Which store this is, for whoever only looks: `None` where there is no store, or one that has no identity yet.
+    /// Writes nothing.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -132,15 +133,19 @@ impl Artefacts {
         Ok(self.read_format().await?.map(|(found, _)| found.store).filter(|store| !store.is_empty()))
     }
 
-    /// Refuses a store on which put-if-absent does not work: fencing an old coordinator rests on it. Writes the same key
-    /// twice, each time on condition that it is absent; the second write has to be refused.
+    /// Refuses a store on which put-if-absent does not work: fencing an old coordinator rests on it. Writes the same
+    /// key twice, each time on condition that it is absent; the second write has to be refused.
     ///
     /// # Errors
     /// [`StoreError::NoConditionalPut`], or why the store cannot be written.
     pub async fn probe(&self) -> Result<(), StoreError> {
         let first = self.clone().with_retry(self.retry().first_contact());
-        let refused = |problem: &str| StoreError::NoConditionalPut { store: self.location().into(), problem: problem.into() };
-        let attempt = async |content: &'static str| match first.create(key::PROBE, Bytes::from_static(content.as_bytes())).await {
+        let refused =
+            |problem: &str| StoreError::NoConditionalPut { store: self.location().into(), problem: problem.into() };
+        let attempt = async |content: &'static str| match first
+            .create(key::PROBE, Bytes::from_static(content.as_bytes()))
+            .await
+        {
             Err(StoreError::BadConfiguration { problem, .. }) => Err(refused(&problem)),
             other => other,
         };
@@ -192,7 +197,11 @@ mod tests {
             assert_eq!(store.find_identity().await, both.0.clone().map(Some));
             assert_eq!(store.identity().await, both.0);
             let stale = Bytes::from_static(b"{\"version\":3}");
-            assert_eq!(store.replace(key::FORMAT, &stale, Format::new().bytes()).await, Ok(false), "whoever read it before");
+            assert_eq!(
+                store.replace(key::FORMAT, &stale, Format::new().bytes()).await,
+                Ok(false),
+                "whoever read it before"
+            );
             assert_eq!(store.identity().await, both.0);
         }
         let (one, other) = (Artefacts::open("memory://").expect("opens"), Artefacts::open("memory://").expect("opens"));

@@ -1,5 +1,5 @@
-//! Arrow IPC files whose lengths are held against the file before anything is reserved for them: arrow's own reader takes
-//! them as they are.
+//! Arrow IPC files whose lengths are held against the file before anything is reserved for them: arrow's own reader
+//! takes them as they are.
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
@@ -23,8 +23,8 @@ fn wrong(problem: &str) -> ArrowError {
     ArrowError::ParseError(problem.to_owned())
 }
 
-/// Reads a file. `check` sees its schema first and answers how many bytes a column of a record batch may have; `each` gets
-/// the batches in order.
+/// Reads a file. `check` sees its schema first and answers how many bytes a column of a record batch may have; `each`
+/// gets the batches in order.
 ///
 /// # Errors
 /// When it is no such file, a length in it contradicts another, or `check` or `each` refuses.
@@ -57,14 +57,16 @@ pub(crate) fn read(
 fn part(buffer: &Buffer, block: &Block) -> Result<Buffer, ArrowError> {
     let outside = || wrong("a record batch is outside of it");
     let number = |number: i64| usize::try_from(number).map_err(|_| outside());
-    let (start, head, body) = (number(block.offset())?, number(block.metaDataLength().into())?, number(block.bodyLength())?);
+    let (start, head, body) =
+        (number(block.offset())?, number(block.metaDataLength().into())?, number(block.bodyLength())?);
     let length = head
         .checked_add(body)
         .filter(|length| head >= PREFIX && start.checked_add(*length).is_some_and(|end| end <= buffer.len()));
     Ok(buffer.slice_with_length(start, length.ok_or_else(outside)?))
 }
 
-/// Every buffer of a record batch is inside its body, and says that it has at most so many bytes when it is not compressed.
+/// Every buffer of a record batch is inside its body, and says that it has at most so many bytes when it is not
+/// compressed.
 fn check_lengths(data: &Buffer, block: &Block, most: usize) -> Result<(), ArrowError> {
     let head = usize::try_from(block.metaDataLength()).unwrap_or_default();
     let message = root_as_message(&data[PREFIX..head]).map_err(|error| wrong(&error.to_string()))?;
@@ -73,7 +75,8 @@ fn check_lengths(data: &Buffer, block: &Block, most: usize) -> Result<(), ArrowE
     for buffer in batch.buffers().into_iter().flatten() {
         let range = usize::try_from(buffer.offset()).ok().zip(usize::try_from(buffer.length()).ok());
         let range = range.and_then(|(start, length)| Some(start..start.checked_add(length)?));
-        let bytes = range.and_then(|range| body.get(range)).ok_or_else(|| wrong("a column is outside of its record batch"))?;
+        let bytes =
+            range.and_then(|range| body.get(range)).ok_or_else(|| wrong("a column is outside of its record batch"))?;
         let length = bytes.first_chunk::<LENGTH>().map_or(0, |length| i64::from_le_bytes(*length));
         // Minus one stands for a buffer that is not compressed.
         if length < -1 || usize::try_from(length).is_ok_and(|length| length > most) {

@@ -1,7 +1,8 @@
 //! Where the active coordinator says who it is: an object per coordinator that it writes again and again.
 //!
-//! Readers never compare clocks: a coordinator that stops counting is one that stopped. The number of an opening of the state
-//! is in the key, so an older coordinator cannot write over a newer one's address; the highest number is the active one.
+//! Readers never compare clocks: a coordinator that stops counting is one that stopped. The number of an opening of the
+//! state is in the key, so an older coordinator cannot write over a newer one's address; the highest number is the
+//! active one.
 
 use crate::{Artefacts, Created, StoreError};
 use bloctrain_shared::key;
@@ -90,8 +91,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Artefacts::open(folder.path().to_str().expect("utf-8")).expect("opens");
         assert_eq!((read(&store).await, last_opening(&store).await), (Ok(None), Ok(0)));
-        let leader =
-            |opening, beat| Leader { opening, addresses: vec!["http://a:1".into()], beat, released: false, state: "s".into() };
+        let leader = |opening, beat| Leader {
+            opening,
+            addresses: vec!["http://a:1".into()],
+            beat,
+            released: false,
+            state: "s".into(),
+        };
         publish(&store, &leader(9, 1)).await.expect("published");
         assert_eq!((claim(&store, 9, "a").await, claim(&store, 9, "b").await), (Ok(true), Ok(false)));
         assert_eq!(claim(&store, 9, "a").await, Ok(true), "an answer may have been lost");

@@ -1,13 +1,13 @@
 //! Artefacts of bloctrain in object storage.
 //!
-//! [`Artefacts`] reads and writes whole objects whose digest is checked on every read; [`cache`] is the spike cache: Arrow IPC
-//! files, addressed by what determines them; [`collect`] removes what nothing names. An object is complete or not there:
-//! writes are atomic, and a cached shard counts only once its manifest exists.
+//! [`Artefacts`] reads and writes whole objects whose digest is checked on every read; [`cache`] is the spike cache:
+//! Arrow IPC files, addressed by what determines them; [`collect`] removes what nothing names. An object is complete or
+//! not there: writes are atomic, and a cached shard counts only once its manifest exists.
 //!
-//! Below [`Artefacts`]: `address` (what an address means), `location` (from an address to a store), `settings` (variables that
-//! cannot work are named), `profile` (keys in `~/.aws`), `error` (what a failure means), `retry` (when to try again),
-//! `transfer` (large objects in parts), `format` (version marker and start-up probe), `disk` (a cache on this machine),
-//! `process` (one process at a time in a folder).
+//! Below [`Artefacts`]: `address` (what an address means), `location` (from an address to a store), `settings`
+//! (variables that cannot work are named), `profile` (keys in `~/.aws`), `error` (what a failure means), `retry` (when
+//! to try again), `transfer` (large objects in parts), `format` (version marker and start-up probe), `disk` (a cache on
+//! this machine), `process` (one process at a time in a folder).
 
 mod address;
 pub mod cache;

@@ -47,7 +47,11 @@ pub(crate) fn open(location: &str, settings: &[(&str, &str)], mode: Mode) -> Res
             return Ok(Opened { store: open_folder(&folder, mode)?, place: Place::Folder, location });
         }
         Address::Memory => {
-            return Ok(Opened { store: Arc::new(InMemory::new()), place: Place::Memory, location: location.to_owned() });
+            return Ok(Opened {
+                store: Arc::new(InMemory::new()),
+                place: Place::Memory,
+                location: location.to_owned(),
+            });
         }
         Address::Remote(url) => url,
     };
@@ -76,8 +80,8 @@ fn open_folder(folder: &std::path::Path, mode: Mode) -> Result<Arc<dyn ObjectSto
     Ok(Arc::new(local))
 }
 
-/// Keeps other processes from changing what only one may change in a folder, until it is dropped. The file is the one that
-/// the probe leaves, which is never written again.
+/// Keeps other processes from changing what only one may change in a folder, until it is dropped. The file is the one
+/// that the probe leaves, which is never written again.
 pub(crate) async fn lock(location: &str) -> Result<std::fs::File, StoreError> {
     let store = location.to_owned();
     let file = std::path::Path::new(location).join(key::PROBE);
@@ -108,7 +112,9 @@ macro_rules! configured {
         let builder = <$builder>::from_env().with_url($location).with_retry(crate::retry::RetryPolicy::http());
         let builder = found
             .chain($settings.iter().copied().filter(|(name, _)| !crate::settings::is_of_profiles(name)))
-            .try_fold(builder, |builder, (name, value)| Ok(builder.with_config(name.to_ascii_lowercase().parse()?, value)));
+            .try_fold(builder, |builder, (name, value)| {
+                Ok(builder.with_config(name.to_ascii_lowercase().parse()?, value))
+            });
         let store = builder.and_then(|builder| builder.build()).map_err(|error| refuse($location, &error))?;
         Ok(Arc::new(store))
     }};

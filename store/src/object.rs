@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Created {
     /// The object was absent and is written.
     Written,
-    /// An object of the same content was there already. After a lost answer this is one's own: whoever must tell own from
-    /// foreign writes puts something of its own into the content.
+    /// An object of the same content was there already. After a lost answer this is one's own: whoever must tell own
+    /// from foreign writes puts something of its own into the content.
     Identical,
     /// An object of other content was there; it is as it was.
     Different,
@@ -70,8 +70,8 @@ impl Artefacts {
         location::open(location, settings, Mode::Use).map(Self::opened)
     }
 
-    /// As [`open`](Self::open), where somebody else has begun the store: a folder that is absent, as one that was not mounted, is
-    /// not made.
+    /// As [`open`](Self::open), where somebody else has begun the store: a folder that is absent, as one that was not
+    /// mounted, is not made.
     ///
     /// # Errors
     /// As [`open`](Self::open), and [`StoreError::NoStore`] where there is no such folder.
@@ -95,7 +95,14 @@ impl Artefacts {
 
     /// Artefacts in any object store, for tests and simulation; `location` is what messages call it.
     pub fn with_store(store: Arc<dyn ObjectStore>, location: &str, place: Place) -> Self {
-        Self { store, location: location.into(), place, retry: RetryPolicy::default(), cache: None, completed: Arc::default() }
+        Self {
+            store,
+            location: location.into(),
+            place,
+            retry: RetryPolicy::default(),
+            cache: None,
+            completed: Arc::default(),
+        }
     }
 
     /// The same store with other retries.
@@ -104,8 +111,8 @@ impl Artefacts {
         Self { retry, ..self }
     }
 
-    /// The same store with a read-through cache on this machine's disk. A folder that cannot be used is named in the log,
-    /// and there is no cache then.
+    /// The same store with a read-through cache on this machine's disk. A folder that cannot be used is named in the
+    /// log, and there is no cache then.
     #[must_use]
     pub fn with_cache(self, config: &DiskCacheConfig) -> Self {
         Self { cache: DiskCache::open(config), ..self }
@@ -158,8 +165,9 @@ impl Artefacts {
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<ObjectRef, StoreError> {
         let object = ObjectRef { key: key.to_owned(), digest: Digest::of(&bytes), bytes: bytes.len() as u64 };
         let path = Path::from(key);
-        let write =
-            || async { transfer::upload(self.store.as_ref(), &path, &bytes).await.map_err(|error| self.error(key, &error)) };
+        let write = || async {
+            transfer::upload(self.store.as_ref(), &path, &bytes).await.map_err(|error| self.error(key, &error))
+        };
         Box::pin(self.attempt(key, object.bytes, write)).await?;
         if let Some(cache) = &self.cache {
             cache.insert(object.digest, bytes).await;
@@ -167,8 +175,8 @@ impl Artefacts {
         Ok(object)
     }
 
-    /// Writes an object on condition that its key is absent. When an answer is lost, the object that a repetition finds is
-    /// recognised by its digest.
+    /// Writes an object on condition that its key is absent. When an answer is lost, the object that a repetition finds
+    /// is recognised by its digest.
     ///
     /// # Errors
     /// When the store cannot be written or knows no conditions.
@@ -189,8 +197,9 @@ impl Artefacts {
         Ok(if Digest::of(&found) == Digest::of(&bytes) { Created::Identical } else { Created::Different })
     }
 
-    /// Replaces an object on condition that its content is still `before`; whether it is `after` now. When an answer is lost,
-    /// a repetition finds its own content. Folders know no such condition: there a lock keeps other processes out.
+    /// Replaces an object on condition that its content is still `before`; whether it is `after` now. When an answer is
+    /// lost, a repetition finds its own content. Folders know no such condition: there a lock keeps other processes
+    /// out.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -249,8 +258,9 @@ impl Artefacts {
 
     async fn download(&self, key: &str, expected: u64) -> Result<Bytes, StoreError> {
         let path = Path::from(key);
-        let read =
-            || async { transfer::download(self.store.as_ref(), &path, expected).await.map_err(|error| self.error(key, &error)) };
+        let read = || async {
+            transfer::download(self.store.as_ref(), &path, expected).await.map_err(|error| self.error(key, &error))
+        };
         Box::pin(self.attempt(key, expected, read)).await
     }
 

@@ -1,7 +1,7 @@
 //! One process at a time that works in a folder by itself: a lock that ends with its process, however that ends.
 //!
-//! Coordinators of a fleet do without: they publish an address ([`leader`](crate::leader)), and the state fences whoever is
-//! replaced.
+//! Coordinators of a fleet do without: they publish an address ([`leader`](crate::leader)), and the state fences
+//! whoever is replaced.
 
 use crate::error::StoreError;
 use crate::location::Place;
@@ -27,8 +27,8 @@ pub struct Seat {
 }
 
 impl Artefacts {
-    /// Takes the folder for this process, or says who has it. Other stores have no such lock, and a file system that knows none
-    /// keeps nobody out.
+    /// Takes the folder for this process, or says who has it. Other stores have no such lock, and a file system that
+    /// knows none keeps nobody out.
     ///
     /// # Errors
     /// When the folder cannot be written.
@@ -36,10 +36,13 @@ impl Artefacts {
         if self.place() != Place::Folder {
             return Ok(Ok(Seat { _lock: None }));
         }
-        let refuse =
-            |error: std::io::Error| StoreError::NotWritable { store: self.location().into(), problem: error.to_string() };
+        let refuse = |error: std::io::Error| StoreError::NotWritable {
+            store: self.location().into(),
+            problem: error.to_string(),
+        };
         let path = std::path::Path::new(self.location()).join(key::PROCESS);
-        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(refuse)?;
+        let mut file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(refuse)?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();

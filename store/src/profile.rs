@@ -67,7 +67,8 @@ fn section(path: &Path, name: &str) -> Option<BTreeMap<String, String>> {
     let mut is_inside = false;
     for line in text.lines().filter(|line| !line.starts_with([' ', '\t', '#', ';'])) {
         let line = line.trim();
-        if let Some(title) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(title, _)| title.trim()) {
+        if let Some(title) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(title, _)| title.trim())
+        {
             let title = title.strip_prefix("profile ").unwrap_or(title).trim();
             is_inside = title == name;
             if is_inside {
@@ -88,8 +89,10 @@ mod tests {
     fn found(variables: &[(&str, &str)]) -> Result<Vec<(&'static str, String)>, (String, String)> {
         let home = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(home.path().join(".aws")).expect("made");
-        let credentials = "# keys\n[default]\naws_access_key_id = A\naws_secret_access_key=S = s\n\n[other]\naws_access_key_id = B\naws_secret_access_key = T\naws_session_token = U\n";
-        let config = "[default]\nregion = eu-central-1\ns3 =\n  max_queue_size = 5\n[profile other]\nendpoint_url = http://127.0.0.1:9000\naws_access_key_id = ignored\n[profile sso]\nsso_session = x\n";
+        let credentials = "# keys\n[default]\naws_access_key_id = A\naws_secret_access_key=S = \
+        s\n\n[other]\naws_access_key_id = B\naws_secret_access_key = T\naws_session_token = U\n";
+        let config = "[default]\nregion = eu-central-1\ns3 =\n  max_queue_size = 5\n[profile other]\nendpoint_url = \
+        http://127.0.0.1:9000\naws_access_key_id = ignored\n[profile sso]\nsso_session = x\n";
         std::fs::write(home.path().join(".aws/credentials"), credentials).expect("written");
         std::fs::write(home.path().join(".aws/config"), config).expect("written");
         let home = home.path().to_str().expect("utf-8").to_owned();
@@ -101,7 +104,9 @@ mod tests {
 
     #[test]
     fn keys_of_the_profile_that_counts_are_found() {
-        let own = |pairs: &[(&'static str, &str)]| Ok(pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect());
+        let own = |pairs: &[(&'static str, &str)]| {
+            Ok(pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect())
+        };
         let default = [("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "S = s"), ("AWS_REGION", "eu-central-1")];
         assert_eq!(found(&[]), own(&default));
         let other = [
@@ -120,6 +125,9 @@ mod tests {
         let (problem, _) = found(&[("AWS_PROFILE", "typo")]).expect_err("no such profile");
         assert!(problem.contains("`typo`") && problem.contains("credentials"), "{problem}");
         let (problem, advice) = found(&[("AWS_PROFILE", "sso")]).expect_err("no keys");
-        assert!(problem.contains("`sso_session`") && advice.contains("export-credentials --profile sso"), "{problem}; {advice}");
+        assert!(
+            problem.contains("`sso_session`") && advice.contains("export-credentials --profile sso"),
+            "{problem}; {advice}"
+        );
     }
 }

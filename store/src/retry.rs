@@ -1,9 +1,9 @@
 //! When an operation is tried again: one place for attempts, pauses and time-outs.
 //!
 //! Only what [`crate::error::classify`] calls transient is tried again: [`StoreError::Unavailable`] and
-//! [`StoreError::Unreachable`]. Missing objects, failed conditions, denied access and full disks are answers, not failures.
-//! Below this, `object_store` retries single HTTP requests a few times ([`RetryPolicy::http`]); this layer outlasts what
-//! those do not: answers that break off, time-outs of writes, and a service that is down for minutes.
+//! [`StoreError::Unreachable`]. Missing objects, failed conditions, denied access and full disks are answers, not
+//! failures. Below this, `object_store` retries single HTTP requests a few times ([`RetryPolicy::http`]); this layer
+//! outlasts what those do not: answers that break off, time-outs of writes, and a service that is down for minutes.
 
 use crate::error::{ErrorKind, StoreError};
 use crate::transfer::PART_BYTES;
@@ -11,8 +11,8 @@ use bloctrain_shared::Digest;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-/// How long and how often to try. Pauses double from `first_pause` to `longest_pause`, each shortened by a random part of
-/// up to a half, so that many workers do not come back at once.
+/// How long and how often to try. Pauses double from `first_pause` to `longest_pause`, each shortened by a random part
+/// of up to a half, so that many workers do not come back at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
     /// Pause after the first failed attempt.
@@ -21,8 +21,8 @@ pub struct RetryPolicy {
     pub longest_pause: Duration,
     /// No attempt begins later than this after the first; the last error is then the operation's.
     pub patience: Duration,
-    /// Time after which an attempt without an answer counts as failed. Both times are for what fits into one part; larger
-    /// objects have them once more per part.
+    /// Time after which an attempt without an answer counts as failed. Both times are for what fits into one part;
+    /// larger objects have them once more per part.
     pub attempt_timeout: Duration,
     /// Seed of the random part of pauses.
     pub jitter_seed: u64,
@@ -50,7 +50,8 @@ impl RetryPolicy {
 
     /// Pause after failed attempt number `attempt` (from 0) at `key`.
     fn pause(&self, key: &str, attempt: u32) -> Duration {
-        let full = self.first_pause.saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(self.longest_pause);
+        let full =
+            self.first_pause.saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(self.longest_pause);
         let draw = Digest::of_parts(&[&self.jitter_seed.to_le_bytes(), key.as_bytes(), &attempt.to_le_bytes()]);
         let part = f64::from(u16::from_le_bytes([draw.as_bytes()[0], draw.as_bytes()[1]])) / f64::from(u16::MAX);
         full.mul_f64(1.0 - part / 2.0)

@@ -1,4 +1,5 @@
-//! Variables of object storage: those that cannot work are named before anything is sent, and none makes a library panic.
+//! Variables of object storage: those that cannot work are named before anything is sent, and none makes a library
+//! panic.
 
 use crate::error::StoreError;
 #[cfg(feature = "aws")]
@@ -30,7 +31,12 @@ struct Known {
 
 #[cfg(feature = "aws")]
 const AWS: Known = Known {
-    addresses: &["AWS_METADATA_ENDPOINT", "AWS_ENDPOINT_URL_STS", "AWS_PROXY_URL", "AWS_CONTAINER_CREDENTIALS_FULL_URI"],
+    addresses: &[
+        "AWS_METADATA_ENDPOINT",
+        "AWS_ENDPOINT_URL_STS",
+        "AWS_PROXY_URL",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ],
     endpoints: &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"],
     allows_http: "AWS_ALLOW_HTTP",
     switches: &[
@@ -80,7 +86,11 @@ pub(crate) fn is_of_profiles(name: &str) -> bool {
 
 impl<'a> Settings<'a> {
     /// Settings of the store at `location`; `variable` looks the others up.
-    pub(crate) fn new(location: &'a str, given: &'a [(&'a str, &'a str)], variable: &'a dyn Fn(&str) -> Option<String>) -> Self {
+    pub(crate) fn new(
+        location: &'a str,
+        given: &'a [(&'a str, &'a str)],
+        variable: &'a dyn Fn(&str) -> Option<String>,
+    ) -> Self {
         Self { location, given, variable }
     }
 
@@ -102,7 +112,8 @@ impl<'a> Settings<'a> {
     pub(crate) fn aws(&self) -> Result<Vec<(&'static str, String)>, StoreError> {
         self.check(&AWS)?;
         let has = |names: &[&str]| names.iter().any(|name| self.get(name).is_some());
-        if has(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE"]) || self.is_on("AWS_SKIP_SIGNATURE")
+        if has(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE"])
+            || self.is_on("AWS_SKIP_SIGNATURE")
         {
             return Ok(Vec::new());
         }
@@ -191,7 +202,8 @@ mod tests {
         of: impl Fn(&Settings<'_>) -> Result<Vec<(&'static str, String)>, StoreError>,
         variables: &[(&str, &str)],
     ) -> String {
-        let look = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let look =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         let error = of(&Settings::new("s3://b/x", &[], &look)).expect_err("it cannot work");
         assert!(matches!(&error, StoreError::BadConfiguration { .. }), "{error}");
         error.to_string()
@@ -236,7 +248,8 @@ mod tests {
     fn what_is_said_otherwise_is_not_read_from_a_profile() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("credentials");
-        std::fs::write(&file, "[default]\naws_access_key_id = A\naws_secret_access_key = S\nregion = r\n").expect("written");
+        std::fs::write(&file, "[default]\naws_access_key_id = A\naws_secret_access_key = S\nregion = r\n")
+            .expect("written");
         let file = file.to_str().expect("utf-8").to_owned();
         let look = |name: &str| (name == "AWS_SHARED_CREDENTIALS_FILE").then(|| file.clone());
         let keys = |given: &[(&str, &str)]| {

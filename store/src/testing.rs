@@ -1,9 +1,9 @@
 //! A store that fails on purpose, for tests and for the simulation.
 //!
-//! [`FaultyStore`] stands before any other store and, by seed, refuses operations, answers late, loses the answer of a write
-//! that has happened, breaks reads off, damages bytes on the way, or is down altogether. What befalls an operation depends on
-//! the seed, its kind, its key and how often that was asked before, not on how tasks interleave. [`Faults::injected`] counts,
-//! so that a test can tell that a fault really happened.
+//! [`FaultyStore`] stands before any other store and, by seed, refuses operations, answers late, loses the answer of a
+//! write that has happened, breaks reads off, damages bytes on the way, or is down altogether. What befalls an
+//! operation depends on the seed, its kind, its key and how often that was asked before, not on how tasks interleave.
+//! [`Faults::injected`] counts, so that a test can tell that a fault really happened.
 
 use async_trait::async_trait;
 use bloctrain_shared::Digest;
@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -217,7 +217,11 @@ impl ObjectStore for FaultyStore {
         self.faults.after(fault, self.inner.put_opts(location, payload, options).await)
     }
 
-    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         self.faults.before("begin", location).await?;
         let inner = self.inner.put_multipart_opts(location, options).await?;
         Ok(Box::new(FaultyUpload { inner, location: location.clone(), faults: self.faults.clone() }))
@@ -283,7 +287,9 @@ impl ObjectStore for FaultyStore {
 fn spoil(content: Bytes, fault: Fault) -> BoxStream<'static, Result<Bytes>> {
     let half = content.len() / 2;
     let chunks = match fault {
-        Fault::BreakOff => vec![Ok(content.slice(..half)), Err(failure("the connection was closed within the content"))],
+        Fault::BreakOff => {
+            vec![Ok(content.slice(..half)), Err(failure("the connection was closed within the content"))]
+        }
         Fault::Damage => {
             let mut changed = content.to_vec();
             changed.iter_mut().skip(half).take(1).for_each(|byte| *byte ^= 1);

@@ -1,7 +1,7 @@
 //! Moving whole objects: one request for small ones, several parts at once for large ones.
 //!
-//! An upload is never visible half-done: stores show an object of several parts only when the last request completes it, and
-//! an upload that fails is aborted. Parts bound what one broken connection costs.
+//! An upload is never visible half-done: stores show an object of several parts only when the last request completes
+//! it, and an upload that fails is aborted. Parts bound what one broken connection costs.
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
@@ -9,7 +9,8 @@ use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, Result};
 use std::ops::Range;
 
-/// Bytes of one part. Stores want at least 5 MiB in all but the last part and at most 10,000 parts: objects up to 78 GiB.
+/// Bytes of one part. Stores want at least 5 MiB in all but the last part and at most 10,000 parts: objects up to 78
+/// GiB.
 pub const PART_BYTES: usize = 8 << 20;
 
 /// Objects above this size travel in parts.
@@ -38,7 +39,8 @@ pub(crate) async fn upload(store: &dyn ObjectStore, path: &Path, bytes: &Bytes) 
 }
 
 async fn upload_parts(upload: &mut dyn MultipartUpload, bytes: &Bytes) -> Result<()> {
-    let requests: Vec<_> = parts(bytes.len()).map(|range| upload.put_part(PutPayload::from(bytes.slice(range)))).collect();
+    let requests: Vec<_> =
+        parts(bytes.len()).map(|range| upload.put_part(PutPayload::from(bytes.slice(range)))).collect();
     futures::stream::iter(requests).buffer_unordered(CONCURRENT_PARTS).try_collect::<Vec<()>>().await?;
     upload.complete().await.map(drop)
 }

@@ -121,7 +121,10 @@ async fn the_probe_passes_and_the_format_is_kept(store: Artefacts) {
     }
     store.put(key::FORMAT, Bytes::from_static(b"{\"version\":99}")).await.expect("writes");
     let error = store.check_format().await.expect_err("newer");
-    assert!(error.to_string().contains("format version 99") && error.to_string().contains("newer bloctrain"), "{error}");
+    assert!(
+        error.to_string().contains("format version 99") && error.to_string().contains("newer bloctrain"),
+        "{error}"
+    );
     let (broken, _) = faulty(&store, Misbehaviour { ignore_conditions: true, ..Misbehaviour::default() });
     let error = broken.probe().await.expect_err("conditions are ignored");
     assert!(matches!(&error, StoreError::NoConditionalPut { .. }), "{error}");

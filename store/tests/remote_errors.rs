@@ -10,7 +10,8 @@ async fn contact(location: &str, change: &[(&str, &str)]) -> Option<StoreError> 
     let settings = common::s3(0)?;
     let base = settings.iter().map(|(name, value)| (*name, value.as_str()));
     let kept = base.filter(|(name, _)| change.iter().all(|(other, _)| other != name));
-    let changed: Vec<(&str, &str)> = kept.chain(change.iter().copied()).filter(|(_, value)| !value.is_empty()).collect();
+    let changed: Vec<(&str, &str)> =
+        kept.chain(change.iter().copied()).filter(|(_, value)| !value.is_empty()).collect();
     let retry = RetryPolicy { patience: Duration::ZERO, ..common::impatient() };
     let store = match Artefacts::open_with(location, &changed) {
         Ok(store) => store.with_retry(retry),
@@ -29,7 +30,8 @@ async fn a_bucket_that_is_not_there() {
 
 #[tokio::test]
 async fn credentials_that_the_store_does_not_accept() {
-    for change in [("AWS_SECRET_ACCESS_KEY", "wrong"), ("AWS_ACCESS_KEY_ID", "nobody"), ("AWS_SKIP_SIGNATURE", "true")] {
+    for change in [("AWS_SECRET_ACCESS_KEY", "wrong"), ("AWS_ACCESS_KEY_ID", "nobody"), ("AWS_SKIP_SIGNATURE", "true")]
+    {
         let Some(error) = contact("s3://bloctrain-test/x", &[change]).await else { return };
         assert!(matches!(&error, StoreError::Denied { .. }), "{change:?}: {error:?}");
         assert!(error.to_string().contains("check the credentials"), "{error}");
@@ -80,5 +82,8 @@ async fn an_endpoint_where_nothing_answers() {
 #[test]
 fn settings_that_a_store_does_not_have() {
     let error = Artefacts::open_with("s3://bucket/x", &[("AWS_NONSENSE", "1")]).expect_err("no such setting");
-    assert!(matches!(&error, StoreError::BadConfiguration { .. }) && error.to_string().contains("aws_nonsense"), "{error}");
+    assert!(
+        matches!(&error, StoreError::BadConfiguration { .. }) && error.to_string().contains("aws_nonsense"),
+        "{error}"
+    );
 }

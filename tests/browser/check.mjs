@@ -33,10 +33,16 @@ async function open(options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
   const page = await context.newPage();
   const note = (text) => {
-    const expected = /ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|status of 503/.test(text);
+    const expected =
+      /ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|status of 503/.test(
+        text,
+      );
     if (!(away && expected)) said.push(text);
   };
-  page.on("console", (line) => ["error", "warning"].includes(line.type()) && note(`${line.text()} ${line.location().url}`));
+  page.on(
+    "console",
+    (line) => ["error", "warning"].includes(line.type()) && note(`${line.text()} ${line.location().url}`),
+  );
   page.on("pageerror", (error) => note(`error: ${error.message}`));
   page.on("dialog", (dialog) => (note(`a dialog: ${dialog.message()}`), dialog.dismiss()));
   return { context, page };
@@ -82,18 +88,28 @@ async function roles(run) {
   await page.getByRole("alert").getByText("not one of this coordinator's").waitFor();
   check("a wrong token is refused in words", true);
   // That refusal is an answer of 401, which the browser's console names.
-  said.splice(0).filter((text) => !/401/.test(text)).forEach((text) => said.push(text));
+  said
+    .splice(0)
+    .filter((text) => !/401/.test(text))
+    .forEach((text) => said.push(text));
   await page.getByLabel("Access token").fill(TOKENS.viewer);
   await page.getByRole("button", { name: "Sign in" }).click();
   await live(page);
   await page.goto(`${fleet.url}/#/run/${run}`);
   await page.locator(".badge.running").waitFor();
   check("a viewer sees no buttons", (await page.locator(".run-head .buttons button").count()) === 0);
-  const answer = await page.evaluate(async (run) => (await fetch(`/api/v1/runs/${run}/cancel`, { method: "POST", headers: { "x-bloctrain": "1" } })).status, run);
+  const answer = await page.evaluate(
+    async (run) =>
+      (await fetch(`/api/v1/runs/${run}/cancel`, { method: "POST", headers: { "x-bloctrain": "1" } })).status,
+    run,
+  );
   check("a viewer's token cannot cancel", answer === 403 && (await state(run)) === "running", `${answer}`);
   const kept = await page.evaluate(() => document.cookie + JSON.stringify({ ...localStorage, ...sessionStorage }));
   check("scripts see neither cookie nor token", !kept.includes("session") && !kept.includes(TOKENS.viewer), kept);
-  said.splice(0).filter((text) => !/403/.test(text)).forEach((text) => said.push(text));
+  said
+    .splice(0)
+    .filter((text) => !/403/.test(text))
+    .forEach((text) => said.push(text));
   await context.close();
 }
 
@@ -136,15 +152,27 @@ async function restart(page, run) {
 /** Pages of another site, in the browser of somebody who is signed in. */
 async function foreign(context, run) {
   const html = `<!doctype html><title>elsewhere</title><form id=form method=post action="${fleet.url}/api/v1/runs/${run}/cancel"></form><iframe id=frame name=frame src="${fleet.url}/"></iframe>`;
-  const server = http.createServer((_, response) => response.setHeader("content-type", "text/html").end(html)).listen(0, "127.0.0.1");
+  const server = http
+    .createServer((_, response) => response.setHeader("content-type", "text/html").end(html))
+    .listen(0, "127.0.0.1");
   await new Promise((resolve) => server.once("listening", resolve));
   const page = await context.newPage();
   await page.goto(`http://localhost:${server.address().port}/`);
-  const tried = await page.evaluate(async ({ url, run }) => {
-    const send = (options) => fetch(`${url}/api/v1/runs/${run}/cancel`, { method: "POST", credentials: "include", ...options }).then((answer) => answer.type, (error) => error.name);
-    const read = await fetch(`${url}/api/v1/runs`, { credentials: "include" }).then((answer) => answer.text(), (error) => error.name);
-    return [await send({ mode: "no-cors" }), await send({ headers: { "x-bloctrain": "1" } }), read];
-  }, { url: fleet.url, run });
+  const tried = await page.evaluate(
+    async ({ url, run }) => {
+      const send = (options) =>
+        fetch(`${url}/api/v1/runs/${run}/cancel`, { method: "POST", credentials: "include", ...options }).then(
+          (answer) => answer.type,
+          (error) => error.name,
+        );
+      const read = await fetch(`${url}/api/v1/runs`, { credentials: "include" }).then(
+        (answer) => answer.text(),
+        (error) => error.name,
+      );
+      return [await send({ mode: "no-cors" }), await send({ headers: { "x-bloctrain": "1" } }), read];
+    },
+    { url: fleet.url, run },
+  );
   await page.evaluate(() => document.getElementById("form").submit());
   await page.waitForLoadState().catch(() => null);
   await pause(500);
@@ -160,12 +188,21 @@ async function foreign(context, run) {
 }
 
 const PAGES = (runs) => [
-  ["runs", "#/runs", "tbody tr"], ["run", `#/run/${runs.main}`, ".pipeline"], ["markup", `#/run/${runs.markup}`, ".pipeline"],
-  ["completed", `#/run/${runs.done}`, ".tiles"], ["workers", "#/workers", "tbody tr"], ["sweeps", "#/sweeps", ".parallel path.run"], ["events", "#/events", ".events li"],
+  ["runs", "#/runs", "tbody tr"],
+  ["run", `#/run/${runs.main}`, ".pipeline"],
+  ["markup", `#/run/${runs.markup}`, ".pipeline"],
+  ["completed", `#/run/${runs.done}`, ".tiles"],
+  ["workers", "#/workers", "tbody tr"],
+  ["sweeps", "#/sweeps", ".parallel path.run"],
+  ["events", "#/events", ".events li"],
 ];
 
 async function look(runs) {
-  for (const [mode, options] of [["light", { colorScheme: "light" }], ["dark", { colorScheme: "dark" }], ["phone", { colorScheme: "light", viewport: { width: 400, height: 820 } }]]) {
+  for (const [mode, options] of [
+    ["light", { colorScheme: "light" }],
+    ["dark", { colorScheme: "dark" }],
+    ["phone", { colorScheme: "light", viewport: { width: 400, height: 820 } }],
+  ]) {
     const { context, page } = await open(options);
     await page.goto(fleet.url);
     await page.screenshot({ path: path.join(pictures, `sign-in-${mode}.png`) });
@@ -181,7 +218,11 @@ async function look(runs) {
       await accessible(page, `${name}, ${mode}`);
       const wide = await page.evaluate(() => document.documentElement.scrollWidth);
       check(`${name}, ${mode}: nothing is wider than the screen`, wide <= page.viewportSize().width, `${wide}`);
-      check(`${name}, ${mode}: no markup ran`, (await page.evaluate(() => window.ran)) === undefined && (await page.locator('img:not([src^="data:image/png;base64,"])').count()) === 0);
+      check(
+        `${name}, ${mode}: no markup ran`,
+        (await page.evaluate(() => window.ran)) === undefined &&
+          (await page.locator('img:not([src^="data:image/png;base64,"])').count()) === 0,
+      );
     }
     await context.close();
   }
@@ -190,8 +231,17 @@ async function look(runs) {
 /** Test images of every exit of a completed run are there and are images. */
 async function samples(page, mode) {
   await page.locator(".sample").first().waitFor({ timeout: 30_000 });
-  const shown = await page.locator(".sample").evaluateAll((figures) => figures.map((figure) => ({ width: figure.querySelector("img")?.naturalWidth ?? 0, blocks: figure.querySelectorAll("li").length })));
-  check(`completed, ${mode}: ${shown.length} samples with what their blocks said`, shown.every((sample) => sample.width > 0 && sample.blocks > 0), JSON.stringify(shown));
+  const shown = await page.locator(".sample").evaluateAll((figures) =>
+    figures.map((figure) => ({
+      width: figure.querySelector("img")?.naturalWidth ?? 0,
+      blocks: figure.querySelectorAll("li").length,
+    })),
+  );
+  check(
+    `completed, ${mode}: ${shown.length} samples with what their blocks said`,
+    shown.every((sample) => sample.width > 0 && sample.blocks > 0),
+    JSON.stringify(shown),
+  );
 }
 
 async function accessible(page, name) {
@@ -200,7 +250,17 @@ async function accessible(page, name) {
   const { violations, passes } = await page.evaluate(() => window.axe.run(document));
   if (!passes.length) throw new Error(`axe looked at nothing on ${name}`);
   const serious = violations.filter((violation) => ["serious", "critical"].includes(violation.impact));
-  check(`${name}: axe finds nothing serious`, serious.length === 0, serious.map((found) => `${found.id} (${found.nodes.length}: ${found.nodes[0].target} ${found.nodes[0].failureSummary?.split("\n")[1] ?? ""})`).join("; "));
+  check(
+    `${name}: axe finds nothing serious`,
+    serious.length === 0,
+    serious
+      .map(
+        (found) =>
+          `${found.id} (${found.nodes.length}: ${found.nodes[0].target} ` +
+          `${found.nodes[0].failureSummary?.split("\n")[1] ?? ""})`,
+      )
+      .join("; "),
+  );
 }
 
 async function keyboard(page) {
@@ -210,9 +270,19 @@ async function keyboard(page) {
   const reached = new Set();
   for (let press = 0; press < 40; press++) {
     await page.keyboard.press("Tab");
-    reached.add(await page.evaluate(() => document.activeElement?.textContent?.trim() || document.activeElement?.getAttribute("aria-label") || ""));
+    reached.add(
+      await page.evaluate(
+        () => document.activeElement?.textContent?.trim() || document.activeElement?.getAttribute("aria-label") || "",
+      ),
+    );
   }
-  check("the keyboard reaches pages, columns, theme and runs", ["Skip to content", "Workers", "Light or dark", "Filter runs"].every((name) => [...reached].some((text) => text.includes(name))) && [...reached].some((text) => text.startsWith("Run")), JSON.stringify([...reached]));
+  check(
+    "the keyboard reaches pages, columns, theme and runs",
+    ["Skip to content", "Workers", "Light or dark", "Filter runs"].every((name) =>
+      [...reached].some((text) => text.includes(name)),
+    ) && [...reached].some((text) => text.startsWith("Run")),
+    JSON.stringify([...reached]),
+  );
   const theme = () => page.evaluate(() => document.documentElement.dataset.theme);
   const before = await theme();
   await page.getByRole("button", { name: "Light or dark" }).click();
@@ -224,17 +294,60 @@ async function main() {
   const worker = fleet.work("worker-a");
   fleet.work(MARKUP);
   const small = ["--set", "network.width=4", "--set", "train.warmup_epochs=0"];
-  const done = fleet.command("submit", ...small, "--set", "train.epochs=2", "--set", "hard_classes.policy=bottom-k", "--set", "hard_classes.k=6", "--set", "run.name=a small run");
+  const done = fleet.command(
+    "submit",
+    ...small,
+    "--set",
+    "train.epochs=2",
+    "--set",
+    "hard_classes.policy=bottom-k",
+    "--set",
+    "hard_classes.k=6",
+    "--set",
+    "run.name=a small run",
+  );
   const sweep = path.join(fleet.folder, "sweep.toml");
-  fs.writeFileSync(sweep, `[network]\nwidth = 4\n[train]\nepochs = 1\nwarmup_epochs = 0\n[sweep]\nname = "${MARKUP.replaceAll('"', "")}"\n"train.learning_rate" = [0.002, 0.004]\n"hard_classes.threshold" = [0.8, 0.9]\n`);
+  fs.writeFileSync(
+    sweep,
+    `[network]\nwidth = 4\n[train]\nepochs = 1\nwarmup_epochs = 0\n` +
+      `[sweep]\nname = "${MARKUP.replaceAll('"', "")}"\n` +
+      `"train.learning_rate" = [0.002, 0.004]\n"hard_classes.threshold" = [0.8, 0.9]\n`,
+  );
   fleet.command("submit", sweep);
   const data = folders(path.join(fleet.folder, "data"), [MARKUP, "b & c", '"quoted"', "plain"], FILE_MARKUP);
-  const markup = fleet.command("submit", "--data", data, ...small, "--set", "train.epochs=2", "--set", `run.name=${MARKUP}`, "--store", fleet.store);
+  const markup = fleet.command(
+    "submit",
+    "--data",
+    data,
+    ...small,
+    "--set",
+    "train.epochs=2",
+    "--set",
+    `run.name=${MARKUP}`,
+    "--store",
+    fleet.store,
+  );
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
   await until("the small run is completed", async () => (await state(done)) === "completed", 240);
-  await until("the run with markup is completed", async () => ["completed", "failed"].includes(await state(markup)), 240);
-  await until("the sweep is completed", async () => (await fleet.api("/runs")).runs.filter((run) => run.sweep && run.state === "completed").length >= 2, 240);
-  const long = fleet.command("submit", "--set", "network.width=8", "--set", "train.epochs=400", "--set", "run.name=the long run");
+  await until(
+    "the run with markup is completed",
+    async () => ["completed", "failed"].includes(await state(markup)),
+    240,
+  );
+  await until(
+    "the sweep is completed",
+    async () => (await fleet.api("/runs")).runs.filter((run) => run.sweep && run.state === "completed").length >= 2,
+    240,
+  );
+  const long = fleet.command(
+    "submit",
+    "--set",
+    "network.width=8",
+    "--set",
+    "train.epochs=400",
+    "--set",
+    "run.name=the long run",
+  );
   await until("it runs", async () => (await fleet.api(`/runs/${long}`)).run.attempts.length > 0, 120);
   const runs = { main: long, done, markup };
 
@@ -245,7 +358,13 @@ async function main() {
   await live(page);
   await training(page, long);
   await foreign(context, long);
-  said.splice(0).filter((text) => !/403|CORS|frame-ancestors|Refused to display|ERR_BLOCKED_BY_RESPONSE|Framing|ERR_FAILED|localhost/i.test(text)).forEach((text) => said.push(text));
+  said
+    .splice(0)
+    .filter(
+      (text) =>
+        !/403|CORS|frame-ancestors|Refused to display|ERR_BLOCKED_BY_RESPONSE|Framing|ERR_FAILED|localhost/i.test(text),
+    )
+    .forEach((text) => said.push(text));
   await look(runs);
   await keyboard(page);
   await page.goto(`${fleet.url}/#/run/${long}`);

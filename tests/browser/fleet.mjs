@@ -6,7 +6,11 @@ import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 
-export const TOKENS = { join: "join-0123456789abcdef", viewer: "viewer-0123456789abcdef", operator: "operator-0123456789abcdef" };
+export const TOKENS = {
+  join: "join-0123456789abcdef",
+  viewer: "viewer-0123456789abcdef",
+  operator: "operator-0123456789abcdef",
+};
 
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -21,12 +25,13 @@ export async function until(what, look, seconds = 60) {
   }
 }
 
-const freePort = () => new Promise((resolve) => {
-  const server = net.createServer().listen(0, "127.0.0.1", () => {
-    const { port } = server.address();
-    server.close(() => resolve(port));
+const freePort = () =>
+  new Promise((resolve) => {
+    const server = net.createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
   });
-});
 
 export class Fleet {
   constructor(program) {
@@ -54,20 +59,46 @@ export class Fleet {
   async coordinate(...more) {
     this.grpc ??= await freePort();
     this.http ??= await freePort();
-    this.coordinator = this.start(["coordinator", "--store", this.store, "--listen", `127.0.0.1:${this.grpc}`, "--http", `127.0.0.1:${this.http}`, ...more],
-      { BLOCTRAIN_JOIN_TOKEN: TOKENS.join, BLOCTRAIN_VIEWER_TOKEN: TOKENS.viewer, BLOCTRAIN_OPERATOR_TOKEN: TOKENS.operator });
-    await until("the coordinator is active", async () => (await fetch(`${this.url}/health/active`).catch(() => null))?.ok);
+    this.coordinator = this.start(
+      [
+        "coordinator",
+        "--store",
+        this.store,
+        "--listen",
+        `127.0.0.1:${this.grpc}`,
+        "--http",
+        `127.0.0.1:${this.http}`,
+        ...more,
+      ],
+      {
+        BLOCTRAIN_JOIN_TOKEN: TOKENS.join,
+        BLOCTRAIN_VIEWER_TOKEN: TOKENS.viewer,
+        BLOCTRAIN_OPERATOR_TOKEN: TOKENS.operator,
+      },
+    );
+    await until(
+      "the coordinator is active",
+      async () => (await fetch(`${this.url}/health/active`).catch(() => null))?.ok,
+    );
   }
 
-  get url() { return `http://127.0.0.1:${this.http}`; }
+  get url() {
+    return `http://127.0.0.1:${this.http}`;
+  }
 
   work(name) {
-    return this.start(["worker", "--coordinator", `http://127.0.0.1:${this.grpc}`, "--name", name, "--device", "cpu"], { BLOCTRAIN_JOIN_TOKEN: TOKENS.join });
+    return this.start(["worker", "--coordinator", `http://127.0.0.1:${this.grpc}`, "--name", name, "--device", "cpu"], {
+      BLOCTRAIN_JOIN_TOKEN: TOKENS.join,
+    });
   }
 
   /** Runs a command of an operator to its end; gives what it printed. */
   command(...args) {
-    const done = spawnSync(this.program, [...args, "--coordinator", `http://127.0.0.1:${this.grpc}`], { env: this.env({ BLOCTRAIN_TOKEN: TOKENS.operator }), encoding: "utf8", cwd: this.folder });
+    const done = spawnSync(this.program, [...args, "--coordinator", `http://127.0.0.1:${this.grpc}`], {
+      env: this.env({ BLOCTRAIN_TOKEN: TOKENS.operator }),
+      encoding: "utf8",
+      cwd: this.folder,
+    });
     if (done.status !== 0) throw new Error(`${args.join(" ")}: ${done.stderr}`);
     return done.stdout.trim();
   }
@@ -93,7 +124,8 @@ export class Fleet {
 
 /** A picture of one colour as a BMP file: 24 bits, rows from below, each of a multiple of four bytes. */
 function bmp(size, [red, green, blue]) {
-  const row = Math.ceil((size * 3) / 4) * 4, file = Buffer.alloc(54 + row * size);
+  const row = Math.ceil((size * 3) / 4) * 4,
+    file = Buffer.alloc(54 + row * size);
   file.write("BM");
   file.writeUInt32LE(file.length, 2);
   file.writeUInt32LE(54, 10);
@@ -119,7 +151,10 @@ export function folders(root, classes, file, each = 60) {
       fs.mkdirSync(place, { recursive: true });
       for (let index = 0; index < each; index++) {
         const shade = (index * 37) % 120;
-        fs.writeFileSync(path.join(place, `${index}${file}.bmp`), bmp(12, [label * 60 + (shade % 30), shade, 200 - label * 50]));
+        fs.writeFileSync(
+          path.join(place, `${index}${file}.bmp`),
+          bmp(12, [label * 60 + (shade % 30), shade, 200 - label * 50]),
+        );
       }
     });
   }

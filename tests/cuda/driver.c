@@ -31,7 +31,9 @@ static long setting(const char *name, long otherwise) {
 }
 
 static size_t total(void) { return (size_t)setting("FAKE_CUDA_MEMORY", 81920) << 20; }
-static size_t taken(void) { return total() - ((size_t)setting("FAKE_CUDA_FREE", setting("FAKE_CUDA_MEMORY", 81920)) << 20); }
+static size_t taken(void) {
+  return total() - ((size_t)setting("FAKE_CUDA_FREE", setting("FAKE_CUDA_MEMORY", 81920)) << 20);
+}
 
 int cuInit(unsigned flags) {
   (void)flags;
@@ -40,7 +42,10 @@ int cuInit(unsigned flags) {
   return answer;
 }
 int cuDriverGetVersion(int *version) { *version = (int)setting("FAKE_CUDA_DRIVER", 13000); return OK; }
-int cuDeviceGetCount(int *count) { *count = (int)setting("FAKE_CUDA_DEVICES", 1); return initialized ? OK : NOT_INITIALIZED; }
+int cuDeviceGetCount(int *count) {
+  *count = (int)setting("FAKE_CUDA_DEVICES", 1);
+  return initialized ? OK : NOT_INITIALIZED;
+}
 int cuDeviceGet(int *device, int ordinal) {
   if (!initialized) return NOT_INITIALIZED;
   if (ordinal < 0 || ordinal >= setting("FAKE_CUDA_DEVICES", 1)) return INVALID_DEVICE;
@@ -182,7 +187,8 @@ int cuMemsetD8Async(uint64_t to, unsigned char value, size_t size, void *stream)
   return OK;
 }
 typedef struct {
-  size_t from_x, from_y; int from_type; const void *from_host; uint64_t from_device; void *from_array; size_t from_pitch;
+  size_t from_x, from_y; int from_type; const void *from_host; uint64_t from_device; void *from_array;
+  size_t from_pitch;
   size_t to_x, to_y; int to_type; void *to_host; uint64_t to_device; void *to_array; size_t to_pitch;
   size_t width, height;
 } Copy2D;
@@ -198,9 +204,15 @@ int cuMemcpy2DAsync_v2(const Copy2D *copy, void *stream) {
 int cuMemcpy2DUnaligned_v2(const Copy2D *copy) { return cuMemcpy2DAsync_v2(copy, NULL); }
 
 // Modules: a function is its name.
-int cuModuleLoadData(void **module, const void *image) { (void)image; *module = malloc(1); return (int)setting("FAKE_CUDA_LOAD", OK); }
+int cuModuleLoadData(void **module, const void *image) {
+  (void)image; *module = malloc(1);
+  return (int)setting("FAKE_CUDA_LOAD", OK);
+}
 int cuModuleUnload(void *module) { free(module); return OK; }
-int cuModuleGetFunction(void **function, void *module, const char *name) { (void)module; *function = strdup(name); return OK; }
+int cuModuleGetFunction(void **function, void *module, const char *name) {
+  (void)module; *function = strdup(name);
+  return OK;
+}
 int cuFuncSetAttribute(void *function, int attribute, int value) {
   (void)function;
   // Dynamic shared memory beyond what a block may have.
@@ -208,7 +220,10 @@ int cuFuncSetAttribute(void *function, int attribute, int value) {
   cuDeviceGetAttribute(&most, 97, 0);
   return attribute == 8 && value > most ? INVALID_VALUE : OK;
 }
-int cuFuncGetAttribute(int *value, int attribute, void *function) { (void)attribute; (void)function; *value = 0; return OK; }
+int cuFuncGetAttribute(int *value, int attribute, void *function) {
+  (void)attribute; (void)function; *value = 0;
+  return OK;
+}
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, void *stream, void **arguments, void **extra) {
   (void)stream; (void)arguments; (void)extra;

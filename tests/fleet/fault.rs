@@ -12,7 +12,11 @@ fn two_workers_undisturbed() {
     fleet.finish(&run, "two workers");
     let log = coordinator.log();
     for worker in &workers {
-        assert!(log.lines().any(|line| line.contains("committed") && line.contains(&worker.name)), "{} did nothing", worker.name);
+        assert!(
+            log.lines().any(|line| line.contains("committed") && line.contains(&worker.name)),
+            "{} did nothing",
+            worker.name
+        );
     }
 }
 
@@ -33,7 +37,11 @@ fn a_standby_takes_over_and_the_work_in_flight_goes_on() {
     active.kill();
     standby.wait_for(&["is active"]);
     fleet.finish(&run, "a coordinator was killed");
-    assert!(standby.log().contains("goes on after the coordinator changed"), "the worker lost what it did:\n{}", worker.log());
+    assert!(
+        standby.log().contains("goes on after the coordinator changed"),
+        "the worker lost what it did:\n{}",
+        worker.log()
+    );
 }
 
 #[test]
@@ -78,7 +86,8 @@ fn a_stopped_worker_comes_back_with_an_old_lease() {
     zombie.signal("-CONT");
     fleet.finish(&run, "a zombie came back");
     assert!(zombie.child.try_wait().expect("a child").is_none(), "the zombie should live on and work again");
-    let commits = coordinator.log().lines().filter(|line| line.contains("committed") && line.contains("block1/train/1")).count();
+    let commits =
+        coordinator.log().lines().filter(|line| line.contains("committed") && line.contains("block1/train/1")).count();
     assert_eq!(commits, 1, "R-1");
 }
 

@@ -1,5 +1,5 @@
-//! A worker that lies about what it stored. The coordinator cannot see it; whoever reads the object does, and what made it is
-//! done again: the weights come out as if nobody had lied.
+//! A worker that lies about what it stored. The coordinator cannot see it; whoever reads the object does, and what made
+//! it is done again: the weights come out as if nobody had lied.
 
 use crate::process::{Fleet, Process};
 use bloctrain_infer::{NamedTensor, NamedTensors};
@@ -100,8 +100,8 @@ async fn lies(store: &Artefacts, coordinator: &str, wanted: &str, lie: Lie) -> b
     is_wanted
 }
 
-/// An honest worker is stopped when it holds a task; the liar takes it over; the honest one goes on. False when the task was
-/// done before the worker stopped.
+/// An honest worker is stopped when it holds a task; the liar takes it over; the honest one goes on. False when the
+/// task was done before the worker stopped.
 fn lied_about(task: &str, lie: Lie) -> bool {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut fleet = Fleet::new();

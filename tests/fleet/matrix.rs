@@ -11,8 +11,9 @@ const TRIES: usize = 8;
 fn killed_in(mut fleet: Fleet, task: &str) -> bool {
     let log = fleet.killed_worker(task);
     // Its lease ends by silence, or by a backup attempt that was faster.
-    let mut own =
-        log.lines().filter(|line| line.contains("first") && (line.contains("handed out") || line.contains("committed")));
+    let mut own = log
+        .lines()
+        .filter(|line| line.contains("first") && (line.contains("handed out") || line.contains("committed")));
     own.next_back().is_some_and(|line| line.contains("handed out") && line.contains(task))
 }
 

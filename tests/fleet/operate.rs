@@ -22,7 +22,8 @@ fn page(address: &str, path: &str) -> String {
 fn said(process: &Process, field: &str) -> String {
     let mut found = None;
     wait_until("the process says where it is", || {
-        let said: Option<serde_json::Value> = process.out().lines().next().and_then(|line| serde_json::from_str(line).ok());
+        let said: Option<serde_json::Value> =
+            process.out().lines().next().and_then(|line| serde_json::from_str(line).ok());
         found = said.and_then(|said| said[field].as_str().map(str::to_owned));
         found.is_some()
     });
@@ -87,14 +88,16 @@ fn a_worker_is_told_everything_by_its_environment_and_takes_its_own_place_again(
 /// A metadata service that says, once it is told to, that the machine goes.
 fn metadata() -> (String, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let (address, goes) = (format!("http://{}", listener.local_addr().expect("bound")), Arc::new(AtomicBool::new(false)));
+    let (address, goes) =
+        (format!("http://{}", listener.local_addr().expect("bound")), Arc::new(AtomicBool::new(false)));
     let says = Arc::clone(&goes);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");
             let mut request = [0; 4096];
             let read = stream.read(&mut request).expect("a request");
-            let asks_well = String::from_utf8_lossy(&request[..read]).to_lowercase().contains("metadata-flavor: google");
+            let asks_well =
+                String::from_utf8_lossy(&request[..read]).to_lowercase().contains("metadata-flavor: google");
             let answer = if says.load(Ordering::Relaxed) && asks_well { "TRUE" } else { "FALSE" };
             let length = answer.len();
             // The worker may have gone meanwhile.
@@ -169,13 +172,15 @@ fn a_fleet_goes_over_to_other_certificates_and_tokens_while_it_works() {
         certificates(&fleet.path().join(authority), "ca", &["server", "client"]);
     }
     place(&fleet, "1", "first", OLD, OLD);
-    let serves = ["--tls-cert", "secrets/server.pem", "--tls-key", "secrets/server.key", "--tls-client-ca", "secrets/ca.pem"];
+    let serves =
+        ["--tls-cert", "secrets/server.pem", "--tls-key", "secrets/server.key", "--tls-client-ca", "secrets/ca.pem"];
     let serves = [&serves[..], &["--join-token-file", "secrets/join"]].concat();
     let calls = ["--tls-ca", "secrets/ca.pem", "--tls-cert", "secrets/client.pem", "--tls-key", "secrets/client.key"];
     let calls = [&["--store", "store"][..], &calls].concat();
     let (mut coordinator, _) = fleet.coordinator("coordinator", &serves);
     coordinator.wait_for(&["is active"]);
-    let mut worker = fleet.start("worker", &[&["worker", "--name", "w", "--token-file", "secrets/token"][..], &calls].concat());
+    let mut worker =
+        fleet.start("worker", &[&["worker", "--name", "w", "--token-file", "secrets/token"][..], &calls].concat());
     worker.wait_for(&["registered"]);
     place(&fleet, "2", "second", &format!("{OLD}\n{NEW}\n"), OLD);
     took(&coordinator, 1);
@@ -200,11 +205,15 @@ fn a_fleet_goes_over_to_other_certificates_and_tokens_while_it_works() {
 #[test]
 fn training_in_one_process_is_shown_at_an_address_of_this_machine() {
     let mut fleet = Fleet::new();
-    let long = ["train", "--store", "shown", "--http", "127.0.0.1:0", "--set", "network.width=4", "--set", "train.epochs=200"];
+    let long =
+        ["train", "--store", "shown", "--http", "127.0.0.1:0", "--set", "network.width=4", "--set", "train.epochs=200"];
     let process = fleet.start("train", &long);
     let mut address = None;
     wait_until("it says where it can be looked at", || {
-        address = process.log().lines().find_map(|line| line.split_once("http://").map(|(_, address)| address.trim().to_owned()));
+        address = process
+            .log()
+            .lines()
+            .find_map(|line| line.split_once("http://").map(|(_, address)| address.trim().to_owned()));
         address.is_some()
     });
     let address = address.expect("waited for");

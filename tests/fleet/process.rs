@@ -90,7 +90,8 @@ impl Fleet {
         Self { folder, processes: 0, store: "store".into(), settings: Vec::new(), program: None }
     }
 
-    /// On the first S3 server of `BLOCTRAIN_TEST_S3` (`scripts/test-servers`); `None` when there is none, which is said.
+    /// On the first S3 server of `BLOCTRAIN_TEST_S3` (`scripts/test-servers`); `None` when there is none, which is
+    /// said.
     pub(crate) fn on_object_storage() -> Option<Self> {
         let variable = |name: &str| std::env::var(name).ok();
         let Some(servers) = variable("BLOCTRAIN_TEST_S3") else {
@@ -168,7 +169,8 @@ impl Fleet {
     pub(crate) fn start_with(&mut self, name: &str, args: &[&str], settings: &[(&str, &str)]) -> Process {
         self.processes += 1;
         let log = self.path().join(format!("{name}-{}.log", self.processes));
-        let (out, err) = (File::create(log.with_extension("out")).expect("a file"), File::create(&log).expect("a file"));
+        let (out, err) =
+            (File::create(log.with_extension("out")).expect("a file"), File::create(&log).expect("a file"));
         let mut command = self.command();
         command.args(args).env("BLOCTRAIN_LOG", "info,slatedb=error").stdout(out).stderr(err);
         command.envs(settings.iter().copied());

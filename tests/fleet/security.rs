@@ -17,7 +17,11 @@ fn beyond_this_machine_only_with_certificates_and_tokens() {
     assert!(stderr(&output).contains("--insecure") && stderr(&output).contains("--tls-cert"), "{}", stderr(&output));
     let output = fleet.run(&["train", "--store", "store", "--http", "0.0.0.0:0"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("reached from other machines") && stderr(&output).contains("ssh -L"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("reached from other machines") && stderr(&output).contains("ssh -L"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 /// Writes an authority, and a certificate of it for this machine, as `NAME.pem` and `NAME.key`.
@@ -52,8 +56,18 @@ fn a_fleet_with_mutual_tls_and_tokens_works_and_strangers_are_refused() {
     let address = address.replace("http://", "https://");
     let connect = |token: &str, certificate: &str| -> Vec<String> {
         let (pem, key) = (format!("{certificate}.pem"), format!("{certificate}.key"));
-        let args =
-            ["--coordinator", &address, "--tls-ca", "ca.pem", "--tls-cert", &pem, "--tls-key", &key, "--token-file", token];
+        let args = [
+            "--coordinator",
+            &address,
+            "--tls-ca",
+            "ca.pem",
+            "--tls-cert",
+            &pem,
+            "--tls-key",
+            &key,
+            "--token-file",
+            token,
+        ];
         args.map(str::to_owned).to_vec()
     };
     let with = |args: &[&str], token: &str, certificate: &str| {
@@ -63,11 +77,15 @@ fn a_fleet_with_mutual_tls_and_tokens_works_and_strangers_are_refused() {
     let submit = [&["submit"], crate::process::spec()].concat();
     assert!(stderr(&with(&submit, "viewer", "client")).contains("may only read"));
     assert!(stderr(&with(&["runs"], "wrong", "client")).contains("not one of this coordinator's"));
-    assert!(stderr(&with(&["runs"], "join", "client")).contains("not one of this coordinator's"), "a join token reads nothing");
+    assert!(
+        stderr(&with(&["runs"], "join", "client")).contains("not one of this coordinator's"),
+        "a join token reads nothing"
+    );
     assert!(with(&["runs"], "viewer", "client").status.success());
     assert!(!with(&["runs"], "viewer", "stranger").status.success(), "a certificate of another authority");
-    let worker =
-        |token: &str| ["worker", "--name", "w1"].map(str::to_owned).into_iter().chain(connect(token, "client")).collect();
+    let worker = |token: &str| {
+        ["worker", "--name", "w1"].map(str::to_owned).into_iter().chain(connect(token, "client")).collect()
+    };
     let refused: Vec<String> = worker("operator");
     let refused = fleet.run(&refused.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(stderr(&refused).contains("the coordinator refuses this worker"), "{}", stderr(&refused));
@@ -77,7 +95,8 @@ fn a_fleet_with_mutual_tls_and_tokens_works_and_strangers_are_refused() {
     let args: Vec<String> = worker("join");
     let watched = {
         let _worker = fleet.start("w1", &args.iter().map(String::as_str).collect::<Vec<_>>());
-        let args: Vec<String> = ["watch", &run].map(str::to_owned).into_iter().chain(connect("viewer", "client")).collect();
+        let args: Vec<String> =
+            ["watch", &run].map(str::to_owned).into_iter().chain(connect("viewer", "client")).collect();
         fleet.run(&args.iter().map(String::as_str).collect::<Vec<_>>())
     };
     assert!(watched.status.success(), "{}", stderr(&watched));

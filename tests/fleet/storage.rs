@@ -1,4 +1,5 @@
-//! Object storage that fails for a while, and commands that read models from it. Skipped, and said so, without a server.
+//! Object storage that fails for a while, and commands that read models from it. Skipped, and said so, without a
+//! server.
 
 use crate::common::stderr;
 use crate::process::{Fleet, wait_until};
@@ -21,7 +22,9 @@ fn a_store_that_answers_503_for_some_seconds() {
     assert!(proxy.refused() > 0, "nothing was refused");
     fleet.finish(&run, "the store answered 503");
     assert!(!coordinator.log().contains("fell silent"), "a lease was lost to the store:\n{}", coordinator.log());
-    assert!(worker.child.try_wait().expect("a child").is_none() && coordinator.child.try_wait().expect("a child").is_none());
+    assert!(
+        worker.child.try_wait().expect("a child").is_none() && coordinator.child.try_wait().expect("a child").is_none()
+    );
 }
 
 #[test]

@@ -24,7 +24,10 @@ fn a_sweep_is_a_run_for_every_combination_and_each_gives_the_weights_that_it_wou
     let table = String::from_utf8(output.stdout).expect("utf-8");
     for run in runs {
         let id = run["run"].as_str().expect("an id");
-        assert!(table.lines().any(|line| line.contains(id) && line.contains("completed") && line.contains('%')), "{table}");
+        assert!(
+            table.lines().any(|line| line.contains(id) && line.contains("completed") && line.contains('%')),
+            "{table}"
+        );
         // How exits combine changes no weight: both are those of the baseline.
         fleet.finish(id, "two runs at once");
     }
@@ -46,7 +49,8 @@ fn a_sweep_trains_once_what_its_runs_agree_in() {
     std::fs::write(fleet.path().join("sweep.toml"), THRESHOLDS).expect("written");
     let (_coordinator, address) = fleet.coordinator("coordinator", &[]);
     let _workers = [fleet.worker("one", &address), fleet.worker("two", &address)];
-    let output = fleet.run(&[&["submit", "sweep.toml", "--coordinator", &address, "--json", "--watch"][..], base].concat());
+    let output =
+        fleet.run(&[&["submit", "sweep.toml", "--coordinator", &address, "--json", "--watch"][..], base].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let listed = fleet.run(&["runs", "--sweep", "hard", "--store", "store", "--json"]);
     let listed: Vec<serde_json::Value> = serde_json::from_slice(&listed.stdout).expect("JSON");
@@ -75,7 +79,10 @@ fn a_sweep_that_cannot_be_submitted_is_refused_before_any_run_is() {
         (vec!["train", "sweep.toml"], "bloctrain submit sweep.toml"),
         (vec!["submit", "sweep.toml", "--store", "store", "--max-runs", "2"], "--max-runs 3"),
         (vec!["submit", "sweep.toml", "--store", "store", "--set", "exit.combine=last"], "it is swept"),
-        (vec!["submit", "sweep.toml", "--store", "store", "--set", "train.epochs=0"], "combine=last of the sweep cannot work"),
+        (
+            vec!["submit", "sweep.toml", "--store", "store", "--set", "train.epochs=0"],
+            "combine=last of the sweep cannot work",
+        ),
     ] {
         let output = fleet.run(&args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));

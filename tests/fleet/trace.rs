@@ -94,16 +94,26 @@ fn attempts(spans: &[Span], run: &str) -> Vec<Span> {
         assert_eq!((span.trace_id.len(), span.span_id.len(), span.kind), (16, 8, 1));
         assert_eq!(text(&span.attributes, "bloctrain.run"), run);
         let times = (span.start_time_unix_nano, span.end_time_unix_nano);
-        assert!(root.start_time_unix_nano <= times.0 && times.0 <= times.1 && times.1 <= root.end_time_unix_nano, "{span:?}");
-        let Some(parent) = (span != root).then(|| ids.get(&*span.parent_span_id).expect("parents are sent, too")) else {
+        assert!(
+            root.start_time_unix_nano <= times.0 && times.0 <= times.1 && times.1 <= root.end_time_unix_nano,
+            "{span:?}"
+        );
+        let Some(parent) = (span != root).then(|| ids.get(&*span.parent_span_id).expect("parents are sent, too"))
+        else {
             continue;
         };
         if span.name.starts_with("block ") {
             assert_eq!(parent, &root, "{span:?}");
-            assert!(blocks.insert(span.name.clone()) && text(&span.attributes, "bloctrain.outcome") == "done", "{span:?}");
+            assert!(
+                blocks.insert(span.name.clone()) && text(&span.attributes, "bloctrain.outcome") == "done",
+                "{span:?}"
+            );
         } else {
             assert_eq!(number(parent, "bloctrain.block"), number(span, "bloctrain.block"), "{span:?}");
-            assert!(parent.start_time_unix_nano <= times.0 && times.1 <= parent.end_time_unix_nano, "{span:?} {parent:?}");
+            assert!(
+                parent.start_time_unix_nano <= times.0 && times.1 <= parent.end_time_unix_nano,
+                "{span:?} {parent:?}"
+            );
             attempts.push(span.clone());
         }
     }
@@ -121,7 +131,8 @@ fn a_run_in_one_process_is_one_trace_from_submit_to_the_end() {
     let folder = tempfile::tempdir().expect("a folder");
     let (receiver, address) = Receiver::start();
     let mut command = bloctrain(folder.path());
-    let trained = command.args(SMALL).args(["--otlp", &address]).env("OTEL_EXPORTER_OTLP_HEADERS", "x-team=snn").output();
+    let trained =
+        command.args(SMALL).args(["--otlp", &address]).env("OTEL_EXPORTER_OTLP_HEADERS", "x-team=snn").output();
     let summary = summary(&trained.expect("the binary runs"));
     let (spans, services) = receiver.got().clone();
     assert_eq!(services, ["bloctrain".to_owned()].into());
@@ -129,10 +140,14 @@ fn a_run_in_one_process_is_one_trace_from_submit_to_the_end() {
     assert!(attempts.iter().all(|span| text(&span.attributes, "bloctrain.outcome") == "committed"), "{attempts:?}");
     assert!(attempts.iter().all(|span| text(&span.attributes, "bloctrain.worker") == "worker0"));
     let of = |stage: &str| attempts.iter().filter(|span| span.name == stage).collect::<Vec<_>>();
-    let epochs: i64 = summary["blocks"].as_array().expect("blocks").iter().filter_map(|block| block["epochs"].as_i64()).sum();
+    let epochs: i64 =
+        summary["blocks"].as_array().expect("blocks").iter().filter_map(|block| block["epochs"].as_i64()).sum();
     assert_eq!((of("train").len() as i64, of("detect").len(), of("finish").len()), (epochs, 2, 1));
     let samples: i64 = of("train").into_iter().filter_map(|span| number(span, "bloctrain.samples")).sum();
-    assert!(samples > 0 && of("train").into_iter().all(|span| number(span, "bloctrain.bytes") > Some(0)), "{attempts:?}");
+    assert!(
+        samples > 0 && of("train").into_iter().all(|span| number(span, "bloctrain.bytes") > Some(0)),
+        "{attempts:?}"
+    );
     let places: BTreeSet<_> = attempts.iter().map(place).collect();
     assert_eq!(places.len(), attempts.len(), "every task was committed once");
 }
@@ -162,7 +177,8 @@ fn a_standby_goes_on_with_the_trace_of_a_coordinator_that_was_killed() {
     assert_eq!(committed.iter().collect::<BTreeSet<_>>().len(), committed.len(), "no task was committed twice");
     let adopted = |span: &&Span| find(&span.attributes, "bloctrain.adopted") == Some(&Value::BoolValue(true));
     assert_eq!(attempts.iter().filter(adopted).count(), 1, "the worker went on with what it held");
-    let openings: BTreeSet<i64> = attempts.iter().filter_map(|span| Some(number(span, "bloctrain.lease_epoch")? >> 32)).collect();
+    let openings: BTreeSet<i64> =
+        attempts.iter().filter_map(|span| Some(number(span, "bloctrain.lease_epoch")? >> 32)).collect();
     assert_eq!(openings.len(), 2, "both coordinators sent spans");
 }
 

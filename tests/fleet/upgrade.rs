@@ -1,12 +1,14 @@
-//! A fleet of two versions: the program of before, which `BLOCTRAIN_OLD` names (`scripts/rolling-upgrade` builds it), is
-//! replaced by this one while a run goes on.
+//! A fleet of two versions: the program of before, which `BLOCTRAIN_OLD` names (`scripts/rolling-upgrade` builds it),
+//! is replaced by this one while a run goes on.
 
 use crate::process::Fleet;
 use std::path::PathBuf;
 
 /// The program of before. The test asks for it by name, so that without one it fails.
 fn old() -> PathBuf {
-    std::env::var_os("BLOCTRAIN_OLD").expect("BLOCTRAIN_OLD names a bloctrain of before: scripts/rolling-upgrade").into()
+    std::env::var_os("BLOCTRAIN_OLD")
+        .expect("BLOCTRAIN_OLD names a bloctrain of before: scripts/rolling-upgrade")
+        .into()
 }
 
 #[test]
@@ -37,7 +39,8 @@ fn a_standby_of_before_leaves_a_newer_state_alone() {
     let _worker = fleet.worker("worker", &address);
     fleet.program(Some(old()));
     // It is started by hand, and takes over at once where it may.
-    let mut older = fleet.start("old", &["coordinator", "--store", fleet.store().to_owned().as_str(), "--listen", "127.0.0.1:0"]);
+    let mut older =
+        fleet.start("old", &["coordinator", "--store", fleet.store().to_owned().as_str(), "--listen", "127.0.0.1:0"]);
     let ended = older.child.wait().expect("it ends");
     assert_eq!(ended.code(), Some(1), "{}", older.log());
     assert!(older.log().contains("newer bloctrain"), "{}", older.log());

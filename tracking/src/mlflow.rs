@@ -32,7 +32,8 @@ pub enum MlflowError {
     Address(String),
     /// It did not answer, or refused.
     #[error(
-        "the MLflow server at {server} did not take {what}: {problem}; check the address, and MLFLOW_TRACKING_TOKEN or MLFLOW_TRACKING_USERNAME and _PASSWORD where it asks for them"
+        "the MLflow server at {server} did not take {what}: {problem}; check the address, and MLFLOW_TRACKING_TOKEN \
+        or MLFLOW_TRACKING_USERNAME and _PASSWORD where it asks for them"
     )]
     Refused {
         /// The server.
@@ -106,18 +107,24 @@ impl Mlflow {
         for (at_ms, line) in course.epochs() {
             let key = |name: &str| format!("block{}/{name}", line.block);
             let is_new = known(&key("loss")).is_none_or(|step| step < i64::from(line.epoch));
-            let metric =
-                |name: &str, value: f64| json!({ "key": key(name), "value": value, "timestamp": at_ms, "step": line.epoch });
+            let metric = |name: &str, value: f64| {
+                json!({ "key": key(name), "value": value, "timestamp": at_ms,
+                "step": line.epoch })
+            };
             if is_new {
                 let rates = (1..).zip(line.firing_rates.iter().flatten());
-                metrics.extend(rates.map(|(layer, rate): (u32, &f64)| metric(&format!("firing_rate_layer{layer}"), *rate)));
+                metrics.extend(
+                    rates.map(|(layer, rate): (u32, &f64)| metric(&format!("firing_rate_layer{layer}"), *rate)),
+                );
                 // The loss comes last: where it is known, all of the epoch is.
                 metrics.extend(scalars(line).iter().rev().map(|scalar| metric(scalar.name, scalar.value)));
             }
         }
         let at_ms = course.epochs().last().map_or(course.created_ms, |(at_ms, _)| *at_ms);
         let results = course.results().into_iter().filter(|scalar| known(scalar.name).is_none());
-        metrics.extend(results.map(|scalar| json!({ "key": scalar.name, "value": scalar.value, "timestamp": at_ms, "step": 0 })));
+        metrics.extend(
+            results.map(|scalar| json!({ "key": scalar.name, "value": scalar.value, "timestamp": at_ms, "step": 0 })),
+        );
         for part in metrics.chunks(METRICS) {
             self.post("runs/log-batch", &json!({ "run_id": run, "metrics": part }))?;
         }
@@ -142,8 +149,10 @@ impl Mlflow {
         if let Some(run) = found["runs"][0]["info"]["run_id"].as_str() {
             return Ok(run.to_owned());
         }
-        let tags = json!([{ "key": TAG, "value": course.run }, { "key": "bloctrain.dataset", "value": course.dataset }]);
-        let begun = json!({ "experiment_id": id, "run_name": course.title(), "start_time": course.created_ms, "tags": tags });
+        let tags =
+            json!([{ "key": TAG, "value": course.run }, { "key": "bloctrain.dataset", "value": course.dataset }]);
+        let begun =
+            json!({ "experiment_id": id, "run_name": course.title(), "start_time": course.created_ms, "tags": tags });
         let begun = self.post("runs/create", &begun)?;
         let run = begun["run"]["info"]["run_id"].as_str().map(str::to_owned);
         let run = run.ok_or_else(|| self.refused("runs/create", format!("it named no run: {}", short(&begun))))?;
@@ -177,7 +186,8 @@ impl Mlflow {
         }
         let metrics = found["run"]["data"]["metrics"].as_array().cloned().unwrap_or_default();
         // 64-bit numbers are texts in some versions.
-        let step = |metric: &Value| metric["step"].as_i64().or_else(|| metric["step"].as_str()?.parse().ok()).unwrap_or(0);
+        let step =
+            |metric: &Value| metric["step"].as_i64().or_else(|| metric["step"].as_str()?.parse().ok()).unwrap_or(0);
         Ok(move |key: &str| metrics.iter().find(|metric| metric["key"] == key).map(step))
     }
 
@@ -226,8 +236,12 @@ mod tests {
 
     #[test]
     fn addresses_and_credentials() {
-        assert!(Mlflow::new("127.0.0.1:5000", Credentials::default()).is_err_and(|error| error.to_string().contains("http://")));
-        let only = |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.to_owned());
+        assert!(
+            Mlflow::new("127.0.0.1:5000", Credentials::default())
+                .is_err_and(|error| error.to_string().contains("http://"))
+        );
+        let only =
+            |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.to_owned());
         let token = Credentials::of_environment(only("MLFLOW_TRACKING_TOKEN", "t"));
         assert_eq!(token.authorization.as_deref(), Some("Bearer t"));
         let both = |asked: &str| match asked {

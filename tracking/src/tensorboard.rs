@@ -63,8 +63,9 @@ fn record(event: &Event) -> Vec<u8> {
 /// Event files, each with the name of its run of TensorBoard.
 fn files(course: &Course) -> Vec<(String, Vec<u8>)> {
     let seconds = |ms: u64| ms as f64 / 1_000.0;
-    let start =
-        || record(&Event { wall_time: seconds(course.created_ms), step: 0, what: Some(What::FileVersion(VERSION.into())) });
+    let start = || {
+        record(&Event { wall_time: seconds(course.created_ms), step: 0, what: Some(What::FileVersion(VERSION.into())) })
+    };
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
     let epochs = course.epochs();
     for (at_ms, line) in &epochs {
@@ -77,21 +78,23 @@ fn files(course: &Course) -> Vec<(String, Vec<u8>)> {
             .map(|scalar| Value { tag: scalar.name.to_owned(), simple_value: scalar.value as f32 })
             .collect();
         let rates = (1..).zip(line.firing_rates.iter().flatten());
-        value.extend(
-            rates.map(|(layer, rate): (u32, &f64)| Value {
-                tag: format!("firing_rates/layer{layer}"),
-                simple_value: *rate as f32,
-            }),
-        );
-        let event =
-            Event { wall_time: seconds(*at_ms), step: i64::from(line.epoch), what: Some(What::Summary(Values { value })) };
+        value.extend(rates.map(|(layer, rate): (u32, &f64)| Value {
+            tag: format!("firing_rates/layer{layer}"),
+            simple_value: *rate as f32,
+        }));
+        let event = Event {
+            wall_time: seconds(*at_ms),
+            step: i64::from(line.epoch),
+            what: Some(What::Summary(Values { value })),
+        };
         if let Some((_, content)) = files.last_mut() {
             content.extend(record(&event));
         }
     }
     let results = course.results();
     if !results.is_empty() {
-        let of = |scalar: crate::Scalar| Value { tag: format!("result/{}", scalar.name), simple_value: scalar.value as f32 };
+        let of =
+            |scalar: crate::Scalar| Value { tag: format!("result/{}", scalar.name), simple_value: scalar.value as f32 };
         let value = results.into_iter().map(of).collect();
         let at_ms = epochs.last().map_or(course.created_ms, |(at_ms, _)| *at_ms);
         let event = Event { wall_time: seconds(at_ms), step: 0, what: Some(What::Summary(Values { value })) };

@@ -25,9 +25,9 @@ pub fn start(device: Device, io: Io, datasets: Datasets, stopwatch: Stopwatch) -
             spawn(move || Executor::<Autodiff<burn_cuda::Cuda>>::new(io, device, datasets, stopwatch, backend))
         }
         #[cfg(feature = "wgpu")]
-        Device::Wgpu => {
-            spawn(move || Executor::<Autodiff<burn_wgpu::Wgpu>>::new(io, Default::default(), datasets, stopwatch, backend))
-        }
+        Device::Wgpu => spawn(move || {
+            Executor::<Autodiff<burn_wgpu::Wgpu>>::new(io, Default::default(), datasets, stopwatch, backend)
+        }),
         _ => spawn(move || Executor::<Autodiff<Flex>>::new(io, Default::default(), datasets, stopwatch, backend)),
     }
 }

@@ -28,7 +28,8 @@ fn files_are_answered_as_they_are_evaluated_under_every_encoding() {
         .map(|sample| {
             let file = folder.path().join(format!("{sample}.png"));
             let (width, height) = (SHAPE.width as u32, SHAPE.height as u32);
-            let image = image::GrayImage::from_raw(width, height, dataset.test.image(sample).to_vec()).expect("its size");
+            let image =
+                image::GrayImage::from_raw(width, height, dataset.test.image(sample).to_vec()).expect("its size");
             image.save(&file).expect("written");
             file
         })
@@ -42,8 +43,10 @@ fn files_are_answered_as_they_are_evaluated_under_every_encoding() {
         let mut from = None;
         for round in 0..6 {
             let (classes, source) = (classes.clone(), Source::Images);
-            let work = Work::Train(train::Work { round, replica: 0, classes, from, inherits: None, among: None, source });
-            let trained = bench.run(TaskId { block: 1, stage: Stage::Train, part: round, replica: 0 }, work).expect("trains");
+            let work =
+                Work::Train(train::Work { round, replica: 0, classes, from, inherits: None, among: None, source });
+            let trained =
+                bench.run(TaskId { block: 1, stage: Stage::Train, part: round, replica: 0 }, work).expect("trains");
             let Output::Train(train::Output { checkpoint, .. }) = trained else { panic!("{trained:?}") };
             from = Some(checkpoint);
         }
@@ -51,10 +54,16 @@ fn files_are_answered_as_they_are_evaluated_under_every_encoding() {
 
         // What a worker evaluates on the test data.
         let hard = LabelMap::default();
-        let block =
-            FrozenBlock { block: 1, classes: classes.clone(), hard: hard.clone(), weights: weights.clone(), detector: None };
+        let block = FrozenBlock {
+            block: 1,
+            classes: classes.clone(),
+            hard: hard.clone(),
+            weights: weights.clone(),
+            detector: None,
+        };
         let work = Work::Evaluate(evaluate::Work { split: Split::Test, shard: 0, blocks: vec![block] });
-        let evaluated = bench.run(TaskId { block: 0, stage: Stage::Evaluate, part: 0, replica: 0 }, work).expect("evaluates");
+        let evaluated =
+            bench.run(TaskId { block: 0, stage: Stage::Evaluate, part: 0, replica: 0 }, work).expect("evaluates");
         let Output::Evaluate(evaluate::Output { records }) = evaluated else { panic!("{evaluated:?}") };
         let evaluated: Records = serde_json::from_slice(&bench.get(&records)).expect("records");
 
@@ -81,6 +90,9 @@ fn files_are_answered_as_they_are_evaluated_under_every_encoding() {
             let records = test_records(&predictor, &alone(&dataset, sample));
             assert_eq!(*found, answer(&records, 0, &exit, 3), "{kind}, file {sample}");
         }
-        assert!(answers.iter().any(|found| found.class != answers[0].class), "{kind}: one answer to all files shows nothing");
+        assert!(
+            answers.iter().any(|found| found.class != answers[0].class),
+            "{kind}: one answer to all files shows nothing"
+        );
     }
 }

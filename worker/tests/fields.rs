@@ -151,7 +151,9 @@ fn a_field_that_reaches_training_changes_weights() {
             continue;
         }
         let needs: &[&str] = match example.path {
-            "network.head.pool" | "network.head.hidden" => &["network.block=[{ layers = [{ type = \"conv\", channels = 4 }] }]"],
+            "network.head.pool" | "network.head.hidden" => {
+                &["network.block=[{ layers = [{ type = \"conv\", channels = 4 }] }]"]
+            }
             "train.warmup_epochs" => &["train.warmup_epochs=1"],
             "train.batch" => &["train.batch=64"],
             // tdBN starts at the threshold.

@@ -72,7 +72,8 @@ fn check(file: &str, text: &str) {
         let expected: Vec<f32> = case.spikes.bytes().map(|digit| f32::from(digit - b'0')).collect();
         let plain: Tensor<Flex, 2> = Tensor::from_data(matrix(&golden.x), &device);
         let leak: Tensor<Flex, 1> = Tensor::from_data([case.leak], &device);
-        worst = worst.max(error(&host(reference::membranes(plain.clone(), leak.clone(), case.rule())), &case.membranes));
+        worst =
+            worst.max(error(&host(reference::membranes(plain.clone(), leak.clone(), case.rule())), &case.membranes));
         let by_reference = reference::neuron_grad::<Flex>(
             plain.into_primitive().tensor(),
             leak.into_primitive().tensor(),

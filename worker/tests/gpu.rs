@@ -1,32 +1,33 @@
 //! The GPU's kernels against the plain reference on the CPU: neurons, and bodies with their spikes, statistics, rates,
 //! counts and gradients, for every kind of layer, odd sizes, all surrogates and resets.
 //!
-//! Runs on CUDA with the feature `cuda`, else on wgpu with the feature `wgpu`, for which Mesa's software Vulkan will do.
-//! Without a device the tests say that they are skipped; with `BLOCTRAIN_REQUIRE_GPU` set they fail instead.
+//! Runs on CUDA with the feature `cuda`, else on wgpu with the feature `wgpu`, for which Mesa's software Vulkan will
+//! do. Without a device the tests say that they are skipped; with `BLOCTRAIN_REQUIRE_GPU` set they fail instead.
 
 #![cfg(any(feature = "cuda", feature = "wgpu"))]
 
+mod case;
 mod leaving;
 
 use bloctrain_kernel::spikes::Spikes;
-use bloctrain_shared::graph::{AdaptivePool, Body, Content, Graph, Lowering, Node, Running};
+use bloctrain_shared::graph::{AdaptivePool, Content, Graph, Node};
 use bloctrain_shared::neuron::NeuronRule;
 use bloctrain_shared::spec::network::AuxiliarySpec;
 use bloctrain_shared::spec::resolve::ResolvedNetwork;
-use bloctrain_shared::spec::{BlockSpec, HeadSpec, LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, RunSpec, Surrogate};
+use bloctrain_shared::spec::{BlockSpec, HeadSpec, LayerSpec, NeuronSpec, Norm, RunSpec};
 use bloctrain_shared::{ImageShape, seed};
 use bloctrain_worker::kernel::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, ConvPrecision, Mode, Moments, SpikingBackend, Statistic, StepRule,
-    Stepped, Tap, neuron, reference,
+    BodyInput, BodyRecord, ConvPrecision, Moments, SpikingBackend, StepRule, Stepped, Tap, neuron, reference,
 };
 use bloctrain_worker::snn::block::BlockConfig;
-use bloctrain_worker::snn::param::{Store, to_host};
+use bloctrain_worker::snn::param::to_host;
 use bloctrain_worker::snn::trainer::{MicroBatch, StepMetrics, Trainer, TrainingBackend};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use burn_tensor::backend::Backend;
-use burn_tensor::{DType, Tensor, TensorData};
-use rand::{Rng, RngExt};
+use burn_tensor::{DType, Tensor};
+use case::{Case, Kind, cases, kind, rules, tensor, uniform};
+use rand::RngExt;
 use std::io::Write;
 use std::sync::LazyLock;
 
@@ -50,22 +51,20 @@ fn device_found() -> bool {
         }
         let found = std::panic::catch_unwind(|| to_host(Tensor::<Gpu, 1>::ones([3], &Default::default())).len() == 3);
         let found = found.unwrap_or(false);
-        assert!(found || std::env::var_os("BLOCTRAIN_REQUIRE_GPU").is_none(), "there is no device, and one is required");
+        assert!(
+            found || std::env::var_os("BLOCTRAIN_REQUIRE_GPU").is_none(),
+            "there is no device, and one is required"
+        );
         if !found {
             // Not `eprintln!`, which a test that passes keeps to itself.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: there is no GPU and no software Vulkan; install mesa-vulkan-drivers");
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: there is no GPU and no software Vulkan; install mesa-vulkan-drivers"
+            );
         }
         found
     });
     *FOUND
-}
-
-fn tensor<B: Backend, const D: usize>(values: &[f32], shape: [usize; D]) -> Tensor<B, D> {
-    Tensor::from_data(TensorData::new(values.to_vec(), shape), &Default::default())
-}
-
-fn uniform(rng: &mut impl Rng, count: usize, range: std::ops::Range<f32>) -> Vec<f32> {
-    (0..count).map(|_| rng.random_range(range.clone())).collect()
 }
 
 /// Largest difference, relative to the largest value.
@@ -80,20 +79,6 @@ fn differing(ours: &[f32], theirs: &[f32]) -> usize {
     ours.iter().zip(theirs).filter(|(a, b)| a != b).count()
 }
 
-/// Every surrogate with every reset.
-fn rules() -> Vec<NeuronSpec> {
-    let mut rules = Vec::new();
-    for surrogate in [Surrogate::Atan, Surrogate::FastSigmoid, Surrogate::Triangle, Surrogate::Rectangle] {
-        for (reset, detach_reset) in
-            [(Reset::Subtract, true), (Reset::Subtract, false), (Reset::Zero, true), (Reset::Zero, false)]
-        {
-            let model = NeuronModel::ALL[rules.len() % NeuronModel::ALL.len()];
-            rules.push(NeuronSpec { model, leak: 0.7, threshold: 0.8, reset, detach_reset, surrogate, surrogate_width: 1.3 });
-        }
-    }
-    rules
-}
-
 #[test]
 fn neurons_agree_with_the_reference() {
     if !device_found() {
@@ -103,7 +88,8 @@ fn neurons_agree_with_the_reference() {
         let rule = NeuronRule::new(&spec);
         for (steps, sites) in [(1, 1), (4, 32 * 7), (5, 67), (33, 40), (65, 3)] {
             let mut rng = seed::rng(index as u64, "neuron", &[steps as u64, sites as u64]);
-            let (x, weights) = (uniform(&mut rng, steps * sites, -0.6..1.4), uniform(&mut rng, steps * sites, -1.0..1.0));
+            let (x, weights) =
+                (uniform(&mut rng, steps * sites, -0.6..1.4), uniform(&mut rng, steps * sites, -1.0..1.0));
             let case = format!("{:?} {:?} {} [{steps}, {sites}]", spec.surrogate, spec.reset, spec.detach_reset);
             let (spikes, grads) = neurons::<Autodiff<Gpu>>(&x, &weights, [steps, sites], rule);
             let (spikes2, grads2) = neurons::<Autodiff<Flex>>(&x, &weights, [steps, sites], rule);
@@ -118,172 +104,18 @@ fn neurons_agree_with_the_reference() {
 }
 
 /// Spikes, and the gradients of `sum(weights * spikes)` for the drive and the leak.
-fn neurons<B: TrainingBackend>(x: &[f32], weights: &[f32], shape: [usize; 2], rule: NeuronRule) -> (Vec<f32>, [Vec<f32>; 2]) {
+fn neurons<B: TrainingBackend>(
+    x: &[f32],
+    weights: &[f32],
+    shape: [usize; 2],
+    rule: NeuronRule,
+) -> (Vec<f32>, [Vec<f32>; 2]) {
     let x = tensor::<B, 2>(x, shape).require_grad();
     let leak = tensor::<B, 1>(&[0.8], [1]).require_grad();
     let spikes = neuron(x.clone(), leak.clone(), rule);
     let grads = (spikes.clone() * tensor(weights, shape)).sum().backward();
     let [x, leak] = [x.grad(&grads).map(to_host), leak.grad(&grads).map(to_host)].map(|grad| grad.expect("tracked"));
     (to_host(spikes.inner()), [x, leak])
-}
-
-/// A body with random parameters and input.
-#[derive(Clone)]
-struct Case {
-    name: String,
-    body: Body,
-    precision: ConvPrecision,
-    params: Vec<f32>,
-    input: Input,
-    batch: usize,
-    grad: Vec<f32>,
-}
-
-#[derive(Clone)]
-enum Input {
-    Image(Vec<f32>, ImageShape),
-    Spikes(Spikes),
-}
-
-#[derive(Clone)]
-struct Kind {
-    seed: u64,
-    batch: usize,
-    steps: usize,
-    norm: Norm,
-    neuron: NeuronSpec,
-    /// Share of ones in the input; `None` for images.
-    rate: Option<f32>,
-}
-
-fn kind(seed: u64) -> Kind {
-    Kind { seed, batch: 3, steps: 3, norm: Norm::Batch, neuron: NeuronSpec::default(), rate: Some(0.3) }
-}
-
-impl Case {
-    fn new(name: &str, layers: &[LayerSpec], [channels, height, width]: [usize; 3], kind: Kind) -> Self {
-        let shape = ImageShape::new(channels, height, width);
-        let mut rng = seed::rng(kind.seed, "case", &[]);
-        let mut lowering = Lowering::new(shape, kind.steps, kind.norm, &kind.neuron);
-        layers.iter().enumerate().for_each(|(index, layer)| layer.lower(index, &mut lowering));
-        let body = lowering.finish();
-        let mut store = Store::<Flex>::new(&Default::default(), kind.seed, 0);
-        store.add(&body.parameters);
-        let mut params = Vec::new();
-        for param in &store.params {
-            let noise = if param.name.ends_with("weight") { 0.0 } else { 0.2 };
-            params.extend(to_host(param.value.clone()).into_iter().map(|value| value + noise * rng.random_range(-1.0_f32..1.0)));
-        }
-        let input = match kind.rate {
-            None => Input::Image(uniform(&mut rng, kind.batch * shape.len(), -1.5..1.5), shape),
-            Some(rate) => {
-                let count = kind.steps * kind.batch * shape.len();
-                let values: Vec<f32> = (0..count).map(|_| f32::from(u8::from(rng.random::<f32>() < rate))).collect();
-                Input::Spikes(Spikes::from_values(&values, kind.batch, kind.steps, shape))
-            }
-        };
-        let sites = kind.steps * kind.batch * body.shape(body.output()).len();
-        let grad = uniform(&mut rng, sites, -1.0..1.0);
-        Self { name: name.into(), body, precision: ConvPrecision::F32, params, input, batch: kind.batch, grad }
-    }
-
-    fn input<B: Backend>(&self) -> BodyInput<B> {
-        match &self.input {
-            Input::Image(values, shape) => {
-                BodyInput::Image(tensor(values, [self.batch, shape.channels, shape.height, shape.width]))
-            }
-            Input::Spikes(spikes) => BodyInput::Spikes(spikes.clone()),
-        }
-    }
-
-    /// A pooling of what leaves.
-    fn pool(&self, side: usize) -> AdaptivePool {
-        AdaptivePool::new(self.body.shape(self.body.output()), side)
-    }
-
-    fn call<'a>(&'a self, mode: Mode, average: Option<&'a AdaptivePool>, tap: Option<Tap<'a>>) -> BodyCall<'a> {
-        let call = Call { body: &self.body, mode, running: &[], measure: true, count: true, average, tap };
-        BodyCall { call, precision: self.precision }
-    }
-
-    /// Spikes that leave (or averages of them), those of the tap first, record, and gradients of `sum(grad * spikes)`.
-    fn train<B: TrainingBackend>(
-        &self,
-        average: Option<&AdaptivePool>,
-        tap: Option<Tap<'_>>,
-        run: Run<B>,
-    ) -> (Vec<f32>, BodyRecord, Vec<f32>) {
-        let params = tensor::<B, 1>(&self.params, [self.params.len()]).require_grad();
-        let output = run(&self.call(Mode::Train { seed: 5 }, average, tap), params.clone(), self.input());
-        let spikes = leaving::flat(&output, average, tap, self.body.steps);
-        let weights: Vec<f32> = self.grad.iter().cycle().copied().take(spikes.dims()[0]).collect();
-        let weights = tensor(&weights, spikes.dims());
-        let grads = (spikes.clone() * weights).sum().backward();
-        (to_host(spikes.inner()), output.record, to_host(params.grad(&grads).expect("tracked")))
-    }
-
-    /// Spikes and record with running statistics.
-    fn infer<B: SpikingBackend>(&self, run: Run<B>) -> (Spikes, BodyRecord) {
-        let mut rng = seed::rng(9, "running", &[]);
-        let running = |&Running { channels, .. }: &Running| Statistic {
-            mean: uniform(&mut rng, channels, -0.3..0.3),
-            variance: uniform(&mut rng, channels, 0.2..1.5),
-        };
-        let running: Vec<Statistic> = self.body.running.iter().map(running).collect();
-        let BodyCall { call, precision } = self.call(Mode::Eval, None, None);
-        let call = BodyCall { call: Call { running: &running, ..call }, precision };
-        let output = run(&call, tensor(&self.params, [self.params.len()]), self.input());
-        (output.emitted.into_spikes(self.batch), output.record)
-    }
-}
-
-type Run<B> = fn(&BodyCall<'_>, Tensor<B, 1>, BodyInput<B>) -> BodyOutput<B>;
-
-fn cases() -> Vec<Case> {
-    let [avg_pool, max_pool, linear] = [LayerSpec::avg_pool, LayerSpec::max_pool, LayerSpec::linear];
-    let dropout = LayerSpec::dropout;
-    let (conv, residual) = (LayerSpec::conv, LayerSpec::residual);
-    let image = |seed| Kind { rate: None, ..kind(seed) };
-    let mut cases = vec![
-        Case::new("one channel", &[conv(1, 1, 1)], [1, 1, 2], kind(1)),
-        Case::new("odd sizes", &[conv(7, 3, 1), conv(5, 5, 2)], [3, 7, 6], kind(2)),
-        Case::new("wide", &[conv(70, 3, 1), conv(130, 3, 2)], [65, 5, 9], kind(3)),
-        Case::new("stride 3", &[conv(4, 3, 3), conv(6, 1, 2)], [20, 11, 10], kind(4)),
-        Case::new("residual", &[residual(17, 2), residual(9, 1)], [6, 8, 7], kind(5)),
-        Case::new("image", &[conv(8, 3, 1), avg_pool(2), residual(12, 1)], [3, 9, 8], image(6)),
-        Case::new("residual on an image", &[residual(8, 2)], [2, 6, 6], image(7)),
-        Case::new("pools", &[conv(5, 3, 1), avg_pool(3), conv(6, 3, 1), max_pool(2)], [4, 13, 12], kind(8)),
-        Case::new("pool of a pool", &[avg_pool(2), max_pool(2), conv(5, 3, 1)], [4, 8, 9], kind(9)),
-        Case::new("pooled image", &[max_pool(2), avg_pool(2), conv(5, 3, 1)], [4, 8, 9], image(10)),
-        Case::new("average at the end", &[conv(40, 3, 1), avg_pool(2)], [4, 8, 9], kind(11)),
-        Case::new(
-            "dropout",
-            &[conv(6, 3, 1), dropout(0.4), conv(4, 3, 1), dropout(0.2), avg_pool(2), conv(66, 3, 1)],
-            [3, 6, 6],
-            kind(12),
-        ),
-        Case::new("dropout of an image", &[dropout(0.3), conv(4, 3, 1), dropout(0.3)], [3, 6, 6], image(13)),
-        Case::new("linear", &[conv(67, 3, 1), linear(21), linear(5)], [2, 4, 3], kind(14)),
-        Case::new("linear on an image", &[linear(70), linear(33)], [2, 4, 3], image(15)),
-        Case::new("bias", &[conv(9, 3, 1), residual(5, 2)], [3, 6, 5], Kind { norm: Norm::None, ..kind(16) }),
-        Case::new("tdBN", &[conv(9, 3, 1), residual(5, 2)], [3, 6, 5], Kind { norm: Norm::Td, ..kind(17) }),
-        Case::new("one step", &[conv(9, 3, 1), residual(5, 2)], [3, 6, 5], Kind { steps: 1, ..kind(18) }),
-        Case::new("many steps", &[conv(9, 3, 1)], [3, 6, 5], Kind { steps: 40, batch: 2, ..kind(19) }),
-        Case::new("no spike", &[conv(9, 3, 1)], [3, 6, 5], Kind { rate: Some(0.0), norm: Norm::None, ..kind(20) }),
-        Case::new("all spikes", &[conv(9, 3, 1)], [3, 6, 5], Kind { rate: Some(1.0), ..kind(21) }),
-        // Sizes that matrix units and wide loads like.
-        Case::new("aligned", &[conv(32, 3, 1), residual(64, 2), conv(64, 1, 1)], [16, 16, 16], kind(23)),
-        Case::new("large map", &[conv(3, 3, 1), conv(4, 3, 2)], [1, 40, 37], Kind { batch: 2, steps: 2, ..kind(22) }),
-        // Sums over many parts.
-        Case::new("large batch", &[conv(40, 3, 1)], [8, 28, 28], Kind { batch: 32, ..kind(24) }),
-        Case::new("large batch of images", &[conv(16, 3, 2)], [1, 28, 28], Kind { batch: 32, ..image(25) }),
-    ];
-    for (index, neuron) in rules().into_iter().enumerate() {
-        let name = format!("{:?} {:?} {:?} {}", neuron.model, neuron.surrogate, neuron.reset, neuron.detach_reset);
-        let kind = Kind { neuron, steps: 5, ..kind(31 + index as u64) };
-        cases.push(Case::new(&name, &[conv(6, 3, 1), residual(10, 2)], [4, 6, 6], kind));
-    }
-    cases
 }
 
 fn flat(record: &BodyRecord) -> Vec<f32> {
@@ -297,7 +129,8 @@ fn rates(record: &BodyRecord) -> Vec<f32> {
     record.rates.iter().map(|&rate| rate as f32).collect()
 }
 
-/// What is wrong with a case; empty where nothing is. `None` where a spike near the threshold makes all that follows differ.
+/// What is wrong with a case; empty where nothing is. `None` where a spike near the threshold makes all that follows
+/// differ.
 fn disagreements(case: &Case, pool: Option<&AdaptivePool>, tap: Option<Tap<'_>>) -> Option<Vec<String>> {
     let (spikes, record, grads) = case.train::<Autodiff<Gpu>>(pool, tap, Autodiff::<Gpu>::body);
     let (spikes2, record2, grads2) = case.train::<Autodiff<Flex>>(pool, tap, reference::body);
@@ -354,7 +187,8 @@ fn inference_agrees_with_the_reference() {
         return;
     }
     for case in &cases() {
-        let ((spikes, record), (spikes2, record2)) = (case.infer::<Gpu>(Gpu::body), case.infer::<Flex>(reference::body));
+        let ((spikes, record), (spikes2, record2)) =
+            (case.infer::<Gpu>(Gpu::body), case.infer::<Flex>(reference::body));
         let flipped = differing(&spikes.to_values(), &spikes2.to_values());
         assert!(flipped * 200 <= spikes.to_values().len(), "{}: {flipped} spikes differ", case.name);
         assert!(flipped > 0 || record.count == record2.count, "{}: operations", case.name);
@@ -367,7 +201,9 @@ fn spikes_travel_as_bits() {
         return;
     }
     let mut rng = seed::rng(1, "travel", &[]);
-    for (batch, steps, channels, height, width) in [(1, 1, 1, 1, 1), (3, 2, 31, 5, 4), (2, 34, 33, 3, 1), (2, 3, 130, 2, 7)] {
+    for (batch, steps, channels, height, width) in
+        [(1, 1, 1, 1, 1), (3, 2, 31, 5, 4), (2, 34, 33, 3, 1), (2, 3, 130, 2, 7)]
+    {
         for rate in [0.0, 0.5, 1.0] {
             let shape = ImageShape::new(channels, height, width);
             let values: Vec<f32> =
@@ -380,7 +216,8 @@ fn spikes_travel_as_bits() {
     }
 }
 
-/// Convolutions in half precision: the wiring, on devices that have it. Spikes differ where membranes are near the threshold.
+/// Convolutions in half precision: the wiring, on devices that have it. Spikes differ where membranes are near the
+/// threshold.
 #[test]
 fn half_precision_stays_near() {
     if !device_found() {
@@ -445,8 +282,8 @@ fn optimisers_step_as_the_reference() {
     }
 }
 
-/// Launches the kernels in every form that a run can ask for, and looks at no result: `scripts/cuda-kernels` runs this on a
-/// driver without a GPU, to compile all of them.
+/// Launches the kernels in every form that a run can ask for, and looks at no result: `scripts/cuda-kernels` runs this
+/// on a driver without a GPU, to compile all of them.
 #[test]
 #[ignore = "shows only that every kernel compiles and launches; scripts/cuda-kernels runs it"]
 fn every_form_of_every_kernel_launches() {
@@ -463,7 +300,8 @@ fn every_form_of_every_kernel_launches() {
         }
     }
     let layers = [LayerSpec::conv(40, 3, 1), LayerSpec::residual(33, 2)];
-    let by_steps = [1, 2, 4, 8, 16, 17, 33, 65].map(|steps| Case::new("steps", &layers, [3, 6, 6], Kind { steps, ..kind(1) }));
+    let by_steps =
+        [1, 2, 4, 8, 16, 17, 33, 65].map(|steps| Case::new("steps", &layers, [3, 6, 6], Kind { steps, ..kind(1) }));
     // Products have many forms, by the sizes of matrices: in half precision, those of sizes that are met in practice.
     let all: Vec<Case> = cases().into_iter().chain(by_steps.clone()).collect();
     let of_a_net = cases().into_iter().filter(|case| case.name == "aligned" || case.name == "pools");
@@ -487,7 +325,14 @@ fn every_form_of_every_kernel_launches() {
 fn config(network: &ResolvedNetwork, steps: usize, image: ImageShape) -> BlockConfig {
     let graph = Graph::lower(network, &NeuronSpec::default(), steps, image, Content::Fractions).expect("fits");
     let graph = graph.blocks.into_iter().next().expect("one block");
-    BlockConfig { graph, index: 0, classes: 4, seed: 3, precision: bloctrain_shared::spec::Precision::F32, exit_gradient: 1.0 }
+    BlockConfig {
+        graph,
+        index: 0,
+        classes: 4,
+        seed: 3,
+        precision: bloctrain_shared::spec::Precision::F32,
+        exit_gradient: 1.0,
+    }
 }
 
 /// A block in training: loss, accuracy and running statistics, which arrive later than on the CPU.
@@ -550,8 +395,13 @@ fn learned<B: TrainingBackend>() -> Vec<f64> {
     let head = HeadSpec { pool: 4, hidden: vec![] };
     let conv = |channels, stride| LayerSpec::conv(channels, 3, stride);
     let blocks = vec![BlockSpec { layers: vec![conv(16, 2), conv(16, 1)] }];
-    let network =
-        ResolvedNetwork { blocks, norm: Norm::Batch, classifier: head.clone(), head, auxiliary: AuxiliarySpec::default() };
+    let network = ResolvedNetwork {
+        blocks,
+        norm: Norm::Batch,
+        classifier: head.clone(),
+        head,
+        auxiliary: AuxiliarySpec::default(),
+    };
     let config = config(&network, 4, image);
     let mut trainer = Trainer::<B>::new(&config, &RunSpec::default().train, &Default::default());
     let mut losses = Vec::new();

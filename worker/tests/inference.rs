@@ -51,7 +51,9 @@ fn network() -> Network {
             net.body(entering.clone(), &mut pass);
             net.update_statistics(&pass);
         }
-        entering = BodyInput::Spikes(net.body(entering, &mut Pass::new(net.steps(), SAMPLES, Mode::Eval)).into_spikes(SAMPLES));
+        entering = BodyInput::Spikes(
+            net.body(entering, &mut Pass::new(net.steps(), SAMPLES, Mode::Eval)).into_spikes(SAMPLES),
+        );
         let detector = DetectorNet::<Flex>::new(net.detector(), 1, index as u32, &Default::default());
         let tensors = |tensors| NamedTensors { tensors, ..NamedTensors::default() };
         parts.push(BlockParts {
@@ -114,12 +116,14 @@ fn frozen_agrees(head: HeadSpec, shape: ImageShape, rate: f32, plif: bool) {
         spec.neuron.model = NeuronModel::Plif;
     }
     spec.encoding.steps = steps;
-    spec.network.block = vec![bloctrain_shared::spec::BlockSpec { layers: vec![LayerSpec::conv(shape.channels, 3, 1)] }];
+    spec.network.block =
+        vec![bloctrain_shared::spec::BlockSpec { layers: vec![LayerSpec::conv(shape.channels, 3, 1)] }];
     (spec.network.norm, spec.network.head) = (Norm::Batch, Some(head.clone()));
     let config = BlockConfig::new(&spec, shape, 1, 7).expect("resolves");
     let net = BlockNet::<Flex>::new(&config, &Default::default());
     let mut rng = seed::rng(2, "spikes", &[]);
-    let values: Vec<f32> = (0..steps * batch * shape.len()).map(|_| f32::from(u8::from(rng.random::<f32>() < rate))).collect();
+    let values: Vec<f32> =
+        (0..steps * batch * shape.len()).map(|_| f32::from(u8::from(rng.random::<f32>() < rate))).collect();
     let spikes = Spikes::from_values(&values, batch, steps, shape);
     let mut pass = Pass::new(steps, batch, Mode::Eval).with_count();
     let emitted = Emitted::Spikes(spikes.clone());

@@ -44,7 +44,9 @@ impl Case {
         let mut params = Vec::new();
         for param in &store.params {
             let noise = if param.name.ends_with("weight") { 0.0 } else { 0.2 };
-            params.extend(to_host(param.value.clone()).into_iter().map(|value| value + noise * rng.random_range(-1.0_f32..1.0)));
+            params.extend(
+                to_host(param.value.clone()).into_iter().map(|value| value + noise * rng.random_range(-1.0_f32..1.0)),
+            );
         }
         let input = match kind.rate {
             None => Input::Image((0..kind.batch * shape.len()).map(|_| rng.random_range(-1.5..1.5)).collect(), shape),
@@ -123,12 +125,16 @@ impl Case {
             },
             precision: ConvPrecision::Auto,
         };
-        let params = Tensor::<Flex, 1>::from_data(TensorData::new(self.params.clone(), [self.params.len()]), &Default::default());
+        let params = Tensor::<Flex, 1>::from_data(
+            TensorData::new(self.params.clone(), [self.params.len()]),
+            &Default::default(),
+        );
         let input = match self.input() {
             BodyInput::Image(image) => BodyInput::Image(image.inner()),
             BodyInput::Spikes(spikes) => BodyInput::Spikes(spikes),
         };
-        let output = if by_reference { reference::body(&call, params, input) } else { Flex::body(&call, params, input) };
+        let output =
+            if by_reference { reference::body(&call, params, input) } else { Flex::body(&call, params, input) };
         (to_host(output.emitted.tensor(&Default::default())), output.record)
     }
 }
@@ -171,7 +177,12 @@ fn cases() -> Vec<Case> {
         Case::new("residual on an image", &[residual(8, 2)], s(2, 6, 6), Kind { rate: None, ..kind(7) }),
         Case::new("pools", &[conv(5, 3, 1), avg_pool(3), conv(6, 3, 1), max_pool(2)], s(4, 13, 12), kind(8)),
         Case::new("pool of a pool", &[avg_pool(2), max_pool(2), conv(5, 3, 1)], s(4, 8, 9), kind(9)),
-        Case::new("pooled image", &[max_pool(2), avg_pool(2), conv(5, 3, 1)], s(4, 8, 9), Kind { rate: None, ..kind(10) }),
+        Case::new(
+            "pooled image",
+            &[max_pool(2), avg_pool(2), conv(5, 3, 1)],
+            s(4, 8, 9),
+            Kind { rate: None, ..kind(10) },
+        ),
         Case::new(
             "dropout",
             &[conv(6, 3, 1), dropout(0.4), conv(4, 3, 1), dropout(0.2), avg_pool(2), conv(66, 3, 1)],
@@ -185,7 +196,12 @@ fn cases() -> Vec<Case> {
         Case::new("tdBN", &[conv(9, 3, 1), residual(5, 2)], s(3, 6, 5), Kind { norm: Norm::Td, ..kind(16) }),
         Case::new("one step", &[conv(9, 3, 1), residual(5, 2)], s(3, 6, 5), Kind { steps: 1, ..kind(17) }),
         Case::new("many steps", &[conv(9, 3, 1), residual(5, 2)], s(3, 6, 5), Kind { steps: 16, batch: 2, ..kind(18) }),
-        Case::new("more samples than parts", &[conv(9, 3, 1), residual(5, 2)], s(3, 5, 5), Kind { batch: 19, ..kind(19) }),
+        Case::new(
+            "more samples than parts",
+            &[conv(9, 3, 1), residual(5, 2)],
+            s(3, 5, 5),
+            Kind { batch: 19, ..kind(19) },
+        ),
         Case::new("no spike", &[conv(9, 3, 1)], s(3, 6, 5), Kind { rate: Some(0.0), norm: Norm::None, ..kind(20) }),
         Case::new("many spikes", &[conv(64, 3, 1), conv(40, 3, 1)], s(20, 9, 10), Kind { rate: Some(0.5), ..kind(23) }),
         Case::new("all spikes", &[conv(9, 3, 1)], s(3, 6, 5), Kind { rate: Some(1.0), ..kind(21) }),
@@ -203,9 +219,15 @@ fn cases() -> Vec<Case> {
         {
             which += 1;
             let model = NeuronModel::ALL[which as usize % NeuronModel::ALL.len()];
-            let neuron = NeuronSpec { model, leak: 0.7, threshold: 0.8, reset, detach_reset, surrogate, surrogate_width: 1.3 };
+            let neuron =
+                NeuronSpec { model, leak: 0.7, threshold: 0.8, reset, detach_reset, surrogate, surrogate_width: 1.3 };
             let name = format!("{model:?} {surrogate:?} {reset:?} {detach_reset}");
-            cases.push(Case::new(&name, &[conv(6, 3, 1), residual(10, 2)], s(4, 6, 6), Kind { neuron, steps: 5, ..kind(which) }));
+            cases.push(Case::new(
+                &name,
+                &[conv(6, 3, 1), residual(10, 2)],
+                s(4, 6, 6),
+                Kind { neuron, steps: 5, ..kind(which) },
+            ));
         }
     }
     cases
@@ -317,7 +339,8 @@ fn every_vector_width_gives_the_same_bits() {
             .output()
             .expect("runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let theirs: Vec<&str> = text.lines().filter_map(|line| line.split_once("case ").map(|(_, case)| case)).collect();
+        let theirs: Vec<&str> =
+            text.lines().filter_map(|line| line.split_once("case ").map(|(_, case)| case)).collect();
         assert_eq!(theirs, ours, "{form}");
     }
 }

@@ -22,6 +22,9 @@ const CLASSES: usize = 10;
 /// kernels.
 const SLACK: u64 = 3 << 19;
 
+/// Times that a block is measured at most.
+const TRIES: usize = 5;
+
 /// Bytes of one block's largest step of three, its input among them.
 fn measured(spec: &RunSpec, image: ImageShape, block: u32, entering: ImageShape) -> u64 {
     let config = BlockConfig::new(spec, image, block, CLASSES).expect("resolves");
@@ -37,7 +40,8 @@ fn measured(spec: &RunSpec, image: ImageShape, block: u32, entering: ImageShape)
                 return BodyInput::Image(Tensor::from_data(TensorData::new(values, sizes), &Default::default()));
             }
             let steps = spec.encoding.steps;
-            let values: Vec<f32> = (0..steps * batch * entering.len()).map(|_| f32::from(u8::from(rng() < 0.2))).collect();
+            let values: Vec<f32> =
+                (0..steps * batch * entering.len()).map(|_| f32::from(u8::from(rng() < 0.2))).collect();
             BodyInput::Spikes(Spikes::from_values(&values, batch, steps, entering))
         };
         let mut next = |_| {
@@ -82,19 +86,30 @@ fn the_estimate_is_close_and_not_too_low() {
         let image = if preset == "small" { ImageShape::new(1, 28, 28) } else { ImageShape::new(3, 32, 32) };
         let graph = Graph::new(&spec, image).expect("fits");
         for (block, estimate) in graph.blocks.iter().zip(estimate(&spec, &graph, CLASSES, threads)) {
-            // A new pool: its threads have no scratch yet.
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-            let measured = pool.install(|| measured(&spec, image, estimate.block, block.input()));
+            let step = || {
+                // A new pool: its threads have no scratch yet.
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+                pool.install(|| measured(&spec, image, estimate.block, block.input()))
+            };
+            // A thread that finds nothing to do takes no scratch, which shows in networks of a few MiB, and the more the
+            // less of the processor this test has: the most of some tries counts.
+            let is_close = |measured: u64| estimate.bytes <= measured + measured / 5 + (threads as u64) * SLACK;
+            let mut measured = step();
+            for _ in 1..TRIES {
+                if !is_close(measured) {
+                    measured = measured.max(step());
+                }
+            }
             let ratio = estimate.bytes as f64 / measured as f64;
             let line = format!(
-                "{threads} threads {preset} width {width} T {steps} batch {batch} micro-batch {micro_batch} end to end {end_to_end} block {}: {:.1} MiB measured, {:.1} estimated, ratio {ratio:.3}",
+                "{threads} threads {preset} width {width} T {steps} batch {batch} micro-batch {micro_batch} end to \
+                end {end_to_end} block {}: {:.1} MiB measured, {:.1} estimated, ratio {ratio:.3}",
                 estimate.block,
                 measured as f64 / f64::from(1 << 20),
                 estimate.bytes as f64 / f64::from(1 << 20),
             );
             println!("{line}");
-            // A thread that finds nothing to do takes no scratch, which shows in networks of a few MiB.
-            if estimate.bytes < measured || estimate.bytes > measured + measured / 5 + (threads as u64) * SLACK {
+            if estimate.bytes < measured || !is_close(measured) {
                 wrong.push(line);
             }
         }

@@ -55,8 +55,12 @@ fn bptt_of_two_layers_agrees_with_an_unrolled_reference() {
     let logits = net.forward(input, &mut pass, false).logits;
     let grads = loss(Loss::Ce, logits, &[label], 0.0).backward();
     let grads: Vec<Vec<f32>> = optim::gradients(&net.store.params, &grads).into_iter().map(to_host).collect();
-    let params: Vec<Vec<f64>> =
-        net.store.params.iter().map(|param| to_host(param.value.clone()).into_iter().map(f64::from).collect()).collect();
+    let params: Vec<Vec<f64>> = net
+        .store
+        .params
+        .iter()
+        .map(|param| to_host(param.value.clone()).into_iter().map(f64::from).collect())
+        .collect();
 
     let spec = NeuronSpec::default();
     let (leak, theta, width) = (f64::from(spec.leak), f64::from(spec.threshold), f64::from(spec.surrogate_width));
@@ -86,7 +90,8 @@ fn bptt_of_two_layers_agrees_with_an_unrolled_reference() {
     let mean: Vec<f64> = (0..outputs).map(|o| s2s.iter().map(|s| s[o]).sum::<f64>() / steps as f64).collect();
     let logits = affine(&params[4], &params[5], &mean);
     let sum: f64 = logits.iter().map(|z| z.exp()).sum();
-    let dz: Vec<f64> = logits.iter().enumerate().map(|(c, z)| z.exp() / sum - f64::from(u8::from(c == label))).collect();
+    let dz: Vec<f64> =
+        logits.iter().enumerate().map(|(c, z)| z.exp() / sum - f64::from(u8::from(c == label))).collect();
     // Backward through time.
     let mut expected: Vec<Vec<f64>> = params.iter().map(|param| vec![0.0; param.len()]).collect();
     for c in 0..classes {
@@ -161,8 +166,12 @@ fn averages_cost_what_their_spikes_cost() {
 
 #[test]
 fn losses_by_hand() {
-    let logits =
-        || Tensor::<Flex, 3>::from_data(TensorData::new(vec![0.0_f32, 0.0, 2.0_f32.ln(), 0.0], [2, 1, 2]), &Default::default());
+    let logits = || {
+        Tensor::<Flex, 3>::from_data(
+            TensorData::new(vec![0.0_f32, 0.0, 2.0_f32.ln(), 0.0], [2, 1, 2]),
+            &Default::default(),
+        )
+    };
     let value = |kind, smoothing| f64::from(to_host(loss(kind, logits(), &[0], smoothing))[0]);
     // Mean logits (ln 2 / 2, 0): p = sqrt 2 / (1 + sqrt 2). Per step: 1/2 and 2/3.
     let root = 2.0_f64.sqrt();
@@ -222,7 +231,8 @@ fn a_block_starts_from_what_the_block_before_was_trained_with() {
         let mut counts = [0; 3];
         for (now, seeded) in next.store.export().iter().zip(&seeded) {
             let handed_on = trained.get(&format!("auxiliary.1.{}", now.name)).filter(|from| from.shape == now.shape);
-            let kind = if now.name.starts_with("layer") { 0 } else { 1 + usize::from(now.name.starts_with("auxiliary")) };
+            let kind =
+                if now.name.starts_with("layer") { 0 } else { 1 + usize::from(now.name.starts_with("auxiliary")) };
             assert_eq!(now.values, handed_on.unwrap_or(seeded).values, "{}", now.name);
             counts[kind] += usize::from(handed_on.is_some());
         }
@@ -247,7 +257,8 @@ fn every_preset_builds_and_blocks_emit_binary_spikes() {
                     &Default::default(),
                 ))
             };
-            let output = net.forward(input.take().unwrap_or_else(image), &mut Pass::new(4, 2, Mode::Train { seed: 1 }), false);
+            let output =
+                net.forward(input.take().unwrap_or_else(image), &mut Pass::new(4, 2, Mode::Train { seed: 1 }), false);
             assert_eq!(output.logits.dims(), [1, 2, 10]);
             let spikes = to_host(output.spikes.tensor(&Default::default()));
             assert!(spikes.iter().all(|&spike| spike == 0.0 || spike == 1.0), "{preset} block {block}");

@@ -15,8 +15,10 @@ use std::process::Command;
 
 #[test]
 fn pyarrow_finds_the_spikes_that_the_block_emits() {
-    let available =
-        Command::new("python3").args(["-c", "import pyarrow, numpy"]).output().is_ok_and(|output| output.status.success());
+    let available = Command::new("python3")
+        .args(["-c", "import pyarrow, numpy"])
+        .output()
+        .is_ok_and(|output| output.status.success());
     if !available {
         assert!(std::env::var_os("BLOCTRAIN_REQUIRE_PYARROW").is_none(), "pyarrow is required here and missing");
         // Not `eprintln!`, which a test that passes keeps to itself.
@@ -62,5 +64,10 @@ fn pyarrow_finds_the_spikes_that_the_block_emits() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/check_cache_pyarrow.py");
     let sizes = [dims.steps, dims.channels, dims.height, dims.width].map(|size| size.to_string());
     let output = Command::new("python3").arg(script).arg(&arrow).arg(&raw).args(sizes).output().expect("python runs");
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -77,7 +77,9 @@ enum Held {
 /// The run whose history a record changes.
 fn retells(record: &Record) -> Option<&str> {
     match record {
-        Record::Committed { run, output, .. } if matches!(output.as_ref(), Output::Train(_) | Output::Finish(_)) => Some(run),
+        Record::Committed { run, output, .. } if matches!(output.as_ref(), Output::Train(_) | Output::Finish(_)) => {
+            Some(run)
+        }
         Record::Failed { run, failure: Failure::InputLost { .. }, .. }
         | Record::Submitted { run, .. }
         | Record::Shared { run, .. }
@@ -127,7 +129,8 @@ pub fn start(
     let (changes, changed) = watch::channel(0);
     let (stop, stopped) = watch::channel(None);
     let journal = Journal::default();
-    let handle = Handle { commands, changes: changed, stopped, journal: journal.clone(), counters: Arc::clone(&counters) };
+    let handle =
+        Handle { commands, changes: changed, stopped, journal: journal.clone(), counters: Arc::clone(&counters) };
     let (waiting, in_vain, records, held, changed) = (Vec::new(), None, Vec::new(), Vec::new(), false);
     let (found, finds) = mpsc::unbounded_channel();
     let ((histories, told), (asks, asked), is_asked) = (mpsc::unbounded_channel(), mpsc::unbounded_channel(), false);
@@ -195,7 +198,10 @@ impl Driver {
                     // Whatever kept the loop from its ticks kept it from hearing anybody, too.
                     let late = begun.duration_since(std::mem::replace(&mut ticked, begun)).saturating_sub(TICK);
                     if late > LATE {
-                        tracing::warn!(ms = late.as_millis(), "this coordinator stood still; leases get that time back");
+                        tracing::warn!(
+                            ms = late.as_millis(),
+                            "this coordinator stood still; leases get that time back"
+                        );
                         self.apply(Event::Late { by_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX) }, None);
                     }
                     // A tick is never refused.
@@ -207,7 +213,9 @@ impl Driver {
                 }
                 // The sender lives as long as this does.
                 Next::Found(None) => {}
-                Next::Found(Some((doubt, found))) => self.apply(Event::Verified { doubt: Box::new(doubt), found }, None),
+                Next::Found(Some((doubt, found))) => {
+                    self.apply(Event::Verified { doubt: Box::new(doubt), found }, None)
+                }
                 Next::Asked(None) => {}
                 Next::Asked(Some(reply)) => {
                     self.is_asked = true;
@@ -261,7 +269,8 @@ impl Driver {
             return Ok(Duration::ZERO);
         }
         let (persisted, begun) = (records.len() as u64, Instant::now());
-        let retold: BTreeSet<String> = records.iter().filter_map(|(_, record)| retells(record)).map(str::to_owned).collect();
+        let retold: BTreeSet<String> =
+            records.iter().filter_map(|(_, record)| retells(record)).map(str::to_owned).collect();
         if self.log.append_all(records, &self.state.durable).await? {
             self.state.durable.let_go();
         }
@@ -366,8 +375,8 @@ impl Driver {
     /// Applies an event and takes its records into the group; gives the other effects.
     fn transition(&mut self, now: u64, event: Event) -> Result<Vec<Effect>, Rejected> {
         let cause = self.tracer.as_ref().map(|_| Cause::of(&event));
-        let effects =
-            (self.rules)(&mut self.state, now, event).inspect_err(|_| Counters::count(&self.counters.events_rejected))?;
+        let effects = (self.rules)(&mut self.state, now, event)
+            .inspect_err(|_| Counters::count(&self.counters.events_rejected))?;
         if let (Some(tracer), Some(cause)) = (&mut self.tracer, cause) {
             tracer.note(&self.state, now, cause, &effects);
         }
@@ -459,7 +468,8 @@ impl Driver {
             self.in_vain = None;
         }
         let (now, worker) = ((self.clock)(), waiting.worker);
-        let why = self.in_vain.as_ref().and_then(|known| known.kinds.get(self.state.kind(&known.apart, worker)?)).cloned();
+        let why =
+            self.in_vain.as_ref().and_then(|known| known.kinds.get(self.state.kind(&known.apart, worker)?)).cloned();
         if let Some(why) = why
             && self.transition(now, Event::Waits { worker }).is_ok()
         {

@@ -1,4 +1,5 @@
-//! What a coordinator stands on: store, clock, log, rules, tasks. One place to put other ground under it, as the simulation does.
+//! What a coordinator stands on: store, clock, log, rules, tasks. One place to put other ground under it, as the
+//! simulation does.
 
 use crate::durable::{Log, StateError};
 use crate::run::durable::Durable;
@@ -9,8 +10,8 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
-/// The time in Unix milliseconds, given by whoever builds the coordinator. Leases are measured by it, so it follows a clock
-/// that is never set: it may come to differ from what the system's clock says.
+/// The time in Unix milliseconds, given by whoever builds the coordinator. Leases are measured by it, so it follows a
+/// clock that is never set: it may come to differ from what the system's clock says.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Opens the log, fences every earlier writer, and replays.

@@ -48,7 +48,11 @@ enum KeepError {
 }
 
 impl Keeper {
-    pub(super) fn new(artefacts: Artefacts, told: mpsc::UnboundedReceiver<Told>, asks: mpsc::UnboundedSender<Asked>) -> Self {
+    pub(super) fn new(
+        artefacts: Artefacts,
+        told: mpsc::UnboundedReceiver<Told>,
+        asks: mpsc::UnboundedSender<Asked>,
+    ) -> Self {
         Self { artefacts, told, asks, own: BTreeMap::new() }
     }
 
@@ -74,7 +78,10 @@ impl Keeper {
                     // Whoever took over writes it.
                     Ok(()) | Err(KeepError::Replaced(_)) => {}
                     Err(error) => {
-                        tracing::warn!(run, %error, "the history of a run could not be written; it is kept in the state and written later");
+                        tracing::warn!(
+                            run, %error,
+                            "the history of a run could not be written; it is kept in the state and written later"
+                        );
                         failed.insert(run, lines);
                     }
                 }

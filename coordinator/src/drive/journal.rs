@@ -89,8 +89,9 @@ impl Journal {
     /// The last lines of all runs that came after a sequence number, oldest first, at most so many; each with its run.
     pub fn latest(&self, after: u64, most: usize) -> Vec<(String, Line)> {
         let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest =
-            |lines: &Lines| lines.kept.iter().rev().take_while(|line| line.sequence > after).take(most).cloned().collect();
+        let newest = |lines: &Lines| {
+            lines.kept.iter().rev().take_while(|line| line.sequence > after).take(most).cloned().collect()
+        };
         let of_run = |(run, (_, lines)): (&String, &(u64, Lines))| {
             let newest: Vec<Line> = newest(lines);
             newest.into_iter().map(|line| (run.clone(), line)).collect::<Vec<_>>()
@@ -108,7 +109,8 @@ mod tests {
     #[test]
     fn old_lines_and_old_runs_make_room() {
         let journal = Journal::default();
-        let entry = |run: usize, text: usize| Entry { run: format!("r{run}"), text: text.to_string(), ..Entry::default() };
+        let entry =
+            |run: usize, text: usize| Entry { run: format!("r{run}"), text: text.to_string(), ..Entry::default() };
         (0..LINES + 5).for_each(|text| journal.write(1, &entry(0, text)));
         let lines = journal.since("r0", 0);
         assert_eq!((lines.len(), lines[0].number, lines[0].text.as_str()), (LINES, 5, "5"));

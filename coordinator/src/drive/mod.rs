@@ -1,4 +1,5 @@
-//! The loop around the decisions: it takes what comes in, applies it, makes it durable, performs the effects, and answers.
+//! The loop around the decisions: it takes what comes in, applies it, makes it durable, performs the effects, and
+//! answers.
 //!
 //! [`driver`] is the loop, [`Handle`] the way to it, [`environment`] what it stands on, `history` what it keeps for
 //! people.

@@ -1,9 +1,10 @@
 //! Spans of what a coordinator does, from submit to commit. Nothing is decided from them.
 //!
-//! A run is a trace: its root is the run from its submission to its end, below it are its blocks, and below a block each
-//! attempt at a task from grant to end. Ids follow from the run's id, and of attempts from their lease, so a coordinator
-//! that takes over goes on with the same trace: begins of runs and blocks are durable, and only the attempts that a killed
-//! coordinator saw begin and did not see end have no span. A span is sent once what it tells of is durable.
+//! A run is a trace: its root is the run from its submission to its end, below it are its blocks, and below a block
+//! each attempt at a task from grant to end. Ids follow from the run's id, and of attempts from their lease, so a
+//! coordinator that takes over goes on with the same trace: begins of runs and blocks are durable, and only the
+//! attempts that a killed coordinator saw begin and did not see end have no span. A span is sent once what it tells of
+//! is durable.
 
 use crate::run::durable::Run;
 use crate::run::record::Record;
@@ -191,7 +192,9 @@ impl Tracer {
             KeyValue::new("bloctrain.outcome", outcome),
         ];
         let place = [("bloctrain.block", task.block), ("bloctrain.replica", task.replica)];
-        all.extend(place.into_iter().filter(|(_, number)| *number > 0).map(|(name, number)| KeyValue::new(name, number)));
+        all.extend(
+            place.into_iter().filter(|(_, number)| *number > 0).map(|(name, number)| KeyValue::new(name, number)),
+        );
         all.extend(known.into_iter().chain(attributes));
         let parent = if task.block > 0 { block_id(&run, task.block) } else { root_id(&run) };
         let id = id(&[b"attempt", run.as_bytes(), &lease_epoch.to_le_bytes()]);
@@ -205,7 +208,8 @@ impl Tracer {
             self.over.remove(name);
             return;
         };
-        let known = if run.is_live() { Some(self.over.entry(name.to_owned()).or_default()) } else { self.over.get_mut(name) };
+        let known =
+            if run.is_live() { Some(self.over.entry(name.to_owned()).or_default()) } else { self.over.get_mut(name) };
         let Some(over) = known else { return };
         let mut ended = Vec::new();
         for index in 0..run.blocks.len() {
@@ -254,10 +258,19 @@ fn block(run: &Run, index: usize, now: u64, outcome: &'static str) -> Span {
         KeyValue::new("bloctrain.classes", block.classes.len() as u64),
         KeyValue::new("bloctrain.rounds", block.rounds.len() as u64),
     ];
-    attributes.extend(block.confusion.as_ref().map(|found| KeyValue::new("bloctrain.validation_accuracy", found.accuracy())));
+    attributes
+        .extend(block.confusion.as_ref().map(|found| KeyValue::new("bloctrain.validation_accuracy", found.accuracy())));
     attributes.extend(block.hard.as_ref().map(|hard| KeyValue::new("bloctrain.hard_classes", hard.len() as u64)));
     let status = status(None, outcome == "done");
-    span(name, block_id(name, number), Some(root_id(name)), &format!("block {number}"), (begun_ms, now), attributes, status)
+    span(
+        name,
+        block_id(name, number),
+        Some(root_id(name)),
+        &format!("block {number}"),
+        (begun_ms, now),
+        attributes,
+        status,
+    )
 }
 
 fn root(run: &Run, now: u64) -> Span {

@@ -1,6 +1,7 @@
 //! Looking for objects that a worker says are lost.
 //!
-//! The one that was named is read and compared with its digest; of the others, which may be thousands, only the size is asked.
+//! The one that was named is read and compared with its digest; of the others, which may be thousands, only the size is
+//! asked.
 
 use crate::schedule::{Doubt, Lost};
 use bloctrain_shared::task::ObjectRef;
@@ -23,9 +24,15 @@ pub(super) async fn lost(artefacts: &Artefacts, doubt: &Doubt) -> Result<Vec<Los
     }
     let look = |object: &ObjectRef| {
         let (object, is_named) = (object.clone(), object.key == doubt.key);
-        async move { if is_named { lost_content(artefacts, &object).await } else { lost_size(artefacts, &object).await } }
+        async move {
+            match is_named {
+                true => lost_content(artefacts, &object).await,
+                false => lost_size(artefacts, &object).await,
+            }
+        }
     };
-    let found: Vec<Option<Lost>> = futures::stream::iter(doubt.inputs.iter().map(look)).buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<Option<Lost>> =
+        futures::stream::iter(doubt.inputs.iter().map(look)).buffered(AT_ONCE).try_collect().await?;
     lost.extend(found.into_iter().flatten());
     Ok(lost)
 }

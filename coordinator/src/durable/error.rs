@@ -13,12 +13,14 @@ pub enum StateError {
     Fenced,
     /// The store fails.
     #[error(
-        "the coordinator's state cannot be kept in the store: {0}; check that it is writable and has space, then run the same command again"
+        "the coordinator's state cannot be kept in the store: {0}; check that it is writable and has space, then run \
+        the same command again"
     )]
     Unavailable(String),
     /// There is no space.
     #[error(
-        "no space is left in the store for the coordinator's state; free some (`bloctrain cache gc`) or choose another --store, then run the same command again"
+        "no space is left in the store for the coordinator's state; free some (`bloctrain cache gc`) or choose \
+        another --store, then run the same command again"
     )]
     Full,
     /// The store does not take it.
@@ -26,12 +28,14 @@ pub enum StateError {
     NotWritable(String),
     /// It does not hold what the state needs any more.
     #[error(
-        "the coordinator's state in the store is incomplete: {0}; bring the missing files of its folder `state` back, or move it away to start without it"
+        "the coordinator's state in the store is incomplete: {0}; bring the missing files of its folder `state` back, \
+        or move it away to start without it"
     )]
     Incomplete(String),
     /// A newer program wrote it.
     #[error(
-        "the coordinator's state in the store is of version {found}, this program knows up to {known}; use a newer bloctrain, or another --store; nothing was changed"
+        "the coordinator's state in the store is of version {found}, this program knows up to {known}; use a newer \
+        bloctrain, or another --store; nothing was changed"
     )]
     Newer {
         /// Version of the state.
@@ -64,7 +68,9 @@ fn cause(error: &slatedb::Error) -> Cause {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             match io.kind() {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => return Cause::Full,
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => return Cause::NotWritable,
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                    return Cause::NotWritable;
+                }
                 _ => {}
             }
         }

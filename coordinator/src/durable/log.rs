@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 pub(super) const SNAPSHOT: &[u8] = b"snapshot";
 pub(super) const PREFIX: &str = "record/";
 
-/// Fewest records between two snapshots. They also have at least as many bytes as what the snapshot before wrote, so that
-/// snapshots never cost more than records.
+/// Fewest records between two snapshots. They also have at least as many bytes as what the snapshot before wrote, so
+/// that snapshots never cost more than records.
 pub const SNAPSHOT_EVERY: u64 = 64;
 
 /// Where the table says which version wrote it.
@@ -68,8 +68,9 @@ fn record_key(number: u64) -> String {
 }
 
 impl Log {
-    /// Opens the log and replays it. Fences every earlier writer. Refuses a store without working conditional writes, on
-    /// which that rests, and marks a store of an older format, because this program writes what older ones cannot read.
+    /// Opens the log and replays it. Fences every earlier writer. Refuses a store without working conditional writes,
+    /// on which that rests, and marks a store of an older format, because this program writes what older ones cannot
+    /// read.
     ///
     /// # Errors
     /// When the store fails or holds something else.
@@ -77,7 +78,8 @@ impl Log {
         Self::open_ahead(artefacts, 0).await
     }
 
-    /// As [`open`](Self::open), on a machine whose clock is so many milliseconds ahead: for tests of clocks that differ.
+    /// As [`open`](Self::open), on a machine whose clock is so many milliseconds ahead: for tests of clocks that
+    /// differ.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -99,7 +101,8 @@ impl Log {
         let is_current = check_version(table.get(VERSION).await?.as_deref())? == key::STORE_VERSION;
         let snapshot = table.get(SNAPSHOT).await?;
         let (mut durable, mut next) = start(snapshot.as_deref())?;
-        let mut rows = Rows::restore(&mut durable, table.scan_beyond(rows::PREFIX, &rows::beyond_completed).await?, true)?;
+        let mut rows =
+            Rows::restore(&mut durable, table.scan_beyond(rows::PREFIX, &rows::beyond_completed).await?, true)?;
         let (first, mut bytes_since) = (next, 0);
         let mut oldest = None;
         for (key, value) in table.scan(PREFIX).await? {
@@ -133,8 +136,9 @@ impl Log {
         self.append_all(vec![(at_ms, record)], after).await.map(drop)
     }
 
-    /// Appends records, each with its time, as one write: all of them are durable when this returns, or none counts. A thousand
-    /// cost as much time as one. `after` is the state with all of them. Tells whether all of it is in rows now.
+    /// Appends records, each with its time, as one write: all of them are durable when this returns, or none counts. A
+    /// thousand cost as much time as one. `after` is the state with all of them. Tells whether all of it is in rows
+    /// now.
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -166,7 +170,8 @@ impl Log {
         Ok(false)
     }
 
-    /// Writes what changed since the last snapshot together with the last records, up to `next`; the ones before them go.
+    /// Writes what changed since the last snapshot together with the last records, up to `next`; the ones before them
+    /// go.
     async fn snapshot(&mut self, entries: Vec<Change>, next: u64, durable: &Durable) -> Result<(), StateError> {
         let mut changes = Vec::new();
         for run in self.rows.deleted(durable) {
@@ -213,8 +218,10 @@ pub(super) fn start(snapshot: Option<&[u8]>) -> Result<(Durable, u64), StateErro
 }
 
 fn number(key: &[u8]) -> Result<u64, StateError> {
-    let number =
-        std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX)).and_then(|number| number.parse::<u64>().ok());
+    let number = std::str::from_utf8(key)
+        .ok()
+        .and_then(|key| key.strip_prefix(PREFIX))
+        .and_then(|number| number.parse::<u64>().ok());
     number.ok_or_else(|| StateError::Damaged("a record has no number".into()))
 }
 

@@ -1,7 +1,7 @@
 //! What lasts, in the store: a log of records in an ordered table, and snapshots that shorten replay.
 //!
-//! [`Log`] writes and replays, `rows` is the state as snapshots have it, [`table`] what both are kept in: SlateDB, or what a
-//! test puts there. `time` is the clock that SlateDB writes by.
+//! [`Log`] writes and replays, `rows` is the state as snapshots have it, [`table`] what both are kept in: SlateDB, or
+//! what a test puts there. `time` is the clock that SlateDB writes by.
 
 mod error;
 mod json;

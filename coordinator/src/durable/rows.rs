@@ -44,7 +44,9 @@ impl Row {
         let parts: Vec<&str> = std::str::from_utf8(key).ok()?.strip_prefix(PREFIX)?.split('/').collect();
         match parts[..] {
             [run, "run"] => Some(Self::Run(run.to_owned())),
-            [run, "shards", block, group] => Some(Self::Shards(run.to_owned(), block.parse().ok()?, group.parse().ok()?)),
+            [run, "shards", block, group] => {
+                Some(Self::Shards(run.to_owned(), block.parse().ok()?, group.parse().ok()?))
+            }
             _ => None,
         }
     }
@@ -95,7 +97,11 @@ impl Rows {
     ///
     /// # Errors
     /// When a row makes no sense.
-    pub(crate) fn restore(durable: &mut Durable, mut found: Vec<(Bytes, Bytes)>, is_live: bool) -> Result<Self, StateError> {
+    pub(crate) fn restore(
+        durable: &mut Durable,
+        mut found: Vec<(Bytes, Bytes)>,
+        is_live: bool,
+    ) -> Result<Self, StateError> {
         // Earlier formats have all runs beside the rows.
         let mut rows = Self { runs: durable.runs.keys().cloned().collect(), ..Self::default() };
         // A run comes before its shards in the order of the keys.
@@ -110,7 +116,8 @@ impl Rows {
                     durable.runs.insert(id.clone(), run);
                 }
                 Row::Shards(run, block, _) => {
-                    let block = durable.runs.get_mut(run).and_then(|run| run.blocks.get_mut(*block)).ok_or_else(damaged)?;
+                    let block =
+                        durable.runs.get_mut(run).and_then(|run| run.blocks.get_mut(*block)).ok_or_else(damaged)?;
                     block.exports.extend(parse::<BTreeMap<u32, export::Output>>(&value)?);
                 }
             }
@@ -137,7 +144,8 @@ impl Rows {
         }
     }
 
-    /// The changes that bring the table's rows to the state. They count as made: after a failed write the table takes no more.
+    /// The changes that bring the table's rows to the state. They count as made: after a failed write the table takes
+    /// no more.
     ///
     /// # Errors
     /// When a row cannot be written as JSON.

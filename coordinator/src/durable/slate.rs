@@ -18,8 +18,8 @@ const GATHERED: usize = 4 << 20;
 
 /// Settings of the database for a kind of store.
 fn settings(place: Place) -> Settings {
-    // The driver has one write under way at a time, which gathers what comes meanwhile; so this only delays. An outage of
-    // object storage is outlasted, where on this machine a full disk should show soon.
+    // The driver has one write under way at a time, which gathers what comes meanwhile; so this only delays. An outage
+    // of object storage is outlasted, where on this machine a full disk should show soon.
     let (flush_ms, max_retries) = match place {
         Place::Folder | Place::Memory => (10, 4),
         Place::Remote => (5, 900),
@@ -33,8 +33,8 @@ fn settings(place: Place) -> Settings {
     }
 }
 
-/// SlateDB removes its own old files. A folder has no conditional updates, which guard against a writer that was suspended
-/// for longer than the age of what is removed; a day stands in for them there.
+/// SlateDB removes its own old files. A folder has no conditional updates, which guard against a writer that was
+/// suspended for longer than the age of what is removed; a day stands in for them there.
 fn garbage_collector(place: Place) -> Option<GarbageCollectorOptions> {
     let (min_age, guarded) = match place {
         Place::Folder => (Duration::from_secs(24 * 3600), false),
@@ -110,7 +110,11 @@ impl Table for Slate {
         self.scan_beyond(prefix, &|_, _| None)
     }
 
-    fn scan_beyond<'a>(&'a self, prefix: &'a str, beyond: &'a Beyond) -> BoxFuture<'a, Result<Vec<(Bytes, Bytes)>, StateError>> {
+    fn scan_beyond<'a>(
+        &'a self,
+        prefix: &'a str,
+        beyond: &'a Beyond,
+    ) -> BoxFuture<'a, Result<Vec<(Bytes, Bytes)>, StateError>> {
         Box::pin(async move {
             let mut found = Vec::new();
             let mut entries = self.db.scan_prefix(prefix, ..).await?;

@@ -16,8 +16,8 @@ pub enum Change {
 /// For an entry of a table, the key from which to go on instead of the next one.
 pub type Beyond = dyn Fn(&[u8], &[u8]) -> Option<Vec<u8>> + Send + Sync;
 
-/// An ordered table, open for the one writer that opened it last. Whoever opened it before is fenced: its writes fail with
-/// [`StateError::Fenced`] and change nothing.
+/// An ordered table, open for the one writer that opened it last. Whoever opened it before is fenced: its writes fail
+/// with [`StateError::Fenced`] and change nothing.
 pub trait Table: Send + Sync {
     /// The value of a key.
     fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, StateError>>;
@@ -27,7 +27,11 @@ pub trait Table: Send + Sync {
 
     /// As [`scan`](Self::scan), but where `beyond` names a later key for an entry, it goes on from there: what is
     /// between is not read, where the table can do so.
-    fn scan_beyond<'a>(&'a self, prefix: &'a str, beyond: &'a Beyond) -> BoxFuture<'a, Result<Vec<(Bytes, Bytes)>, StateError>> {
+    fn scan_beyond<'a>(
+        &'a self,
+        prefix: &'a str,
+        beyond: &'a Beyond,
+    ) -> BoxFuture<'a, Result<Vec<(Bytes, Bytes)>, StateError>> {
         Box::pin(async move {
             let mut from = None;
             let mut found = self.scan(prefix).await?;
@@ -42,8 +46,8 @@ pub trait Table: Send + Sync {
         })
     }
 
-    /// Makes all changes or none. They are durable when this returns; after an error it is not known whether they will be, and
-    /// the table takes no more writes.
+    /// Makes all changes or none. They are durable when this returns; after an error it is not known whether they will
+    /// be, and the table takes no more writes.
     fn write(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StateError>>;
 
     /// Ends the use of the table.

@@ -1,8 +1,8 @@
 //! The clock of the state, which never goes back.
 //!
-//! SlateDB orders what it writes by time, and refuses to write behind what is there. The clock of this machine may be behind:
-//! it was set back, or the coordinator before ran on a machine that was ahead. Nothing else rests on this time, so it goes on
-//! from the latest moment that the state knows.
+//! SlateDB orders what it writes by time, and refuses to write behind what is there. The clock of this machine may be
+//! behind: it was set back, or the coordinator before ran on a machine that was ahead. Nothing else rests on this time,
+//! so it goes on from the latest moment that the state knows.
 
 use chrono::{DateTime, Utc};
 use slatedb_common::clock::{DefaultSystemClock, SystemClock, SystemClockTicker};

@@ -114,8 +114,8 @@ impl Block {
         self.unnamed(unneeded)
     }
 
-    /// The first round of best validation accuracy whose weights are there: where a better one was lost and came out worse,
-    /// those of rounds between are gone. A round that was handed back has no accuracy, which is less than any.
+    /// The first round of best validation accuracy whose weights are there: where a better one was lost and came out
+    /// worse, those of rounds between are gone. A round that was handed back has no accuracy, which is less than any.
     fn best_round(&self) -> usize {
         let accuracy = |index: usize| self.rounds[index].metrics.validation_accuracy;
         let kept = (0..self.rounds.len()).filter(|&index| self.rounds[index].kept);

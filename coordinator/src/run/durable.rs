@@ -136,7 +136,8 @@ impl Run {
     /// Whether block `index` (from 0) is the network's last: by plan, or because too few classes stayed hard.
     pub fn is_last(&self, index: usize) -> bool {
         let by_plan = index + 1 >= self.plan.blocks as usize;
-        by_plan || self.blocks.get(index).and_then(|block| block.hard.as_ref()).is_some_and(|hard| !decide::goes_on(hard))
+        by_plan
+            || self.blocks.get(index).and_then(|block| block.hard.as_ref()).is_some_and(|hard| !decide::goes_on(hard))
     }
 
     /// The whole network, once every block is frozen, validated and, but for the last, has its detector.
@@ -150,7 +151,13 @@ impl Run {
             let (hard, detector) =
                 if index == last { (Default::default(), None) } else { (hard, block.detector.clone()?.object) };
             let number = u32::try_from(index + 1).ok()?;
-            Some(FrozenBlock { block: number, classes: block.classes.clone(), hard, weights: block.weights()?.clone(), detector })
+            Some(FrozenBlock {
+                block: number,
+                classes: block.classes.clone(),
+                hard,
+                weights: block.weights()?.clone(),
+                detector,
+            })
         };
         self.blocks.iter().enumerate().map(frozen).collect()
     }

@@ -14,7 +14,8 @@ fn planned(view: &RunView, block: u32) -> f64 {
 /// Epochs of a block that are done: those that are committed, or what its worker told of all of them.
 fn epochs(view: &RunView, block: &BlockView) -> f64 {
     let committed = block.last_round.as_ref().map_or(0, |round| round.epochs);
-    let own = view.attempts.iter().filter(|attempt| attempt.task.block == block.block && attempt.task.stage == Stage::Train);
+    let own =
+        view.attempts.iter().filter(|attempt| attempt.task.block == block.block && attempt.task.stage == Stage::Train);
     let progress = own.map(|attempt| &attempt.progress).filter(|progress| progress.total > 0);
     let part = progress.map(|progress| progress.done as f64 / progress.total as f64).fold(0.0, f64::max);
     f64::from(committed).max(part.min(1.0) * planned(view, block.block))
@@ -73,14 +74,19 @@ mod tests {
     fn view() -> RunView {
         let block = |block: u32, epochs: u32, seconds: f64, hard: serde_json::Value| {
             json!({ "block": block, "classes": [0, 1], "hard": hard, "rounds": epochs, "accuracy": null, "stages": [],
-                "last_round": { "epochs": epochs, "epoch_samples": 100, "loss": 0.5, "accuracy": 0.5, "firing_rate": 0.1, "samples": 50,
+                "last_round": { "epochs": epochs, "epoch_samples": 100, "loss": 0.5, "accuracy": 0.5,
+                    "firing_rate": 0.1, "samples": 50,
                     "seconds": seconds, "peak_memory_bytes": 0, "parameters": 0, "validation_accuracy": null } })
         };
         let attempt = json!({ "task": { "block": 2, "stage": "train", "part": 4 }, "worker": "w",
-            "progress": { "done": 45, "total": 100, "epoch": 4, "epochs": 10, "loss": 0, "accuracy": 0, "images_per_second": 0, "firing_rate": 0 } });
-        let view = json!({ "run": "r", "name": null, "dataset": "d", "end_to_end": false, "state": { "state": "running" },
-            "created_ms": 0, "updated_ms": 0, "blocks": [block(1, 10, 2.0, json!([0, 1])), block(2, 4, 1.0, json!(null))],
-            "stages": [], "attempts": [attempt], "notes": [], "summary": null, "planned_blocks": 3, "planned_epochs": 10 });
+            "progress": { "done": 45, "total": 100, "epoch": 4, "epochs": 10, "loss": 0, "accuracy": 0,
+                "images_per_second": 0, "firing_rate": 0 } });
+        let view = json!({ "run": "r", "name": null, "dataset": "d", "end_to_end": false,
+            "state": { "state": "running" },
+            "created_ms": 0, "updated_ms": 0,
+                "blocks": [block(1, 10, 2.0, json!([0, 1])), block(2, 4, 1.0, json!(null))],
+            "stages": [], "attempts": [attempt], "notes": [], "summary": null, "planned_blocks": 3,
+                "planned_epochs": 10 });
         serde_json::from_value(view).expect("a view")
     }
 

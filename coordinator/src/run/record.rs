@@ -1,5 +1,5 @@
-//! The records of the log: one per accepted change. They are the truth; replaying them gives the same state, also in a
-//! later program: what was decided is in them, and is not decided again.
+//! The records of the log: one per accepted change. They are the truth; replaying them gives the same state, also
+//! in a later program: what was decided is in them, and is not decided again.
 
 use super::round::Round;
 use bloctrain_shared::label::LabelMap;
@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 pub enum Record {
     /// A coordinator began to work on this state.
     Opened,
-    /// A state got its identity, and its count of openings goes on from a number that nobody has published an address under.
+    /// A state got its identity, and its count of openings goes on from a number that nobody has published an address
+    /// under.
     Founded {
         /// Which state it is: another one in the same store has another.
         state: String,

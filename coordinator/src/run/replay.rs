@@ -31,7 +31,9 @@ impl Durable {
     pub fn replay(&mut self, record: Record, now: u64) -> Vec<String> {
         match record {
             Record::Opened => self.openings += 1,
-            Record::Founded { state, openings } => (self.identity, self.openings) = (state, openings.max(self.openings)),
+            Record::Founded { state, openings } => {
+                (self.identity, self.openings) = (state, openings.max(self.openings))
+            }
             Record::Submitted { run, submission, object, plan } => {
                 self.submitted(&run, *submission, object, plan.map(|plan| *plan), now);
             }
@@ -101,7 +103,10 @@ impl Durable {
         }
         let derived = plan.map_or_else(|| Plan::new(&submission), Ok);
         let failed = derived.as_ref().err().map(|error| {
-            format!("this bloctrain cannot plan it any more ({error}); finish it with the one that began it, or submit it anew")
+            format!(
+                "this bloctrain cannot plan it any more ({error}); finish it with the one that began it, or \
+            submit it anew"
+            )
         });
         // The id that it was given: a later rule would make another one of the same submission.
         let plan = Plan { run: id.to_owned(), ..derived.unwrap_or_else(|_| Plan::none(&submission)) };
@@ -132,10 +137,15 @@ impl Run {
                     self.failed_on.push(on);
                 }
                 let workers = self.failed_on.iter().filter(|(failed, _)| *failed == task).count();
-                let own: Vec<&str> =
-                    self.failures.iter().filter(|(failed, _)| *failed == task).map(|(_, message)| message.as_str()).collect();
+                let own: Vec<&str> = self
+                    .failures
+                    .iter()
+                    .filter(|(failed, _)| *failed == task)
+                    .map(|(_, message)| message.as_str())
+                    .collect();
                 if workers >= MAX_FAILURES || own.len() >= MAX_ATTEMPTS {
-                    let message = format!("{task} failed {} times, on {workers} workers: {}", own.len(), own.join("; "));
+                    let message =
+                        format!("{task} failed {} times, on {workers} workers: {}", own.len(), own.join("; "));
                     self.state = RunState::Failed { message };
                 }
             }
@@ -158,7 +168,8 @@ impl Run {
         let abouts: Vec<&str> = own.iter().map(|lost| lost.about.as_str()).collect();
         let (times, workers, need) = (own.len(), workers.len(), memory::mebibytes(self.need_bytes));
         let message = format!(
-            "{task} was lost {times} times with {workers} workers that held it: {}; a training step takes about {need}; see what ended the workers, then submit the run again",
+            "{task} was lost {times} times with {workers} workers that held it: {}; a training step takes about \
+            {need}; see what ended the workers, then submit the run again",
             abouts.join("; ")
         );
         self.state = RunState::Failed { message };

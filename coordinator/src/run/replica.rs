@@ -51,8 +51,9 @@ impl Block {
     /// Ends the round of the replicas: what they keep, and keys of parameters that the merge has used up.
     pub(super) fn take_parts(&mut self) -> (Vec<Replica>, Vec<String>) {
         let parts = std::mem::take(&mut self.parts).into_values();
-        let kept =
-            |part: Part| (Replica { optimizer: part.checkpoint.optimizer, links: part.links }, part.checkpoint.weights.key);
+        let kept = |part: Part| {
+            (Replica { optimizer: part.checkpoint.optimizer, links: part.links }, part.checkpoint.weights.key)
+        };
         parts.map(kept).unzip()
     }
 }

@@ -1,4 +1,5 @@
-//! Which tasks of a run can be worked on now. Derived from the state every time, so nothing can be forgotten or left over.
+//! Which tasks of a run can be worked on now. Derived from the state every time, so nothing can be forgotten or left
+//! over.
 
 use super::durable::Run;
 use super::open::Open;
@@ -20,8 +21,8 @@ const PREFERENCE: [Stage; Stage::ALL.len()] = [
 ];
 
 impl Run {
-    /// Every task of a run that has not ended whose inputs are committed and whose output is not, in order of
-    /// preference.
+    /// Every task of a run that has not ended whose inputs are committed and whose output is not, in order
+    /// of preference.
     pub fn open_tasks(&self) -> Vec<Task> {
         self.wanted_tasks(|_| true)
     }

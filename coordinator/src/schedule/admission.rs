@@ -29,7 +29,10 @@ pub(crate) fn plan(submission: &Submission) -> Result<Plan, Rejected> {
         return Err(Rejected::Arithmetic { worker: submission.arithmetic, coordinator: ARITHMETIC_VERSION });
     }
     if submission.backend != ANY_BACKEND && !BACKENDS.contains(&submission.backend.as_str()) {
-        return refuse(format!("there is no backend `{}`; give {ANY_BACKEND} or one of {BACKENDS:?}", submission.backend));
+        return refuse(format!(
+            "there is no backend `{}`; give {ANY_BACKEND} or one of {BACKENDS:?}",
+            submission.backend
+        ));
     }
     let names = dataset.classes.iter().chain([&dataset.name]).map(String::as_str).chain(name);
     if let Some(name) = names.into_iter().find(|name| !is_name(name)) {

@@ -131,9 +131,14 @@ impl State {
 
     /// Ends leases on tasks that do not get on. They count as lost: a task may hang wherever it is done.
     fn end_stalled(&mut self, now: u64) -> Vec<Effect> {
-        let stalled: Vec<u64> =
-            self.attempts.iter().filter(|attempt| self.is_stalled(now, attempt)).map(|attempt| attempt.lease_epoch).collect();
-        let ended: Vec<Attempt> = stalled.into_iter().filter_map(|lease_epoch| self.attempts.end(lease_epoch)).collect();
+        let stalled: Vec<u64> = self
+            .attempts
+            .iter()
+            .filter(|attempt| self.is_stalled(now, attempt))
+            .map(|attempt| attempt.lease_epoch)
+            .collect();
+        let ended: Vec<Attempt> =
+            stalled.into_iter().filter_map(|lease_epoch| self.attempts.end(lease_epoch)).collect();
         self.trainers.retain(|_, trainer| !ended.iter().any(|attempt| attempt.worker == *trainer));
         let why = |attempt: &Attempt| format!("lost: it did not get on for {} s", (now - attempt.moved_ms) / 1000);
         ended.iter().flat_map(|attempt| self.lost_lease(now, attempt, &why(attempt))).collect()
@@ -189,7 +194,10 @@ impl State {
             attempt.run == run && open().is_none_or(|open| open.work.identity() != attempt.work)
         };
         let ended = self.attempts.end_where(is_outdated);
-        ended.iter().map(|attempt| Effect::Log(self.line(attempt, "dropped: its inputs came out differently"))).collect()
+        ended
+            .iter()
+            .map(|attempt| Effect::Log(self.line(attempt, "dropped: its inputs came out differently")))
+            .collect()
     }
 
     /// Ends what else was attempted at a task that is committed now: whoever reports later is too late.

@@ -48,7 +48,8 @@ fn chains(run: &Run, base: Digest) -> Vec<Digest> {
         }
         if run.selects() {
             let selection = block.selection.as_ref().zip(before);
-            before = selection.map(|(selection, before)| Digest::of_parts(&[before.as_bytes(), selection.digest.as_bytes()]));
+            before = selection
+                .map(|(selection, before)| Digest::of_parts(&[before.as_bytes(), selection.digest.as_bytes()]));
         }
         Some(chain)
     };

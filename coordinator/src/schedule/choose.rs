@@ -58,10 +58,14 @@ impl State {
     pub fn kind(&self, apart: &Apart, worker: u64) -> Option<&str> {
         let known = self.workers.get(&worker)?;
         let is_idle = self.attempts.of_worker(worker).is_none();
-        let is_plain =
-            is_idle && known.failures == 0 && known.unable.is_empty() && known.is_proven && known.about.only_run.is_empty();
+        let is_plain = is_idle
+            && known.failures == 0
+            && known.unable.is_empty()
+            && known.is_proven
+            && known.about.only_run.is_empty();
         let is_small = known.about.backend == CPU && (1..apart.need_bytes).contains(&known.about.memory_bytes);
-        let is_alike = is_plain && !is_small && !apart.trainers.contains(&worker) && !apart.failed.contains(&known.about.name);
+        let is_alike =
+            is_plain && !is_small && !apart.trainers.contains(&worker) && !apart.failed.contains(&known.about.name);
         // Those of GPUs may differ in more than that.
         let is_alike = is_alike && (known.about.precision.is_empty() || known.about.backend == CPU);
         is_alike.then_some(known.about.backend.as_str())

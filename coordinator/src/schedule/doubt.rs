@@ -1,5 +1,5 @@
-//! Losses that workers report. A worker may see another store than the coordinator, so nothing is reset before the coordinator
-//! itself has looked: it looks for all inputs of the task at once, because where one is lost others may be.
+//! Losses that workers report. A worker may see another store than the coordinator, so nothing is reset before the
+//! coordinator itself has looked: it looks for all inputs of the task at once, because where one is lost others may be.
 
 use super::event::{Doubt, Effect, Entry, Lost};
 use super::state::State;
@@ -61,7 +61,8 @@ impl State {
             self.attempts.end_run(&doubt.run);
             let failure = Failure::InputLost { key, problem, content: false };
             effects.push(Effect::Log(entry(doubt, format!("failed: {failure}"))));
-            let record = Record::Failed { run: doubt.run.clone(), task: doubt.task, worker: doubt.name.clone(), failure };
+            let record =
+                Record::Failed { run: doubt.run.clone(), task: doubt.task, worker: doubt.name.clone(), failure };
             effects.extend(self.record(now, &doubt.run, record));
         }
         effects.extend(self.ended(&doubt.run).map(Effect::Log));

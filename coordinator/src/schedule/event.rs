@@ -222,7 +222,8 @@ pub enum Rejected {
     WrongOutput(TaskId),
     /// Another arithmetic version.
     #[error(
-        "this worker computes by version {worker}, the coordinator by version {coordinator}; run the same bloctrain everywhere"
+        "this worker computes by version {worker}, the coordinator by version {coordinator}; run the same bloctrain \
+        everywhere"
     )]
     Arithmetic {
         /// The worker's.
@@ -232,7 +233,8 @@ pub enum Rejected {
     },
     /// A worker that sees another store.
     #[error(
-        "{}, and the fleet's store is {fleet}; check that its --store is the fleet's, and that what it names is mounted",
+        "{}, and the fleet's store is {fleet}; check that its --store is the fleet's, and that what it names is \
+        mounted",
         seen_store(.seen)
     )]
     OtherStore {

@@ -62,7 +62,8 @@ impl State {
         let lease_epoch = self.lease(now, &task, worker);
         effects.extend([Effect::Grant { worker, lease_epoch, task: Box::new(task) }, Effect::Progressed { run }]);
         let attempt = self.attempts.get(lease_epoch);
-        let text = |backup| if backup { "handed out a second time: the first attempt takes too long" } else { "handed out" };
+        let text =
+            |backup| if backup { "handed out a second time: the first attempt takes too long" } else { "handed out" };
         effects.extend(attempt.map(|attempt| Effect::Log(self.line(attempt, text(attempt.backup)))));
         Ok(effects)
     }

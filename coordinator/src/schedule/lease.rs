@@ -1,7 +1,8 @@
 //! Leases: who works on what, until when, and what ends a lease.
 //!
 //! A worker has one attempt; a task has one, and a second one while its first takes too long (`backup`). Whoever
-//! commits first wins: that ends the other lease, and its holder drops the work at its next heartbeat or report.
+//! commits first wins: that ends the other lease, and its holder drops the work at its next heartbeat or report
+//!
 
 use bloctrain_shared::Digest;
 use bloctrain_shared::task::{Progress, TaskId};

@@ -1,8 +1,8 @@
 //! Who works on what. Pure: no clock, no randomness, no I/O, no protobuf.
 //!
 //! [`State::apply`] takes an [`Event`] and answers with [`Effect`]s. What lasts is in
-//! [`Durable`](crate::run::durable::Durable) and changes by records only, each of which is an [`Effect::Persist`]; workers
-//! and leases are not durable: after a restart every lease is old (its epoch's upper half counts openings).
+//! [`Durable`](crate::run::durable::Durable) and changes by records only, each of which is an [`Effect::Persist`];
+//! workers and leases are not durable: after a restart every lease is old (its epoch's upper half counts openings).
 //!
 //! Invariants: R-1 a committed task is refused ([`Rejected::Committed`]); R-3 an old lease is refused
 //! ([`Rejected::Stale`]); R-5 a rejected event changes nothing, and replaying records gives the same durable state.

@@ -56,7 +56,13 @@ impl State {
     }
 
     /// Opens the last task of a completed run again, whose package is lost.
-    pub(super) fn package_lost(&mut self, now: u64, run: String, key: String, problem: String) -> Result<Vec<Effect>, Rejected> {
+    pub(super) fn package_lost(
+        &mut self,
+        now: u64,
+        run: String,
+        key: String,
+        problem: String,
+    ) -> Result<Vec<Effect>, Rejected> {
         if *self.order(&run)? != RunState::Completed {
             return Ok(Vec::new());
         }

@@ -12,7 +12,13 @@ use bloctrain_shared::view::RunState;
 const MAX_MESSAGE: usize = 2_000;
 
 impl State {
-    pub(super) fn reported(&mut self, now: u64, worker: u64, run: String, report: Report) -> Result<Vec<Effect>, Rejected> {
+    pub(super) fn reported(
+        &mut self,
+        now: u64,
+        worker: u64,
+        run: String,
+        report: Report,
+    ) -> Result<Vec<Effect>, Rejected> {
         let name = self.accept(worker, &run, &report)?;
         let Report { task, lease_epoch, seconds, inputs: _, result } = report;
         let entry = |text: String| {
@@ -88,7 +94,9 @@ impl State {
 
     /// Ends the attempt that was reported, and what its record makes useless.
     fn end_attempt(&mut self, now: u64, worker: u64, lease_epoch: u64, record: &Record) -> Vec<Effect> {
-        let (Record::Committed { run, task, .. } | Record::Failed { run, task, .. }) = record else { return Vec::new() };
+        let (Record::Committed { run, task, .. } | Record::Failed { run, task, .. }) = record else {
+            return Vec::new();
+        };
         let attempt = self.attempts.end(lease_epoch);
         if task.stage == Stage::Train {
             self.trained(run, *task, worker, matches!(record, Record::Committed { .. }));

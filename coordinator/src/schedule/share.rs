@@ -19,7 +19,9 @@ impl State {
     /// Whether another run trains this block already, or will first, and a worker may take part in that.
     pub(super) fn is_led(&self, worker: &Worker, run: &Run, task: TaskId, leaders: &mut Leaders) -> bool {
         let index = (task.block as usize).wrapping_sub(1);
-        let Some(&chain) = self.chains.of(&run.plan.run).get(index).filter(|_| task.stage.is_training()) else { return false };
+        let Some(&chain) = self.chains.of(&run.plan.run).get(index).filter(|_| task.stage.is_training()) else {
+            return false;
+        };
         let leader = leaders.entry(chain).or_insert_with(|| self.leader(worker, chain, index));
         leader.as_ref().is_some_and(|leader| *leader != run.plan.run)
     }
@@ -68,7 +70,8 @@ impl State {
         if let Some(known) = self.durable.runs.get(&run) {
             self.chains.note(known);
         }
-        effects.extend(ended.iter().map(|attempt| Effect::Log(self.line(attempt, "dropped: another run made the block"))));
+        effects
+            .extend(ended.iter().map(|attempt| Effect::Log(self.line(attempt, "dropped: another run made the block"))));
         effects.extend([Effect::Log(Entry { run: run.clone(), text, ..Entry::default() }), Effect::Changed { run }]);
         effects
     }
@@ -85,7 +88,8 @@ fn shared(run: &Run, index: usize, made: &[&Run]) -> Option<Record> {
     };
     let owner = made.iter().find(usable)?;
     let (block, frozen) = (&owner.blocks[index], owner.blocks[index].frozen?);
-    let round = |(number, round): (usize, &Round)| Round { kept: number == frozen, replicas: Vec::new(), ..round.clone() };
+    let round =
+        |(number, round): (usize, &Round)| Round { kept: number == frozen, replicas: Vec::new(), ..round.clone() };
     Some(Record::Shared {
         run: run.plan.run.clone(),
         block: u32::try_from(index + 1).ok()?,

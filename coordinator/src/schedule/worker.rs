@@ -129,12 +129,15 @@ pub(super) fn fits(worker: &Worker, run: &Run) -> Result<(), String> {
     let (worker_version, version) = (worker.about.arithmetic, run.submission.arithmetic);
     if worker_version != version {
         return Err(format!(
-            "it was begun by a bloctrain that computes by version {version}, this worker by {worker_version}: finish it with that one, or cancel it and submit it anew"
+            "it was begun by a bloctrain that computes by version {version}, this worker by {worker_version}: finish \
+            it with that one, or cancel it and submit it anew"
         ));
     }
     match run.backend() {
         Some(wanted) if wanted != own => {
-            return Err(format!("it takes workers of backend {wanted}, so that its arithmetic is one; this worker has {own}"));
+            return Err(format!(
+                "it takes workers of backend {wanted}, so that its arithmetic is one; this worker has {own}"
+            ));
         }
         _ => {}
     }

@@ -60,7 +60,8 @@ impl Access {
     /// When one is too short.
     pub fn new(join: &[String], viewer: &[String], operator: &[String]) -> Result<Self, WeakToken> {
         let digests = |tokens: &[String]| {
-            let digest = |token: &String| (token.len() >= MIN_TOKEN).then(|| Digest::of(token.as_bytes())).ok_or(WeakToken);
+            let digest =
+                |token: &String| (token.len() >= MIN_TOKEN).then(|| Digest::of(token.as_bytes())).ok_or(WeakToken);
             tokens.iter().map(digest).collect::<Result<Vec<_>, _>>()
         };
         Ok(Self { join: digests(join)?, viewer: digests(viewer)?, operator: digests(operator)? })

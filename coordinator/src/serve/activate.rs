@@ -49,7 +49,8 @@ pub(super) async fn activate(
     let goes_on = durable.runs.values().any(|run| run.state == RunState::Running);
     let settle = if goes_on { now + config.settle_ms } else { 0 };
     let state = State::new(durable, config.lease_ms).on(identity).watch(config.stall_ms).settle(settle);
-    let (handle, driver) = driver::start(state, rules(), log, artefacts.clone(), Arc::clone(clock), counters, traces.clone());
+    let (handle, driver) =
+        driver::start(state, rules(), log, artefacts.clone(), Arc::clone(clock), counters, traces.clone());
     let driver = spawn(Box::pin(driver));
     Ok(Activated {
         active: Active { handle, artefacts: artefacts.clone(), config, store },

@@ -40,8 +40,8 @@ pub struct App {
     presence: Option<Presence>,
 }
 
-/// On object storage, which has no locks: counts as a coordinator of a fleet does, under no address, so that nobody takes the
-/// store from this one without being asked to.
+/// On object storage, which has no locks: counts as a coordinator of a fleet does, under no address, so that nobody
+/// takes the store from this one without being asked to.
 struct Presence {
     artefacts: Artefacts,
     own: Leader,
@@ -82,7 +82,8 @@ impl App {
     /// # Errors
     /// As [`App::open`].
     pub async fn open_on(config: Config, environment: Environment) -> Result<Self, OpenError> {
-        let (artefacts, clock, traces) = (environment.artefacts.clone(), environment.clock.clone(), environment.traces.clone());
+        let (artefacts, clock, traces) =
+            (environment.artefacts.clone(), environment.clock.clone(), environment.traces.clone());
         artefacts.check_format().await?;
         let (gate, counters) = (Gate::default(), Arc::<Counters>::default());
         let (_, secrets) = watch::channel(Secrets::default());
@@ -114,7 +115,8 @@ impl App {
             let connections = connections.clone();
             async move {
                 let (near, far) = tokio::io::duplex(1 << 16);
-                let gone = |_| std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "the coordinator has stopped");
+                let gone =
+                    |_| std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "the coordinator has stopped");
                 connections.send(Ok(far)).await.map_err(gone)?;
                 Ok::<_, std::io::Error>(TokioIo::new(near))
             }

@@ -1,6 +1,6 @@
-//! Connections up to a limit (`place`). A few above it are taken so that their calls can be refused with the reason; what
-//! comes above those is closed at once. One from which no call is let in for some time is closed, or when its place is
-//! needed, so that whoever has no token, or says nothing, keeps nobody out.
+//! Connections up to a limit (`place`). A few above it are taken so that their calls can be refused with the reason;
+//! what comes above those is closed at once. One from which no call is let in for some time is closed, or when its
+//! place is needed, so that whoever has no token, or says nothing, keeps nobody out.
 
 use super::peer::Peer;
 use super::place::{Place, Places};
@@ -49,7 +49,10 @@ impl Connection {
         surplus: Option<OwnedSemaphorePermit>,
     ) -> Self {
         Counters::count(&counters.connections);
-        #[expect(clippy::disallowed_methods, reason = "a limit on real connections; tests run it on tokio's paused clock")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a limit on real connections; tests run it on tokio's paused clock"
+        )]
         let patience = Some(Box::pin(sleep(PATIENCE)));
         let peer = Peer { address, place };
         Self { stream, peer, patience, counters: Arc::clone(counters), _surplus: surplus }
@@ -86,7 +89,11 @@ pub(crate) fn accept(
     })
 }
 
-async fn next(listener: &TcpListener, (places, surplus): &(Places, Arc<Semaphore>), counters: &Arc<Counters>) -> Connection {
+async fn next(
+    listener: &TcpListener,
+    (places, surplus): &(Places, Arc<Semaphore>),
+    counters: &Arc<Counters>,
+) -> Connection {
     let mut pause = interval(PAUSE);
     loop {
         let (stream, address) = match listener.accept().await {
@@ -121,7 +128,11 @@ impl Connected for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.is_useless(context) {
             tracing::debug!(from = %self.peer.address, "a connection without a call that was let in is closed");
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -210,7 +221,10 @@ mod tests {
         let (_connections, mut connection, mut client) = taken().await;
         assert!(calls(&connection, TOKEN));
         let mut byte = [0];
-        assert!(timeout(PATIENCE * 100, connection.read_exact(&mut byte)).await.is_err(), "nothing comes, nothing ends");
+        assert!(
+            timeout(PATIENCE * 100, connection.read_exact(&mut byte)).await.is_err(),
+            "nothing comes, nothing ends"
+        );
         client.write_all(b"x").await.expect("sent");
         connection.read_exact(&mut byte).await.expect("read");
     }

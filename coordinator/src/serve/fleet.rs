@@ -180,7 +180,8 @@ pub async fn serve_operated(
     ended
 }
 
-/// Waits for its turn, takes over, opens the gate, and leads until `stop` turns true. Dropping this future ends the driver.
+/// Waits for its turn, takes over, opens the gate, and leads until `stop` turns true. Dropping this future ends the
+/// driver.
 ///
 /// # Errors
 /// When the state cannot be opened or kept, or another coordinator took over.
@@ -210,7 +211,8 @@ pub async fn hold(
         biased;
         () = asked(stop) => Ok(()),
         _ = failed.wait_for(Option::is_some) => {
-            Err(FleetError::Stopped(handle.stopped().borrow().clone().unwrap_or_else(|| "the coordinator has stopped".into())))
+            Err(FleetError::Stopped(handle.stopped().borrow().clone()
+                .unwrap_or_else(|| "the coordinator has stopped".into())))
         }
         error = lead(artefacts, &mut own) => Err(error),
     };
@@ -297,7 +299,9 @@ pub(super) async fn lead(artefacts: &Artefacts, own: &mut Leader) -> FleetError 
         beat.tick().await;
         match leader::read(artefacts).await {
             // The address of a coordinator of another state, which was moved away, says nothing.
-            Ok(Some(leader)) if leader.opening > own.opening && leader.state == own.state => return FleetError::Replaced,
+            Ok(Some(leader)) if leader.opening > own.opening && leader.state == own.state => {
+                return FleetError::Replaced;
+            }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the store does not say who is active"),
         }

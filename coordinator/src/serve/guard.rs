@@ -22,8 +22,9 @@ fn refuse_surplus(extensions: &Extensions) -> Result<Option<Peer>, Status> {
     Ok(peer)
 }
 
-/// Lets every call through that comes on a connection within the limit: for what tells counts only. The connection itself may
-/// stay where the caller showed a certificate; one of a stranger is closed like any from which no call was let in.
+/// Lets every call through that comes on a connection within the limit: for what tells counts only. The connection
+/// itself may stay where the caller showed a certificate; one of a stranger is closed like any from which no call was
+/// let in.
 #[derive(Clone, Copy)]
 pub(crate) struct OpenDoor;
 
@@ -69,12 +70,15 @@ impl Interceptor for Guard {
         };
         let Some(role) = role else {
             Counters::count(&self.counters.calls_unauthorised);
-            let given = if token.is_some() { "the token is not one of this coordinator's" } else { "a token is needed" };
-            let kind = if self.workers { "join token (BLOCTRAIN_JOIN_TOKEN)" } else { "access token (BLOCTRAIN_TOKEN)" };
+            let given =
+                if token.is_some() { "the token is not one of this coordinator's" } else { "a token is needed" };
+            let kind =
+                if self.workers { "join token (BLOCTRAIN_JOIN_TOKEN)" } else { "access token (BLOCTRAIN_TOKEN)" };
             return Err(status(Kind::Unauthenticated, format!("{given}: give a {kind}")));
         };
         if peer.is_some_and(|peer| !peer.let_in(self.workers)) {
-            let why = "this coordinator has as many connections of workers as it takes (--max-connections), and keeps the last ones for operators";
+            let why = "this coordinator has as many connections of workers as it takes (--max-connections), and keeps \
+            the last ones for operators";
             return Err(status(Kind::Exhausted, why));
         }
         request.extensions_mut().insert(role);

@@ -95,7 +95,8 @@ fn standing(overview: &Overview) -> Vec<Sample> {
         let count = overview.runs.get(*state).copied().unwrap_or_default();
         metric::RUNS.with(&[*state], float(count as u64))
     };
-    let workers = overview.workers.iter().map(|(backend, count)| metric::WORKERS.with(&[backend.as_str()], float(*count as u64)));
+    let workers =
+        overview.workers.iter().map(|(backend, count)| metric::WORKERS.with(&[backend.as_str()], float(*count as u64)));
     let mut samples: Vec<Sample> = RunState::NAMES.iter().map(runs).chain(workers).collect();
     let counts: [(&'static Metric, Count); 3] = [
         (&metric::TASKS_WAITING, |demand| demand.waiting),
@@ -121,7 +122,8 @@ mod tests {
     #[test]
     fn every_metric_of_a_coordinator_has_a_value() {
         let demand = Demand { run: "r".into(), backend: None, waiting: 3, running: 1, missing: Some("nobody".into()) };
-        let overview = Overview { demand: vec![demand], workers: BTreeMap::from([("cpu".into(), 2)]), ..Overview::default() };
+        let overview =
+            Overview { demand: vec![demand], workers: BTreeMap::from([("cpu".into(), 2)]), ..Overview::default() };
         let samples: Vec<Sample> = standing(&overview).into_iter().chain(counted(&Counters::default())).collect();
         let has: BTreeSet<&str> = samples.iter().map(|sample| sample.metric.name).collect();
         let wanted: BTreeSet<&str> =

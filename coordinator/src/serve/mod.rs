@@ -1,7 +1,7 @@
 //! Serving: who may call, over which connections, and who of several coordinators is active.
 //!
-//! [`App`] serves the process that it is in, [`fleet`] other machines. `rpc/` is the edge: it decodes, sends an event, awaits
-//! the reply, and decides nothing.
+//! [`App`] serves the process that it is in, [`fleet`] other machines. `rpc/` is the edge: it decodes, sends an event,
+//! awaits the reply, and decides nothing.
 
 pub mod access;
 mod activate;

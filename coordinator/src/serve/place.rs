@@ -1,8 +1,8 @@
 //! Places of connections: how many there may be, of whom, and who has to go when there are more.
 //!
-//! A connection waits until a call of it is let in. Those that wait may be anybody's, so they keep nobody out: when all places
-//! are taken, or one address has too many that wait, the one that has waited longest goes. Workers leave some places free
-//! for the people who operate the fleet.
+//! A connection waits until a call of it is let in. Those that wait may be anybody's, so they keep nobody out: when all
+//! places are taken, or one address has too many that wait, the one that has waited longest goes. Workers leave some
+//! places free for the people who operate the fleet.
 
 use futures::task::AtomicWaker;
 use std::collections::{BTreeMap, VecDeque};

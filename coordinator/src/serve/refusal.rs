@@ -1,4 +1,5 @@
-//! One line of the log for every call that was refused, whoever refused it: a guard, a limit, a service, the state machine.
+//! One line of the log for every call that was refused, whoever refused it: a guard, a limit, a service, the state
+//! machine.
 
 use super::peer::Peer;
 use std::task::{Context, Poll};
@@ -43,7 +44,8 @@ where
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
-            if let Some(status) = answer.as_ref().ok().and_then(|response| Status::from_header_map(response.headers())) {
+            if let Some(status) = answer.as_ref().ok().and_then(|response| Status::from_header_map(response.headers()))
+            {
                 log(&call, from, &status);
             }
             answer
@@ -66,7 +68,8 @@ fn log(call: &str, from: Option<std::net::SocketAddr>, status: &Status) {
         Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => {
             tracing::debug!(call, from, ?code, "a call was not answered: {message}");
         }
-        // What an honest worker or person may run into: a lease or a registration that has ended, a run that is not there.
+        // What an honest worker or person may run into: a lease or a registration that has ended, a run that is not
+        // there.
         Code::Aborted | Code::NotFound => tracing::info!(call, from, ?code, "a call was refused: {message}"),
         _ => tracing::warn!(call, from, ?code, "a call was refused: {message}"),
     }

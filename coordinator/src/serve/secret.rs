@@ -3,7 +3,8 @@
 use super::access::Access;
 use super::tls::Tls;
 
-/// Tokens and certificates. A sender of a watch channel replaces them; calls and connections that begin later go by them.
+/// Tokens and certificates. A sender of a watch channel replaces them; calls and connections that begin later go by
+/// them.
 #[derive(Clone, Default)]
 pub struct Secrets {
     /// Who may call.

@@ -70,9 +70,12 @@ pub fn output(task: &Task, epochs: u32) -> Output {
             Output::Validate(validate::Output { confusion })
         }
         Work::Score(_) => Output::Score(score::Output { scores: object(format!("{place}.json")) }),
-        Work::Select(_) => {
-            Output::Select(select::Output { selection: object(format!("{place}.json")), samples: 9, selected: 5, wrong: Some(1) })
-        }
+        Work::Select(_) => Output::Select(select::Output {
+            selection: object(format!("{place}.json")),
+            samples: 9,
+            selected: 5,
+            wrong: Some(1),
+        }),
         Work::Detect(_) => Output::Detect(detect::Output { detector: Some(object(format!("{place}.d"))) }),
         Work::Export(export::Work { split, view, shard, .. }) => {
             let object = object(format!("{}/{}.arrow", key::CACHE, Digest::of(place.as_bytes())));
@@ -83,7 +86,8 @@ pub fn output(task: &Task, epochs: u32) -> Output {
         Work::Finish(_) => {
             let summary = serde_json::json!({
                 "run": task.run, "dataset": "d", "accuracy": {"test": 0.5, "validation": 0.5}, "blocks": [],
-                "inference": {"compute_efficiency": 1.0, "synops_per_sample": 0.0, "macs_per_sample": 0.0, "parameter_overhead": 1.0},
+                "inference": {"compute_efficiency": 1.0, "synops_per_sample": 0.0, "macs_per_sample": 0.0,
+                    "parameter_overhead": 1.0},
                 "cache": {"bytes": 0, "uncompressed_bytes": 0}, "wall_seconds": 0.0, "model": "", "report": ""
             });
             Output::Finish(finish::Output { summary: Box::new(serde_json::from_value(summary).expect("a summary")) })
@@ -194,9 +198,11 @@ impl Fleet {
             let Ok(effects) = state.apply(0, event) else { break };
             let [Effect::Welcome { worker, .. }] = effects.as_slice() else { break };
             let granted =
-                state.apply(0, Event::Asked { worker: *worker }).expect("known").into_iter().find_map(|effect| match effect {
-                    Effect::Grant { task, .. } => Some(*task),
-                    _ => None,
+                state.apply(0, Event::Asked { worker: *worker }).expect("known").into_iter().find_map(|effect| {
+                    match effect {
+                        Effect::Grant { task, .. } => Some(*task),
+                        _ => None,
+                    }
                 });
             let Some(task) = granted else { break };
             tasks.push(task);

@@ -54,8 +54,12 @@ pub(crate) async fn list(
     name: Option<&str>,
     token: &str,
 ) -> Result<(), Status> {
-    let trust =
-        Trust { ca: Some(ca.pem.clone()), identity: identity.cloned(), name: name.map(str::to_owned), is_insecure: false };
+    let trust = Trust {
+        ca: Some(ca.pem.clone()),
+        identity: identity.cloned(),
+        name: name.map(str::to_owned),
+        is_insecure: false,
+    };
     // A certificate with the key of another fails before anything is sent.
     let refuse = |error: bloctrain_proto::dial::DialError| Status::unavailable(error.to_string());
     let mut dialer = Dialer::new(vec![address.to_owned()], trust, Some(token), 1).map_err(refuse)?;

@@ -26,7 +26,11 @@ async fn a_connection_too_many_is_told_so_and_has_its_turn_when_another_goes() {
     }
     let surplus = connect(&server).await.expect("connects");
     let refused = call(&surplus).await.expect_err("one too many");
-    assert_eq!((refused.code(), refused.message().contains("--max-connections")), (Code::ResourceExhausted, true), "{refused}");
+    assert_eq!(
+        (refused.code(), refused.message().contains("--max-connections")),
+        (Code::ResourceExhausted, true),
+        "{refused}"
+    );
     assert!(log().contains("a connection is one too many"), "it is logged");
     call(&within[0]).await.expect("the others are answered as before");
     let mut own = RunServiceClient::new(within[0].clone());

@@ -1,7 +1,7 @@
 //! Bytes at random, and valid messages with something changed, for every call. One seed decides all of it.
 //!
-//! A changed message may still be a valid one, so what is asked is: a refused call changes nothing, the coordinator lives on,
-//! its state can be read back, and an honest worker completes the run.
+//! A changed message may still be a valid one, so what is asked is: a refused call changes nothing, the coordinator
+//! lives on, its state can be read back, and an honest worker completes the run.
 
 use crate::server::{Server, calls};
 use bloctrain_proto::convert::to_json;
@@ -83,7 +83,8 @@ fn messages(run: &str, worker: u64, task: &Task, lease_epoch: u64) -> Vec<(&'sta
         precision: "f32".into(),
         only_run: String::new(),
     };
-    let heartbeat = HeartbeatRequest { worker, run: run.to_owned(), task: id, lease_epoch, progress_json: to_json(&progress) };
+    let heartbeat =
+        HeartbeatRequest { worker, run: run.to_owned(), task: id, lease_epoch, progress_json: to_json(&progress) };
     let submission_json = to_json(&crate::fleet::submission(3, 2, 0));
     let lost = Failure::InputLost { key: format!("runs/{run}/x"), problem: "gone".into(), content: false };
     vec![
@@ -172,7 +173,10 @@ async fn changed_messages_do_no_harm() {
         }
         server.leave(worker).await;
     }
-    assert!(refused > 200 && accepted > 10, "{refused} refused, {accepted} accepted: the changes are too rough or too fine");
+    assert!(
+        refused > 200 && accepted > 10,
+        "{refused} refused, {accepted} accepted: the changes are too rough or too fine"
+    );
     // Some orders may have been understood; a person takes the run up again.
     let artefacts = server.close().await;
     let server = Server::start_on(artefacts, Default::default(), None, None).await.ready().await;

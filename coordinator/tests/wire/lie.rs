@@ -64,7 +64,10 @@ async fn outputs_that_cannot_be_true_are_refused_in_every_stage() {
             "detect" => vec![("/result/Ok/detect/detector", Value::Null)],
             "evaluate" => vec![("/result/Ok/evaluate/records/key", json!("cache/0.arrow"))],
             _ => {
-                vec![("/result/Ok/finish/summary/run", json!("another")), ("/result/Ok/finish/summary/accuracy/test", json!(2.0))]
+                vec![
+                    ("/result/Ok/finish/summary/run", json!("another")),
+                    ("/result/Ok/finish/summary/accuracy/test", json!(2.0)),
+                ]
             }
         };
         let any = [
@@ -143,7 +146,8 @@ async fn leases_of_an_earlier_coordinator_are_old() {
     let artefacts = server.close().await;
     let server = Server::start_on(artefacts, Default::default(), None, None).await.ready().await;
     let before = server.state().await;
-    let report = to_json(&Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Ok(output(&task, 2)) });
+    let report =
+        to_json(&Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Ok(output(&task, 2)) });
     assert_eq!(code(&server.report(worker, &run, report.clone()).await), Code::NotFound, "it has to register anew");
     assert_eq!(server.state().await, before);
     let worker = server.register("w").await;
@@ -155,7 +159,8 @@ async fn leases_of_an_earlier_coordinator_are_old() {
     server.close().await;
 }
 
-/// An object that is said to be lost is there: nothing is reset, and the worker that says so for a third time gets nothing more.
+/// An object that is said to be lost is there: nothing is reset, and the worker that says so for a third time gets
+/// nothing more.
 #[tokio::test]
 async fn a_loss_that_is_none_changes_nothing() {
     let server = Server::open().await.ready().await;

@@ -57,8 +57,16 @@ async fn absurd_orders(server: &Server, long: &str) {
     let absent = ["", "../state", "/etc/passwd", "r000000000000", "s3://bucket/run"];
     for name in absent {
         assert_eq!(code(people.clone().get_run(GetRunRequest { run: name.into() }).await), Code::NotFound, "{name}");
-        assert_eq!(code(people.clone().cancel_run(CancelRunRequest { run: name.into() }).await), Code::NotFound, "{name}");
-        assert_eq!(code(people.clone().watch_run(WatchRunRequest { run: name.into() }).await), Code::NotFound, "{name}");
+        assert_eq!(
+            code(people.clone().cancel_run(CancelRunRequest { run: name.into() }).await),
+            Code::NotFound,
+            "{name}"
+        );
+        assert_eq!(
+            code(people.clone().watch_run(WatchRunRequest { run: name.into() }).await),
+            Code::NotFound,
+            "{name}"
+        );
     }
     for name in [long, "a\0b", "a\u{1b}[2J"] {
         assert_eq!(code(people.clone().get_run(GetRunRequest { run: name.into() }).await), Code::InvalidArgument);
@@ -123,7 +131,10 @@ async fn absurd_values_are_refused() {
 
     assert_eq!(server.state().await, before, "a refused call changed something");
     assert!(log().contains("`name` must be a text of at most 128 bytes"), "refusals are logged");
-    assert!(!log().contains("WARN forged") && !log().contains("xxxxxxxxxx".repeat(200).as_str()), "what was sent is in the log");
+    assert!(
+        !log().contains("WARN forged") && !log().contains("xxxxxxxxxx".repeat(200).as_str()),
+        "what was sent is in the log"
+    );
     server.finish().await;
     server.close().await;
 }
@@ -141,7 +152,9 @@ async fn messages_and_headers_over_the_limit_are_refused() {
         let answer = server.call(path, None, Bytes::from_static(b"\x0a\x04\xff\xfe\xc0\x80")).await;
         assert!(matches!(code(answer), Code::Internal | Code::InvalidArgument), "{path}");
     }
-    for path in ["/", "/bloctrain.v1.RunService/Destroy", "/bloctrain.v1.RunService/../x", "/bloctrain.v2.RunService/GetRun"] {
+    for path in
+        ["/", "/bloctrain.v1.RunService/Destroy", "/bloctrain.v1.RunService/../x", "/bloctrain.v2.RunService/GetRun"]
+    {
         assert_eq!(code(server.call(path, None, Bytes::new()).await), Code::Unimplemented, "{path}");
     }
     assert_eq!(server.state().await, before);

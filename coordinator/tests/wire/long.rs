@@ -31,7 +31,8 @@ async fn what_no_report_could_hold_is_refused_at_submission() {
     submission["dataset"]["shape"] = serde_json::json!({ "channels": 3, "height": 32, "width": 32 });
     submission["dataset"]["classes"] = (0..60_000).map(|class| format!("{class}")).collect::<Vec<_>>().into();
     let request = SubmitRequest { submission_json: submission.to_string() };
-    let refused = RunServiceClient::new(server.channel.clone()).submit(request).await.expect_err("too many").message().to_owned();
+    let refused =
+        RunServiceClient::new(server.channel.clone()).submit(request).await.expect_err("too many").message().to_owned();
     assert!(refused.contains("60000 classes"), "{refused}");
     server.close().await;
 }

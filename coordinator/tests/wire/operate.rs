@@ -73,7 +73,10 @@ impl Operated {
 
     /// Tasks of the CPU pool, by the metric; and whether there should be workers.
     async fn tasks(&self) -> (f64, bool) {
-        let pool = ScaledObjectRef { scaler_metadata: [("backend".into(), "cpu".into())].into(), ..ScaledObjectRef::default() };
+        let pool = ScaledObjectRef {
+            scaler_metadata: [("backend".into(), "cpu".into())].into(),
+            ..ScaledObjectRef::default()
+        };
         let mut scaler = ExternalScalerClient::new(self.channel());
         let spec = scaler.get_metric_spec(pool.clone()).await.expect("a metric").into_inner().metric_specs.remove(0);
         let request = GetMetricsRequest { scaled_object_ref: Some(pool.clone()), metric_name: spec.metric_name };
@@ -175,7 +178,8 @@ async fn the_scaler_s_stream_says_when_work_comes_and_goes() {
     let artefacts = Artefacts::open("memory://").expect("opens");
     let active = Operated::start(&artefacts, Secrets::default(), false).await;
     active.until("active").await;
-    let pool = ScaledObjectRef { scaler_metadata: [("backend".into(), "cpu".into())].into(), ..ScaledObjectRef::default() };
+    let pool =
+        ScaledObjectRef { scaler_metadata: [("backend".into(), "cpu".into())].into(), ..ScaledObjectRef::default() };
     let mut scaler = ExternalScalerClient::new(active.channel());
     let mut stream = scaler.stream_is_active(pool).await.expect("a stream").into_inner();
     assert!(!stream.message().await.expect("goes on").expect("says at once").result);
@@ -189,7 +193,10 @@ async fn the_scaler_s_stream_says_when_work_comes_and_goes() {
 pub(crate) fn guarded(kind: &str, certificate: Pair, client_ca: &Authority) -> Secrets {
     let name = |who: &str| vec![token(&format!("{who}-{kind}"))];
     let access = Access::new(&name("join"), &name("viewer"), &name("operator")).expect("long enough");
-    Secrets { access, tls: Some(Tls { certificate: certificate.0, key: certificate.1, client_ca: Some(client_ca.pem.clone()) }) }
+    Secrets {
+        access,
+        tls: Some(Tls { certificate: certificate.0, key: certificate.1, client_ca: Some(client_ca.pem.clone()) }),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

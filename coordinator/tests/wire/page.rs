@@ -19,7 +19,8 @@ async fn every_run_is_on_one_page() {
         let (mut found, mut after) = (Vec::new(), String::new());
         for page in 1.. {
             let request = ListRunsRequest { page_size, after };
-            let answer = RunServiceClient::new(server.channel.clone()).list_runs(request).await.expect("answers").into_inner();
+            let answer =
+                RunServiceClient::new(server.channel.clone()).list_runs(request).await.expect("answers").into_inner();
             assert!(answer.view_json.len() <= 100, "a page is never larger, whatever is asked");
             found.extend(answer.view_json.iter().map(|json| from_json::<RunView>(json).expect("a view").run));
             after = answer.next;

@@ -31,7 +31,8 @@ impl Description {
 
     /// Holds an answer of an operation against its schema.
     pub(crate) fn answer(&mut self, method: &str, path: &str, status: &str, value: &Value) {
-        let schema = &self.document["paths"][path][method]["responses"][status]["content"]["application/json"]["schema"];
+        let schema =
+            &self.document["paths"][path][method]["responses"][status]["content"]["application/json"]["schema"];
         assert!(schema.is_object(), "{method} {path} {status} is described");
         let schema = schema.clone();
         self.check(&schema, value, &format!("{method} {path}"));
@@ -53,7 +54,8 @@ impl Description {
         if let Some(choices) = schema["oneOf"].as_array() {
             let wanted = if value.is_null() { "null" } else { "object" };
             let is_null = |choice: &&Value| (choice["type"] == "null") == (wanted == "null");
-            let choice = choices.iter().find(is_null).unwrap_or_else(|| panic!("{at}: {value} is none of the choices")).clone();
+            let choice =
+                choices.iter().find(is_null).unwrap_or_else(|| panic!("{at}: {value} is none of the choices")).clone();
             return self.check(&choice, value, at);
         }
         let types: Vec<&str> = match &schema["type"] {

@@ -51,7 +51,8 @@ impl Server {
     /// One with tokens of every kind.
     pub(crate) async fn guarded() -> Self {
         let kinds = |kinds: &[&str]| kinds.iter().map(|kind| token(kind)).collect::<Vec<_>>();
-        let access = Access::new(&kinds(&["join", "join2"]), &kinds(&["viewer"]), &kinds(&["operator"])).expect("long enough");
+        let access =
+            Access::new(&kinds(&["join", "join2"]), &kinds(&["viewer"]), &kinds(&["operator"])).expect("long enough");
         Self::start(access, None, Some(token("operator"))).await
     }
 
@@ -60,7 +61,12 @@ impl Server {
         Self::start_on(artefacts, access, tls, operator).await
     }
 
-    pub(crate) async fn start_on(artefacts: Artefacts, access: Access, tls: Option<Tls>, operator: Option<String>) -> Self {
+    pub(crate) async fn start_on(
+        artefacts: Artefacts,
+        access: Access,
+        tls: Option<Tls>,
+        operator: Option<String>,
+    ) -> Self {
         Self::start_with(CONNECTIONS as usize, artefacts, access, tls, operator).await
     }
 
@@ -147,8 +153,10 @@ impl Server {
 
     /// Everything that may be seen of it: runs, workers, what lasts, and the objects in its store.
     pub(crate) async fn state(&self) -> (Vec<String>, Vec<String>, Vec<RunView>, Vec<(String, u64)>) {
-        let runs = self.runs().list_runs(self.look(ListRunsRequest::default())).await.expect("answers").into_inner().view_json;
-        let workers = self.runs().list_workers(self.look(ListWorkersRequest {})).await.expect("answers").into_inner().worker_json;
+        let runs =
+            self.runs().list_runs(self.look(ListRunsRequest::default())).await.expect("answers").into_inner().view_json;
+        let workers =
+            self.runs().list_workers(self.look(ListWorkersRequest {})).await.expect("answers").into_inner().worker_json;
         let lasting = read_runs(&self.artefacts).await.expect("reads");
         let mut objects = self.artefacts.list("").await.expect("lists");
         // Histories are written beside the calls, a moment later.
@@ -254,7 +262,8 @@ pub(crate) fn bearer(token: &str) -> MetadataValue<Ascii> {
 
 /// Every call of the two services, from their descriptors.
 pub(crate) fn calls() -> Vec<String> {
-    let set: prost_types::FileDescriptorSet = prost::Message::decode(bloctrain_proto::DESCRIPTORS).expect("descriptors");
+    let set: prost_types::FileDescriptorSet =
+        prost::Message::decode(bloctrain_proto::DESCRIPTORS).expect("descriptors");
     let services = set.file.iter().flat_map(|file| file.service.iter().map(move |service| (file.package(), service)));
     services
         .flat_map(|(package, service)| {

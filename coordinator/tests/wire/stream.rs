@@ -83,7 +83,10 @@ async fn runs_come_in_full_then_what_changes_and_in_full_again_after_a_restart()
     let second = server.submit(2).await.expect("submitted");
     for events in [&mut events, &mut beside] {
         let change = events.of("runs").await;
-        assert_eq!((&change["reset"], &change["set"][&second]["state"]), (&Value::Bool(false), &Value::from("running")));
+        assert_eq!(
+            (&change["reset"], &change["set"][&second]["state"]),
+            (&Value::Bool(false), &Value::from("running"))
+        );
         assert!(change["set"].get(&first).is_none(), "what did not change is not sent again: {change}");
     }
     server.cancel(&first).await;
@@ -140,6 +143,9 @@ async fn workers_and_events_are_streamed_to_whoever_may_read() {
     assert_eq!(workers.of("workers").await["set"], serde_json::json!({}));
     let mut log = Events::open(&server.http, "topic=events", &viewer).await;
     let first = log.of("events").await;
-    assert!(first["lines"].as_array().is_some_and(|lines| lines.iter().all(|line| line["run"] == run.as_str())), "{first}");
+    assert!(
+        first["lines"].as_array().is_some_and(|lines| lines.iter().all(|line| line["run"] == run.as_str())),
+        "{first}"
+    );
     server.close().await;
 }

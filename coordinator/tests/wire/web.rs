@@ -91,8 +91,9 @@ async fn tokens_and_roles_are_those_of_grpc() {
     let run = server.submit(1).await.expect("submitted");
     let (list, pause) = ("GET /api/v1/runs".to_owned(), format!("POST /api/v1/runs/{run}/pause"));
     let http = server.http.clone();
-    let with =
-        async |line: &str, token: &str| ask(&http, line, &[("Authorization", &format!("Bearer {token}"))], "").await.status;
+    let with = async |line: &str, token: &str| {
+        ask(&http, line, &[("Authorization", &format!("Bearer {token}"))], "").await.status
+    };
     for wrong in ["", "x", &token("join"), "operator-0123456789abcdeg"] {
         assert_eq!((with(&list, wrong).await, with(&pause, wrong).await), (401, 401), "{wrong}");
     }
@@ -197,7 +198,9 @@ async fn every_answer_says_what_the_page_may_do_and_open_ones_are_for_own_names(
     let tag = page.header("etag").expect("a tag").to_owned();
     assert_eq!(ask(&server.http, "GET /", &[("If-None-Match", &tag)], "").await.status, 304);
     // A name that somebody else's page can have, pointed to this address (DNS rebinding).
-    for (host, status) in [("evil.example:9090", 421), ("127.0.0.1.evil.example", 421), ("localhost:1", 200), ("[::1]:1", 200)] {
+    for (host, status) in
+        [("evil.example:9090", 421), ("127.0.0.1.evil.example", 421), ("localhost:1", 200), ("[::1]:1", 200)]
+    {
         let got = ask(&server.http, "GET /api/v1/runs", &[("Host", host)], "").await;
         assert_eq!(got.status, status, "{host}");
     }
@@ -206,10 +209,15 @@ async fn every_answer_says_what_the_page_may_do_and_open_ones_are_for_own_names(
 }
 
 /// A client's end of TLS, with its certificate.
-async fn secured(address: &str, authority: &Authority, identity: &Pair) -> std::io::Result<impl AsyncRead + AsyncWrite + Unpin> {
+async fn secured(
+    address: &str,
+    authority: &Authority,
+    identity: &Pair,
+) -> std::io::Result<impl AsyncRead + AsyncWrite + Unpin> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&authority.pem).expect("PEM")).expect("an authority");
-    let (chain, key) = (CertificateDer::from_pem_slice(&identity.0).expect("PEM"), PrivateKeyDer::from_pem_slice(&identity.1));
+    let (chain, key) =
+        (CertificateDer::from_pem_slice(&identity.0).expect("PEM"), PrivateKeyDer::from_pem_slice(&identity.1));
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()));
     let config = config.with_safe_default_protocol_versions().expect("versions").with_root_certificates(roots);
     let config = config.with_client_auth_cert(vec![chain], key.expect("PEM")).expect("a certificate with its key");
@@ -221,7 +229,8 @@ async fn secured(address: &str, authority: &Authority, identity: &Pair) -> std::
 async fn one_port_has_tls_for_people_and_goes_on_in_the_clear_for_probes() {
     let artefacts = Artefacts::open("memory://").expect("opens");
     let authority = Authority::new();
-    let server = Operated::start(&artefacts, guarded("a", authority.sign("127.0.0.1", |_| {}), &authority), false).await;
+    let server =
+        Operated::start(&artefacts, guarded("a", authority.sign("127.0.0.1", |_| {}), &authority), false).await;
     server.until("active").await;
     assert_eq!(get(&server.http, "/metrics").await.status, 200);
     let got = get(&server.http, "/api/v1/runs?limit=3").await;
@@ -254,7 +263,8 @@ async fn busy() -> (Server, String, String, u64) {
     server.work(honest).await;
     // What nobody else may try again fails.
     server.leave(honest).await;
-    let figures = json!({ "accuracy": 0.5, "relative_compute": 0.25, "exit_fraction": [1.0], "calibration_error": 0.1 });
+    let figures =
+        json!({ "accuracy": 0.5, "relative_compute": 0.25, "exit_fraction": [1.0], "calibration_error": 0.1 });
     let gates = json!([{ "tau": 0.5, "gamma": 0.75 }]);
     let point = json!({ "gates": gates, "validation": figures, "test": figures });
     let curve = json!({ "chosen": 0, "points": [point], "without_exits": point });
@@ -262,7 +272,11 @@ async fn busy() -> (Server, String, String, u64) {
     let said = json!([{ "block": 1, "class": 0, "confidence": 0.75, "hard": 0.0 }]);
     let sample = json!({ "id": 7, "label": 1, "answer": 0, "probability": 0.75, "said": said, "png": "iVBORw0KGgo=" });
     let samples = json!({ "exits": [{ "block": 1, "answered": 3, "right": 2, "samples": [sample] }] });
-    server.artefacts.put(&key::model(&done, key::MODEL_SAMPLES), Bytes::from(samples.to_string())).await.expect("written");
+    server
+        .artefacts
+        .put(&key::model(&done, key::MODEL_SAMPLES), Bytes::from(samples.to_string()))
+        .await
+        .expect("written");
     let failing = server.submit(2).await.expect("submitted");
     let worker = server.register("w1").await;
     for _ in 0..8 {
@@ -311,8 +325,10 @@ async fn answers_are_as_they_are_described_and_nothing_is_described_that_is_not_
         asked.push(("get".to_owned(), path.to_owned()));
     }
     let failed = get(&http, "/api/v1/runs").await.json()["runs"].as_array().expect("runs").clone();
-    let failed =
-        failed.iter().find(|row| row["state"] == "failed").expect("one failed")["run"].as_str().expect("an id").to_owned();
+    let failed = failed.iter().find(|row| row["state"] == "failed").expect("one failed")["run"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     api.answer("get", "/runs/{run}", "200", &get(&http, &format!("/api/v1/runs/{failed}")).await.json());
     // Nobody may work on it any more.
     server.leave(worker).await;
@@ -324,7 +340,10 @@ async fn answers_are_as_they_are_described_and_nothing_is_described_that_is_not_
     // What takes a fleet and its faults to come about is held against the types themselves.
     let task = TaskId { block: 1, stage: Stage::Train, part: 0, replica: 0 };
     api.value("Lost", &json!(LostView { task, workers: vec!["w".into()] }));
-    api.value("Summary", &json!(Summary { notes: vec!["n".into()], blocks: vec![Default::default()], ..Summary::default() }));
+    api.value(
+        "Summary",
+        &json!(Summary { notes: vec!["n".into()], blocks: vec![Default::default()], ..Summary::default() }),
+    );
     let line = HistoryLine {
         block: 1,
         stage: Stage::Train,
@@ -377,10 +396,16 @@ async fn markup_in_names_is_text_and_nothing_else() {
     let got = get(&server.http, &format!("/api/v1/runs/{run}")).await;
     let answer = got.json();
     assert_eq!(answer["run"]["name"], markup);
-    assert_eq!((&answer["detail"]["classes"][0], &answer["run"]["attempts"][0]["worker"]), (&json!(markup), &json!(markup)));
+    assert_eq!(
+        (&answer["detail"]["classes"][0], &answer["run"]["attempts"][0]["worker"]),
+        (&json!(markup), &json!(markup))
+    );
     for path in ["/api/v1/runs", "/api/v1/workers", "/api/v1/events"] {
         let got = get(&server.http, path).await;
-        assert!(got.json().to_string().contains("onerror") && got.header("x-content-type-options") == Some("nosniff"), "{path}");
+        assert!(
+            got.json().to_string().contains("onerror") && got.header("x-content-type-options") == Some("nosniff"),
+            "{path}"
+        );
     }
     server.close().await;
 }

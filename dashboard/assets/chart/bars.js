@@ -12,16 +12,39 @@ const bar = (width, kind) => {
 /** Training samples of every block, against those of the first: `[{ block, samples, classes }]`. */
 export function funnel(blocks) {
   const most = Math.max(1, ...blocks.map((block) => block.samples ?? 0));
-  return h("ol", { class: "bars" }, blocks.map(({ block, samples, classes }) => h("li", {},
-    h("span", { class: "bar-name" }, `block ${block}`),
-    bar((samples ?? 0) / most, `block${((block - 1) % 8) + 1}`),
-    h("span", { class: "bar-value" }, samples === null ? "not trained yet" : `${integer(samples)} samples`,
-      h("span", { class: "muted" }, samples === null ? "" : ` ${percent(samples / most, 0)}, ${classes} classes`)))));
+  return h(
+    "ol",
+    { class: "bars" },
+    blocks.map(({ block, samples, classes }) =>
+      h(
+        "li",
+        {},
+        h("span", { class: "bar-name" }, `block ${block}`),
+        bar((samples ?? 0) / most, `block${((block - 1) % 8) + 1}`),
+        h(
+          "span",
+          { class: "bar-value" },
+          samples === null ? "not trained yet" : `${integer(samples)} samples`,
+          h("span", { class: "muted" }, samples === null ? "" : ` ${percent(samples / most, 0)}, ${classes} classes`),
+        ),
+      ),
+    ),
+  );
 }
 
 /** Where test inputs leave: `[{ block, fraction }]`. */
 export function exits(blocks) {
-  return h("ol", { class: "bars" }, blocks.map(({ block, fraction }) => h("li", {},
-    h("span", { class: "bar-name" }, `block ${block}`), bar(fraction, `block${((block - 1) % 8) + 1}`),
-    h("span", { class: "bar-value" }, percent(fraction)))));
+  return h(
+    "ol",
+    { class: "bars" },
+    blocks.map(({ block, fraction }) =>
+      h(
+        "li",
+        {},
+        h("span", { class: "bar-name" }, `block ${block}`),
+        bar(fraction, `block${((block - 1) % 8) + 1}`),
+        h("span", { class: "bar-value" }, percent(fraction)),
+      ),
+    ),
+  );
 }

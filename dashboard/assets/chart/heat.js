@@ -20,14 +20,41 @@ export function classHeat(names, blocks) {
     const accuracy = block.accuracy[index];
     const known = accuracy !== null && accuracy !== undefined;
     const marked = hard(block, label);
-    return h("td", { class: `heat ${known ? scaled(accuracy) : ""}${marked ? " hard" : ""}` },
-      percent(known ? accuracy : null, 1), marked ? h("span", { class: "mark", title: "stayed hard" }, "hard") : null);
+    return h(
+      "td",
+      { class: `heat ${known ? scaled(accuracy) : ""}${marked ? " hard" : ""}` },
+      percent(known ? accuracy : null, 1),
+      marked ? h("span", { class: "mark", title: "stayed hard" }, "hard") : null,
+    );
   };
-  const lines = names.map((name, label) => h("tr", {}, h("th", { scope: "row", title: name }, name), shown.map((block) => cell(block, label))));
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Class accuracies" }, h("table", { class: "heatmap" },
-    h("caption", { class: "hidden" }, "Validation accuracy of every class, by block"),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "class"), shown.map((block) => h("th", { scope: "col" }, `block ${block.block}`)))),
-    h("tbody", {}, lines)));
+  const lines = names.map((name, label) =>
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row", title: name }, name),
+      shown.map((block) => cell(block, label)),
+    ),
+  );
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": "Class accuracies" },
+    h(
+      "table",
+      { class: "heatmap" },
+      h("caption", { class: "hidden" }, "Validation accuracy of every class, by block"),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("th", { scope: "col" }, "class"),
+          shown.map((block) => h("th", { scope: "col" }, `block ${block.block}`)),
+        ),
+      ),
+      h("tbody", {}, lines),
+    ),
+  );
 }
 
 /** A confusion matrix: a row is a true class, coloured by its share of the row. */
@@ -35,16 +62,42 @@ export function confusion(names, labels, counts) {
   const name = (label) => names[label] ?? String(label);
   const line = (row, truth) => {
     const sum = row.reduce((sum, value) => sum + value, 0);
-    return h("tr", {}, h("th", { scope: "row", title: name(labels[truth]) }, name(labels[truth])), row.map((value, answer) => {
-      const share = sum > 0 ? value / sum : 0;
-      const what = `${name(labels[truth])} answered as ${name(labels[answer])}: ${integer(value)} (${percent(share, 1)})`;
-      // The diagonal is right; the rest is wrong, and its small shares are what people look for.
-      const kind = truth === answer ? shade(share) : `wrong${Math.min(10, Math.ceil(share * 20))}`;
-      return h("td", { class: `heat ${kind}${truth === answer ? " diagonal" : ""}`, title: what }, value === 0 ? "" : integer(value));
-    }));
+    return h(
+      "tr",
+      {},
+      h("th", { scope: "row", title: name(labels[truth]) }, name(labels[truth])),
+      row.map((value, answer) => {
+        const share = sum > 0 ? value / sum : 0;
+        const pair = `${name(labels[truth])} answered as ${name(labels[answer])}`;
+        const what = `${pair}: ${integer(value)} (${percent(share, 1)})`;
+        // The diagonal is right; the rest is wrong, and its small shares are what people look for.
+        const kind = truth === answer ? shade(share) : `wrong${Math.min(10, Math.ceil(share * 20))}`;
+        return h(
+          "td",
+          { class: `heat ${kind}${truth === answer ? " diagonal" : ""}`, title: what },
+          value === 0 ? "" : integer(value),
+        );
+      }),
+    );
   };
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Confusion matrix" }, h("table", { class: "heatmap matrix" },
-    h("caption", { class: "hidden" }, "Answers by true class (rows) and answered class (columns)"),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "true \\ answer"), labels.map((label) => h("th", { scope: "col", title: name(label) }, h("span", {}, name(label)))))),
-    h("tbody", {}, counts.map(line))));
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": "Confusion matrix" },
+    h(
+      "table",
+      { class: "heatmap matrix" },
+      h("caption", { class: "hidden" }, "Answers by true class (rows) and answered class (columns)"),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("th", { scope: "col" }, "true \\ answer"),
+          labels.map((label) => h("th", { scope: "col", title: name(label) }, h("span", {}, name(label)))),
+        ),
+      ),
+      h("tbody", {}, counts.map(line)),
+    ),
+  );
 }

@@ -6,18 +6,30 @@ import { colour, h, once, say } from "../dom.js";
 export const ofBlock = (block) => colour(`--c${((block - 1) % 8) + 1}`);
 
 /**
- * A chart. `title`, `unit(value)` for the axis and the readout, `x(value)` for the lower axis. `update({ x, series })` with
- * `series: [{ name, block, values, dashed, points }]`; `values` line up with `x`, `null` where there is none.
+ * A chart. `title`, `unit(value)` for the axis and the readout, `x(value)` for the lower axis. `update({ x, series })`
+ * with `series: [{ name, block, values, dashed, points }]`; `values` line up with `x`, `null` where there is none.
  */
-export function lines({ title, unit, xLabel, xText = (value) => String(value), height = 190, range, onlyPoints = false, summary }) {
+export function lines({
+  title,
+  unit,
+  xLabel,
+  xText = (value) => String(value),
+  height = 190,
+  range,
+  onlyPoints = false,
+  summary,
+}) {
   const reading = h("span", { class: "reading" });
   const holder = h("div", { class: "plot" });
   const note = h("p", { class: "quiet", hidden: true }, "No values yet.");
   const element = h("figure", { class: "chart" }, h("figcaption", {}, h("span", {}, title), reading), holder, note);
-  let data = null, plot = null, shape = "";
+  let data = null,
+    plot = null,
+    shape = "";
 
   function options() {
-    const ink = colour("--muted"), grid = colour("--line");
+    const ink = colour("--muted"),
+      grid = colour("--line");
     const font = `11px ${getComputedStyle(document.body).fontFamily}`;
     const axis = { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } };
     return {
@@ -27,7 +39,13 @@ export function lines({ title, unit, xLabel, xText = (value) => String(value), h
       legend: { show: false },
       scales: { x: { time: false, range: range?.x }, y: { range: range?.y ?? ((_, low, high) => padded(low, high)) } },
       axes: [
-        { ...axis, size: 26, space: 40, incrs: range?.x ? undefined : [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000], values: (_, values) => values.map((value) => (Number.isInteger(value) || range?.x ? xText(value) : "")) },
+        {
+          ...axis,
+          size: 26,
+          space: 40,
+          incrs: range?.x ? undefined : [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000],
+          values: (_, values) => values.map((value) => (Number.isInteger(value) || range?.x ? xText(value) : "")),
+        },
         { ...axis, size: 52, space: 34, values: (_, values) => values.map((value) => unit(value)) },
       ],
       series: [
@@ -36,8 +54,17 @@ export function lines({ title, unit, xLabel, xText = (value) => String(value), h
           const stroke = line.stroke ?? ofBlock(line.block);
           const few = line.values.filter((value) => value !== null).length < 3;
           return {
-            label: line.name, stroke, width: 2, dash: line.dashed ? [4, 4] : undefined, spanGaps: true,
-            points: { show: line.points ?? few, size: line.size ?? 6, fill: line.hollow ? colour("--surface") : stroke, width: line.hollow ? 2.5 : 1 },
+            label: line.name,
+            stroke,
+            width: 2,
+            dash: line.dashed ? [4, 4] : undefined,
+            spanGaps: true,
+            points: {
+              show: line.points ?? few,
+              size: line.size ?? 6,
+              fill: line.hollow ? colour("--surface") : stroke,
+              width: line.hollow ? 2.5 : 1,
+            },
             paths: line.points && onlyPoints ? () => null : undefined,
           };
         }),
@@ -57,7 +84,8 @@ export function lines({ title, unit, xLabel, xText = (value) => String(value), h
     if (!data || !data.x.length) return say(reading, "");
     if (index === null || index === undefined) return say(reading, summary?.(data) ?? last());
     const values = data.series.filter((line) => line.values[index] !== null && line.values[index] !== undefined);
-    say(reading, `${xLabel} ${xText(data.x[index])}: ${values.map((line) => `${line.name} ${unit(line.values[index])}`).join(", ")}`);
+    const parts = values.map((line) => `${line.name} ${unit(line.values[index])}`);
+    say(reading, `${xLabel} ${xText(data.x[index])}: ${parts.join(", ")}`);
   }
 
   function last() {
@@ -75,7 +103,11 @@ export function lines({ title, unit, xLabel, xText = (value) => String(value), h
     holder.hidden = !filled;
     if (!filled) return;
     const points = data.series.map((line) => line.values.filter((value) => value !== null).length < 3);
-    const now = JSON.stringify([data.series.map((line) => [line.name, line.block]), points, document.documentElement.dataset.theme]);
+    const now = JSON.stringify([
+      data.series.map((line) => [line.name, line.block]),
+      points,
+      document.documentElement.dataset.theme,
+    ]);
     const table = [data.x, ...data.series.map((line) => line.values)];
     if (plot && shape === now) plot.setData(table);
     else {
@@ -91,7 +123,8 @@ export function lines({ title, unit, xLabel, xText = (value) => String(value), h
   });
 
   new ResizeObserver(() => {
-    if (plot && holder.clientWidth > 0 && holder.clientWidth !== plot.width) plot.setSize({ width: holder.clientWidth, height });
+    if (plot && holder.clientWidth > 0 && holder.clientWidth !== plot.width)
+      plot.setSize({ width: holder.clientWidth, height });
     else draw();
   }).observe(holder);
   addEventListener("theme", draw);
@@ -107,7 +140,10 @@ export function lines({ title, unit, xLabel, xText = (value) => String(value), h
 
 /** Names and colours of blocks, beside charts. */
 export function blockKey(blocks, more = []) {
-  return h("ul", { class: "key" },
+  return h(
+    "ul",
+    { class: "key" },
     blocks.map((block) => h("li", {}, h("span", { class: `swatch block${((block - 1) % 8) + 1}` }), `block ${block}`)),
-    more.map(({ title, kind }) => h("li", {}, h("span", { class: `stroke ${kind}` }), title)));
+    more.map(({ title, kind }) => h("li", {}, h("span", { class: `stroke ${kind}` }), title)),
+  );
 }

@@ -45,7 +45,8 @@ pub fn kept_layers(layers: &[LayerOutputs]) -> Vec<bool> {
 const BACK_TOGETHER: usize = 160 << 10;
 
 /// Partial sums of a tile's weight gradients beside its outputs, from which on tiles go back one at a time. Every tile
-/// has sums of its own, so that in deep layers, with many weights and small maps, they would be most of a step's memory.
+/// has sums of its own, so that in deep layers, with many weights and small maps, they would be most of a step's
+/// memory.
 const SUMS_PER_OUTPUT: usize = 2;
 
 /// Tiles of 64 outputs, each a sum over `inputs` weights, that go back through a layer together where outputs are kept;

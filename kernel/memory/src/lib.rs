@@ -81,7 +81,9 @@ pub fn estimate(spec: &RunSpec, graph: &Graph, classes: usize, threads: usize) -
     let micro_batch = micro_batch(spec);
     let one = |(number, block): (u32, &BlockGraph)| {
         let work = BlockWork::new(spec, block, classes);
-        let bytes = |batch: usize| work.bytes(batch) + (threads * THREAD_SCRATCH + threads.min(batch) * work.at_points()) as u64;
+        let bytes = |batch: usize| {
+            work.bytes(batch) + (threads * THREAD_SCRATCH + threads.min(batch) * work.at_points()) as u64
+        };
         Estimate { block: number, bytes: bytes(micro_batch), least: bytes(1), micro_batch }
     };
     (1..).zip(&graph.blocks).map(one).collect()
@@ -102,7 +104,9 @@ pub fn admit(spec: &RunSpec, graph: &Graph, classes: usize, machine: Machine) ->
     };
     let advice = match largest_that(large.micro_batch.saturating_sub(1), fits) {
         Some(micro_batch) => {
-            format!("set train.micro_batch={micro_batch}, which changes only batch statistics, or take a narrower network")
+            format!(
+                "set train.micro_batch={micro_batch}, which changes only batch statistics, or take a narrower network"
+            )
         }
         None if spec.run.end_to_end => {
             "not even train.micro_batch=1 fits; train block by block or take a narrower network".into()
@@ -359,7 +363,10 @@ mod tests {
         spec.run.end_to_end = true;
         let whole = estimate(&spec, &graph(&spec), 10, 2);
         assert_eq!((blocks.len(), whole.len()), (3, 1));
-        assert!(blocks.iter().all(|block| block.bytes < whole[0].bytes && block.least < block.bytes), "{blocks:?} {whole:?}");
+        assert!(
+            blocks.iter().all(|block| block.bytes < whole[0].bytes && block.least < block.bytes),
+            "{blocks:?} {whole:?}"
+        );
     }
 
     #[test]

@@ -11,7 +11,9 @@ use rayon::prelude::*;
 /// Averages of spikes over time and over the windows of a pooling, `[B, C, h, w]`.
 pub fn averages(spikes: &Spikes, pool: &AdaptivePool) -> Vec<f32> {
     let mut out = vec![0.0; spikes.batch() * pool.features()];
-    out.par_chunks_mut(pool.features().max(1)).enumerate().for_each(|(sample, out)| sample_averages(spikes, sample, pool, out));
+    out.par_chunks_mut(pool.features().max(1))
+        .enumerate()
+        .for_each(|(sample, out)| sample_averages(spikes, sample, pool, out));
     out
 }
 
@@ -134,7 +136,8 @@ mod tests {
             seed in any::<u64>(),
         ) {
             let shape = ImageShape::new(channels, height, width);
-            let spike = |index: usize| f32::from((seed.rotate_left((index * 7 % 64) as u32) ^ index as u64).count_ones() as u8 & 1);
+            let spike = |index: usize| f32::from((seed.rotate_left((index * 7 % 64) as u32) ^ index as u64)
+                .count_ones() as u8 & 1);
             let values: Vec<f32> = (0..steps * batch * shape.len()).map(spike).collect();
             let spikes = Spikes::from_values(&values, batch, steps, shape);
             let pool = AdaptivePool::new(shape, side);
@@ -143,7 +146,8 @@ mod tests {
                 let (map, window) = (index / pool.windows().len(), &pool.windows()[index % pool.windows().len()]);
                 let (sample, channel) = (map / channels, map % channels);
                 let sites = (0..steps).flat_map(|step| window.iter().map(move |position| (step, position)));
-                let at = |(step, position): (usize, &usize)| values[((step * batch + sample) * channels + channel) * shape.area() + position];
+                let at = |(step, position): (usize,
+                    &usize)| values[((step * batch + sample) * channels + channel) * shape.area() + position];
                 prop_assert_eq!(found, sites.clone().map(at).sum::<f32>() / sites.count() as f32);
             }
         }

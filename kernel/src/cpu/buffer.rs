@@ -29,7 +29,8 @@ pub(super) struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// The values in a range. Ranges come in about the order of their ends, so that what is cleared is still in the cache.
+    /// The values in a range. Ranges come in about the order of their ends, so that what is cleared is still in the
+    /// cache.
     pub(super) fn get(&mut self, range: Range<usize>) -> &mut [f32] {
         self.clear(range.end);
         // SAFETY: everything up to the range's end was written.

@@ -1,4 +1,5 @@
-//! Dense products on maps of f32: convolutions of images and of spikes that are many, and gradients of inputs and weights.
+//! Dense products on maps of f32: convolutions of images and of spikes that are many, and gradients of inputs and
+//! weights.
 //!
 //! A map is framed by the zeros that taps may reach, so that a product has no bounds to ask for.
 
@@ -12,8 +13,8 @@ use super::simd::{PAD, Simd, kernel};
 /// Positions whose sums are kept in registers together.
 const POSITIONS: usize = 6;
 
-/// A framed map `[positions, row_stride]` with weights `[taps, rows, width]`: each tap and each row takes the value of a
-/// position at an offset.
+/// A framed map `[positions, row_stride]` with weights `[taps, rows, width]`: each tap and each row takes the value of
+/// a position at an offset.
 #[derive(Clone, Copy)]
 pub(super) struct Operands<'a> {
     pub(super) map: &'a [f32],
@@ -131,8 +132,8 @@ impl Product {
     }
 }
 
-/// What a weight gradient is made of: a framed map `[positions, row_stride]` of `rows` channels, and framed output gradients
-/// `[positions', width]`.
+/// What a weight gradient is made of: a framed map `[positions, row_stride]` of `rows` channels, and framed output
+/// gradients `[positions', width]`.
 #[derive(Clone, Copy)]
 pub(super) struct Pair<'a> {
     pub(super) map: &'a [f32],

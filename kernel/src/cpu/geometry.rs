@@ -1,7 +1,7 @@
 //! Where the taps of a convolution reach, worked out once per layer.
 //!
-//! A fully connected layer on spikes is a 1x1 convolution over one row of T positions whose channels are all sites of the
-//! map; on an image, over a single position. So there is one set of kernels.
+//! A fully connected layer on spikes is a 1x1 convolution over one row of T positions whose channels are all sites of
+//! the map; on an image, over a single position. So there is one set of kernels.
 
 use super::value::tile_width;
 use super::{polyphase, winograd};
@@ -26,7 +26,8 @@ pub(super) struct Class {
 
 impl Class {
     fn new(taps: Vec<(usize, usize)>, positions: Vec<(usize, usize)>) -> Self {
-        let last = |pairs: &[(usize, usize)], pick: fn(&(usize, usize)) -> usize| pairs.iter().map(pick).max().unwrap_or(0);
+        let last =
+            |pairs: &[(usize, usize)], pick: fn(&(usize, usize)) -> usize| pairs.iter().map(pick).max().unwrap_or(0);
         let last_place = last(&taps, |tap| tap.1) + last(&positions, |position| position.0);
         let (last_tap, last_result) = (last(&taps, |tap| tap.0), last(&positions, |position| position.1));
         Self { taps, positions, last_place, last_tap, last_result }
@@ -129,14 +130,17 @@ impl Geometry {
         let taps = geometry.classes.iter().map(|class| class.taps.len() * class.positions.len()).sum();
         geometry.polyphase = kernel == [3, 3] && stride == 2 && padding == [1, 1] && polyphase::pays(output, taps);
         geometry.reach = geometry.reach();
-        let framed_place =
-            |output: usize| (output / geometry.output[1] + before[0]) * framed[1] + output % geometry.output[1] + before[1];
-        geometry.pairs = geometry.reach.positions.iter().map(|&(place, output)| (place, framed_place(output))).collect();
+        let framed_place = |output: usize| {
+            (output / geometry.output[1] + before[0]) * framed[1] + output % geometry.output[1] + before[1]
+        };
+        geometry.pairs =
+            geometry.reach.positions.iter().map(|&(place, output)| (place, framed_place(output))).collect();
         geometry
     }
 
     fn reach(&self) -> Class {
-        let taps = (0..self.taps()).map(|tap| (tap, tap / self.kernel[1] * self.map[1] + tap % self.kernel[1])).collect();
+        let taps =
+            (0..self.taps()).map(|tap| (tap, tap / self.kernel[1] * self.map[1] + tap % self.kernel[1])).collect();
         let place = |at: usize| at / self.output[1] * self.stride * self.map[1] + at % self.output[1] * self.stride;
         Class::new(taps, (0..self.output_area()).map(|at| (place(at), at)).collect())
     }
@@ -172,7 +176,8 @@ impl Geometry {
         self.framed[0] * self.framed[1]
     }
 
-    /// Shift of the output for a tap from input rows (columns) of remainder `rest`; `None` when it reaches none of them.
+    /// Shift of the output for a tap from input rows (columns) of remainder `rest`; `None` when it reaches none of
+    /// them.
     fn shift(&self, axis: usize, rest: usize, tap: usize) -> Option<usize> {
         // Positive by adding the frame before dividing.
         let reach = rest + self.padding[axis] + self.before[axis] * self.stride;
@@ -208,8 +213,8 @@ impl Geometry {
         if self.flat { self.words } else { self.conv.input.channels.div_ceil(WORD) }
     }
 
-    /// Where tile `tile` of the kernels lies in the gradient of the input: its tile, where it starts in a frame (a sample,
-    /// for a fully connected layer), and its row stride.
+    /// Where tile `tile` of the kernels lies in the gradient of the input: its tile, where it starts in a frame (a
+    /// sample, for a fully connected layer), and its row stride.
     pub(super) fn input_tile(&self, tile: usize) -> (usize, usize, usize) {
         if !self.flat {
             let width = tile_width(self.conv.input.channels, tile);

@@ -8,7 +8,8 @@ use std::ops::Range;
 /// Rows of a group.
 pub(super) const ROWS: usize = 6;
 
-/// Where results are added: values of some frames, where the first begins, and the values from one position to the next.
+/// Where results are added: values of some frames, where the first begins, and the values from one position to the
+/// next.
 pub(super) struct Target<'a> {
     pub(super) values: &'a mut [f32],
     pub(super) start: usize,
@@ -79,7 +80,9 @@ pub(super) trait Groups {
 /// # Safety
 /// As for [`Simd::load`].
 #[inline(always)]
-pub(super) unsafe fn loaded<S: Simd, const R: usize, const V: usize>(at: impl Fn(usize, usize) -> *mut f32) -> [[S::V; V]; R] {
+pub(super) unsafe fn loaded<S: Simd, const R: usize, const V: usize>(
+    at: impl Fn(usize, usize) -> *mut f32,
+) -> [[S::V; V]; R] {
     // SAFETY: as for the caller.
     unsafe {
         let mut vectors = [[S::splat(0.0); V]; R];

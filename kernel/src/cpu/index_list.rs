@@ -225,7 +225,8 @@ pub(super) fn jobs(band: &Band, lists: &IndexLists, reach: Reach, jobs: &mut [Jo
     let mut used = 0;
     for list in lists.in_order() {
         let position = band.positions[usize::from(list.index) % BAND];
-        let inside = (position.y.wrapping_add(reach.y) < reach.size[0]) & (position.x.wrapping_add(reach.x) < reach.size[1]);
+        let inside =
+            (position.y.wrapping_add(reach.y) < reach.size[0]) & (position.x.wrapping_add(reach.x) < reach.size[1]);
         jobs[used] = Job { start: list.start, len: list.len, output: position.output.wrapping_add(reach.output) };
         used += usize::from(inside);
     }

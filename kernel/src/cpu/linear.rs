@@ -1,7 +1,7 @@
 //! Products of fully connected layers.
 //!
-//! All three are `out[m, n] = sum over k of a(m, k) b(k, n)`: n goes through the lanes, in panels of `b` that are put in
-//! order first, k through fixed blocks whose panels stay in the cache. Rows are worked on in parallel where they are
+//! All three are `out[m, n] = sum over k of a(m, k) b(k, n)`: n goes through the lanes, in panels of `b` that are put
+//! in order first, k through fixed blocks whose panels stay in the cache. Rows are worked on in parallel where they are
 //! worth a second thread.
 
 #![expect(unsafe_code, reason = "vector loads and stores through pointers whose bounds are asserted at the start")]
@@ -91,7 +91,9 @@ fn product(a: Matrix<'_>, b: Matrix<'_>, sizes: [usize; 3]) -> Vec<f32> {
     } else {
         in_pool(|| {
             let panels = panels(b, k, n, 1);
-            out.par_chunks_mut(TASK * n).enumerate().for_each(|(task, out)| rows_of(a, &panels, [k, n], task * TASK, out));
+            out.par_chunks_mut(TASK * n)
+                .enumerate()
+                .for_each(|(task, out)| rows_of(a, &panels, [k, n], task * TASK, out));
         });
     }
     out
@@ -157,7 +159,14 @@ unsafe fn add_body<S: Simd>(a: Matrix<'_>, panel: &[f32], width: usize, sums: &m
     let (rows, terms) = (sums.len() / width, panel.len() / PANEL);
     assert!(rows > 0 && terms > 0 && width.is_multiple_of(PAD) && width <= PANEL, "a panel of another width");
     assert!((rows - 1) * a.strides[0] + (terms - 1) * a.strides[1] < a.values.len(), "a matrix of another shape");
-    let block = Block { a: a.values.as_ptr(), strides: a.strides, panel: panel.as_ptr(), terms, width, sums: sums.as_mut_ptr() };
+    let block = Block {
+        a: a.values.as_ptr(),
+        strides: a.strides,
+        panel: panel.as_ptr(),
+        terms,
+        width,
+        sums: sums.as_mut_ptr(),
+    };
     // SAFETY: the shapes were just checked.
     unsafe { block.rows::<S>(0..rows) };
 }
@@ -209,7 +218,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn values(len: usize, seed: u64) -> Vec<f32> {
-        (0..len as u64).map(|at| ((at.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed) % 2001) as f32 / 1000.0 - 1.0).collect()
+        (0..len as u64)
+            .map(|at| ((at.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed) % 2001) as f32 / 1000.0 - 1.0)
+            .collect()
     }
 
     proptest! {
@@ -226,8 +237,10 @@ mod tests {
             let (x, weight, grad) =
                 (values(samples * inputs, seed), values(outputs * inputs, !seed), values(samples * outputs, seed / 3));
             let check = |found: Vec<f32>, columns: usize, terms: usize, product: &dyn Fn(usize, usize, usize) -> f32| {
-                let expected = |at: usize| (0..terms).map(|term| f64::from(product(at / columns, at % columns, term))).sum::<f64>();
-                found.iter().enumerate().all(|(at, &found)| (f64::from(found) - expected(at)).abs() < 1e-6 * (terms + 1) as f64)
+                let expected = |at: usize| (0..terms).map(|term| f64::from(product(at / columns, at % columns, term)))
+                    .sum::<f64>();
+                found.iter().enumerate().all(|(at, &found)| (f64::from(found) - expected(at))
+                    .abs() < 1e-6 * (terms + 1) as f64)
             };
             let forward = forward(&x, &weight, inputs);
             prop_assert_eq!(forward.len(), samples * outputs);

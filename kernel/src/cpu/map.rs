@@ -39,7 +39,8 @@ pub(super) fn of_image(geometry: &Geometry, image: &[f32], map: &mut [f32]) {
 
 kernel! {
     /// Writes the whole numbers of some frames as f32 into maps.
-    pub(super) fn of_spikes(geometry: &Geometry, input: &Planes<'_>, frames: Range<usize>, maps: &mut [f32]) = of_spikes_body
+    pub(super) fn of_spikes(geometry: &Geometry, input: &Planes<'_>, frames: Range<usize>, maps: &mut [f32]) =
+        of_spikes_body
 }
 
 #[inline(always)]

@@ -58,8 +58,8 @@ pub fn spikes(x: &[f32], steps: usize, leak: f32, rule: NeuronRule) -> Vec<f32> 
     words.chunks(neurons.tile.positions.max(1)).flat_map(of_step).collect()
 }
 
-/// Gradients of the drive `[T, M]` and of the leak from `grad [T, M]` of the spikes, by back-propagation through time with
-/// the rule's surrogate.
+/// Gradients of the drive `[T, M]` and of the leak from `grad [T, M]` of the spikes, by back-propagation through time
+/// with the rule's surrogate.
 ///
 /// # Panics
 /// When `x` is not `steps` rows, or `grad` is of another length.
@@ -84,8 +84,12 @@ mod tests {
 
     #[test]
     fn neurons_by_hand() {
-        let spec =
-            NeuronSpec { reset: Reset::Subtract, surrogate: Surrogate::Rectangle, surrogate_width: 0.5, ..NeuronSpec::default() };
+        let spec = NeuronSpec {
+            reset: Reset::Subtract,
+            surrogate: Surrogate::Rectangle,
+            surrogate_width: 0.5,
+            ..NeuronSpec::default()
+        };
         let rule = NeuronRule::new(&spec);
         // Two neurons over two steps, threshold 1, leak 1/2: membranes 0.75 and 1.25, then 0.375 + 1 and 0.125 + 0.25.
         let x = [0.75, 1.25, 1.0, 0.25];

@@ -1,8 +1,8 @@
 //! Norm and neuron in one pass over a sample, forward and backward, for one tile of channels.
 //!
-//! A sample's outputs of a convolution are `[T, P, width]` (or `[P, width]` where the input is the same at every step), P
-//! positions. The drive is the sum over branches of `scale * y`, plus a shift. Nothing is kept for the backward pass but
-//! the means and scales: membranes are computed again.
+//! A sample's outputs of a convolution are `[T, P, width]` (or `[P, width]` where the input is the same at every step),
+//! P positions. The drive is the sum over branches of `scale * y`, plus a shift. Nothing is kept for the backward pass
+//! but the means and scales: membranes are computed again.
 
 #![expect(unsafe_code, reason = "vector loads and stores through pointers whose bounds are asserted at the start")]
 #![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
@@ -82,7 +82,8 @@ pub(super) struct Output<'a> {
 
 kernel! {
     /// Spikes of some positions of one sample.
-    pub(super) fn forward(tile: &Tile<'_>, drives: &[Drive<'_>], places: Range<usize>, output: Output<'_>) = forward_body
+    pub(super) fn forward(tile: &Tile<'_>, drives: &[Drive<'_>], places: Range<usize>, output: Output<'_>) =
+        forward_body
 }
 
 #[inline(always)]
@@ -149,7 +150,8 @@ pub(super) struct Sums<'a> {
 kernel! {
     /// Turns the gradient of a sample's spikes `[T, P, width]` into that of its drive, in place, and sums it up.
     /// `membranes` is scratch of `steps * PAD` values.
-    pub(super) fn backward(tile: &Tile<'_>, drives: &[Drive<'_>], grad: &mut [f32], sums: &mut Sums<'_>, membranes: &mut [f32]) = backward_body
+    pub(super) fn backward(tile: &Tile<'_>, drives: &[Drive<'_>], grad: &mut [f32], sums: &mut Sums<'_>,
+        membranes: &mut [f32]) = backward_body
 }
 
 #[inline(always)]
@@ -190,7 +192,9 @@ unsafe fn backward_body<S: Simd>(
             }
             Surrogate::Rectangle => {
                 let (a, height) = (S::splat(width), S::splat(0.5 / width));
-                backward_with::<S>(tile, drives, grad, sums, membranes, |v| S::keep(!S::at_least(S::abs(v), a), height));
+                backward_with::<S>(tile, drives, grad, sums, membranes, |v| {
+                    S::keep(!S::at_least(S::abs(v), a), height)
+                });
             }
         }
     }
@@ -237,7 +241,9 @@ unsafe fn backward_with<S: Simd>(
                     }
                 }
                 for (drive, centred) in drives.iter().zip(&mut sums.centred) {
-                    let y = |step: usize| S::load(drive.y.as_ptr().add((step * tile.positions + place) * tile.width + lane));
+                    let y = |step: usize| {
+                        S::load(drive.y.as_ptr().add((step * tile.positions + place) * tile.width + lane))
+                    };
                     let mean = S::load(drive.mean.as_ptr().add(lane));
                     let mut product = S::splat(0.0);
                     if drive.constant {
@@ -284,9 +290,10 @@ pub(super) struct Frame<'a> {
 }
 
 kernel! {
-    /// Gradient of one frame of a convolution's output, into the middle of `frame`. `grads` are the drive's gradients of the
-    /// frame, or of every step where the outputs are the same at every step; they are added.
-    pub(super) fn norm_backward(width: usize, y: &[f32], mean: &[f32], grads: &[&[f32]], coefficients: &Coefficients, frame: Frame<'_>) = norm_backward_body
+    /// Gradient of one frame of a convolution's output, into the middle of `frame`. `grads` are the drive's gradients
+    /// of the frame, or of every step where the outputs are the same at every step; they are added.
+    pub(super) fn norm_backward(width: usize, y: &[f32], mean: &[f32], grads: &[&[f32]], coefficients: &Coefficients,
+        frame: Frame<'_>) = norm_backward_body
 }
 
 #[inline(always)]
@@ -299,8 +306,14 @@ unsafe fn norm_backward_body<S: Simd>(
     frame: Frame<'_>,
 ) {
     let [height, columns] = frame.inner;
-    assert!(y.len() == height * columns * width && grads.iter().all(|grad| grad.len() == y.len()), "outputs of another shape");
-    assert!(frame.before[0] + height <= frame.framed[0] && frame.before[1] + columns <= frame.framed[1], "a frame too small");
+    assert!(
+        y.len() == height * columns * width && grads.iter().all(|grad| grad.len() == y.len()),
+        "outputs of another shape"
+    );
+    assert!(
+        frame.before[0] + height <= frame.framed[0] && frame.before[1] + columns <= frame.framed[1],
+        "a frame too small"
+    );
     assert_eq!(frame.values.len(), frame.framed[0] * frame.framed[1] * width, "a frame of another shape");
     let Coefficients { a, b, c } = coefficients;
     assert!([a.len(), b.len(), c.len(), mean.len()] == [width; 4], "coefficients of another width");
@@ -332,7 +345,10 @@ kernel! {
 
 #[inline(always)]
 unsafe fn moments_body<S: Simd>(rows: &[f32], width: usize, mean: &mut [f32], squares: &mut [f32]) {
-    assert!(rows.len().is_multiple_of(width) && mean.len() == width && squares.len() == width, "moments of another width");
+    assert!(
+        rows.len().is_multiple_of(width) && mean.len() == width && squares.len() == width,
+        "moments of another width"
+    );
     assert!(width.is_multiple_of(PAD), "a tile of another width");
     // SAFETY: the shapes were just checked; a vector is never wider than the padding.
     unsafe {

@@ -10,7 +10,8 @@ use rayon::prelude::*;
 /// Input channels whose weights one thread puts in order at a time.
 const CHANNELS_AT_ONCE: usize = 16;
 
-/// Values of several slices by blocks of channels, each with its part of every slice; a channel has `each` values in a row.
+/// Values of several slices by blocks of channels, each with its part of every slice; a channel has `each` values in a
+/// row.
 fn blocks<'a>(slices: impl Iterator<Item = &'a mut [f32]>, each: usize, channels: usize) -> Vec<Vec<&'a mut [f32]>> {
     let mut blocks: Vec<Vec<&mut [f32]>> = (0..channels.div_ceil(CHANNELS_AT_ONCE)).map(|_| Vec::new()).collect();
     for slice in slices {

@@ -1,10 +1,10 @@
-//! Input gradients of 3x3 kernels with stride 2: rows and columns of the input alternate between one tap and two, and where
-//! there are two Winograd's F(4, 2) makes them: 81 products where 144 stood.
+//! Input gradients of 3x3 kernels with stride 2: rows and columns of the input alternate between one tap and two, and
+//! where there are two Winograd's F(4, 2) makes them: 81 products where 144 stood.
 //!
-//! An input at row `2 i` meets the kernel's middle row at output `i`, one at row `2 i + 1` its last row at output `i` and its
-//! first at `i + 1`; so with columns. A tile of 4x4 outputs (5x5 with its neighbours) gives 8x8 inputs in four phases: both
-//! odd at 25 points, rows or columns odd at 5 points of 4 lines each, none odd as 16 plain products. The points are 0, 1,
-//! -1, 2 and infinity; see [`winograd`](super::winograd).
+//! An input at row `2 i` meets the kernel's middle row at output `i`, one at row `2 i + 1` its last row at output `i`
+//! and its first at `i + 1`; so with columns. A tile of 4x4 outputs (5x5 with its neighbours) gives 8x8 inputs in four
+//! phases: both odd at 25 points, rows or columns odd at 5 points of 4 lines each, none odd as 16 plain products. The
+//! points are 0, 1, -1, 2 and infinity; see [`winograd`](super::winograd).
 
 #![expect(unsafe_code, reason = "vector loads and stores through pointers whose bounds are asserted at the start")]
 #![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
@@ -79,7 +79,10 @@ kernel! {
 #[inline(always)]
 unsafe fn transform_body<S: Simd>(kernels: &[f32], out: &mut [f32]) {
     let len = kernels.len() / 9;
-    assert!(len.is_multiple_of(PAD) && kernels.len() == 9 * len && out.len() == KERNELS * len, "kernels of another shape");
+    assert!(
+        len.is_multiple_of(PAD) && kernels.len() == 9 * len && out.len() == KERNELS * len,
+        "kernels of another shape"
+    );
     for at in (0..len).step_by(S::LANES) {
         // SAFETY: the shapes were just checked.
         unsafe {
@@ -117,7 +120,10 @@ unsafe fn add_body<S: Simd>(shape: &Shape, maps: &[f32], kernels: &[f32], target
     assert!(outputs <= WORD && outputs.next_multiple_of(PAD) <= row_stride, "maps of another width");
     assert!(kernels.len() == KERNELS * outputs * inputs && inputs.is_multiple_of(PAD), "kernels of another shape");
     let target_len = input[0] * input[1] * target.row_stride;
-    assert!(target.start + frames * target_len - target.row_stride + inputs <= target.values.len(), "a target of another shape");
+    assert!(
+        target.start + frames * target_len - target.row_stride + inputs <= target.values.len(),
+        "a target of another shape"
+    );
     assert!(scratch.len() >= self::scratch(shape), "scratch of another shape");
     let (transformed, products_at) = scratch.split_at_mut(PRODUCTS * AT_ONCE * WORD);
     let lanes = outputs.next_multiple_of(PAD);
@@ -277,7 +283,8 @@ unsafe fn output_transform<S: Simd>(
     let [height, width] = shape.input;
     // SAFETY: as for the caller.
     unsafe {
-        let load = |first: usize, rows: usize, row: usize| S::load(from.add(row_of(first, rows, tile, row) * shape.inputs));
+        let load =
+            |first: usize, rows: usize, row: usize| S::load(from.add(row_of(first, rows, tile, row) * shape.inputs));
         let add = |y: usize, x: usize, value: S::V| {
             if y < height && x < width {
                 let to = to.add((y * width + x) * row_stride);

@@ -1,7 +1,7 @@
 //! Vectors of f32 in the widest form that the processor has, found out at run time.
 //!
-//! Kernels are written once over [`Simd`] and compiled for AVX-512, for AVX2 with FMA, for NEON, and for arrays that the
-//! compiler turns into whatever the target has by default. Lanes are always independent outputs, and every
+//! Kernels are written once over [`Simd`] and compiled for AVX-512, for AVX2 with FMA, for NEON, and for arrays that
+//! the compiler turns into whatever the target has by default. Lanes are always independent outputs, and every
 //! multiply-add is fused on every target, so the results are the same bits whichever form runs.
 
 #![expect(unsafe_code, reason = "intrinsics take pointers and need the processor features that `level` has found")]
@@ -30,7 +30,8 @@ pub(super) fn level() -> Level {
 
 #[cfg(target_arch = "x86_64")]
 fn detect(wanted: Option<&str>) -> Level {
-    let bits = is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("popcnt");
+    let bits =
+        is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("popcnt");
     let avx2 = bits && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     match wanted {
         Some("portable") => Level::Portable,
@@ -95,7 +96,8 @@ pub(super) use neon::Neon;
 
 /// Defines `fn name(arguments)` that runs the generic kernel `body::<S>` in the best form that the processor has.
 macro_rules! kernel {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $body:ident) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? =
+        $body:ident) => {
         $(#[$doc])*
         $vis fn $name($($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]

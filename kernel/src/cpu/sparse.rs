@@ -1,5 +1,5 @@
-//! Convolution of spikes: add the weight rows of the channels that fired; and its weight gradient: add the gradient rows
-//! of the positions that fired.
+//! Convolution of spikes: add the weight rows of the channels that fired; and its weight gradient: add the gradient
+//! rows of the positions that fired.
 //!
 //! Both keep a row of sums in registers and the rows that they add in the first cache.
 
@@ -57,7 +57,8 @@ unsafe fn add<S: Simd, const G: usize>(sum: &mut [S::V; MOST], row: *const f32, 
 
 kernel! {
     /// Adds the outputs `[frames, H' * W', width]` of some frames to `y`, from weights `[taps, rows, width]`.
-    pub(super) fn forward(geometry: &Geometry, input: &Planes<'_>, weights: &[f32], width: usize, y: &mut [f32]) = forward_body
+    pub(super) fn forward(geometry: &Geometry, input: &Planes<'_>, weights: &[f32], width: usize, y: &mut [f32]) =
+        forward_body
 }
 
 #[inline(always)]
@@ -157,7 +158,8 @@ unsafe fn add_all<S: Simd, const G: usize>(
 kernel! {
     /// Adds the weight gradient of some frames to `grad [taps, rows, width]`, from the framed output gradients
     /// `dy [frames, framed H' * W', width]`.
-    pub(super) fn weight_grad(geometry: &Geometry, input: &Planes<'_>, frames: Range<usize>, dy: &[f32], width: usize, grad: &mut [f32]) = weight_grad_body
+    pub(super) fn weight_grad(geometry: &Geometry, input: &Planes<'_>, frames: Range<usize>, dy: &[f32], width: usize,
+        grad: &mut [f32]) = weight_grad_body
 }
 
 #[inline(always)]
@@ -209,8 +211,8 @@ unsafe fn weight_grad_rows<S: Simd, const G: usize>(
                     let ids = &lists.ids[..lists.ones()];
                     offsets.iter_mut().zip(ids).for_each(|(to, &id)| *to = starts[usize::from(id) % BAND]);
                     for &(tap, offset) in &class.taps {
-                        // SAFETY: a one is a channel that exists, so its weight row does; positions plus a tap's offset are
-                        // inside the framed gradient, which was made so.
+                        // SAFETY: a one is a channel that exists, so its weight row does; positions plus a tap's offset
+                        // are inside the framed gradient, which was made so.
                         unsafe {
                             let rows = grad.as_mut_ptr().add((tap * geometry.rows + word * WORD) * width);
                             let base = dy.as_ptr().add(offset * width);

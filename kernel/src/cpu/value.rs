@@ -1,7 +1,8 @@
 //! What flows between the nodes of a body on the CPU: images as f32, everything that comes of spikes as bits.
 //!
 //! Spikes, averages of spikes over windows and spikes after dropout are all small whole numbers times a unit. They are
-//! kept as bit planes: value = unit * sum of 2^k * plane k, so one kernel that adds weight rows for ones serves them all.
+//! kept as bit planes: value = unit * sum of 2^k * plane k, so one kernel that adds weight rows for ones serves them
+//! all.
 
 use super::buffer::Buffer;
 use super::simd::PAD;
@@ -126,7 +127,13 @@ impl Counts {
         self.planes.iter().enumerate().map(move |(index, plane)| (plane.sample(sample), worth(index)))
     }
 
-    fn pooled(&self, output: ImageShape, planes: usize, pool: Pool, rule: impl Fn(&[u64], &mut [u64]) + Sync) -> Vec<Spikes> {
+    fn pooled(
+        &self,
+        output: ImageShape,
+        planes: usize,
+        pool: Pool,
+        rule: impl Fn(&[u64], &mut [u64]) + Sync,
+    ) -> Vec<Spikes> {
         let (batch, steps) = (self.planes[0].batch(), self.steps());
         let words = output.channels.div_ceil(WORD);
         let mut out = vec![Spikes::zeros(batch, steps, output); planes];
@@ -239,7 +246,12 @@ impl Grad {
     }
 
     /// Zeros to which `work` adds, given the tile, the sample, and its values.
-    pub(super) fn made(batch: usize, steps: usize, shape: ImageShape, work: impl Fn(usize, usize, &mut [f32]) + Sync) -> Self {
+    pub(super) fn made(
+        batch: usize,
+        steps: usize,
+        shape: ImageShape,
+        work: impl Fn(usize, usize, &mut [f32]) + Sync,
+    ) -> Self {
         let tile = |tile| {
             let sample_len = steps * shape.area() * tile_width(shape.channels, tile);
             Buffer::made(batch * sample_len, sample_len, |sample, out| work(tile, sample, out))

@@ -60,7 +60,10 @@ kernel! {
 #[inline(always)]
 unsafe fn transform_body<S: Simd>(kernels: &[f32], order: [usize; 9], out: &mut [f32]) {
     let len = kernels.len() / 9;
-    assert!(len.is_multiple_of(PAD) && kernels.len() == 9 * len && out.len() == POINTS * len, "kernels of another shape");
+    assert!(
+        len.is_multiple_of(PAD) && kernels.len() == 9 * len && out.len() == POINTS * len,
+        "kernels of another shape"
+    );
     assert!(order.iter().all(|&kernel| kernel < 9), "no such kernel");
     for at in (0..len).step_by(S::LANES) {
         // SAFETY: the shapes were just checked.
@@ -141,7 +144,10 @@ unsafe fn add_body<S: Simd>(shape: &Shape, maps: &[f32], kernels: &[f32], target
                 // SAFETY: as above.
                 unsafe {
                     let from = products.as_ptr().add(tile * outputs + lane);
-                    let to = target.values.as_mut_ptr().add(target.start + frame * height * width * target.row_stride + lane);
+                    let to = target
+                        .values
+                        .as_mut_ptr()
+                        .add(target.start + frame * height * width * target.row_stride + lane);
                     output_transform::<S>(shape, from, AT_ONCE * outputs, corner, to, target.row_stride);
                 }
             }
@@ -193,7 +199,12 @@ unsafe fn line_out<S: Simd>(m: [S::V; IN]) -> [S::V; OUT] {
         let (two, four, eight) = (S::splat(2.0), S::splat(4.0), S::splat(8.0));
         let (even, odd) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
         let (near, far) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
-        [S::add(m[0], S::add(even, near)), S::fma(two, far, odd), S::fma(four, near, even), S::add(S::fma(eight, far, odd), m[5])]
+        [
+            S::add(m[0], S::add(even, near)),
+            S::fma(two, far, odd),
+            S::fma(four, near, even),
+            S::add(S::fma(eight, far, odd), m[5]),
+        ]
     }
 }
 

@@ -1,9 +1,9 @@
 //! Weight gradients of 3x3 kernels with stride 1 in the transform domain of [`winograd`](super::winograd): 36 products
 //! where 144 stood.
 //!
-//! The convolution is `A^T [(G g G^T) (B^T d B)] A`, so the gradient of the kernel is `G^T [(B^T d B) (A dy A^T)] G`: inputs
-//! are transformed as in the forward pass, tiles of 4x4 output gradients by A, and the sum over all tiles is taken back
-//! once.
+//! The convolution is `A^T [(G g G^T) (B^T d B)] A`, so the gradient of the kernel is `G^T [(B^T d B) (A dy A^T)] G`:
+//! inputs are transformed as in the forward pass, tiles of 4x4 output gradients by A, and the sum over all tiles is
+//! taken back once.
 
 #![expect(unsafe_code, reason = "vector loads and stores through pointers whose bounds are asserted at the start")]
 #![expect(clippy::needless_range_loop, reason = "one index for registers and memory reads as the kernel that it is")]
@@ -22,8 +22,8 @@ pub(super) fn pays(inputs: usize) -> bool {
 }
 
 kernel! {
-    /// Adds to `sums [36, inputs, outputs]` the products of framed maps with framed output gradients `dy`, which both have
-    /// `[frames, height + 2, width + 2]` positions.
+    /// Adds to `sums [36, inputs, outputs]` the products of framed maps with framed output gradients `dy`, which both
+    /// have `[frames, height + 2, width + 2]` positions.
     pub(super) fn add(shape: &Shape, maps: &[f32], dy: &[f32], sums: &mut [f32], scratch: &mut [f32]) = add_body
 }
 
@@ -31,7 +31,10 @@ kernel! {
 unsafe fn add_body<S: Simd>(shape: &Shape, maps: &[f32], dy: &[f32], sums: &mut [f32], scratch: &mut [f32]) {
     let Shape { frames, size: [height, width], row_stride, inputs, outputs } = *shape;
     let area = (height + 2) * (width + 2);
-    assert!(maps.len() == frames * area * row_stride && inputs.next_multiple_of(PAD) <= row_stride, "maps of another shape");
+    assert!(
+        maps.len() == frames * area * row_stride && inputs.next_multiple_of(PAD) <= row_stride,
+        "maps of another shape"
+    );
     assert!(dy.len() == frames * area * outputs && outputs.is_multiple_of(PAD), "gradient of another shape");
     assert!(sums.len() == POINTS * inputs * outputs && scratch.len() >= self::scratch(shape), "sums of another shape");
     let (inputs_at, grads_at) = scratch.split_at_mut(POINTS * AT_ONCE * WORD);
@@ -187,7 +190,10 @@ kernel! {
 #[inline(always)]
 unsafe fn finish_body<S: Simd>(sums: &[f32], kernels: &mut [f32]) {
     let len = kernels.len() / 9;
-    assert!(len.is_multiple_of(PAD) && kernels.len() == 9 * len && sums.len() == POINTS * len, "kernels of another shape");
+    assert!(
+        len.is_multiple_of(PAD) && kernels.len() == 9 * len && sums.len() == POINTS * len,
+        "kernels of another shape"
+    );
     for at in (0..len).step_by(S::LANES) {
         // SAFETY: the shapes were just checked.
         unsafe {

@@ -45,8 +45,8 @@ pub struct RegisterRequest {
     /// Device as on the command line, such as cuda:0; for people.
     #[prost(string, tag = "5")]
     pub device: ::prost::alloc::string::String,
-    /// Memory that the process may take in bytes, of the machine or its container; 0 when it is not known. A worker gets no
-    /// tasks of a run whose training step takes more.
+    /// Memory that the process may take in bytes, of the machine or its container; 0 when it is not known. A worker gets
+    /// no tasks of a run whose training step takes more.
     #[prost(uint64, tag = "6")]
     pub memory_bytes: u64,
     /// Identifies this process: drawn anew at every start. At most 128 bytes.
@@ -55,13 +55,13 @@ pub struct RegisterRequest {
     /// What the worker still works on, under a lease that its coordinator does not know any more.
     #[prost(message, optional, tag = "8")]
     pub holding: ::core::option::Option<Holding>,
-    /// Identity of the store that the worker sees (`store` in its `format.json`); `none` where it sees no store. Refused with
-    /// FAILED_PRECONDITION when it is not the coordinator's. A worker that says nothing gets no tasks: it learns the store's
-    /// address from the first answer, and registers again.
+    /// Identity of the store that the worker sees (`store` in its `format.json`); `none` where it sees no store. Refused
+    /// with FAILED_PRECONDITION when it is not the coordinator's. A worker that says nothing gets no tasks: it learns the
+    /// store's address from the first answer, and registers again.
     #[prost(string, tag = "9")]
     pub store: ::prost::alloc::string::String,
-    /// Element of convolutions on this worker where a spec leaves it open (`train.precision = "auto"`): f32, bf16. A run takes
-    /// workers of one.
+    /// Element of convolutions on this worker where a spec leaves it open (`train.precision = "auto"`): f32, bf16. A run
+    /// takes workers of one.
     #[prost(string, tag = "10")]
     pub precision: ::prost::alloc::string::String,
     /// The one run that the worker was started for: it gets tasks of no other. Empty for a worker of any run.
@@ -77,8 +77,8 @@ pub struct Holding {
     /// The task.
     #[prost(message, optional, tag = "2")]
     pub task: ::core::option::Option<TaskId>,
-    /// BLAKE3 of the grant's `work_json` (`bloctrain_shared::task::Work::identity`): the same place in the plan may have other
-    /// inputs by now.
+    /// BLAKE3 of the grant's `work_json` (`bloctrain_shared::task::Work::identity`): the same place in the plan may have
+    /// other inputs by now.
     #[prost(bytes = "vec", tag = "3")]
     pub work_digest: ::prost::alloc::vec::Vec<u8>,
 }
@@ -99,8 +99,8 @@ pub struct RegisterResponse {
     /// Store of the fleet, for workers that were given none.
     #[prost(string, tag = "5")]
     pub store: ::prost::alloc::string::String,
-    /// Milliseconds without progress after which a training task counts as hung, and its lease ends; other stages have two or
-    /// three times that. A worker whose task does not get on for twice as long ends itself. 0: never.
+    /// Milliseconds without progress after which a training task counts as hung, and its lease ends; other stages have two
+    /// or three times that. A worker whose task does not get on for twice as long ends itself. 0: never.
     #[prost(uint64, tag = "6")]
     pub stall_ms: u64,
 }
@@ -177,8 +177,8 @@ pub struct CompleteRequest {
     /// The run.
     #[prost(string, tag = "2")]
     pub run: ::prost::alloc::string::String,
-    /// `bloctrain_shared::task::Report` as JSON: task, lease epoch, seconds, the digest of what it worked from, and the output
-    /// or the failure.
+    /// `bloctrain_shared::task::Report` as JSON: task, lease epoch, seconds, the digest of what it worked from, and the
+    /// output or the failure.
     #[prost(string, tag = "3")]
     pub report_json: ::prost::alloc::string::String,
 }
@@ -240,8 +240,9 @@ pub mod worker_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// What a worker says to the coordinator. A worker holds at most one task. Where join tokens are set, every call carries one
-    /// as `authorization: Bearer TOKEN`. Calls to a coordinator that stands by are answered with UNAVAILABLE: try the next one.
+    /// What a worker says to the coordinator. A worker holds at most one task. Where join tokens are set, every call carries
+    /// one as `authorization: Bearer TOKEN`. Calls to a coordinator that stands by are answered with UNAVAILABLE: try the
+    /// next one.
     #[derive(Debug, Clone)]
     pub struct WorkerServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -370,8 +371,8 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("bloctrain.v1.WorkerService", "Lease"));
             self.inner.unary(req, path, codec).await
         }
-        /// Keeps a lease alive and reports progress; the answer says whether to go on. NOT_FOUND: the lease has ended because nothing
-        /// was heard, or the worker is not known; it may register again with what it holds.
+        /// Keeps a lease alive and reports progress; the answer says whether to go on. NOT_FOUND: the lease has ended because
+        /// nothing was heard, or the worker is not known; it may register again with what it holds.
         pub async fn heartbeat(
             &mut self,
             request: impl tonic::IntoRequest<super::HeartbeatRequest>,
@@ -396,8 +397,8 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("bloctrain.v1.WorkerService", "Heartbeat"));
             self.inner.unary(req, path, codec).await
         }
-        /// Delivers what was made, or why nothing was. Repeating it is harmless. ABORTED: the lease is not the worker's any more.
-        /// NOT_FOUND as for Heartbeat.
+        /// Delivers what was made, or why nothing was. Repeating it is harmless. ABORTED: the lease is not the worker's any
+        /// more. NOT_FOUND as for Heartbeat.
         pub async fn complete(
             &mut self,
             request: impl tonic::IntoRequest<super::CompleteRequest>,
@@ -473,8 +474,8 @@ pub mod worker_service_server {
             &self,
             request: tonic::Request<super::LeaseRequest>,
         ) -> std::result::Result<tonic::Response<super::LeaseResponse>, tonic::Status>;
-        /// Keeps a lease alive and reports progress; the answer says whether to go on. NOT_FOUND: the lease has ended because nothing
-        /// was heard, or the worker is not known; it may register again with what it holds.
+        /// Keeps a lease alive and reports progress; the answer says whether to go on. NOT_FOUND: the lease has ended because
+        /// nothing was heard, or the worker is not known; it may register again with what it holds.
         async fn heartbeat(
             &self,
             request: tonic::Request<super::HeartbeatRequest>,
@@ -482,8 +483,8 @@ pub mod worker_service_server {
             tonic::Response<super::HeartbeatResponse>,
             tonic::Status,
         >;
-        /// Delivers what was made, or why nothing was. Repeating it is harmless. ABORTED: the lease is not the worker's any more.
-        /// NOT_FOUND as for Heartbeat.
+        /// Delivers what was made, or why nothing was. Repeating it is harmless. ABORTED: the lease is not the worker's any
+        /// more. NOT_FOUND as for Heartbeat.
         async fn complete(
             &self,
             request: tonic::Request<super::CompleteRequest>,
@@ -497,8 +498,9 @@ pub mod worker_service_server {
             request: tonic::Request<super::LeaveRequest>,
         ) -> std::result::Result<tonic::Response<super::LeaveResponse>, tonic::Status>;
     }
-    /// What a worker says to the coordinator. A worker holds at most one task. Where join tokens are set, every call carries one
-    /// as `authorization: Bearer TOKEN`. Calls to a coordinator that stands by are answered with UNAVAILABLE: try the next one.
+    /// What a worker says to the coordinator. A worker holds at most one task. Where join tokens are set, every call carries
+    /// one as `authorization: Bearer TOKEN`. Calls to a coordinator that stands by are answered with UNAVAILABLE: try the
+    /// next one.
     #[derive(Debug)]
     pub struct WorkerServiceServer<T> {
         inner: Arc<T>,
@@ -840,8 +842,8 @@ pub mod worker_service_server {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubmitRequest {
-    /// `bloctrain_shared::plan::Submission` as JSON; at most 1 MiB. Its backend may be `any`: then the first worker that takes
-    /// a task decides.
+    /// `bloctrain_shared::plan::Submission` as JSON; at most 1 MiB. Its backend may be `any`: then the first worker that
+    /// takes a task decides.
     #[prost(string, tag = "1")]
     pub submission_json: ::prost::alloc::string::String,
 }
@@ -971,7 +973,8 @@ pub struct ListWorkersResponse {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusRequest {}
-/// The first five say how things stand, as of a look four times a second (later while a write takes longer); the others only grow.
+/// The first five say how things stand, as of a look four times a second (later while a write takes longer); the others
+/// only grow.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusResponse {
     /// Workers that are known.
@@ -1007,8 +1010,8 @@ pub struct GetStatusResponse {
     /// Writes in which that was done: `records_persisted` over this is the size of a group.
     #[prost(uint64, tag = "11")]
     pub groups_persisted: u64,
-    /// Microseconds in which the one loop waited for these writes: a rate near a million a second says that the store bounds
-    /// this coordinator.
+    /// Microseconds in which the one loop waited for these writes: a rate near a million a second says that the store
+    /// bounds this coordinator.
     #[prost(uint64, tag = "12")]
     pub persist_us: u64,
     /// Microseconds in which the one loop worked: a rate near a million a second says that its processor does.
@@ -1322,7 +1325,8 @@ pub mod run_service_client {
                 .insert(GrpcMethod::new("bloctrain.v1.RunService", "ResumeRun"));
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes a run that has ended; `cache gc` then removes what it made, its model too. INVALID_ARGUMENT while it goes on.
+        /// Deletes a run that has ended; `cache gc` then removes what it made, its model too. INVALID_ARGUMENT while it goes
+        /// on.
         pub async fn delete_run(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteRunRequest>,
@@ -1523,7 +1527,8 @@ pub mod run_service_server {
             tonic::Response<super::ResumeRunResponse>,
             tonic::Status,
         >;
-        /// Deletes a run that has ended; `cache gc` then removes what it made, its model too. INVALID_ARGUMENT while it goes on.
+        /// Deletes a run that has ended; `cache gc` then removes what it made, its model too. INVALID_ARGUMENT while it goes
+        /// on.
         async fn delete_run(
             &self,
             request: tonic::Request<super::DeleteRunRequest>,

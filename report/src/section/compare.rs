@@ -38,7 +38,12 @@ pub(crate) fn add(document: &mut Document, runs: &[Run], baseline: Option<&Run>,
     }
     let curve = |run: &&Run| Series {
         name: run.title().to_owned(),
-        points: run.curve.points.iter().map(|at| (at.test.relative_compute * 100.0, 100.0 * at.test.accuracy)).collect(),
+        points: run
+            .curve
+            .points
+            .iter()
+            .map(|at| (at.test.relative_compute * 100.0, 100.0 * at.test.accuracy))
+            .collect(),
         marked: vec![run.curve.chosen],
         ..Series::default()
     };
@@ -54,7 +59,11 @@ pub(crate) fn add(document: &mut Document, runs: &[Run], baseline: Option<&Run>,
             let points = lines.map(|(number, line)| (f64::from(number), 100.0 * line.accuracy)).collect();
             Series { name: run.title().to_owned(), points, ..Series::default() }
         };
-        let chart = Chart { x: "epoch, through all blocks", y: "training accuracy, %", series: all.iter().map(course).collect() };
+        let chart = Chart {
+            x: "epoch, through all blocks",
+            y: "training accuracy, %",
+            series: all.iter().map(course).collect(),
+        };
         section.picture(chart.to_svg(), "Training accuracy over each block's own classes, blocks one after another.");
     }
     differences(document, &all);

@@ -47,10 +47,16 @@ pub(super) fn inference(section: &mut Section, run: &Run, energy: &Energy) {
         section.text("The program that trained this run kept no counts of the full network.");
     }
     section.text(
-        "Operations were counted over the test data. A synaptic operation is an addition of a weight because of a spike; layers on values that are not spikes cost multiply-accumulates (MACs). Not counted: norms, neurons (each updates its membrane in every step), pooling, biases, encoding. Rows of blocks are means over all test inputs, as if each reached them.",
+        "Operations were counted over the test data. A synaptic operation is an addition of a weight because of a \
+        spike; layers on values that are not spikes cost multiply-accumulates (MACs). Not counted: norms, neurons \
+        (each updates its membrane in every step), pooling, biases, encoding. Rows of blocks are means over all test \
+        inputs, as if each reached them.",
     );
     section.text(
-        "Energy is worked out from these counts and published constants; nothing was measured, and no chip is meant. Memory traffic is counted without any reuse of weights or membranes, the same for all rows: hardware that keeps them close does better, most of all for layers without spikes. So the first column of energies is the one that flatters spikes, and the others are what it leaves out.",
+        "Energy is worked out from these counts and published constants; nothing was measured, and no chip is meant. \
+        Memory traffic is counted without any reuse of weights or membranes, the same for all rows: hardware that \
+        keeps them close does better, most of all for layers without spikes. So the first column of energies is the \
+        one that flatters spikes, and the others are what it leaves out.",
     );
     let mut table = Table::words(&["constant", "value", "unit", "of"]);
     for (name, value, unit, about) in energy.constants() {
@@ -96,7 +102,8 @@ pub(super) fn training(section: &mut Section, run: &Run, baseline: Option<&Run>)
         section.text("No end-to-end baseline was named: bloctrain report RUN --baseline OTHER shows one beside this.");
         return;
     };
-    let (whole, kind) = (Training::of(baseline), if baseline.spec.run.end_to_end { "end to end" } else { "block by block" });
+    let (whole, kind) =
+        (Training::of(baseline), if baseline.spec.run.end_to_end { "end to end" } else { "block by block" });
     let ratio = |own: f64, other: f64| if other > 0.0 { times(own / other) } else { String::new() };
     section.text(format!(
         "Against {} ({kind}): {} of its training samples, {} of its training seconds, {} of its peak memory.",
@@ -122,7 +129,8 @@ fn saved(section: &mut Section, run: &Run) {
     }
     if whole > 0.0 {
         section.text(format!(
-            "Selection: blocks after the first left out {} of {} samples ({}), because they were not hard. At each block's own pace that is about {}: an estimate, since nothing was trained on them.",
+            "Selection: blocks after the first left out {} of {} samples ({}), because they were not hard. At each \
+            block's own pace that is about {}: an estimate, since nothing was trained on them.",
             count(samples),
             count(whole),
             percent(samples / whole),
@@ -141,10 +149,14 @@ fn views(section: &mut Section, run: &Run) {
     if data.augment.is_empty() || views == 1 {
         section.text("Views: the cache holds every sample once.");
     } else if views == 0 {
-        section.text("Views: every epoch of every block sees a view of its own, computed through the frozen blocks each time instead of being kept.");
+        section.text(
+            "Views: every epoch of every block sees a view of its own, computed through the frozen blocks \
+        each time instead of being kept.",
+        );
     } else {
         section.text(format!(
-            "Views: the cache holds {views} augmented versions of every training sample, about {} each; that is what augmentation adds to it.",
+            "Views: the cache holds {views} augmented versions of every training sample, about {} each; that is what \
+            augmentation adds to it.",
             bytes(cache / u64::from(views)),
         ));
     }

@@ -30,19 +30,25 @@ pub(super) fn curves(section: &mut Section, run: &Run) {
     add("training loss", series(run, |line| Some(line.loss)), "Mean loss of every epoch.");
     let mut accuracy = series(run, |line| Some(100.0 * line.accuracy));
     accuracy.extend(
-        series(run, |line| line.validation_accuracy.map(|accuracy| 100.0 * accuracy)).into_iter().map(|series| Series {
-            name: format!("{}, validation", series.name),
-            is_dashed: true,
-            ..series
-        }),
+        series(run, |line| line.validation_accuracy.map(|accuracy| 100.0 * accuracy))
+            .into_iter()
+            .map(|series| Series { name: format!("{}, validation", series.name), is_dashed: true, ..series }),
     );
     add(
         "accuracy, %",
         accuracy,
         "Training accuracy of every epoch over the block's own classes; dashed: validation, where it was measured.",
     );
-    add("firing rate, %", series(run, |line| Some(100.0 * line.firing_rate)), "Mean firing rate over the spiking layers.");
-    add("images per second", series(run, |line| Some(line.images_per_second)), "Images per second of training, by one worker.");
+    add(
+        "firing rate, %",
+        series(run, |line| Some(100.0 * line.firing_rate)),
+        "Mean firing rate over the spiking layers.",
+    );
+    add(
+        "images per second",
+        series(run, |line| Some(line.images_per_second)),
+        "Images per second of training, by one worker.",
+    );
 }
 
 pub(super) fn blocks(section: &mut Section, run: &Run) {
@@ -80,7 +86,10 @@ pub(super) fn blocks(section: &mut Section, run: &Run) {
         ]);
     }
     section.table(table);
-    section.text("Accuracy is that of validation over the block's own classes, exits are shares of the test inputs. Peak memory is the largest live tensor memory of a training step.");
+    section.text(
+        "Accuracy is that of validation over the block's own classes, exits are shares of the test inputs. \
+    Peak memory is the largest live tensor memory of a training step.",
+    );
     rates(section, run);
 }
 

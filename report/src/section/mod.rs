@@ -46,7 +46,10 @@ impl Training {
             own.map(|own| own.train_samples as f64 * f64::from(own.epochs)).sum::<f64>()
         };
         Self {
-            samples: blocks.iter().map(|block| samples_of(run, block.block).unwrap_or_else(|| planned(block.block))).sum(),
+            samples: blocks
+                .iter()
+                .map(|block| samples_of(run, block.block).unwrap_or_else(|| planned(block.block)))
+                .sum(),
             seconds: blocks.iter().map(|block| block.train_seconds).sum(),
             peak_bytes: blocks.iter().map(|block| block.peak_memory_bytes).max().unwrap_or(0),
         }

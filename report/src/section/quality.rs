@@ -41,7 +41,8 @@ pub(super) fn classes(section: &mut Section, run: &Run) {
             Some((accuracy, sorts && block.hard_classes.contains(&label)))
         })
     };
-    let cell = |accuracy: f64, is_marked: bool| Cell { shade: accuracy, text: format!("{:.1}", 100.0 * accuracy), is_marked };
+    let cell =
+        |accuracy: f64, is_marked: bool| Cell { shade: accuracy, text: format!("{:.1}", 100.0 * accuracy), is_marked };
     let row = |label: u16| {
         let mut cells: Vec<Option<Cell>> =
             of_block(label).map(|found| found.map(|(accuracy, is_hard)| cell(accuracy, is_hard))).collect();
@@ -53,7 +54,8 @@ pub(super) fn classes(section: &mut Section, run: &Run) {
     let mut shown = classes.clone();
     if shown.len() > ROWS {
         let worst = |label: &u16| {
-            let final_accuracy = answers.as_ref().and_then(|answers| answers.get(usize::from(*label)).copied().flatten());
+            let final_accuracy =
+                answers.as_ref().and_then(|answers| answers.get(usize::from(*label)).copied().flatten());
             let first = of_block(*label).flatten().map(|(accuracy, _)| accuracy).next();
             (final_accuracy.or(first).unwrap_or(1.0) * 1e6) as u64
         };
@@ -74,7 +76,9 @@ pub(super) fn classes(section: &mut Section, run: &Run) {
     };
     section.picture(
         grid.to_svg(),
-        "Accuracy of every class in percent: of the blocks on validation data, when they were frozen; of the answers, with exits, on test data. A frame: the class stayed hard, and the next block learned it; a block without frames hands on all classes.",
+        "Accuracy of every class in percent: of the blocks on validation data, when they were frozen; of the answers, \
+        with exits, on test data. A frame: the class stayed hard, and the next block learned it; a block without \
+        frames hands on all classes.",
     );
     let mut table =
         Table::numbers(&["class", "blocks that learned it", "accuracy in the last of them", "accuracy of the answers"]);
@@ -118,7 +122,8 @@ pub(super) fn confusion(section: &mut Section, run: &Run) {
         };
         section.picture(
             grid.to_svg(),
-            "Answers to the test data with exits: a row is a true class, a column an answer, framed where they are the same.",
+            "Answers to the test data with exits: a row is a true class, a column an answer, framed where they are \
+            the same.",
         );
     }
     let mut wrong: Vec<(usize, usize, u64)> = confusion.pairs().filter(|(truth, answer, _)| truth != answer).collect();
@@ -144,10 +149,12 @@ pub(super) fn exits(section: &mut Section, run: &Run) {
     let chart = Chart { x: "mean compute per input, % of the full network", y: "accuracy, %", series };
     section.picture(
         chart.to_svg(),
-        "Accuracy against compute. Every point is a setting of the exits that was found on validation data; a ring marks the one that the package uses.",
+        "Accuracy against compute. Every point is a setting of the exits that was found on validation data; a ring \
+        marks the one that the package uses.",
     );
     if let Some(chosen) = curve.points.get(curve.chosen) {
-        let mut table = Table::numbers(&["block", "exits, validation", "exits, test", "P(hard) below", "confidence at least"]);
+        let mut table =
+            Table::numbers(&["block", "exits, validation", "exits, test", "P(hard) below", "confidence at least"]);
         for (index, exits) in chosen.test.exit_fraction.iter().enumerate() {
             let gate = chosen.gates.get(index);
             let validation = chosen.validation.exit_fraction.get(index).copied().unwrap_or(0.0);
@@ -161,7 +168,8 @@ pub(super) fn exits(section: &mut Section, run: &Run) {
         }
         section.table(table);
     }
-    let mut table = Table::numbers(&["point", "compute, validation", "accuracy, validation", "compute, test", "accuracy, test"]);
+    let mut table =
+        Table::numbers(&["point", "compute, validation", "accuracy, validation", "compute, test", "accuracy, test"]);
     let mark = |index| if index == curve.chosen { " (chosen)" } else { "" };
     let points = curve.points.iter().enumerate().map(|(index, point)| (format!("{}{}", index + 1, mark(index)), point));
     for (name, point) in points.chain(curve.without_exits.iter().map(|point| ("without early exits".into(), point))) {
@@ -174,5 +182,8 @@ pub(super) fn exits(section: &mut Section, run: &Run) {
         ]);
     }
     section.table(table);
-    section.text("Another point: train again with exit.max_accuracy_drop or exit.compute_budget. Frozen blocks are taken over, so that takes the time of the last stages only.");
+    section.text(
+        "Another point: train again with exit.max_accuracy_drop or exit.compute_budget. Frozen blocks are \
+    taken over, so that takes the time of the last stages only.",
+    );
 }

@@ -7,14 +7,19 @@ use bloctrain_shared::sample::{BlockSaid, Sample, Samples};
 
 pub(super) fn exits(section: &mut Section, run: &Run, samples: &Samples) {
     section.text(
-        "Some test inputs of every exit, half of them answered wrongly where there are as many: the true class, what every block that ran held most probable, and the answer.",
+        "Some test inputs of every exit, half of them answered wrongly where there are as many: the true class, what \
+        every block that ran held most probable, and the answer.",
     );
     for exit in &samples.exits {
         let (answered, right) = (count(exit.answered as f64), exit.right as f64 / exit.answered.max(1) as f64);
         section.text(match exit.answered {
             0 => format!("No test input leaves behind block {}.", exit.block),
             _ => {
-                format!("Behind block {} leave {answered} test inputs, {} of them answered rightly:", exit.block, percent(right))
+                format!(
+                    "Behind block {} leave {answered} test inputs, {} of them answered rightly:",
+                    exit.block,
+                    percent(right)
+                )
             }
         });
         section.images(exit.samples.iter().map(|sample| image(run, sample)).collect());

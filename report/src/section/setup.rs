@@ -33,7 +33,13 @@ pub(super) fn result(section: &mut Section, run: &Run) {
     row("data set", data.name.clone());
     row(
         "images",
-        format!("{}, {} x {} pixels, {} classes", channels(shape.channels), shape.width, shape.height, data.classes.len()),
+        format!(
+            "{}, {} x {} pixels, {} classes",
+            channels(shape.channels),
+            shape.width,
+            shape.height,
+            data.classes.len()
+        ),
     );
     row("samples", format!("{} to train on, {} to validate on, {} to test on", data.train, data.validation, data.test));
     row("digest of the data", data.digest.to_string());

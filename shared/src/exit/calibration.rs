@@ -267,7 +267,9 @@ mod tests {
     #[test]
     fn no_sample_is_answered_with_weights_that_it_gave() {
         let sides = |first: bool, p: f32| if first { [p, 1.0 - p] } else { [1.0 - p, p] };
-        let row = |at: u16| (at % 2, sides(at.is_multiple_of(2), 0.6), sides(at.is_multiple_of(2) != at.is_multiple_of(5), 0.9));
+        let row = |at: u16| {
+            (at % 2, sides(at.is_multiple_of(2), 0.6), sides(at.is_multiple_of(2) != at.is_multiple_of(5), 0.9))
+        };
         let rows: Vec<(u16, [f32; 2], [f32; 2])> = (0..20).map(row).collect();
         let records = answers(&rows);
         let folds = folds(&records, Combine::Stack, 2);
@@ -279,10 +281,16 @@ mod tests {
         let table = Table::new(&records, &folds, 2);
         for (exit, right) in table.right.iter().enumerate() {
             let answer = |sample: usize| answer_at(&records, sample, exit, &folds[sample % FOLDS], 2).class;
-            assert!(right.iter().enumerate().all(|(sample, right)| *right == (answer(sample) == records.labels[sample])));
+            assert!(
+                right.iter().enumerate().all(|(sample, right)| *right == (answer(sample) == records.labels[sample]))
+            );
         }
         let found = calibrate(&records, &ExitSpec { combine: Combine::Stack, ..ExitSpec::default() }, 2);
-        assert_eq!(found.rule.weights, stack::fit(&records, &(0..rows.len()).collect::<Vec<_>>(), 2), "all give what is kept");
+        assert_eq!(
+            found.rule.weights,
+            stack::fit(&records, &(0..rows.len()).collect::<Vec<_>>(), 2),
+            "all give what is kept"
+        );
     }
 
     /// Sixteen samples; the first block is as good as both together, so that without a wish none goes deeper.
@@ -314,7 +322,11 @@ mod tests {
         records.blocks.insert(0, records.blocks[0].clone());
         let spec = ExitSpec { min_share: 0.25, ..ExitSpec::default() };
         let exits = evaluate(&records, &calibrate(&records, &spec, 2).rule, 2).exit_fraction;
-        assert_eq!(exits, [0.375, 0.25, 0.375], "of thresholds in steps of 0.1 only 0.8 and 0.7 leave each its four of sixteen");
+        assert_eq!(
+            exits,
+            [0.375, 0.25, 0.375],
+            "of thresholds in steps of 0.1 only 0.8 and 0.7 leave each its four of sixteen"
+        );
     }
 
     #[test]

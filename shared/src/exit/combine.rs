@@ -14,8 +14,8 @@ const LEAST: f32 = 1e-6;
 /// - `mixture`: `(1 - h_k) p_k + h_k p_(k+1)`, from the deepest block upwards.
 /// - `total`: the law of total probability: `h_k p_(k+1)(c)` for c in `H_k`, `(1 - h_k) p_k(c)` over their sum for the
 ///   others, from the deepest block upwards. Where every class is hard the next block answers.
-/// - `stack`: softmax over c of `sum_k w_k ln t_k(c)`, where `t_k` is the `total` of blocks 1..k; `weights` are the w of
-///   every depth, from 1.
+/// - `stack`: softmax over c of `sum_k w_k ln t_k(c)`, where `t_k` is the `total` of blocks 1..k; `weights` are the w
+///   of every depth, from 1.
 pub fn combine(rule: Combine, weights: &[Vec<f32>], said: &[Said<'_>], classes: usize) -> Vec<f32> {
     match rule {
         Combine::Last => said.last().map(|deepest| deepest.spread(classes)).unwrap_or_default(),
@@ -102,7 +102,11 @@ mod tests {
         let found = combine(Combine::Total, &[], &two, 4);
         assert!(is_close(&found, &[0.225, 0.63, 0.075, 0.07]), "{found:?}");
         let whole = [said(&all, &[0.3, 0.4, 0.1, 0.2], 0.2), said(&all, &[0.1, 0.2, 0.3, 0.4], 0.0)];
-        assert_eq!(combine(Combine::Total, &[], &whole, 4), [0.1, 0.2, 0.3, 0.4], "every class is hard: the next answers");
+        assert_eq!(
+            combine(Combine::Total, &[], &whole, 4),
+            [0.1, 0.2, 0.3, 0.4],
+            "every class is hard: the next answers"
+        );
     }
 
     #[test]

@@ -99,7 +99,8 @@ pub fn judge(policy: DetectorPolicy, classes: &LabelMap, hard: &LabelMap, probab
             f32::from(u8::from(answer.is_some_and(|class| hard.contains(class))))
         }
         DetectorPolicy::Mass => {
-            let of = |(at, &p): (usize, &f32)| classes.global(at).filter(|&class| hard.contains(class)).map_or(0.0, |_| p);
+            let of =
+                |(at, &p): (usize, &f32)| classes.global(at).filter(|&class| hard.contains(class)).map_or(0.0, |_| p);
             probabilities.iter().enumerate().map(of).sum()
         }
         DetectorPolicy::Confidence => 1.0 - top(probabilities).1,
@@ -112,8 +113,10 @@ pub fn judge(policy: DetectorPolicy, classes: &LabelMap, hard: &LabelMap, probab
 
 /// Index and value of the largest probability; ties go to the smaller index.
 pub fn top(probabilities: &[f32]) -> (u16, f32) {
-    let best =
-        probabilities.iter().enumerate().fold((0, f32::MIN), |best, (index, &p)| if p > best.1 { (index, p) } else { best });
+    let best = probabilities
+        .iter()
+        .enumerate()
+        .fold((0, f32::MIN), |best, (index, &p)| if p > best.1 { (index, p) } else { best });
     (u16::try_from(best.0).unwrap_or(u16::MAX), best.1)
 }
 
@@ -154,7 +157,9 @@ pub fn answer(records: &Records, sample: usize, rule: &ExitRule, classes: usize)
 
 /// Computation for a sample that exits at block `exit`: every block that ran with its classifier and detector.
 pub fn cost_at(records: &Records, sample: usize, exit: usize) -> Operations {
-    records.blocks[..=exit].iter().fold(Operations::default(), |sum, block| sum + block.body(sample) + block.exit(sample))
+    records.blocks[..=exit]
+        .iter()
+        .fold(Operations::default(), |sum, block| sum + block.body(sample) + block.exit(sample))
 }
 
 /// Computation of the full network without early exits: every block's own layers and the last classifier.
@@ -296,7 +301,10 @@ pub(crate) mod tests {
         let judged = |policy, probabilities: &[f32]| judge(policy, &classes, &hard, probabilities);
         assert_eq!(judged(DetectorPolicy::Top1, &[0.1, 0.6, 0.2, 0.1]), 1.0);
         assert_eq!(judged(DetectorPolicy::Top1, &[0.6, 0.2, 0.1, 0.1]), 0.0);
-        assert!((judged(DetectorPolicy::Mass, &[0.6, 0.2, 0.1, 0.1]) - 0.3).abs() < 1e-6, "0.2 of class 5, 0.1 of class 9");
+        assert!(
+            (judged(DetectorPolicy::Mass, &[0.6, 0.2, 0.1, 0.1]) - 0.3).abs() < 1e-6,
+            "0.2 of class 5, 0.1 of class 9"
+        );
         assert!((judged(DetectorPolicy::Entropy, &[0.25; 4]) - 1.0).abs() < 1e-6);
         assert!((judged(DetectorPolicy::Entropy, &[0.5, 0.5, 0.0, 0.0]) - 0.5).abs() < 1e-6);
         assert_eq!(judged(DetectorPolicy::Confidence, &[0.125, 0.625, 0.25, 0.0]), 0.375);
@@ -307,7 +315,11 @@ pub(crate) mod tests {
     fn an_easy_input_sent_deeper_by_mistake_is_still_answered() {
         let records = two_blocks();
         assert_eq!(answer_at(&records, 0, 1, &plain(Combine::Mixture), 3).class, 0);
-        assert_eq!(answer_at(&records, 0, 1, &plain(Combine::Last), 3).class, 1, "the last block does not know class 0");
+        assert_eq!(
+            answer_at(&records, 0, 1, &plain(Combine::Last), 3).class,
+            1,
+            "the last block does not know class 0"
+        );
     }
 
     #[test]
@@ -318,9 +330,13 @@ pub(crate) mod tests {
         // Sample 0 exits at once. Sample 1: 0.2 * [.5 .3 .2] + 0.8 * [0 .9 .1] -> class 1. Sample 2: class 2 (0.55).
         assert_eq!(outcome.accuracy, 1.0);
         assert_eq!(outcome.exit_fraction, [1.0 / 3.0, 2.0 / 3.0]);
-        // All are right: with 0.9, 0.2 * 0.3 + 0.8 * 0.9 = 0.78 and 0.5 * 0.3 + 0.5 * 0.8 = 0.55, each in a bin of its own.
+        // All are right: with 0.9, 0.2 * 0.3 + 0.8 * 0.9 = 0.78 and 0.5 * 0.3 + 0.5 * 0.8 = 0.55, each in a bin of its
+        // own.
         assert!((outcome.calibration_error - (0.1 + 0.22 + 0.45) / 3.0).abs() < 1e-6, "{}", outcome.calibration_error);
-        assert_eq!(outcome.compute, Operations { macs: (12.0 + 24.0 + 24.0) / 3.0, synops: (101.0 + 402.0 + 402.0) / 3.0 });
+        assert_eq!(
+            outcome.compute,
+            Operations { macs: (12.0 + 24.0 + 24.0) / 3.0, synops: (101.0 + 402.0 + 402.0) / 3.0 }
+        );
         assert_eq!(outcome.full_compute, Operations { macs: 22.0, synops: 401.0 });
         assert!((outcome.compute_efficiency() - 423.0 / (20.0 + 905.0 / 3.0)).abs() < 1e-12);
     }

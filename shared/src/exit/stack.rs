@@ -25,7 +25,8 @@ fn fit_depth(records: &Records, samples: &[usize], depth: usize, classes: usize)
         let said = said_at(records, sample, depth - 1);
         (1..=depth).map(|ran| log_total(&said[..ran], classes)).collect()
     };
-    let rows: Vec<Row> = samples.iter().map(|sample| (features(sample), usize::from(records.labels[*sample]))).collect();
+    let rows: Vec<Row> =
+        samples.iter().map(|sample| (features(sample), usize::from(records.labels[*sample]))).collect();
     let rest: Vec<f64> = (0..depth).map(|at| f64::from(u8::from(at + 1 == depth))).collect();
     let mut weights = rest.clone();
     let mut least = loss(&rows, &weights, &rest, classes);
@@ -49,7 +50,8 @@ type Row = (Vec<Vec<f32>>, usize);
 
 /// For each class the power of its score over the largest one's, and the logarithm of the label's probability.
 fn powers((logs, label): &Row, weights: &[f64], classes: usize) -> (Vec<f64>, f64) {
-    let score = |class: usize| logs.iter().zip(weights).map(|(log, weight)| weight * f64::from(log[class])).sum::<f64>();
+    let score =
+        |class: usize| logs.iter().zip(weights).map(|(log, weight)| weight * f64::from(log[class])).sum::<f64>();
     let scores: Vec<f64> = (0..classes).map(score).collect();
     let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let powers: Vec<f64> = scores.iter().map(|score| math::exp(score - largest)).collect();
@@ -78,8 +80,12 @@ fn newton(rows: &[Row], weights: &[f64], rest: &[f64], classes: usize) -> Option
         for (a, log) in logs.iter().enumerate() {
             gradient[a] += mean[a] - f64::from(log[*label]);
             for (b, other) in logs.iter().enumerate() {
-                let product: f64 =
-                    log.iter().zip(other).zip(&powers).map(|((x, y), power)| f64::from(*x) * f64::from(*y) * power).sum();
+                let product: f64 = log
+                    .iter()
+                    .zip(other)
+                    .zip(&powers)
+                    .map(|((x, y), power)| f64::from(*x) * f64::from(*y) * power)
+                    .sum();
                 hessian[a][b] += product / all - mean[a] * mean[b];
             }
         }

@@ -115,7 +115,9 @@ impl Node {
     pub fn output(&self) -> ImageShape {
         match self {
             Self::Spiking(spiking) => spiking.output,
-            Self::Pool(pool) => ImageShape::new(pool.input.channels, pool.input.height / pool.size, pool.input.width / pool.size),
+            Self::Pool(pool) => {
+                ImageShape::new(pool.input.channels, pool.input.height / pool.size, pool.input.width / pool.size)
+            }
             Self::Dropout { shape, .. } => *shape,
         }
     }
@@ -218,7 +220,8 @@ impl Conv {
 
     /// Shape of the output.
     pub fn output(&self) -> ImageShape {
-        let positions = |size: usize, axis: usize| (size + 2 * self.padding[axis] - self.kernel[axis]) / self.stride + 1;
+        let positions =
+            |size: usize, axis: usize| (size + 2 * self.padding[axis] - self.kernel[axis]) / self.stride + 1;
         ImageShape::new(self.outputs, positions(self.input.height, 0), positions(self.input.width, 1))
     }
 

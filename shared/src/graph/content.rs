@@ -2,13 +2,14 @@
 
 /// What the numbers of a value are, by which kernels, costs and memory differ.
 ///
-/// Who decides by it matches all of it, so that a layer that emits other numbers does not pass for one of these unnoticed.
+/// Who decides by it matches all of it, so that a layer that emits other numbers does not pass for one of these
+/// unnoticed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Content {
     /// Zeros and ones over time: one bit each, and a one costs as many additions as weights see it.
     Spikes,
-    /// Whole multiples of one unit over time, in so many binary digits: averages of spikes over windows, and what a dropout
-    /// leaves of spikes.
+    /// Whole multiples of one unit over time, in so many binary digits: averages of spikes over windows, and what a
+    /// dropout leaves of spikes.
     Counts {
         /// Digits of the largest number, at least 1.
         digits: usize,

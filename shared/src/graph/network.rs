@@ -98,7 +98,11 @@ impl Graph {
         enters: Content,
     ) -> Result<Self, ShapeError> {
         if network.blocks.is_empty() {
-            return Err(ShapeError { block: 1, layer: "layers".into(), problem: "a network needs at least one block".into() });
+            return Err(ShapeError {
+                block: 1,
+                layer: "layers".into(),
+                problem: "a network needs at least one block".into(),
+            });
         }
         let mut blocks: Vec<BlockGraph> = Vec::with_capacity(network.blocks.len());
         for (index, block) in network.blocks.iter().enumerate() {
@@ -135,7 +139,10 @@ fn lower_block(mut lowering: Lowering<'_>, block: &BlockSpec, head: &HeadSpec, e
     }
     let body = lowering.finish();
     if !body.nodes.iter().any(|node| matches!(node, Node::Spiking(_))) {
-        return Err(("layers".into(), "a block needs at least one layer with neurons: conv, residual or linear".into()));
+        return Err((
+            "layers".into(),
+            "a block needs at least one layer with neurons: conv, residual or linear".into(),
+        ));
     }
     let contents = body.contents(enters, true);
     let is_spikes = |value: usize| match contents[value] {
@@ -146,7 +153,8 @@ fn lower_block(mut lowering: Lowering<'_>, block: &BlockSpec, head: &HeadSpec, e
         // The last layer after which there were spikes, and the one that made something else of them.
         let spoils = leaving.iter().rposition(|&value| is_spikes(value)).map_or(0, |last| last + 1);
         let problem = format!(
-            "a block must end in spikes, but {} makes them fractions; move it to the start of the next block, or end with conv, residual, linear or max-pool",
+            "a block must end in spikes, but {} makes them fractions; move it to the start of the next block, or end \
+            with conv, residual, linear or max-pool",
             block.layers[spoils].name()
         );
         return Err(("end".into(), problem));
@@ -292,20 +300,28 @@ mod tests {
             (AuxiliaryKind::Residual, 6, ["auxiliary.layer1.conv1.weight", "auxiliary.layer3.shortcut.beta"]),
         ] {
             let auxiliary = AuxiliarySpec { kind, depth: 3, exit_gradient: 1.0 };
-            let graph = graph(&NetworkSpec { auxiliary, ..preset("resnet9", 16) }, ImageShape::new(3, 32, 32)).expect("fits");
+            let graph =
+                graph(&NetworkSpec { auxiliary, ..preset("resnet9", 16) }, ImageShape::new(3, 32, 32)).expect("fits");
             let [first, second, last] = &graph.blocks[..] else { panic!("three blocks") };
             let (own, trained) = (&first.body, first.trained());
             assert_eq!(trained.nodes[..own.nodes.len()], own.nodes, "the block's own layers come first");
             assert_eq!(trained.parameters[..own.parameters.len()], own.parameters);
             assert_eq!(trained.nodes.len() - own.nodes.len(), nodes);
-            assert_eq!(trained.shape(trained.output()), ImageShape::new(128, 4, 4), "then it stays as the last block's");
+            assert_eq!(
+                trained.shape(trained.output()),
+                ImageShape::new(128, 4, 4),
+                "then it stays as the last block's"
+            );
             let of_auxiliary = &trained.parameters[own.parameters.len()..];
             assert!(of_auxiliary.iter().all(|parameter| BlockGraph::is_auxiliary(&parameter.name)));
             assert_eq!([0, of_auxiliary.len() - 1].map(|at| of_auxiliary[at].name.as_str()), names);
             let classifier = first.auxiliary_classifier(7).expect("it has one");
             assert_eq!(classifier.parameters[0].name, "auxiliary.head.readout.weight");
             assert_eq!(second.trained().shape(second.trained().output()), ImageShape::new(128, 4, 4));
-            assert!(last.auxiliary_classifier(7).is_none() && last.trained() == &last.body, "nothing follows the last block");
+            assert!(
+                last.auxiliary_classifier(7).is_none() && last.trained() == &last.body,
+                "nothing follows the last block"
+            );
         }
     }
 
@@ -316,30 +332,40 @@ mod tests {
         let whole = graph(&network, ImageShape::new(3, 32, 32)).expect("fits");
         for (block, next) in whole.blocks.iter().zip(&whole.blocks[1..]) {
             let behind = &block.trained().parameters[block.body.parameters.len()..];
-            let classifier = |block: &BlockGraph| block.auxiliary_classifier(10).map(|classifier| classifier.parameters);
+            let classifier =
+                |block: &BlockGraph| block.auxiliary_classifier(10).map(|classifier| classifier.parameters);
             let behind = behind
                 .iter()
                 .chain(classifier(block).iter().flatten())
                 .map(|parameter| {
-                    let name = BlockGraph::inherited(&parameter.name).expect("it stands for one of a block that follows");
+                    let name =
+                        BlockGraph::inherited(&parameter.name).expect("it stands for one of a block that follows");
                     (name, parameter.shape.clone())
                 })
                 .collect::<Vec<_>>();
             let last = classifier(next).unwrap_or_else(|| next.classifier(10).parameters);
-            let own =
-                next.trained().parameters.iter().chain(&last).map(|parameter| (parameter.name.clone(), parameter.shape.clone()));
+            let own = next
+                .trained()
+                .parameters
+                .iter()
+                .chain(&last)
+                .map(|parameter| (parameter.name.clone(), parameter.shape.clone()));
             assert_eq!(behind, own.collect::<Vec<_>>(), "what the next block trains, in its order");
         }
-        for name in
-            ["layer1.conv.weight", "auxiliary.layer1.conv.weight", "auxiliary.0.layer1.conv.weight", "auxiliary.head.bias"]
-        {
+        for name in [
+            "layer1.conv.weight",
+            "auxiliary.layer1.conv.weight",
+            "auxiliary.0.layer1.conv.weight",
+            "auxiliary.head.bias",
+        ] {
             assert_eq!(BlockGraph::inherited(name), None, "{name}");
         }
     }
 
     #[test]
     fn an_impossible_layer_is_named() {
-        let error = graph(&preset("vgg16", 8), ImageShape::new(3, 20, 20)).expect_err("20 pixels do not halve five times");
+        let error =
+            graph(&preset("vgg16", 8), ImageShape::new(3, 20, 20)).expect_err("20 pixels do not halve five times");
         assert_eq!((error.block, error.layer.as_str()), (5, "layer 4 (max-pool)"));
     }
 
@@ -359,7 +385,10 @@ mod tests {
 
     #[test]
     fn parameters_by_hand() {
-        let spec = NetworkSpec { norm: crate::norm::Norm::Td, ..written(vec![LayerSpec::residual(4, 2), LayerSpec::linear(3)]) };
+        let spec = NetworkSpec {
+            norm: crate::norm::Norm::Td,
+            ..written(vec![LayerSpec::residual(4, 2), LayerSpec::linear(3)])
+        };
         let graph = graph(&spec, ImageShape::new(2, 4, 4)).expect("fits");
         let body = &graph.blocks[0].body;
         let names: Vec<(&str, &[usize])> =

@@ -19,7 +19,8 @@ impl AdaptivePool {
     pub fn new(input: ImageShape, side: usize) -> Self {
         let limit = |size: usize| if side == 0 { size } else { size.min(side) };
         let output = ImageShape::new(input.channels, limit(input.height), limit(input.width));
-        let window = |index: usize, parts: usize, size: usize| (index * size / parts)..((index + 1) * size).div_ceil(parts);
+        let window =
+            |index: usize, parts: usize, size: usize| (index * size / parts)..((index + 1) * size).div_ceil(parts);
         let mut windows = Vec::with_capacity(output.area());
         for row in 0..output.height {
             for column in 0..output.width {

@@ -23,7 +23,11 @@ impl Layer for Dropout {
     }
 
     fn check(&self, _input: ImageShape) -> Result<(), String> {
-        if (0.0..1.0).contains(&self.p) { Ok(()) } else { Err(format!("p = {} is not a probability in [0, 1)", self.p)) }
+        if (0.0..1.0).contains(&self.p) {
+            Ok(())
+        } else {
+            Err(format!("p = {} is not a probability in [0, 1)", self.p))
+        }
     }
 
     fn lower(&self, index: usize, lowering: &mut Lowering<'_>) {

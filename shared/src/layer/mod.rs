@@ -1,5 +1,5 @@
-//! The layers of a block, one file for each type: its fields in a specification, its checks, and its lowering to nodes of
-//! the [graph](crate::graph), which give its shape.
+//! The layers of a block, one file for each type: its fields in a specification, its checks, and its lowering to nodes
+//! of the [graph](crate::graph), which give its shape.
 
 mod conv;
 mod dropout;
@@ -121,7 +121,8 @@ impl LayerSpec {
         self.own().check(input)
     }
 
-    /// Adds its nodes and parameters to a body, after [`check`](Self::check); `index` is its place in the block, from 0.
+    /// Adds its nodes and parameters to a body, after [`check`](Self::check); `index` is its place in the block, from
+    /// 0.
     pub fn lower(&self, index: usize, lowering: &mut Lowering<'_>) {
         self.own().lower(index, lowering);
     }

@@ -5,8 +5,8 @@ use crate::ImageShape;
 use crate::graph::{Conv, Lowering};
 use serde::{Deserialize, Serialize};
 
-/// Two 3x3 convolutions with a 1x1 shortcut into the second one's neurons; the second convolution and the shortcut have the
-/// stride.
+/// Two 3x3 convolutions with a 1x1 shortcut into the second one's neurons; the second convolution and the shortcut have
+/// the stride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Residual {

@@ -36,7 +36,8 @@ pub enum CheckError {
     Shape(#[from] ShapeError),
     /// More replicas than batches.
     #[error(
-        "`train.replicas` is {replicas}, but an epoch of {samples} samples has {batches} batches of `train.batch` = {batch}, and every replica needs one; use at most {batches} replicas, or a smaller batch"
+        "`train.replicas` is {replicas}, but an epoch of {samples} samples has {batches} batches of `train.batch` = \
+        {batch}, and every replica needs one; use at most {batches} replicas, or a smaller batch"
     )]
     Replicas {
         /// Replicas asked for.
@@ -123,7 +124,8 @@ mod tests {
             let key = set.split('=').next().expect("a key");
             assert!(check(&spec).expect_err(set).to_string().contains(key), "{set}");
         }
-        for (set, key) in [("hard_inputs.floor=0.7", "hard_inputs.floor"), ("detector.policy=mass", "detector.policy")] {
+        for (set, key) in [("hard_inputs.floor=0.7", "hard_inputs.floor"), ("detector.policy=mass", "detector.policy")]
+        {
             let sets = ["hard_inputs.fraction=0.6", set].map(|set| Override::parse(set).expect("a pair"));
             let refused = check(&parse("", &sets).expect("a spec")).expect_err(set).to_string();
             assert!(refused.contains(&format!("`{key}`")) && refused.contains("hard_inputs.fraction"), "{refused}");

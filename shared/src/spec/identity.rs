@@ -1,9 +1,9 @@
 //! What makes two specifications the same: the fields that count and are not at their defaults.
 //!
 //! An identity holds typed values by their paths. What is left open is filled in first (a preset becomes its layers, a
-//! micro-batch of 0 the batch), fields that nothing reads are left out, and so are defaults. So a specification with its
-//! defaults written out is the same run, and a new field changes no id as long as it stays at its default. The price: who
-//! changes a default, or a preset, changes what old ids mean, and raises
+//! micro-batch of 0 the batch), fields that nothing reads are left out, and so are defaults. So a specification with
+//! its defaults written out is the same run, and a new field changes no id as long as it stays at its default. The
+//! price: who changes a default, or a preset, changes what old ids mean, and raises
 //! [`ARITHMETIC_VERSION`](crate::plan::ARITHMETIC_VERSION).
 
 use super::field::{FIELDS, Reach};

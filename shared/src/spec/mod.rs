@@ -2,8 +2,8 @@
 //!
 //! A [`RunSpec`] is TOML; every field has a default, so an empty spec is a valid one. [`parse`](parse::parse) reads it
 //! with overrides, [`check`](check::check) refuses values that cannot work, [`written`] fields that nothing reads, and
-//! [`identity`] says which specs are the same. What holds for each field is in one table, [`field`]. How this process runs
-//! (device, threads, store address) is not part of it.
+//! [`identity`] says which specs are the same. What holds for each field is in one table, [`field`]. How this process
+//! runs (device, threads, store address) is not part of it.
 
 pub mod check;
 pub mod encoding;
@@ -27,8 +27,8 @@ pub use hard_inputs::HardInputSpec;
 pub use network::{BlockSpec, HeadSpec, NetworkSpec};
 pub use parse::{Override, parse};
 pub use train::{
-    Combine, DetectorPolicy, DetectorSpec, ExitSpec, HardClassPolicy, HardClassSpec, Loss, OptimizerKind, Precision, Schedule,
-    TrainSpec,
+    Combine, DetectorPolicy, DetectorSpec, ExitSpec, HardClassPolicy, HardClassSpec, Loss, OptimizerKind, Precision,
+    Schedule, TrainSpec,
 };
 
 use serde::{Deserialize, Serialize};
@@ -88,15 +88,23 @@ pub struct DataSpec {
     pub augment: Vec<Augment>,
     /// Side of the square that `cutout` cuts out, as a share of the image's height.
     pub cutout_size: f64,
-    /// Augmented versions of every sample that a spike cache holds, cycled over epochs; one without augmentation. Training
-    /// on images augments anew in every epoch. 0 caches none: every epoch of every block computes a version that no block
-    /// has seen.
+    /// Augmented versions of every sample that a spike cache holds, cycled over epochs; one without augmentation.
+    /// Training on images augments anew in every epoch. 0 caches none: every epoch of every block computes a version
+    /// that no block has seen.
     pub views: u32,
 }
 
 impl Default for DataSpec {
     fn default() -> Self {
-        Self { name: None, dir: None, size: None, validation_fraction: 0.1, augment: Vec::new(), cutout_size: 0.25, views: 4 }
+        Self {
+            name: None,
+            dir: None,
+            size: None,
+            validation_fraction: 0.1,
+            augment: Vec::new(),
+            cutout_size: 0.25,
+            views: 4,
+        }
     }
 }
 

@@ -19,9 +19,9 @@ pub struct NetworkSpec {
     /// Blocks written out, first to last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub block: Vec<BlockSpec>,
-    /// The network's own head, used by the last block and end to end. Without it a preset has its own (that of `resnet9`
-    /// and `resnet11` has no hidden layer), and blocks written out have `classifier`. It is one value: what is not
-    /// written of it is `pool = 4` and `hidden = []`, not the preset's.
+    /// The network's own head, used by the last block and end to end. Without it a preset has its own (that of
+    /// `resnet9` and `resnet11` has no hidden layer), and blocks written out have `classifier`. It is one value: what
+    /// is not written of it is `pool = 4` and `hidden = []`, not the preset's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadSpec>,
     /// The local classifier of every block but the last.

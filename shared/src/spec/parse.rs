@@ -104,7 +104,9 @@ fn set(table: &mut Table, path: &str, value: Value) -> Result<(), ParseError> {
     let mut at = table;
     for part in parents.split('.').filter(|part| !part.is_empty()) {
         let entry = at.entry(part.to_owned()).or_insert_with(|| Value::Table(Table::new()));
-        at = entry.as_table_mut().ok_or_else(|| ParseError::UnknownKey { key: path.to_owned(), nearest: nearest(path) })?;
+        at = entry
+            .as_table_mut()
+            .ok_or_else(|| ParseError::UnknownKey { key: path.to_owned(), nearest: nearest(path) })?;
     }
     at.insert(last.to_owned(), value);
     Ok(())
@@ -190,7 +192,8 @@ fn check_section(section: &str, value: &Value) -> Result<(), ParseError> {
         return Err(wrong(section.to_owned(), format!("expected a section [{section}], found {}", value.type_str())));
     };
     for (key, field) in fields {
-        let single = Table::from_iter([(section.to_owned(), Value::Table(Table::from_iter([(key.clone(), field.clone())])))]);
+        let single =
+            Table::from_iter([(section.to_owned(), Value::Table(Table::from_iter([(key.clone(), field.clone())])))]);
         if let Err(error) = RunSpec::deserialize(Value::Table(single)) {
             return Err(wrong(format!("{section}.{key}"), one_line(&error.to_string())));
         }
@@ -199,7 +202,8 @@ fn check_section(section: &str, value: &Value) -> Result<(), ParseError> {
 }
 
 fn one_line(text: &str) -> String {
-    let first: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("in `")).collect();
+    let first: Vec<&str> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("in `")).collect();
     first.join(" ")
 }
 
@@ -291,8 +295,9 @@ mod tests {
         let text = "[[network.block]]\nlayers = [{ type = \"conv\", channels = 8 }, { type = \"max-pool\", size = 2 }]";
         let spec = parse(text, &[]).expect("valid");
         assert_eq!(spec.network.block[0].layers[0], LayerSpec::conv(8, 3, 1));
-        let error =
-            parse("[[network.block]]\nlayers = [{ type = \"conf\", channels = 8 }]", &[]).expect_err("no such layer").to_string();
+        let error = parse("[[network.block]]\nlayers = [{ type = \"conf\", channels = 8 }]", &[])
+            .expect_err("no such layer")
+            .to_string();
         assert!(error.contains("conf") && error.contains("network.block"), "{error}");
     }
 }

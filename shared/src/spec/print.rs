@@ -40,7 +40,8 @@ impl RunSpec {
 
     /// By way of text, which writes an f32 with its own digits.
     fn values(&self) -> Table {
-        let mut values: Table = toml::to_string(self).ok().and_then(|text| toml::from_str(&text).ok()).unwrap_or_default();
+        let mut values: Table =
+            toml::to_string(self).ok().and_then(|text| toml::from_str(&text).ok()).unwrap_or_default();
         if let Some(train) = values.get_mut("train").and_then(Value::as_table_mut) {
             // These are left out at their defaults.
             train.entry("outer_learning_rate").or_insert(self.train.outer_learning_rate.into());
@@ -121,8 +122,8 @@ mod tests {
         for (preset, off) in
             [("resnet9", "network.auxiliary.kind=none"), ("resnet9", "data.views=4"), ("small", "detector.policy=mass")]
         {
-            let sets =
-                [&format!("network.preset={preset}"), off, "data.augment=flip"].map(|set| Override::parse(set).expect("a pair"));
+            let sets = [&format!("network.preset={preset}"), off, "data.augment=flip"]
+                .map(|set| Override::parse(set).expect("a pair"));
             let given = read("", &sets).expect("valid");
             let printed = given.spec.printed();
             assert_eq!(read(&printed, &[]).expect("valid").spec, given.spec, "{printed}");
@@ -131,7 +132,8 @@ mod tests {
 
     #[test]
     fn every_default_has_a_value() {
-        let of_preset = ["network.preset", "network.width", "network.block", "network.head.pool", "network.head.hidden"];
+        let of_preset =
+            ["network.preset", "network.width", "network.block", "network.head.pool", "network.head.hidden"];
         for example in EXAMPLES.iter().filter(|example| !of_preset.contains(&example.path)) {
             let found = RunSpec::default().value(example.path);
             assert_eq!(found.is_some(), example.default.is_some(), "{}", example.path);
@@ -141,8 +143,10 @@ mod tests {
     #[test]
     fn every_field_is_there_with_what_would_make_it_count() {
         let printed = RunSpec::default().printed();
-        for name in
-            FIELDS.iter().filter(|field| !field.path.starts_with("network.head")).map(|field| field.path.rsplit('.').next())
+        for name in FIELDS
+            .iter()
+            .filter(|field| !field.path.starts_with("network.head"))
+            .map(|field| field.path.rsplit('.').next())
         {
             assert!(printed.contains(name.expect("a name")) || name == Some("block"), "{name:?}");
         }

@@ -48,7 +48,9 @@ pub enum ResolveError {
     #[error("network: give either a preset or [[network.block]], not both")]
     PresetAndBlocks,
     /// A width without a preset.
-    #[error("network.width applies to presets; a network written out in [[network.block]] has its channels in the layers")]
+    #[error(
+        "network.width applies to presets; a network written out in [[network.block]] has its channels in the layers"
+    )]
     WidthWithoutPreset,
     /// A width of zero.
     #[error("network.width must be at least 1")]

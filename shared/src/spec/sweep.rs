@@ -90,7 +90,8 @@ pub fn parts(run_name: &str) -> Option<(&str, BTreeMap<&str, &str>)> {
     values.filter(|values| !sweep.is_empty() && values.keys().all(|key| !key.is_empty())).map(|values| (sweep, values))
 }
 
-/// Reads a sweep: the base spec with `overrides`, and its grid. Without a name of its own it has the base spec's, else `fallback`.
+/// Reads a sweep: the base spec with `overrides`, and its grid. Without a name of its own it has the base spec's, else
+/// `fallback`.
 ///
 /// # Errors
 /// When the grid is empty or too large, or one of its points is no spec that can work.
@@ -142,7 +143,9 @@ fn flatten(prefix: &str, table: Table, axes: &mut BTreeMap<String, Vec<Value>>) 
                 return Err(SweepError::Field { key: path, problem: "runs of a sweep are named by their values" });
             }
             Value::Array(values) if !values.is_empty() => drop(axes.insert(path, values)),
-            _ => return Err(SweepError::Field { key: path, problem: "expected a list of values, such as [0.05, 0.1]" }),
+            _ => {
+                return Err(SweepError::Field { key: path, problem: "expected a list of values, such as [0.05, 0.1]" });
+            }
         }
     }
     Ok(())
@@ -152,7 +155,10 @@ fn flatten(prefix: &str, table: Table, axes: &mut BTreeMap<String, Vec<Value>>) 
 fn grid(axes: &BTreeMap<String, Vec<Value>>) -> Vec<Vec<&Value>> {
     let mut points: Vec<Vec<&Value>> = vec![Vec::new()];
     for values in axes.values() {
-        points = points.iter().flat_map(|point| values.iter().map(move |value| [point.as_slice(), &[value]].concat())).collect();
+        points = points
+            .iter()
+            .flat_map(|point| values.iter().map(move |value| [point.as_slice(), &[value]].concat()))
+            .collect();
     }
     points
 }
@@ -166,14 +172,16 @@ fn point(
 ) -> Result<(Point, Written), SweepError> {
     let set = |(path, value): (&String, &&Value)| Override { path: path.clone(), value: (*value).clone() };
     let changes: Vec<Override> = overrides.iter().cloned().chain(axes.keys().zip(values).map(set)).collect();
-    let values: BTreeMap<String, String> = axes.keys().cloned().zip(values.iter().map(|value| value.to_string())).collect();
+    let values: BTreeMap<String, String> =
+        axes.keys().cloned().zip(values.iter().map(|value| value.to_string())).collect();
     let Given { mut spec, written } = read(text, &changes)?;
     let short = |path: &str| {
         let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
         let alone = axes.keys().filter(|other| last(other) == last(path)).count() == 1;
         if alone { last(path) } else { path.to_owned() }
     };
-    let words: Vec<String> = values.iter().map(|(path, value)| format!("{}={}", short(path), value.replace('"', ""))).collect();
+    let words: Vec<String> =
+        values.iter().map(|(path, value)| format!("{}={}", short(path), value.replace('"', ""))).collect();
     let name = format!("{sweep}/{}", words.join(","));
     check::check(&spec).map_err(|error| SweepError::Point { name: name.clone(), error })?;
     spec.run.name = Some(name);
@@ -201,16 +209,24 @@ mod tests {
 
     #[test]
     fn a_grid_is_the_cross_product_on_the_base_spec() {
-        let text = "[train]\nepochs = 3\n[sweep]\nname = \"rates\"\n\"train.learning_rate\" = [0.05, 0.1]\nhard_classes.threshold = [0.6, 0.7, 0.8]";
+        let text = "[train]\nepochs = 3\n[sweep]\nname = \"rates\"\n\"train.learning_rate\" = [0.05, \
+        0.1]\nhard_classes.threshold = [0.6, 0.7, 0.8]";
         let found = sweep(text).expect("valid");
         assert_eq!((found.name.as_str(), found.points.len()), ("rates", 6));
         let (first, last) = (&found.points[0], &found.points[5]);
         let named = last.spec.run.name.as_deref().and_then(parts).expect("made by this");
         assert_eq!(named, ("rates", BTreeMap::from([("learning_rate", "0.1"), ("threshold", "0.8")])));
-        assert!(parts("mine").is_none() && parts("a/b").is_none() && parts("/a=1").is_none() && parts("a/=1").is_none());
+        assert!(
+            parts("mine").is_none() && parts("a/b").is_none() && parts("/a=1").is_none() && parts("a/=1").is_none()
+        );
         assert_eq!(first.spec.run.name.as_deref(), Some("rates/threshold=0.6,learning_rate=0.05"));
-        assert_eq!((last.spec.train.epochs, last.spec.train.learning_rate, last.spec.hard_classes.threshold), (3, 0.1, 0.8));
-        assert!(is_of("rates", "rates/threshold=0.6") && !is_of("rate", "rates/threshold=0.6") && !is_of("rates", "rates"));
+        assert_eq!(
+            (last.spec.train.epochs, last.spec.train.learning_rate, last.spec.hard_classes.threshold),
+            (3, 0.1, 0.8)
+        );
+        assert!(
+            is_of("rates", "rates/threshold=0.6") && !is_of("rate", "rates/threshold=0.6") && !is_of("rates", "rates")
+        );
     }
 
     #[test]
@@ -229,7 +245,10 @@ mod tests {
         assert_eq!(names, ["file/k=3,policy=all", "file/k=3,policy=bottom-k", "file/k=5,policy=bottom-k"]);
         for text in ["[sweep]\n\"hard_classes.k\" = [3, 5]", "[hard_classes]\nk = 3\n[sweep]\n\"run.seed\" = [1, 2]"] {
             let error = sweep(text).expect_err("no run reads it").to_string();
-            assert!(error.contains("in all runs of the sweep `hard_classes.k` is set, but nothing reads it"), "{error}");
+            assert!(
+                error.contains("in all runs of the sweep `hard_classes.k` is set, but nothing reads it"),
+                "{error}"
+            );
         }
         let places = sweep("[sweep]\n\"data.dir\" = [\"a\", \"b\"]").expect("valid");
         assert_eq!(places.points.len(), 2, "places may hold different data");

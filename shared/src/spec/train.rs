@@ -287,7 +287,8 @@ pub struct ExitSpec {
     /// Largest mean compute as a fraction of the full network's; when set it is used instead of the accuracy drop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compute_budget: Option<f64>,
-    /// Share of the validation samples that every block answers at least, where some exits (within the budget) allow it.
+    /// Share of the validation samples that every block answers at least, where some exits (within the budget) allow
+    /// it.
     pub min_share: f64,
 }
 

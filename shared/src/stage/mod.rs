@@ -66,11 +66,13 @@ stages! {
 }
 
 impl Stage {
-    /// How long its tasks may go without getting on before they count as hung, in units of what a step of training has: some
-    /// do much between two signs of life.
+    /// How long its tasks may go without getting on before they count as hung, in units of what a step of training has:
+    /// some do much between two signs of life.
     pub const fn patience(self) -> u64 {
         match self {
-            Self::Train | Self::Merge | Self::Validate | Self::Score | Self::Select | Self::Export | Self::Evaluate => 1,
+            Self::Train | Self::Merge | Self::Validate | Self::Score | Self::Select | Self::Export | Self::Evaluate => {
+                1
+            }
             Self::Detect => 2,
             Self::Finish => 3,
         }
@@ -80,7 +82,13 @@ impl Stage {
     pub const fn is_training(self) -> bool {
         match self {
             Self::Train | Self::Merge => true,
-            Self::Validate | Self::Score | Self::Select | Self::Detect | Self::Export | Self::Evaluate | Self::Finish => false,
+            Self::Validate
+            | Self::Score
+            | Self::Select
+            | Self::Detect
+            | Self::Export
+            | Self::Evaluate
+            | Self::Finish => false,
         }
     }
 }
@@ -92,8 +100,8 @@ pub struct TaskId {
     pub block: u32,
     /// The stage.
     pub stage: Stage,
-    /// The link of a training chain (the round, unless one was handed back half done), the round of a merge, or the part of
-    /// a sharded stage.
+    /// The link of a training chain (the round, unless one was handed back half done), the round of a merge, or the
+    /// part of a sharded stage.
     pub part: u32,
     /// The replica that trains, from 1; 0 where there is only one, and for all other stages.
     #[serde(default, skip_serializing_if = "is_zero")]

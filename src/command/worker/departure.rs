@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// Longest time that a worker waits for a machine to be taken away, after it was told so and has handed back its task. It
-/// does not end before: it would be started again, on the same machine, and take another task.
+/// Longest time that a worker waits for a machine to be taken away, after it was told so and has handed back its task.
+/// It does not end before: it would be started again, on the same machine, and take another task.
 const TAKEN_AWAY: Duration = Duration::from_secs(300);
 
 /// Whether and why a worker goes. Clones share it.
@@ -45,8 +45,8 @@ async fn noticed(metadata: Option<Metadata>) -> Cloud {
 }
 
 impl Departure {
-    /// Listens for signals and the cloud's notice. The first of them asks to leave soon; a signal after it, or the end of the
-    /// grace period, at once.
+    /// Listens for signals and the cloud's notice. The first of them asks to leave soon; a signal after it, or the end
+    /// of the grace period, at once.
     pub(super) fn await_signals(
         grace: Duration,
         metadata: Option<Metadata>,
@@ -66,7 +66,8 @@ impl Departure {
                 by = noticed(metadata) => {
                     // It is set here only.
                     let _ = cloud.set(by);
-                    tracing::warn!(cloud = by.name(), grace = grace_seconds, "this machine will be taken away: leaving");
+                    tracing::warn!(cloud = by.name(), grace = grace_seconds, "this machine will be taken away: \
+                    leaving");
                 }
             }
             leave.send_replace(Leaving::Soon);

@@ -15,7 +15,11 @@ pub struct Fresh {
 
 /// Short pauses: the servers are on this machine.
 pub fn impatient() -> RetryPolicy {
-    RetryPolicy { first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(4), ..RetryPolicy::default() }
+    RetryPolicy {
+        first_pause: Duration::from_millis(1),
+        longest_pause: Duration::from_millis(4),
+        ..RetryPolicy::default()
+    }
 }
 
 /// Opens a backend by name; `None` when its server is not named, which is said.
@@ -65,7 +69,10 @@ fn azure() -> Option<Vec<(&'static str, String)>> {
 fn variable(name: &str) -> Option<String> {
     let value = std::env::var(name).ok();
     if value.is_none() {
-        assert!(std::env::var_os("BLOCTRAIN_REQUIRE_SERVERS").is_none(), "{name} is not set, and nothing may be skipped");
+        assert!(
+            std::env::var_os("BLOCTRAIN_REQUIRE_SERVERS").is_none(),
+            "{name} is not set, and nothing may be skipped"
+        );
         // Not `eprintln!`, which a test that passes keeps to itself.
         let _ = writeln!(
             std::io::stderr(),

@@ -1,8 +1,8 @@
-//! Damaged input for every parser of outside bytes: an error or a value, never a panic, and no more memory than the size of
-//! the input allows.
+//! Damaged input for every parser of outside bytes: an error or a value, never a panic, and no more memory than the
+//! size of the input allows.
 //!
-//! `BLOCTRAIN_DAMAGED=1000000 cargo test --release --workspace damaged` tries as many of each; without it, some thousand.
-//! Tests of the crates that parse call [`each`]; whoever links this crate has its allocator.
+//! `BLOCTRAIN_DAMAGED=1000000 cargo test --release --workspace damaged` tries as many of each; without it, some
+//! thousand. Tests of the crates that parse call [`each`]; whoever links this crate has its allocator.
 
 mod allocator;
 
@@ -53,8 +53,13 @@ pub fn each(name: &str, whole: &[Vec<u8>], allowance: Allowance, parse: impl Fn(
         let bytes = damaged(&mut rng, chosen);
         let (taken, peak) = allocator::peak(|| parse(&bytes));
         let allowed = allowance.least + allowance.each * bytes.len();
-        let about =
-            || format!("{name}: input {number}, {} bytes that begin with {:x?}", bytes.len(), &bytes[..bytes.len().min(16)]);
+        let about = || {
+            format!(
+                "{name}: input {number}, {} bytes that begin with {:x?}",
+                bytes.len(),
+                &bytes[..bytes.len().min(16)]
+            )
+        };
         assert!(peak <= allowed, "{}, took {peak} bytes of memory, not {allowed}", about());
         read += u64::from(taken);
     }

@@ -1,5 +1,5 @@
-//! Bugs that are planted on purpose, so that a test can tell that the simulation finds such bugs. Each is a fault of this crate's own
-//! parts around the real ones (the rules, the table, the task); nothing of it is in the product.
+//! Bugs that are planted on purpose, so that a test can tell that the simulation finds such bugs. Each is a fault of
+//! this crate's own parts around the real ones (the rules, the table, the task); nothing of it is in the product.
 
 use bloctrain_coordinator::run::record::Record;
 use bloctrain_coordinator::schedule::{Effect, Event, Lost, Rejected, State};
@@ -96,8 +96,13 @@ pub(crate) fn apply(bug: Option<Bug>, state: &mut State, now: u64, mut event: Ev
     match (state.apply(now, event), repeated) {
         (Err(Rejected::Committed(task)), Some((run, report))) => match report.result {
             Ok(output) => {
-                let record =
-                    Record::Committed { run: run.clone(), task, seconds: report.seconds, output: Box::new(output), hard: None };
+                let record = Record::Committed {
+                    run: run.clone(),
+                    task,
+                    seconds: report.seconds,
+                    output: Box::new(output),
+                    hard: None,
+                };
                 state.durable.replay(record.clone(), now);
                 Ok(vec![Effect::Persist(record), Effect::Changed { run }])
             }

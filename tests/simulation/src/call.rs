@@ -1,5 +1,5 @@
-//! Calls over the network between processes: requests and answers are lost, late, repeated, reordered and cut off, each on
-//! its own.
+//! Calls over the network between processes: requests and answers are lost, late, repeated, reordered and cut off, each
+//! on its own.
 
 use crate::network::{Server, THIEF};
 use crate::world::World;
@@ -37,7 +37,8 @@ pub(crate) async fn call<T: Send + 'static>(
         world.oracle().fail(format!("a token: {what} of {from} went to an address that somebody wrote into the store"));
     }
     let faults = world.faults();
-    let (lost, repeated) = world.draw("network", |rng| (rng.random_bool(faults.request_lost), rng.random_bool(faults.repeated)));
+    let (lost, repeated) =
+        world.draw("network", |rng| (rng.random_bool(faults.request_lost), rng.random_bool(faults.repeated)));
     if lost {
         world.trace(|| format!("{what} from {from} to {to} is lost"));
         return gone(limit).await;
@@ -104,7 +105,10 @@ pub(crate) async fn deliver<T: Send + 'static>(
         Some(server) => {
             let process = server.process.clone();
             // It ends with the server's process: the caller sees the connection end.
-            process.spawn(handler(server)).await.unwrap_or_else(|_| Err(Status::unavailable("the connection was reset")))
+            process
+                .spawn(handler(server))
+                .await
+                .unwrap_or_else(|_| Err(Status::unavailable("the connection was reset")))
         }
         None => Err(Status::unavailable("connection refused")),
     };

@@ -92,7 +92,12 @@ mod tests {
     fn every_sample_counts_once() {
         let (whole, last) = chain(&[&[(0, 0, 1), (0, 1, 0)], &[(0, 0, 0)], &[(1, 1, 0)]]);
         assert_eq!(whole.check(last, 1, &[2, 1]), Ok(()));
-        assert!(whole.check(last, 2, &[2, 1]).expect_err("epoch 1 is not over").contains("2 samples were skipped in epoch 1"));
+        assert!(
+            whole
+                .check(last, 2, &[2, 1])
+                .expect_err("epoch 1 is not over")
+                .contains("2 samples were skipped in epoch 1")
+        );
         let (twice, last) = chain(&[&[(0, 0, 1), (0, 1, 0)], &[(0, 0, 1)]]);
         assert!(twice.check(last, 0, &[2, 1]).expect_err("twice").contains("twice"));
     }

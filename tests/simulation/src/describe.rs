@@ -14,7 +14,9 @@ pub(crate) fn event(name: &str, event: &Event, result: &Result<Vec<Effect>, Reje
         }
         Event::Asked { worker } => format!("worker {worker} asks"),
         Event::Waits { worker } => format!("worker {worker} still waits"),
-        Event::Heartbeat { worker, task, lease_epoch, .. } => format!("worker {worker} beats for {task} by {lease_epoch:x}"),
+        Event::Heartbeat { worker, task, lease_epoch, .. } => {
+            format!("worker {worker} beats for {task} by {lease_epoch:x}")
+        }
         Event::Reported { worker, report, .. } => {
             let kind = report.result.as_ref().map_or_else(|failure| format!("failure: {failure}"), |_| "output".into());
             format!("worker {worker} reports {} by {:x}: {kind}", report.task, report.lease_epoch)

@@ -1,4 +1,5 @@
-//! The processes of the simulated fleet: coordinators, workers, and somebody who submits. Whoever dies is started again.
+//! The processes of the simulated fleet: coordinators, workers, and somebody who submits. Whoever dies is started
+//! again.
 
 use crate::bug::Bug;
 use crate::call::call;
@@ -67,7 +68,9 @@ async fn coordinator(world: World, number: usize) {
         let process = Process::default();
         let gate = Gate::default();
         let (stop, stopping) = watch::channel(false);
-        world.running().insert(name.clone(), Running { process: process.clone(), leaving: None, stop: Some(stop), hangs: None });
+        world
+            .running()
+            .insert(name.clone(), Running { process: process.clone(), leaving: None, stop: Some(stop), hangs: None });
         let server = Server {
             process: process.clone(),
             workers: Arc::new(WorkerRpc::new(gate.clone())),
@@ -130,12 +133,20 @@ async fn worker(world: World, number: usize) {
         let process = Process::default();
         let (leave, leaving) = watch::channel(Leaving::No);
         let hangs = Arc::<AtomicBool>::default();
-        let running = Running { process: process.clone(), leaving: Some(leave), stop: None, hangs: Some(Arc::clone(&hangs)) };
+        let running =
+            Running { process: process.clone(), leaving: Some(leave), stop: None, hangs: Some(Arc::clone(&hangs)) };
         world.running().insert(name.clone(), running);
-        let about =
-            About { name: name.clone(), backend: "cpu".into(), instance: format!("{name}-{generation}"), ..About::default() };
-        let transport =
-            Wire { world: world.clone(), name: name.clone(), dialer: dialer(&world, number as u64 * 1_000 + generation) };
+        let about = About {
+            name: name.clone(),
+            backend: "cpu".into(),
+            instance: format!("{name}-{generation}"),
+            ..About::default()
+        };
+        let transport = Wire {
+            world: world.clone(),
+            name: name.clone(),
+            dialer: dialer(&world, number as u64 * 1_000 + generation),
+        };
         let equip = equip(world.clone(), process.clone(), name.clone(), (number, hangs));
         let ended = process.spawn(client::serve(transport, about, equip, leaving)).await;
         match ended {

@@ -65,7 +65,8 @@ fn draw<T>(world: &World, draw: impl FnOnce(&mut rand_chacha::ChaCha8Rng) -> T) 
 /// Lets the incidents of a scenario happen, one after another.
 pub(crate) async fn happen(world: World) {
     let length = u64::try_from(world.scenario.safety.as_millis()).unwrap_or(u64::MAX);
-    let mut times: Vec<u64> = (0..world.scenario.incidents).map(|_| draw(&world, |rng| rng.random_range(0..length))).collect();
+    let mut times: Vec<u64> =
+        (0..world.scenario.incidents).map(|_| draw(&world, |rng| rng.random_range(0..length))).collect();
     times.sort_unstable();
     let mut lost = 0;
     for time in times {

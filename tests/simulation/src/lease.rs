@@ -66,7 +66,8 @@ impl Leases {
             }
             Event::Reported { worker, run, report } => {
                 let lease = book.leases.remove(&report.lease_epoch);
-                let own = lease.filter(|lease| lease.worker == *worker && lease.run == *run && lease.task == report.task);
+                let own =
+                    lease.filter(|lease| lease.worker == *worker && lease.run == *run && lease.task == report.task);
                 own.ok_or_else(|| format!("a report of {} under an ended or foreign lease was accepted", report.task))?;
                 if persisted.iter().any(|record| matches!(record, Record::Committed { .. })) {
                     book.leases.retain(|_, lease| lease.run != *run || lease.task != report.task);

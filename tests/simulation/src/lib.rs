@@ -1,16 +1,17 @@
 //! A fleet in one thread: the real state machines and drivers on simulated ground, where one seed decides everything.
 //!
-//! **Real** are the coordinator (`run::State`, `driver`, `store::Log` with its snapshots, `fleet::hold` with standing by, taking over and
-//! publishing, the services in `rpc`), the worker's session (`Session` and its client), the dialer, discovery, and the
-//! store's retries and verified reads. **Simulated** are time (tokio's paused clock), the network at the level of calls (`network`, `call`),
-//! the durable table under the log (`disk`, `table`, [ADR 0014](https://github.com/bloctrain/bloctrain/blob/main/docs/adr/0014-simulation.md)),
-//! the object store (in memory, behind `FaultyStore`), processes (`process`) and the tasks themselves (`work`).
+//! **Real** are the coordinator (`run::State`, `driver`, `store::Log` with its snapshots, `fleet::hold` with standing
+//! by, taking over and publishing, the services in `rpc`), the worker's session (`Session` and its client), the dialer,
+//! discovery, and the store's retries and verified reads. **Simulated** are time (tokio's paused clock), the network at
+//! the level of calls (`network`, `call`), the durable table under the log (`disk`, `table`, [ADR
+//! 0014](https://github.com/bloctrain/bloctrain/blob/main/docs/adr/0014-simulation.md)), the object store (in memory,
+//! behind `FaultyStore`), processes (`process`) and the tasks themselves (`work`).
 //!
 //! A simulation has two phases. In the first, messages and requests go wrong at the rates of the seed's `scenario`, and
-//! `incident`s befall processes and links: they are killed, suspended so that they come back with old leases, cut off, asked to
-//! leave. In the second nothing goes wrong, and every run has to complete. The `oracle` watches every event of
-//! every coordinator, every record that becomes durable, every task that begins and every answer that a worker hears, and
-//! checks at each. What a run comes to must be what it comes to undisturbed (`undisturbed`).
+//! `incident`s befall processes and links: they are killed, suspended so that they come back with old leases, cut off,
+//! asked to leave. In the second nothing goes wrong, and every run has to complete. The `oracle` watches every event of
+//! every coordinator, every record that becomes durable, every task that begins and every answer that a worker hears,
+//! and checks at each. What a run comes to must be what it comes to undisturbed (`undisturbed`).
 //!
 //! Nothing here runs in parallel and nothing reads a clock or draws a number of its own, so a seed gives the same
 //! trace every time. [`Bug`] plants bugs around the real parts, to show that they are found.
@@ -102,7 +103,8 @@ async fn live(world: &World) {
             Err(problem) => return world.oracle().fail(format!("the undisturbed run fails: {problem}")),
         }
     }
-    let poisoned = world.scenario.submissions.iter().map(Submission::run_id).find(|run| world.scenario.is_poisoned(run));
+    let poisoned =
+        world.scenario.submissions.iter().map(Submission::run_id).find(|run| world.scenario.is_poisoned(run));
     world.oracle().poisoned = poisoned;
     world.oracle().is_differing = world.scenario.is_differing;
     fleet::start(world);
@@ -136,14 +138,20 @@ async fn histories(world: &World) {
     let runs = world.oracle().durable.runs.clone();
     for (id, run) in runs.iter().filter(|(_, run)| run.state == RunState::Completed) {
         let lines = run.history();
-        for (file, expected) in [(key::HISTORY, history::to_jsonl(&lines)), (key::HISTORY_TABLE, history::to_csv(&lines))] {
+        for (file, expected) in
+            [(key::HISTORY, history::to_jsonl(&lines)), (key::HISTORY_TABLE, history::to_csv(&lines))]
+        {
             let path = object_store::path::Path::from(key::model(id, file));
             let found = match world.memory.get(&path).await {
-                Ok(found) => found.bytes().await.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default(),
+                Ok(found) => {
+                    found.bytes().await.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+                }
                 Err(error) => error.to_string(),
             };
             if found != expected {
-                world.oracle().fail(format!("R-3: the history of {id} is not what is durable:\n{found}\ninstead of\n{expected}"));
+                world
+                    .oracle()
+                    .fail(format!("R-3: the history of {id} is not what is durable:\n{found}\ninstead of\n{expected}"));
             }
         }
     }

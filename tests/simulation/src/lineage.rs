@@ -41,7 +41,9 @@ impl Lineage {
             let read = rounds.filter_map(|weights| self.spikes.get(&weights)).flatten();
             if read.filter_map(|spikes| self.weights.get(spikes)).any(|weights| *weights != before.digest) {
                 let number = index + 2;
-                return Err(format!("block {number} was trained on spikes of weights that the block before does not have"));
+                return Err(format!(
+                    "block {number} was trained on spikes of weights that the block before does not have"
+                ));
             }
         }
         Ok(())

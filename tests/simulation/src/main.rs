@@ -1,4 +1,5 @@
-//! Simulates seeds: `cargo run --release -p bloctrain-simulation -- --seeds 10000`, or one of them with its trace: `--seed N`.
+//! Simulates seeds: `cargo run --release -p bloctrain-simulation -- --seeds 10000`, or one of them with its trace:
+//! `--seed N`.
 
 use bloctrain_simulation::{Bug, command, simulate, simulate_all};
 use clap::Parser;
@@ -37,11 +38,13 @@ fn main() -> ExitCode {
         }
     });
     let failed = outcomes.values().filter(|outcome| outcome.violation.is_some()).count();
-    let sum =
-        |count: fn(&bloctrain_simulation::Counts) -> u64| outcomes.values().map(|outcome| count(&outcome.counts)).sum::<u64>();
+    let sum = |count: fn(&bloctrain_simulation::Counts) -> u64| {
+        outcomes.values().map(|outcome| count(&outcome.counts)).sum::<u64>()
+    };
     let hours = outcomes.values().map(|outcome| outcome.virtual_ms).sum::<u64>() as f64 / 3_600_000.0;
     println!(
-        "{} seeds, {failed} with a violation; {hours:.1} virtual hours, {} events ({} refused), {} tasks handed out, {} adopted, {} records, {} openings, {} rounds, {} lost objects, {} shared blocks",
+        "{} seeds, {failed} with a violation; {hours:.1} virtual hours, {} events ({} refused), {} tasks handed out, \
+        {} adopted, {} records, {} openings, {} rounds, {} lost objects, {} shared blocks",
         outcomes.len(),
         sum(|counts| counts.events),
         sum(|counts| counts.rejected),

@@ -1,7 +1,7 @@
 //! The oracle: what has happened, seen from outside, and whether it may.
 //!
-//! It keeps its own books (what became durable, who has which lease, which samples a round covered) and never asks the code under
-//! test whether it is right, except for how records change a state.
+//! It keeps its own books (what became durable, who has which lease, which samples a round covered) and never asks the
+//! code under test whether it is right, except for how records change a state.
 
 use crate::coverage::{Coverage, Covered};
 use crate::lease::Leases;
@@ -66,8 +66,8 @@ pub(crate) struct Oracle {
     leases: Leases,
 }
 
-/// What a run comes to: everything that its package is made of. Cached shards are not: views that no epoch reads may be missing when
-/// a run completes, and those that are read show in the weights.
+/// What a run comes to: everything that its package is made of. Cached shards are not: views that no epoch reads may be
+/// missing when a run completes, and those that are read show in the weights.
 pub(crate) fn result(run: &Run) -> Digest {
     let block = |block: &bloctrain_coordinator::run::block::Block| {
         let detector = block.detector.as_ref().map(|detected| detected.object.as_ref().map(|object| object.digest));
@@ -115,8 +115,11 @@ impl Oracle {
     pub(crate) fn made(&self) -> Vec<(String, Vec<String>)> {
         let blocks = self.durable.runs.values().flat_map(|run| &run.blocks);
         let weights = blocks.filter_map(|block| block.weights());
-        let spikes = |made_with: Digest| self.outputs.iter().filter(move |(_, digest)| self.lineage.is_of(*digest, made_with));
-        weights.map(|weights| (weights.key.clone(), spikes(weights.digest).map(|(key, _)| key.clone()).collect())).collect()
+        let spikes =
+            |made_with: Digest| self.outputs.iter().filter(move |(_, digest)| self.lineage.is_of(*digest, made_with));
+        weights
+            .map(|weights| (weights.key.clone(), spikes(weights.digest).map(|(key, _)| key.clone()).collect()))
+            .collect()
     }
 
     /// A round of training ran.
@@ -154,10 +157,13 @@ impl Oracle {
     pub(crate) fn landed(&mut self, key: &[u8], value: &[u8], is_replaced: bool) {
         let Some(number) = key.strip_prefix(b"record/") else { return };
         let number = String::from_utf8_lossy(number);
-        self.expect(!is_replaced, || format!("R-3: record {number} was written twice: an older coordinator was not fenced"));
+        self.expect(!is_replaced, || {
+            format!("R-3: record {number} was written twice: an older coordinator was not fenced")
+        });
         let entry: Result<serde_json::Value, _> = serde_json::from_slice(value);
         let parts = entry.ok().and_then(|mut entry| Some((entry["at_ms"].as_u64()?, entry["record"].take())));
-        let Some((at_ms, record)) = parts.and_then(|(at, record)| Some((at, serde_json::from_value::<Record>(record).ok()?)))
+        let Some((at_ms, record)) =
+            parts.and_then(|(at, record)| Some((at, serde_json::from_value::<Record>(record).ok()?)))
         else {
             return self.fail(format!("record {number} makes no sense"));
         };
@@ -185,7 +191,8 @@ impl Oracle {
             self.committed.retain(|(run, task)| durable.runs.get(run).is_some_and(|run| run.is_committed(*task)));
         }
         if self.is_differing {
-            // Weights that came out differently, or were taken over, open all tasks that rest on the earlier ones again.
+            // Weights that came out differently, or were taken over, open all tasks that rest on the earlier ones
+            // again.
             let runs = &self.durable.runs;
             self.committed.retain(|(id, task)| runs.get(id).is_some_and(|run| run.is_committed(*task)));
             let is_decided = |run: &Run, index: usize| run.blocks.get(index).is_some_and(|block| block.hard.is_some());
@@ -212,7 +219,8 @@ impl Oracle {
         }
     }
 
-    /// A block that was taken over was trained on every sample of every epoch, as if by the run itself, and still has its object.
+    /// A block that was taken over was trained on every sample of every epoch, as if by the run itself, and still
+    /// has its object.
     fn shared_one(&mut self, id: &str, block: u32) {
         let run = self.durable.runs.get(id);
         let known = run.and_then(|run| Some((run, run.blocks.get((block as usize).checked_sub(1)?)?)));
@@ -220,7 +228,9 @@ impl Oracle {
             return self.fail(format!("block {block} of the unknown run {id} was shared"));
         };
         let frozen = block_state.frozen.and_then(|frozen| block_state.rounds.get(frozen));
-        let Some(frozen) = frozen else { return self.fail(format!("block {block} of {id} was shared and is not frozen")) };
+        let Some(frozen) = frozen else {
+            return self.fail(format!("block {block} of {id} was shared and is not frozen"));
+        };
         let (weights, epochs) = (frozen.checkpoint.weights.clone(), frozen.metrics.epochs);
         let samples = sizes(&run.submission, Split::Train, &block_state.classes);
         let was_lost = run.losses.contains_key(&weights.key);
@@ -239,7 +249,9 @@ impl Oracle {
             let complete = block.confusions.len() == run.plan.validation_shards as usize;
             let same = self.hard.entry((id.to_owned(), index)).or_insert_with(|| hard.clone()) == hard;
             self.expect(same, || format!("R-6: the hard classes of block {} of {id} were decided twice", index + 1));
-            self.expect(complete, || format!("R-6: those of block {} of {id} without a complete validation", index + 1));
+            self.expect(complete, || {
+                format!("R-6: those of block {} of {id} without a complete validation", index + 1)
+            });
         }
         if let Output::Train(train::Output { checkpoint, .. }) = output
             && let Some(block) = (task.block as usize).checked_sub(1).and_then(|index| run.blocks.get(index))
@@ -277,7 +289,9 @@ impl Oracle {
     pub(crate) fn started(&mut self, task: &Task) {
         for object in inputs(task) {
             let known = self.outputs.contains(&(object.key.clone(), object.digest));
-            self.expect(known, || format!("R-4: {} of {} reads {}, which nobody committed", task.id, task.run, object.key));
+            self.expect(known, || {
+                format!("R-4: {} of {} reads {}, which nobody committed", task.id, task.run, object.key)
+            });
         }
     }
 

@@ -88,7 +88,8 @@ impl Scenario {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = seed::rng(seed, "scenario", &[]);
         let runs = if rng.random_bool(0.25) { 2 } else { 1 };
-        let mut submissions: Vec<Submission> = (0..runs).map(|number| submission(&mut rng, seed * 2 + number)).collect();
+        let mut submissions: Vec<Submission> =
+            (0..runs).map(|number| submission(&mut rng, seed * 2 + number)).collect();
         submissions.extend(relative(&submissions[0], seed));
         let coordinators = rng.random_range(1..=3);
         let workers = rng.random_range(1..=4);

@@ -1,8 +1,9 @@
-//! The durable table under the coordinators' log: one writer, fencing, writes that are atomic and durable or never happen.
+//! The durable table under the coordinators' log: one writer, fencing, writes that are atomic and durable or never
+//! happen.
 //!
-//! What it promises is what `coordinator::durable::table::Table` promises and SlateDB keeps (ADR 0014): a write lands whole, at one moment
-//! between its beginning and its answer, unless a later opening came before that moment; it may land although its answer is an
-//! error, and although its writer is dead.
+//! What it promises is what `coordinator::durable::table::Table` promises and SlateDB keeps (ADR 0014): a write lands
+//! whole, at one moment between its beginning and its answer, unless a later opening came before that moment; it may
+//! land although its answer is an error, and although its writer is dead.
 
 use crate::bug::Bug;
 use crate::process::Process;
@@ -75,14 +76,19 @@ impl SimTable {
         let faults = self.world.faults();
         let (before, after, fate) =
             self.world.draw("disk", |rng| (rng.random_range(5..60), rng.random_range(1..40), rng.random::<f64>()));
-        let slow = self.world.draw("disk", |rng| if rng.random_bool(faults.slow) { rng.random_range(100..3_000) } else { 0 });
+        let slow =
+            self.world.draw("disk", |rng| if rng.random_bool(faults.slow) { rng.random_range(100..3_000) } else { 0 });
         let world = self.world.clone();
         let (is_lost, is_refused) = (fate < faults.write_answer_lost, fate > 1.0 - faults.write_refused);
         let (sender, landed) = oneshot::channel();
         let epoch = self.epoch;
         let request = async move {
             world.pause(before + slow).await;
-            let result = if is_refused { Err(StateError::Unavailable("500".into())) } else { Self::land(&world, epoch, changes) };
+            let result = if is_refused {
+                Err(StateError::Unavailable("500".into()))
+            } else {
+                Self::land(&world, epoch, changes)
+            };
             // The writer may be dead.
             let _ = sender.send(result);
         };

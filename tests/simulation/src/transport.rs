@@ -96,8 +96,8 @@ impl Calls for Link {
     }
 }
 
-/// Something on the way delivers copies of earlier reports again, some a second for some minutes: what they worked from may
-/// have been made again meanwhile, and their tasks may be open again.
+/// Something on the way delivers copies of earlier reports again, some a second for some minutes: what they worked from
+/// may have been made again meanwhile, and their tasks may be open again.
 pub(crate) async fn replay(world: World) {
     const COPIES: usize = 1_000;
     for _ in 0..COPIES {

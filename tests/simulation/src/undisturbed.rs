@@ -23,12 +23,15 @@ pub(crate) async fn result(world: &World, submission: &Submission) -> Result<Dig
     let bench = Bench { world, artefacts: &artefacts, step_ms: 0, is_watched: false, hangs: &never };
     let run = submission.run_id();
     let bytes = serde_json::to_vec(submission).map_err(|error| error.to_string())?;
-    let object =
-        artefacts.put(&key::spec(&run, Digest::of(&bytes)), Bytes::from(bytes)).await.map_err(|error| error.to_string())?;
+    let object = artefacts
+        .put(&key::spec(&run, Digest::of(&bytes)), Bytes::from(bytes))
+        .await
+        .map_err(|error| error.to_string())?;
     let mut state = State::new(Durable::default(), u64::from(u32::MAX));
     let mut apply = |event| state.apply(0, event).map_err(|rejected| rejected.to_string());
     apply(Event::Submitted { submission: Box::new(submission.clone()), object })?;
-    let newcomer = Newcomer { name: "w".into(), backend: "cpu".into(), arithmetic: ARITHMETIC_VERSION, ..Newcomer::default() };
+    let newcomer =
+        Newcomer { name: "w".into(), backend: "cpu".into(), arithmetic: ARITHMETIC_VERSION, ..Newcomer::default() };
     let welcome = apply(Event::Registered(Box::new(newcomer)))?;
     let worker = welcome.iter().find_map(|effect| match effect {
         Effect::Welcome { worker, .. } => Some(*worker),
@@ -41,7 +44,8 @@ pub(crate) async fn result(world: &World, submission: &Submission) -> Result<Dig
             _ => None,
         });
         let Some((task, lease_epoch)) = granted else { break };
-        let output = Box::pin(bench.run(&task, &Control::default())).await.map_err(|stop| format!("{}: {stop:?}", task.id))?;
+        let output =
+            Box::pin(bench.run(&task, &Control::default())).await.map_err(|stop| format!("{}: {stop:?}", task.id))?;
         let report = Report { task: task.id, lease_epoch, seconds: 1.0, inputs: None, result: Ok(output) };
         apply(Event::Reported { worker, run: run.clone(), report: Box::new(report) })?;
     }

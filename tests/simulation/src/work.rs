@@ -147,8 +147,11 @@ impl Bench<'_> {
                 for file in key::MODEL_FILES {
                     let tensors = Digest::of(made.to_string().as_bytes());
                     let is_manifest = file == key::MODEL_MANIFEST;
-                    let content =
-                        if is_manifest { serde_json::json!({ "tensors": tensors }).to_string() } else { made.to_string() };
+                    let content = if is_manifest {
+                        serde_json::json!({ "tensors": tensors }).to_string()
+                    } else {
+                        made.to_string()
+                    };
                     self.put(&key::model(&task.run, file), content).await?;
                 }
                 Ok(Output::Finish(finish::Output { summary: Box::new(summary(&task.run, made)?) }))
@@ -160,7 +163,9 @@ impl Bench<'_> {
     async fn first(&self, seed: u64, block: u32, inherits: Option<&ObjectRef>) -> Result<Digest, Failure> {
         let seeded = Digest::of_parts(&[b"seed", &seed.to_le_bytes(), &block.to_le_bytes()]);
         Ok(match inherits {
-            Some(before) => Digest::of_parts(&[b"inherited", seeded.as_bytes(), self.state(before).await?.1.as_bytes()]),
+            Some(before) => {
+                Digest::of_parts(&[b"inherited", seeded.as_bytes(), self.state(before).await?.1.as_bytes()])
+            }
             None => seeded,
         })
     }
@@ -207,7 +212,8 @@ impl Bench<'_> {
             }
             let positions: Vec<u8> =
                 batch.iter().flat_map(|(shard, index)| [*shard as u8, (*index >> 8) as u8, *index as u8]).collect();
-            weights = Digest::of_parts(&[b"step", weights.as_bytes(), &course.batch(steps).to_le_bytes(), &positions, &read]);
+            weights =
+                Digest::of_parts(&[b"step", weights.as_bytes(), &course.batch(steps).to_le_bytes(), &positions, &read]);
             covered.samples.extend(batch.iter().map(|(shard, index)| (epoch, *shard, *index)));
             steps += 1;
             if control.hands_back() && steps < course.planned {
@@ -353,7 +359,10 @@ impl Bench<'_> {
 fn confusion(submission: &Submission, classes: &LabelMap, weights: &ObjectRef, shard: u32) -> Confusion {
     let mut confusion = Confusion::new(classes.len());
     for (class, &global) in classes.globals().iter().enumerate() {
-        let own = sizes(submission, Split::Validation, &LabelMap::new(vec![global])).get(shard as usize).copied().unwrap_or(0);
+        let own = sizes(submission, Split::Validation, &LabelMap::new(vec![global]))
+            .get(shard as usize)
+            .copied()
+            .unwrap_or(0);
         let right = drawn(&[b"right", weights.digest.as_bytes(), &shard.to_le_bytes(), &[class as u8]], own as u64 + 1);
         (0..own).for_each(|sample| {
             let answer = if (sample as u64) < right { class } else { (class + 1) % classes.len() };
@@ -367,7 +376,8 @@ fn confusion(submission: &Submission, classes: &LabelMap, weights: &ObjectRef, s
 fn summary(run: &str, made: Digest) -> Result<Summary, Failure> {
     let text = serde_json::json!({
         "run": run, "dataset": "d", "accuracy": {"test": 0.5, "validation": 0.5}, "blocks": [],
-        "inference": {"compute_efficiency": 1.0, "synops_per_sample": 0.0, "macs_per_sample": 0.0, "parameter_overhead": 1.0},
+        "inference": {"compute_efficiency": 1.0, "synops_per_sample": 0.0, "macs_per_sample": 0.0,
+            "parameter_overhead": 1.0},
         "cache": {"bytes": 0, "uncompressed_bytes": 0}, "wall_seconds": 0.0, "model": made.to_string(), "report": ""
     });
     serde_json::from_value(text).map_err(fatal)

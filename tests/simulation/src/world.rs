@@ -125,7 +125,8 @@ impl Inner {
         lock(&self.running)
     }
 
-    /// Draws from the generator of one use. Nothing runs beside anything else, so the order of draws follows from the seed.
+    /// Draws from the generator of one use. Nothing runs beside anything else, so the order of draws follows from the
+    /// seed.
     pub(crate) fn draw<T>(&self, usage: &'static str, draw: impl FnOnce(&mut ChaCha8Rng) -> T) -> T {
         draw(lock(&self.generators).entry(usage).or_insert_with(|| seed::rng(self.seed, usage, &[])))
     }

@@ -1,4 +1,5 @@
-//! Some hundred seeds, the same seed twice, and planted bugs. Many more: `cargo run --release -p bloctrain-simulation -- --seeds 10000`.
+//! Some hundred seeds, the same seed twice, and planted bugs. Many more: `cargo run --release -p bloctrain-simulation
+//! -- --seeds 10000`.
 
 use bloctrain_simulation::{Bug, Counts, Outcome, command, simulate, simulate_all};
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! What the real log on SlateDB costs on the virtual clock, and whether it repeats: the measurement behind ADR 0014. Run it with
-//! `cargo test --release -p bloctrain-simulation --test slatedb -- --ignored --nocapture`.
+//! What the real log on SlateDB costs on the virtual clock, and whether it repeats: the measurement behind ADR 0014.
+//! Run it with `cargo test --release -p bloctrain-simulation --test slatedb -- --ignored --nocapture`.
 
 use bloctrain_coordinator::durable::Log;
 use bloctrain_coordinator::run::durable::Durable;
@@ -8,12 +8,13 @@ use bloctrain_store::{Artefacts, Place};
 use object_store::memory::InMemory;
 use std::sync::Arc;
 
-/// Opens a log, appends 100 records one by one, takes it over and closes it. Gives the real milliseconds, the virtual ones, and the
-/// keys that the store has in the end.
+/// Opens a log, appends 100 records one by one, takes it over and closes it. Gives the real milliseconds, the virtual
+/// ones, and the keys that the store has in the end.
 #[expect(clippy::disallowed_methods, reason = "this measures real time")]
 fn once() -> (f64, f64, Vec<String>) {
     let begun = std::time::Instant::now();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     let (passed, keys) = runtime.block_on(async {
         let virtual_begun = tokio::time::Instant::now();
         let store = Artefacts::with_store(Arc::new(InMemory::new()), "memory://x", Place::Memory);

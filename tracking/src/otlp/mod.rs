@@ -1,7 +1,8 @@
 //! Spans for OpenTelemetry, by OTLP over HTTP in protobuf.
 //!
-//! Whoever has a span gives it to a [`Sink`], which never waits: a queue takes it, or it is dropped and counted. One thread
-//! takes what is in the queue and posts it. While the endpoint does not answer, it keeps what it has and tries again.
+//! Whoever has a span gives it to a [`Sink`], which never waits: a queue takes it, or it is dropped and counted. One
+//! thread takes what is in the queue and posts it. While the endpoint does not answer, it keeps what it has and tries
+//! again.
 
 pub mod message;
 mod settings;
@@ -9,8 +10,8 @@ mod settings;
 pub use settings::{OtlpError, Settings};
 
 use message::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse, InstrumentationScope, KeyValue, Resource, ResourceSpans, ScopeSpans,
-    Span,
+    ExportTraceServiceRequest, ExportTraceServiceResponse, InstrumentationScope, KeyValue, Resource, ResourceSpans,
+    ScopeSpans, Span,
 };
 use prost::Message;
 use std::io;
@@ -198,7 +199,8 @@ impl Poster {
             let partial = ExportTraceServiceResponse::decode(&*said).unwrap_or_default().partial_success;
             return Ok(partial.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0)));
         }
-        let text: String = String::from_utf8_lossy(&said).chars().filter(|char| !char.is_control()).take(SHOWN).collect();
+        let text: String =
+            String::from_utf8_lossy(&said).chars().filter(|char| !char.is_control()).take(SHOWN).collect();
         Err(Refused { problem: format!("{status} {text}"), is_passing: matches!(status, 429 | 502 | 503 | 504) })
     }
 }
@@ -227,10 +229,10 @@ mod tests {
     #[test]
     fn a_request_is_what_opentelemetrys_own_messages_are() {
         // Written by opentelemetry-proto 1.45.2 for Python.
-        let golden = "0aa6010a190a170a0c736572766963652e6e616d6512070a05666c6565741288010a0e0a09626c6f63747261696e12013012760a\
-            10000102030405060708090a0b0c0d0e0f12080001020304050607220808090a0b0c0d0e0f2a05747261696e30013900002a36fe9c9717\
-            4100cac471fe9c97174a080a017412030a01784a070a0162120210014a070a0169120218074a0e0a0164120921000000000000e03f7a07\
-            12037768791802";
+        let golden = "0aa6010a190a170a0c736572766963652e6e616d6512070a05666c6565741288010a0e0a09626c6f63747261696e1201\
+            3012760a10000102030405060708090a0b0c0d0e0f12080001020304050607220808090a0b0c0d0e0f2a05747261696e\
+            30013900002a36fe9c97174100cac471fe9c97174a080a017412030a01784a070a0162120210014a070a016912021807\
+            4a0e0a0164120921000000000000e03f7a0712037768791802";
         let attributes = vec![
             KeyValue::new("t", "x"),
             KeyValue::new("b", true),
@@ -251,7 +253,8 @@ mod tests {
         let resource = Resource { attributes: vec![KeyValue::new("service.name", "fleet")] };
         let scope = InstrumentationScope { name: "bloctrain".into(), version: "0".into() };
         let scope_spans = vec![ScopeSpans { scope: Some(scope), spans: vec![span] }];
-        let request = ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { resource: Some(resource), scope_spans }] };
+        let request =
+            ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { resource: Some(resource), scope_spans }] };
         let hex: String = request.encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, golden);
     }
@@ -263,7 +266,8 @@ mod tests {
         while !head.ends_with("\r\n\r\n") {
             assert!(reader.read_line(&mut head).expect("a line") > 0, "{head}");
         }
-        let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let length =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
         let mut body = vec![0; length.expect("a length")];
         reader.read_exact(&mut body).expect("a body");
         write!(stream, "HTTP/1.1 {with}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").expect("answered");

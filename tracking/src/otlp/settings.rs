@@ -108,7 +108,8 @@ mod tests {
     use super::*;
 
     fn settings(flag: Option<&str>, variables: &[(&str, &str)]) -> Result<Option<Settings>, OtlpError> {
-        let found = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let found =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         Settings::new(flag, found)
     }
 

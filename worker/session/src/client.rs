@@ -88,8 +88,8 @@ pub struct About {
     pub version: String,
     /// Memory of its machine; 0 when it is not known.
     pub memory_bytes: u64,
-    /// Its identity: whoever registers with it takes the place of who did before. Drawn anew at every start, or given so that
-    /// a restarted process takes its own place.
+    /// Its identity: whoever registers with it takes the place of who did before. Drawn anew at every start, or given
+    /// so that a restarted process takes its own place.
     pub instance: String,
     /// Identity of the store that it sees; empty until it was looked at.
     pub store: String,
@@ -123,7 +123,8 @@ pub enum ClientError {
     Equip(String),
     /// The running task does not get on.
     #[error(
-        "{task} of {run} has not got on for {} s: this worker ends, for whatever started it to start it anew; see what it waits for (its device, its store)",
+        "{task} of {run} has not got on for {} s: this worker ends, for whatever started it to start it anew; see \
+        what it waits for (its device, its store)",
         .still.as_secs()
     )]
     Stalled {
@@ -239,7 +240,8 @@ impl<T: Transport> Client<T> {
                     running.control.interrupt();
                     // One that hangs does not keep its worker from leaving.
                     if tokio::time::timeout(WIND_DOWN, engine.done.recv()).await.is_err() {
-                        tracing::warn!(run = running.run, task = %running.task, "the task does not come to an end; left without it");
+                        tracing::warn!(run = running.run, task = %running.task, "the task does not come to an end; \
+                        left without it");
                     }
                 }
                 let request = LeaveRequest { worker: self.worker };
@@ -378,7 +380,9 @@ impl<T: Transport> Client<T> {
 
     /// A grant with its work, which may be in the store; or the event that it cannot be had now.
     async fn whole(&mut self, mut grant: v1::Grant) -> Result<v1::Grant, Event> {
-        let Some(object) = grant.work.take().and_then(|object| ObjectRef::try_from(object).ok()) else { return Ok(grant) };
+        let Some(object) = grant.work.take().and_then(|object| ObjectRef::try_from(object).ok()) else {
+            return Ok(grant);
+        };
         let Some(artefacts) = self.artefacts.clone() else { return Ok(grant) };
         let read = tokio::select! {
             biased;
@@ -553,6 +557,7 @@ async fn asked(leaving: &mut watch::Receiver<Leaving>, told: &mut Leaving) -> Ev
 
 /// Turns a panic of a task into a failure with its text.
 pub fn failure_of_panic(panic: &(dyn std::any::Any + Send)) -> Failure {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text =
+        panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     Failure::Transient { message: format!("the task panicked: {}", text.unwrap_or_else(|| "without a message".into())) }
 }

@@ -2,8 +2,8 @@
 //!
 //! A session registers, asks for a task, works on it while it heartbeats, reports, and asks again. The machine in this
 //! module decides; [`client`] talks to the coordinator and runs tasks. Whatever is lost between the two is asked for
-//! again: a report that was not acknowledged is sent again, a revoked task is interrupted and never reported. When the
-//! coordinator changes, the session registers with what it holds and goes on under the new lease.
+//! again: a report that was not acknowledged is sent again, a revoked task is interrupted and never reported.
+//! When the coordinator changes, the session registers with what it holds and goes on under the new lease.
 
 pub mod client;
 pub mod control;
@@ -172,7 +172,9 @@ fn next(phase: &Phase, event: Event) -> Result<(Phase, Vec<Effect>), Rejected> {
 fn working(held: HeldTask, event: Event) -> Result<(Phase, Vec<Effect>), Rejected> {
     let stay = |held: HeldTask, effects: Vec<Effect>| Ok((Phase::Working(held), effects));
     match event {
-        Event::Revoked | Event::Registered { adopted: None } => stay(HeldTask { revoked: true, ..held }, vec![Effect::Interrupt]),
+        Event::Revoked | Event::Registered { adopted: None } => {
+            stay(HeldTask { revoked: true, ..held }, vec![Effect::Interrupt])
+        }
         Event::Registered { adopted: Some(lease_epoch) } => stay(HeldTask { lease_epoch, ..held }, Vec::new()),
         // What was revoked is dropped; there is nothing to register with.
         Event::Forgotten if held.revoked => stay(held, Vec::new()),
@@ -245,7 +247,10 @@ mod tests {
     }
 
     fn finished() -> Event {
-        Event::Finished { result: Some(Ok(Output::Validate(validate::Output { confusion: Confusion::new(2) }))), seconds: 1.0 }
+        Event::Finished {
+            result: Some(Ok(Output::Validate(validate::Output { confusion: Confusion::new(2) }))),
+            seconds: 1.0,
+        }
     }
 
     #[test]
@@ -290,7 +295,11 @@ mod tests {
         let sent = session.apply(finished()).expect("fits");
         let [Effect::Send(report)] = sent.as_slice() else { panic!("one report, not {sent:?}") };
         assert_eq!(report.lease_epoch, 9);
-        assert_eq!(session.apply(Event::Forgotten), Ok(vec![Effect::Register]), "another one, while the report is on its way");
+        assert_eq!(
+            session.apply(Event::Forgotten),
+            Ok(vec![Effect::Register]),
+            "another one, while the report is on its way"
+        );
         let sent = session.apply(Event::Registered { adopted: Some(12) }).expect("fits");
         assert!(matches!(sent.as_slice(), [Effect::Send(report)] if report.lease_epoch == 12));
     }

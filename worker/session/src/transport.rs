@@ -20,7 +20,11 @@ pub trait Calls: Send {
     ) -> impl Future<Output = Result<RegisterResponse, Status>> + Send;
 
     /// Asks for a task.
-    fn lease(&mut self, limit: Duration, request: LeaseRequest) -> impl Future<Output = Result<LeaseResponse, Status>> + Send;
+    fn lease(
+        &mut self,
+        limit: Duration,
+        request: LeaseRequest,
+    ) -> impl Future<Output = Result<LeaseResponse, Status>> + Send;
 
     /// Keeps a lease.
     fn heartbeat(
@@ -37,7 +41,11 @@ pub trait Calls: Send {
     ) -> impl Future<Output = Result<CompleteResponse, Status>> + Send;
 
     /// Says good-bye.
-    fn leave(&mut self, limit: Duration, request: LeaveRequest) -> impl Future<Output = Result<LeaveResponse, Status>> + Send;
+    fn leave(
+        &mut self,
+        limit: Duration,
+        request: LeaveRequest,
+    ) -> impl Future<Output = Result<LeaveResponse, Status>> + Send;
 }
 
 /// Ways to coordinators.

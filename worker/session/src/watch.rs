@@ -1,5 +1,5 @@
-//! Whether the running task gets on. A thread that computes cannot be ended from outside, so a worker whose task hangs ends
-//! itself, for whatever started it to start it anew.
+//! Whether the running task gets on. A thread that computes cannot be ended from outside, so a worker whose task hangs
+//! ends itself, for whatever started it to start it anew.
 
 use bloctrain_shared::task::{Progress, TaskId};
 use std::time::Duration;

@@ -88,7 +88,8 @@ pub fn cache(
     }
     let files: Vec<bytes::Bytes> =
         manifests.iter().map(|manifest| io.get(&manifest.object)).collect::<Result<_, _>>().map_err(text)?;
-    let (disk_write, disk_read) = disk(&files, folder, clock).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let (disk_write, disk_read) =
+        disk(&files, folder, clock).map_err(|error| format!("{}: {error}", folder.display()))?;
     let (compress, decompress) = zstd_alone(&shards, clock).map_err(|error| error.to_string())?;
 
     let bytes: u64 = manifests.iter().map(|manifest| manifest.uncompressed_bytes).sum();

@@ -94,9 +94,11 @@ fn all<R: CubeRuntime>(
         );
         let operations = 2.0 * (frames * output.area() * conv.weights()) as f64;
         let (full, few) = (operands::<R>(conv, frames, device), operands::<R>(conv, COMPARED.min(frames), device));
-        for (direction, name) in
-            [(Direction::Forward, "forward"), (Direction::InputGrad, "input grad"), (Direction::WeightGrad, "weight grad")]
-        {
+        for (direction, name) in [
+            (Direction::Forward, "forward"),
+            (Direction::InputGrad, "input grad"),
+            (Direction::WeightGrad, "weight grad"),
+        ] {
             let values = |algorithm, dtype| {
                 let operands = few.each_ref().map(|x| lower(x.clone().cast(dtype)));
                 let found = convolution::by((direction, algorithm), operands.each_ref(), conv)?;
@@ -118,7 +120,8 @@ fn all<R: CubeRuntime>(
                 }
                 let seconds = taken.then(|| median(times));
                 let error = values(algorithm, DType::BF16).map(|values| {
-                    values.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest.max(f32::MIN_POSITIVE)
+                    values.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+                        / largest.max(f32::MIN_POSITIVE)
                 });
                 found(Figures {
                     layer: layer.clone(),
@@ -139,7 +142,9 @@ fn operands<R: CubeRuntime>(conv: Conv, frames: usize, device: &R::Device) -> [T
     let (input, output) = (conv.input, conv.output());
     let random = |[count, channels, height, width]: [usize; 4]| {
         let values = Distribution::Uniform(-1.0, 1.0);
-        Tensor::<Gpu<R>, 4>::random([count, height, width, channels], values, device).cast(DType::BF16).permute([0, 3, 1, 2])
+        Tensor::<Gpu<R>, 4>::random([count, height, width, channels], values, device)
+            .cast(DType::BF16)
+            .permute([0, 3, 1, 2])
     };
     [
         random([frames, input.channels, input.height, input.width]),

@@ -68,8 +68,8 @@ struct Workload {
     inputs: Vec<Input>,
 }
 
-/// Times a network that was trained for some steps, with random detectors: without exits, and with thresholds under which
-/// a share of `exit_fraction` of the samples that reach a block leave there, by the confidence of its classifier.
+/// Times a network that was trained for some steps, with random detectors: without exits, and with thresholds under
+/// which a share of `exit_fraction` of the samples that reach a block leave there, by the confidence of its classifier.
 ///
 /// # Errors
 /// When the network cannot be built on the images.

@@ -9,7 +9,9 @@ use super::{Clock, GIGA, SEED, fastest};
 use crate::kernel::{self, BodyCall, BodyInput, Call, ConvPrecision, Mode, SpikingBackend, reference};
 use bloctrain_kernel::count::{Count, Counted};
 use bloctrain_kernel::spikes::Spikes;
-use bloctrain_shared::graph::{AdaptivePool, Body, Branch, BranchNorm, Conv, Node, Parameter, Pool, PoolKind, Running, Spiking};
+use bloctrain_shared::graph::{
+    AdaptivePool, Body, Branch, BranchNorm, Conv, Node, Parameter, Pool, PoolKind, Running, Spiking,
+};
 use bloctrain_shared::neuron::{Leak, NeuronRule, NeuronSpec};
 use bloctrain_shared::{ImageShape, seed};
 use burn_autodiff::Autodiff;
@@ -81,9 +83,13 @@ pub fn layer(options: Options, clock: Clock<'_>) -> Figures {
     let [forward_s, backward_s, before_s, behind_s, begin_s] = fastest(
         clock,
         iters,
-        [&|| drop(first.forward(&spikes)), &|| first.backward(), &|| through.backward(), &|| second.backward(), &|| {
-            begin.backward()
-        }],
+        [
+            &|| drop(first.forward(&spikes)),
+            &|| first.backward(),
+            &|| through.backward(),
+            &|| second.backward(),
+            &|| begin.backward(),
+        ],
     );
     let input_gradient_s = Some(behind_s - before_s - backward_s + begin_s).filter(|seconds| *seconds > 0.0);
     let whole_s = forward_s + backward_s + input_gradient_s.unwrap_or(0.0);
@@ -125,7 +131,8 @@ fn normalised(conv: Conv) -> Layer {
 fn through(input: ImageShape) -> Layer {
     let conv = Conv::square(input, input.channels, 1, 1);
     let strong = 2.0 * NeuronSpec::default().threshold;
-    let weights = (0..conv.weights()).map(|at| if at / input.channels == at % input.channels { strong } else { 0.0 }).collect();
+    let weights =
+        (0..conv.weights()).map(|at| if at / input.channels == at % input.channels { strong } else { 0.0 }).collect();
     Layer { conv, normalised: false, leak: 0.0, weights }
 }
 

@@ -1,7 +1,7 @@
 //! Parts of the program, timed: what `bloctrain bench` prints.
 //!
-//! Inputs and initial weights follow from fixed seeds, so a benchmark repeats itself in everything but time. Every module
-//! measures one part and returns its figures; the clock is given by the caller.
+//! Inputs and initial weights follow from fixed seeds, so a benchmark repeats itself in everything but time. Every
+//! module measures one part and returns its figures; the clock is given by the caller.
 
 pub mod cache;
 #[cfg(feature = "cuda")]
@@ -65,8 +65,8 @@ impl Images {
         folder.map_or_else(embedded::load, open).map(Self)
     }
 
-    /// The embedded images made as large as CIFAR's, by zeros around them and one copy per channel: for networks that need
-    /// three channels of 32x32 where no such data are at hand.
+    /// The embedded images made as large as CIFAR's, by zeros around them and one copy per channel: for networks that
+    /// need three channels of 32x32 where no such data are at hand.
     ///
     /// # Errors
     /// When the program itself is damaged.
@@ -74,7 +74,8 @@ impl Images {
         let shape = ImageShape::new(3, 32, 32);
         let dataset = embedded::load()?;
         let enlarge = |split: &Split| {
-            let pixels = (0..split.len()).flat_map(|index| enlarged(split.image(index), dataset.shape, shape)).collect();
+            let pixels =
+                (0..split.len()).flat_map(|index| enlarged(split.image(index), dataset.shape, shape)).collect();
             Split::new(split.labels().to_vec(), pixels, shape.len())
         };
         let (train, test) = (enlarge(&dataset.train), enlarge(&dataset.test));
@@ -134,7 +135,8 @@ mod tests {
     #[test]
     fn the_fastest_call_of_each_kind_counts_and_the_first_ones_do_not() {
         let (now, calls) = (std::cell::Cell::new(0.0), std::cell::Cell::new(0));
-        let takes = |seconds: [f64; 5]| move |now: &std::cell::Cell<f64>, call: usize| now.set(now.get() + seconds[call]);
+        let takes =
+            |seconds: [f64; 5]| move |now: &std::cell::Cell<f64>, call: usize| now.set(now.get() + seconds[call]);
         let (one, other) = (takes([1.0, 2.0, 9.0, 5.0, 7.0]), takes([4.0, 4.0, 3.0, 8.0, 2.0]));
         let next = || calls.replace(calls.get() + 1) / 2;
         let found = fastest(&|| now.get(), 3, [&|| one(&now, next()), &|| other(&now, next())]);

@@ -93,7 +93,8 @@ fn blocks<B: TrainingBackend>(
     options: Options,
     clock: Clock<'_>,
 ) -> Result<Blocks<B>, String> {
-    let config = |block: u32| BlockConfig::new(spec, images.shape(), block, images.classes()).map_err(|error| error.to_string());
+    let config =
+        |block: u32| BlockConfig::new(spec, images.shape(), block, images.classes()).map_err(|error| error.to_string());
     let blocks = Graph::new(spec, images.shape()).map_err(|error| error.to_string())?.blocks.len();
     let blocks = u32::try_from(blocks).map_err(|error| error.to_string())?;
     let mut source = Source::<B> { images, device: device.clone(), frozen: Vec::new() };

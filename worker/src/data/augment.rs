@@ -174,7 +174,8 @@ mod tests {
     #[test]
     fn a_flip_mirrors_rows_and_a_cutout_zeroes_a_square() {
         let plain = sample(&[], 0);
-        let flipped = (0..20).map(|view| sample(&[Augment::Flip], view)).find(|image| *image != plain).expect("one of 20 flips");
+        let flipped =
+            (0..20).map(|view| sample(&[Augment::Flip], view)).find(|image| *image != plain).expect("one of 20 flips");
         assert!(plain.chunks(16).zip(flipped.chunks(16)).all(|(a, b)| a.iter().eq(b.iter().rev())));
         let zeros = sample(&[Augment::Cutout], 0).iter().filter(|value| **value == 0.0).count();
         assert!((4..=16).contains(&zeros), "{zeros}");
@@ -189,7 +190,8 @@ mod tests {
         let mix = Mix { partner: 7, rows: 1..3, columns: 0..2, share: 4.0 / 12.0 };
         let (mut own, other) = (vec![0.0; 24], (1..25).map(|value| value as f32).collect::<Vec<_>>());
         mix.paste(shape, &other, &mut own);
-        let expected = [0., 0., 0., 0., 5., 6., 0., 0., 9., 10., 0., 0., 0., 0., 0., 0., 17., 18., 0., 0., 21., 22., 0., 0.];
+        let expected =
+            [0., 0., 0., 0., 5., 6., 0., 0., 9., 10., 0., 0., 0., 0., 0., 0., 17., 18., 0., 0., 21., 22., 0., 0.];
         assert_eq!(own, expected);
     }
 

@@ -1,8 +1,8 @@
 //! Where compiled kernels are kept between runs: NVRTC takes a second or so for each of the larger ones.
 //!
-//! `$XDG_CACHE_HOME/bloctrain/kernels/` (or `~/.cache/...`) has a folder for each program, card and NVRTC, in it one for
-//! each process that runs at a time, since CubeCL writes there without asking others. A folder that cannot be written is no
-//! error: kernels are then compiled in every run.
+//! `$XDG_CACHE_HOME/bloctrain/kernels/` (or `~/.cache/...`) has a folder for each program, card and NVRTC, in it one
+//! for each process that runs at a time, since CubeCL writes there without asking others. A folder that cannot be
+//! written is no error: kernels are then compiled in every run.
 
 use cubecl::config::cache::CacheConfig;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};

@@ -1,4 +1,5 @@
-//! Whether a CUDA device can be used, found out before any work begins: each thing that can be missing has its own message.
+//! Whether a CUDA device can be used, found out before any work begins: each thing that can be missing has its own
+//! message.
 
 #![expect(unsafe_code, reason = "calls of the driver and of NVRTC; each says why its arguments are valid")]
 
@@ -39,7 +40,9 @@ pub enum NotReady {
     )]
     NoNvrtc,
     /// The compiler of kernels does not work.
-    #[error("NVRTC {version} compiles nothing here: {log}; put the folder of libnvrtc-builtins.so.* into LD_LIBRARY_PATH")]
+    #[error(
+        "NVRTC {version} compiles nothing here: {log}; put the folder of libnvrtc-builtins.so.* into LD_LIBRARY_PATH"
+    )]
     Nvrtc {
         /// Its version.
         version: String,
@@ -59,8 +62,8 @@ pub enum NotReady {
     },
     /// A driver that does not take what NVRTC makes.
     #[error(
-        "the driver is of CUDA {driver}, but NVRTC {nvrtc} compiles for newer ones; update the driver, or put an NVRTC of \
-         CUDA {driver} or older into LD_LIBRARY_PATH"
+        "the driver is of CUDA {driver}, but NVRTC {nvrtc} compiles for newer ones; update the driver, or put an NVRTC \
+         of CUDA {driver} or older into LD_LIBRARY_PATH"
     )]
     OldDriver {
         /// Of the driver.
@@ -81,7 +84,9 @@ pub enum NotReady {
         least: String,
     },
     /// Another process has the card for itself.
-    #[error("{name} is in use: another process has it for itself (compute mode EXCLUSIVE_PROCESS); `nvidia-smi` lists it")]
+    #[error(
+        "{name} is in use: another process has it for itself (compute mode EXCLUSIVE_PROCESS); `nvidia-smi` lists it"
+    )]
     InUse {
         /// Name of the card.
         name: String,
@@ -193,12 +198,14 @@ fn compiles_for(name: &str, capability: i32) -> Result<String, NotReady> {
 fn compiles_anything(version: &str) -> Result<(), NotReady> {
     use cudarc::nvrtc::result;
     let broken = |log: String| NotReady::Nvrtc { version: version.to_owned(), log };
-    let program = result::create_program(c"__global__ void nothing() {}", None).map_err(|error| broken(format!("{error:?}")))?;
+    let program =
+        result::create_program(c"__global__ void nothing() {}", None).map_err(|error| broken(format!("{error:?}")))?;
     // SAFETY: the program was made just now, and is not used after it is destroyed.
     unsafe {
         let compiled = result::compile_program::<&str>(program, &[]);
         let log = result::get_program_log(program).unwrap_or_default();
-        let log: Vec<u8> = log.into_iter().map(|letter| letter.cast_unsigned()).take_while(|&letter| letter != 0).collect();
+        let log: Vec<u8> =
+            log.into_iter().map(|letter| letter.cast_unsigned()).take_while(|&letter| letter != 0).collect();
         // Nothing is left to do where this fails.
         let _ = result::destroy_program(program);
         compiled.map_err(|_| broken(String::from_utf8_lossy(&log).trim().replace('\n', " ")))

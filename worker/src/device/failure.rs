@@ -1,8 +1,8 @@
 //! What goes wrong on a device's own thread.
 //!
-//! CubeCL works for us on threads of its own. Where one of them panics, as it does when memory is not to be had, it says so
-//! on standard error, leaves out what it was asked for, and goes on: results are then whatever was in memory. So panics of
-//! these threads are noted, and whoever computes on a device asks for them before believing a result.
+//! CubeCL works for us on threads of its own. Where one of them panics, as it does when memory is not to be had, it
+//! says so on standard error, leaves out what it was asked for, and goes on: results are then whatever was in memory.
+//! So panics of these threads are noted, and whoever computes on a device asks for them before believing a result.
 
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, resume_unwind};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
@@ -12,7 +12,8 @@ const THREADS: &str = "DSD-";
 
 static FIRST: Mutex<Option<String>> = Mutex::new(None);
 
-/// Notes panics of CubeCL's threads from now on, and leaves those of others as they were, but for what follows from one.
+/// Notes panics of CubeCL's threads from now on, and leaves those of others as they were, but for what follows from
+/// one.
 pub fn watch() {
     static DONE: Once = Once::new();
     DONE.call_once(|| {
@@ -67,8 +68,8 @@ fn explained(text: &str) -> String {
     let bytes = refused.map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
     match bytes.and_then(|bytes| bytes.parse::<u64>().ok()) {
         Some(bytes) => format!(
-            "the device has too little memory: {} MiB more could not be had; set train.micro_batch to a part of train.batch, \
-             or use a smaller train.batch or network",
+            "the device has too little memory: {} MiB more could not be had; set train.micro_batch to a part of \
+             train.batch, or use a smaller train.batch or network",
             bytes.div_ceil(1 << 20)
         ),
         None => {
@@ -89,7 +90,10 @@ mod tests {
             let thread = std::thread::Builder::new().name(name.into()).spawn(move || panic!("{text}"));
             assert!(thread.expect("a thread").join().is_err());
         };
-        on("DSD-0-0", "called `Result::unwrap()` on an `Err` value: can't allocate buffer of size: 3145729\nNo backtrace");
+        on(
+            "DSD-0-0",
+            "called `Result::unwrap()` on an `Err` value: can't allocate buffer of size: 3145729\nNo backtrace",
+        );
         on("DSD-0-0", "couldn't find resource for that handle");
         on("other", "something else");
         let found = take().expect("it was noted");

@@ -30,7 +30,9 @@ pub enum DeviceError {
     #[error("`{0}` is not a device; use auto, cpu or cuda:N")]
     Unknown(String),
     /// Not in this build.
-    #[error("this build has no {backend}; build with `cargo build --release --features {backend}`, or use --device cpu")]
+    #[error(
+        "this build has no {backend}; build with `cargo build --release --features {backend}`, or use --device cpu"
+    )]
     NotBuilt {
         /// The feature that is missing.
         backend: &'static str,
@@ -93,8 +95,8 @@ impl Device {
         }
     }
 
-    /// Element of convolutions where a specification leaves it open: bf16 where the card's matrix units take it, which came
-    /// with compute capability 8.0.
+    /// Element of convolutions where a specification leaves it open: bf16 where the card's matrix units take it, which
+    /// came with compute capability 8.0.
     pub fn precision(self) -> &'static str {
         match self {
             #[cfg(feature = "cuda")]

@@ -1,7 +1,8 @@
 //! The operations under burn's autodiff: forward by the inner backend, backward by its own gradients.
 
 use super::{
-    BodyCall, BodyInput, BodyOutput, ConvPrecision, Count, Emitted, SpikingBackend, Statistic, Tracked, lift, lower, reference,
+    BodyCall, BodyInput, BodyOutput, ConvPrecision, Count, Emitted, SpikingBackend, Statistic, Tracked, lift, lower,
+    reference,
 };
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Body};
@@ -189,8 +190,9 @@ impl<B: SpikingBackend, C: CheckpointStrategy> SpikingBackend for Autodiff<B, C>
             OpsKind::Tracked(prepared) => prepared.finish((tape, params.primitive, leaving.clone()), lower(joined)),
             OpsKind::UnTracked(prepared) => prepared.finish(lower(joined)),
         };
-        let emit =
-            |x: Tensor<Self, 4>, average: Option<_>| if average.is_some() { Emitted::Average(x) } else { Emitted::Tensor(x) };
+        let emit = |x: Tensor<Self, 4>, average: Option<_>| {
+            if average.is_some() { Emitted::Average(x) } else { Emitted::Tensor(x) }
+        };
         let mut left = leaving.split(lift::<Self, 4>(joined)).into_iter();
         let tapped = call.call.tap.and_then(|tap| Some(emit(left.next()?, tap.average)));
         let emitted = left.next().map(|x| emit(x, call.call.average)).expect("the last value always leaves");

@@ -1,8 +1,8 @@
 //! Bodies on burn's Flex backend: its tensors as slices for the crate of CPU kernels.
 
 use super::{
-    BodyCall, BodyInput, BodyOutput, ConvPrecision, Count, Emitted, Moments, SpikingBackend, Statistic, StepRule, Stepped,
-    Tracked, lift, lower, spikes_tensor,
+    BodyCall, BodyInput, BodyOutput, ConvPrecision, Count, Emitted, Moments, SpikingBackend, Statistic, StepRule,
+    Stepped, Tracked, lift, lower, spikes_tensor,
 };
 use bloctrain_kernel::cpu::{self, FrozenBody, Input, Tape, linear, loss, neuron, optimize};
 use bloctrain_kernel::spikes::Spikes;
@@ -134,7 +134,12 @@ impl SpikingBackend for Flex {
         [lower(matrix(of_x, shape)), lower(vector(vec![of_leak]))]
     }
 
-    fn optimize(rule: &StepRule, parameter: Tensor<Self, 1>, grad: Tensor<Self, 1>, moments: Moments<Self>) -> Stepped<Self> {
+    fn optimize(
+        rule: &StepRule,
+        parameter: Tensor<Self, 1>,
+        grad: Tensor<Self, 1>,
+        moments: Moments<Self>,
+    ) -> Stepped<Self> {
         let (grad, mut parameter, mut first) = (ordered(grad), owned(parameter), owned(moments.first));
         let mut second = moments.second.map(owned).unwrap_or_default();
         optimize::step(rule, &mut parameter, values(&grad), &mut first, &mut second);

@@ -1,10 +1,13 @@
-//! Live memory, measured: the number behind `peak_memory_bytes`. On the CPU backend it is the heap's; GPU backends report what
-//! their allocator has in use.
+//! Live memory, measured: the number behind `peak_memory_bytes`. On the CPU backend it is the heap's; GPU backends
+//! report what their allocator has in use.
 //!
 //! Install [`CountingAllocator`] as the global allocator of a program; then [`live`] and [`peak`] count every heap
 //! allocation of the process, tensors included. Without it both stay 0.
 
-#![expect(unsafe_code, reason = "a global allocator is an unsafe trait; every call is forwarded unchanged to the system's")]
+#![expect(
+    unsafe_code,
+    reason = "a global allocator is an unsafe trait; every call is forwarded unchanged to the system's"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,8 +66,8 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 }
 
-/// Makes the C library keep freed memory for the next allocation instead of giving it back to the system and asking for it
-/// again, page by page, in every training step. Does nothing where the C library is another one.
+/// Makes the C library keep freed memory for the next allocation instead of giving it back to the system and asking for
+/// it again, page by page, in every training step. Does nothing where the C library is another one.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `mallopt` changes settings of the allocator and touches no memory of ours; it is called once, at start.
@@ -75,8 +78,8 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// Makes the C library serve all threads from one heap: in a process that allocates much and computes little, one for each
-/// thread would only spread small pieces over more memory. Does nothing where the C library is another one.
+/// Makes the C library serve all threads from one heap: in a process that allocates much and computes little, one for
+/// each thread would only spread small pieces over more memory. Does nothing where the C library is another one.
 pub fn share_one_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: as for `keep_freed_memory`.

@@ -1,10 +1,10 @@
 //! What computes the layers of a block, one implementation per backend.
 //!
 //! The layers of a block are a [`Body`] of the network's graph. [`SpikingBackend::body`] runs one over all T steps of a
-//! batch, and is one operation for burn's autodiff ([`autodiff`]). [`mod@reference`] has it in plain tensor operations, by
-//! which the others are measured; `cpu` hands it to the crate of CPU kernels, for the Flex backend; `gpu` has its own for
-//! CubeCL's (features `cuda` and `wgpu`). Nothing above this folder knows which one runs. Results do not depend on the
-//! number of threads.
+//! batch, and is one operation for burn's autodiff ([`autodiff`]). [`mod@reference`] has it in plain tensor operations,
+//! by which the others are measured; `cpu` hands it to the crate of CPU kernels, for the Flex backend; `gpu` has its
+//! own for CubeCL's (features `cuda` and `wgpu`). Nothing above this folder knows which one runs. Results do not depend
+//! on the number of threads.
 
 pub mod autodiff;
 mod cpu;
@@ -220,8 +220,8 @@ pub struct Stepped<B: Backend> {
     pub moments: Moments<B>,
 }
 
-/// A backend that runs bodies. Methods have defaults in plain tensor operations, but for those about frozen bodies, which
-/// [`reference::FrozenBody`] serves.
+/// A backend that runs bodies. Methods have defaults in plain tensor operations, but for those about frozen bodies,
+/// which [`reference::FrozenBody`] serves.
 pub trait SpikingBackend: Backend {
     /// What its own operation for bodies keeps between forward and backward.
     type Tape: std::fmt::Debug + Send + Sync + 'static;
@@ -257,7 +257,12 @@ pub trait SpikingBackend: Backend {
     fn run_frozen(frozen: &Self::Frozen, input: BodyInput<Self>, count: bool) -> (Emitted<Self>, Count);
 
     /// One step of an optimiser on one parameter.
-    fn optimize(rule: &StepRule, parameter: Tensor<Self, 1>, grad: Tensor<Self, 1>, moments: Moments<Self>) -> Stepped<Self> {
+    fn optimize(
+        rule: &StepRule,
+        parameter: Tensor<Self, 1>,
+        grad: Tensor<Self, 1>,
+        moments: Moments<Self>,
+    ) -> Stepped<Self> {
         reference::optimize(rule, parameter, grad, moments)
     }
 
@@ -266,7 +271,8 @@ pub trait SpikingBackend: Backend {
         x.matmul(weight.transpose())
     }
 
-    /// Gradient `[outputs, inputs]` of the weights of [`fully_connected`](Self::fully_connected) from `grad [N, outputs]`.
+    /// Gradient `[outputs, inputs]` of the weights of [`fully_connected`](Self::fully_connected) from `grad [N,
+    /// outputs]`.
     fn fully_connected_weight_grad(x: Tensor<Self, 2>, grad: Tensor<Self, 2>) -> Tensor<Self, 2> {
         grad.transpose().matmul(x)
     }

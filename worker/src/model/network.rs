@@ -57,7 +57,8 @@ pub fn load_block<B: SpikingBackend>(
     weights: &NamedTensors,
     device: &B::Device,
 ) -> Result<BlockNet<B>, LoadError> {
-    let config = BlockConfig::new(spec, image, number, classes).map_err(|error| LoadError::Network(error.to_string()))?;
+    let config =
+        BlockConfig::new(spec, image, number, classes).map_err(|error| LoadError::Network(error.to_string()))?;
     let mut net = BlockNet::new(&config, device);
     net.store.load(weights).map_err(|error| LoadError::Block { block: number, problem: error.to_string() })?;
     Ok(net)

@@ -4,7 +4,9 @@ use super::head::Head;
 use super::param::{Buffer, LoadError, Store};
 use super::pass::Pass;
 use crate::kernel::later::Later;
-use crate::kernel::{BodyCall, BodyInput, BodyOutput, Call, ConvPrecision, Emitted, Mode, SpikingBackend, Statistic, Tap};
+use crate::kernel::{
+    BodyCall, BodyInput, BodyOutput, Call, ConvPrecision, Emitted, Mode, SpikingBackend, Statistic, Tap,
+};
 use bloctrain_infer::{NamedTensor, NamedTensors};
 use bloctrain_shared::ImageShape;
 use bloctrain_shared::graph::{AdaptivePool, BlockGraph, Body, Detector, Graph, GraphError, Running, ShapeError};
@@ -166,7 +168,8 @@ impl<B: SpikingBackend> BlockNet<B> {
     fn running(&self) -> Vec<Statistic> {
         let (pairs, _) = self.store.buffers.as_chunks::<2>();
         let pairs = &pairs[..self.graph.body.running.len()];
-        let one = |[mean, variance]: &[Buffer; 2]| Statistic { mean: mean.values.clone(), variance: variance.values.clone() };
+        let one =
+            |[mean, variance]: &[Buffer; 2]| Statistic { mean: mean.values.clone(), variance: variance.values.clone() };
         pairs.iter().map(one).collect()
     }
 
@@ -213,7 +216,8 @@ impl<B: SpikingBackend> BlockNet<B> {
         let tap = Tap { value: self.graph.body.output(), average };
         let behind = auxiliary.graph().sees_averages(per_step);
         let output = self.run(self.graph.trained(), Some(tap), input, pass, behind);
-        let spikes = output.tapped.expect("the block's own output was asked for").with_gradient_scaled(self.exit_gradient);
+        let spikes =
+            output.tapped.expect("the block's own output was asked for").with_gradient_scaled(self.exit_gradient);
         let logits = self.classify(&spikes, pass, per_step);
         let behind = auxiliary.forward(&self.store, pass, &output.emitted, per_step);
         BlockOutput { spikes, logits, auxiliary: Some(behind) }

@@ -7,8 +7,8 @@ use bloctrain_shared::graph::{Dense, HiddenLayer};
 use bloctrain_shared::neuron::Leak;
 use burn_tensor::{Tensor, TensorData};
 
-/// `x [N, inputs]` to `[N, outputs]`, with the parameters of a part that begin at index `first` of the store; `binary` says
-/// whether x is zeros and ones, for the count.
+/// `x [N, inputs]` to `[N, outputs]`, with the parameters of a part that begin at index `first` of the store; `binary`
+/// says whether x is zeros and ones, for the count.
 pub(super) fn fully_connected<B: SpikingBackend>(
     (store, first): (&Store<B>, usize),
     dense: &Dense,

@@ -44,7 +44,8 @@ impl<B: SpikingBackend> DetectorNet<B> {
     }
 }
 
-/// Binary cross-entropy of logits `[B]`, each sample weighted: `-w (y log σ(z) + (1 - y) log σ(-z))`, averaged by weight.
+/// Binary cross-entropy of logits `[B]`, each sample weighted: `-w (y log σ(z) + (1 - y) log σ(-z))`, averaged by
+/// weight.
 pub fn balanced_loss<B: SpikingBackend>(logits: Tensor<B, 1>, hard: &[bool], weights: [f32; 2]) -> Tensor<B, 1> {
     // As two classes whose logits are z and 0: the softmax of these is σ(z) and σ(-z).
     let of = |hard: bool| if hard { [weights[1], 0.0] } else { [0.0, weights[0]] };

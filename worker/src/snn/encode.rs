@@ -59,8 +59,12 @@ mod tests {
             assert_eq!(encoder.input(sample), encoder.input(alone), "{kind:?}: every grey level");
             spec.data.augment = vec![Augment::Crop, Augment::Flip, Augment::Cutout];
             let augmented = samples((&encoder, &spec), (&dataset, SplitKind::Train), &[1], true, 3);
-            let grey = |value: &f32| *value == dataset.mean[0] || (0..=255_u8).any(|byte| *value == f32::from(byte) / 255.0);
-            assert!(augmented.values.iter().all(grey), "{kind:?}: pixels, black from outside, and the mean where it is cut out");
+            let grey =
+                |value: &f32| *value == dataset.mean[0] || (0..=255_u8).any(|byte| *value == f32::from(byte) / 255.0);
+            assert!(
+                augmented.values.iter().all(grey),
+                "{kind:?}: pixels, black from outside, and the mean where it is cut out"
+            );
         }
     }
 }

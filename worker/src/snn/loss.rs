@@ -66,7 +66,8 @@ pub fn mixed_loss<B: SpikingBackend>(
         Loss::Ce => B::cross_entropy(mean_logits(logits), target).div_scalar(batch as f64),
         Loss::Tet => {
             let every_step = target.repeat_dim(0, repeats);
-            B::cross_entropy(logits.reshape([repeats * batch, classes]), every_step).div_scalar((repeats * batch) as f64)
+            B::cross_entropy(logits.reshape([repeats * batch, classes]), every_step)
+                .div_scalar((repeats * batch) as f64)
         }
     }
 }

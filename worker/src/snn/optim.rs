@@ -30,7 +30,14 @@ impl<B: SpikingBackend> Optimizer<B> {
     pub fn new(spec: &TrainSpec, lengths: &[usize], device: &B::Device) -> Self {
         let zeros = || lengths.iter().map(|&length| Tensor::zeros([length], device)).collect();
         let second = if spec.optimizer == OptimizerKind::Adamw { zeros() } else { Vec::new() };
-        Self { kind: spec.optimizer, momentum: spec.momentum, weight_decay: spec.weight_decay, step: 0, first: zeros(), second }
+        Self {
+            kind: spec.optimizer,
+            momentum: spec.momentum,
+            weight_decay: spec.weight_decay,
+            step: 0,
+            first: zeros(),
+            second,
+        }
     }
 
     /// Steps taken.
@@ -39,7 +46,12 @@ impl<B: SpikingBackend> Optimizer<B> {
     }
 
     /// One step at learning rate `rate` from gradients in the order of the parameters; returns the new values.
-    pub fn step(&mut self, values: Vec<(Tensor<B, 1>, bool)>, grads: Vec<Tensor<B, 1>>, rate: f64) -> Vec<Tensor<B, 1>> {
+    pub fn step(
+        &mut self,
+        values: Vec<(Tensor<B, 1>, bool)>,
+        grads: Vec<Tensor<B, 1>>,
+        rate: f64,
+    ) -> Vec<Tensor<B, 1>> {
         self.step += 1;
         let mut second = std::mem::take(&mut self.second).into_iter();
         let moments: Vec<Moments<B>> =
@@ -58,7 +70,9 @@ impl<B: SpikingBackend> Optimizer<B> {
     /// The rule of the present step.
     fn rule(&self, decay: f64, rate: f64) -> StepRule {
         match self.kind {
-            OptimizerKind::Sgd => StepRule::Sgd { momentum: self.momentum as f32, decay: decay as f32, rate: rate as f32 },
+            OptimizerKind::Sgd => {
+                StepRule::Sgd { momentum: self.momentum as f32, decay: decay as f32, rate: rate as f32 }
+            }
             OptimizerKind::Adamw => {
                 let left = |beta: f64| 1.0 - math::pow(beta, self.step as f64);
                 StepRule::Adamw {
@@ -117,7 +131,8 @@ pub fn gradients<B: AutodiffBackend>(params: &[Param<B>], grads: &B::Gradients) 
     params.iter().map(|param| param.value.grad(grads).unwrap_or_else(|| zero(param))).collect()
 }
 
-/// Scales gradients down to a global norm of at most `limit`; a limit of 0 leaves them, and so does a norm that is not finite.
+/// Scales gradients down to a global norm of at most `limit`; a limit of 0 leaves them, and so does a norm that is not
+/// finite.
 pub fn clip<B: SpikingBackend>(grads: Vec<Tensor<B, 1>>, limit: f64) -> Vec<Tensor<B, 1>> {
     if limit <= 0.0 || grads.is_empty() {
         return grads;
@@ -152,6 +167,11 @@ pub fn apply<B: AutodiffBackend<InnerBackend: SpikingBackend>>(
     *params = named
         .into_iter()
         .zip(new)
-        .map(|((name, shape, decay), value)| Param { name, shape, value: Tensor::from_inner(value).require_grad(), decay })
+        .map(|((name, shape, decay), value)| Param {
+            name,
+            shape,
+            value: Tensor::from_inner(value).require_grad(),
+            decay,
+        })
         .collect();
 }

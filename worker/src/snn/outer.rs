@@ -1,7 +1,7 @@
 //! The outer optimiser of data-parallel rounds, as in DiLoCo (Douillard et al. 2023, arXiv 2311.08105).
 //!
-//! The outer gradient is the mean over the replicas of start - end. All sums are in f32, on the host, in the order of the
-//! replicas, so the result has the same bits wherever it is computed.
+//! The outer gradient is the mean over the replicas of start - end. All sums are in f32, on the host, in the order of
+//! the replicas, so the result has the same bits wherever it is computed.
 
 /// SGD with Nesterov momentum.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,8 +13,8 @@ pub struct Outer {
 }
 
 impl Outer {
-    /// One step: `v = momentum v + g`, `x = x - rate (g + momentum v)`, with x the parameters at the start of the round and g
-    /// the outer gradient. All of one length.
+    /// One step: `v = momentum v + g`, `x = x - rate (g + momentum v)`, with x the parameters at the start of the round
+    /// and g the outer gradient. All of one length.
     pub fn step(&self, parameters: &mut [f32], velocity: &mut [f32], gradient: &[f32]) {
         for ((x, v), g) in parameters.iter_mut().zip(velocity).zip(gradient) {
             *v = self.momentum * *v + g;

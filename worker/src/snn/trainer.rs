@@ -166,7 +166,8 @@ impl<B: TrainingBackend> Trainer<B> {
         let count = batch.labels.len();
         let mut pass = Pass::new(self.net.steps(), count, Mode::Train { seed }).with_rates(measure);
         // The spikes are of no use here, and go before the backward pass.
-        let BlockOutput { logits, auxiliary, spikes: _ } = self.net.forward(batch.input, &mut pass, self.spec.loss == Loss::Tet);
+        let BlockOutput { logits, auxiliary, spikes: _ } =
+            self.net.forward(batch.input, &mut pass, self.spec.loss == Loss::Tet);
         self.net.update_statistics(&pass);
         metrics.firing_rate = pass.firing_rate().or(metrics.firing_rate);
         if let Some(rates) = pass.rates.take() {

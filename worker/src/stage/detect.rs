@@ -136,7 +136,8 @@ fn loss<B: SpikingBackend>(
     device: &B::Device,
 ) -> Tensor<B, 1> {
     let width = features.width;
-    let values: Vec<f32> = rows.iter().flat_map(|&row| features.values[row * width..(row + 1) * width].iter().copied()).collect();
+    let values: Vec<f32> =
+        rows.iter().flat_map(|&row| features.values[row * width..(row + 1) * width].iter().copied()).collect();
     let hard: Vec<bool> = rows.iter().map(|&row| features.hard[row]).collect();
     let x = Tensor::from_data(TensorData::new(values, [rows.len(), width]), device);
     let mut pass = Pass::new(1, rows.len(), Mode::Eval);

@@ -50,7 +50,10 @@ fn object_of<'a>(blocks: &'a [FrozenBlock], error: &LoadError) -> Option<&'a Obj
 }
 
 /// Parameters of every block from the store.
-pub(super) fn parts<B: TrainingBackend>(executor: &Executor<B>, blocks: &[FrozenBlock]) -> Result<Vec<BlockParts>, Failure> {
+pub(super) fn parts<B: TrainingBackend>(
+    executor: &Executor<B>,
+    blocks: &[FrozenBlock],
+) -> Result<Vec<BlockParts>, Failure> {
     let part = |block: &FrozenBlock| {
         let detector = block.detector.as_ref().map(|detector| executor.tensors(detector)).transpose()?;
         Ok(BlockParts {

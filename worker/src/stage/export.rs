@@ -1,6 +1,7 @@
 //! The spikes of a frozen block on the hard samples of one shard, into the cache.
 //!
-//! The shard's address is the digest of everything that determines it, so a shard that an earlier run left is used again.
+//! The shard's address is the digest of everything that determines it, so a shard that an earlier run left is used
+//! again.
 
 use super::input::{self, Reader};
 use super::io::fatal;

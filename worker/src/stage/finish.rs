@@ -25,7 +25,8 @@ pub(super) fn run<B: TrainingBackend>(executor: &Executor<B>, context: &Context,
     let spec = &context.submission.spec;
     let dataset = &context.submission.dataset;
     let classes = dataset.classes.len();
-    let of = |split: Split, objects: &[ObjectRef]| records(executor, context.prepared.shards(split), &work.blocks, objects);
+    let of =
+        |split: Split, objects: &[ObjectRef]| records(executor, context.prepared.shards(split), &work.blocks, objects);
     let (validation, test) = (of(Split::Validation, &work.validation)?, of(Split::Test, &work.test)?);
     let calibration = calibrate(&validation, &spec.exit, classes);
     let on_validation = evaluate(&validation, &calibration.rule, classes);
@@ -130,7 +131,8 @@ fn records<B: TrainingBackend>(
     let mut all = Records::default();
     for (object, ids) in objects.iter().zip(shards) {
         let lost = |problem: String| Failure::InputLost { key: object.key.clone(), problem, content: true };
-        let part: Records = serde_json::from_slice(&executor.io.get(object)?).map_err(|error| lost(error.to_string()))?;
+        let part: Records =
+            serde_json::from_slice(&executor.io.get(object)?).map_err(|error| lost(error.to_string()))?;
         part.check(ids, blocks.iter().map(|block| &block.classes)).map_err(|error| lost(error.to_string()))?;
         all.join(part).map_err(|error| lost(error.to_string()))?;
     }

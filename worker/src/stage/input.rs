@@ -69,8 +69,8 @@ impl<B: SpikingBackend> Compute for Chain<B> {
     }
 }
 
-/// The view that an epoch trains on: one that no block has seen where views are fresh, else one of those that are cached;
-/// the first block sees another in every epoch.
+/// The view that an epoch trains on: one that no block has seen where views are fresh, else one of those that are
+/// cached; the first block sees another in every epoch.
 pub(super) fn view(spec: &RunSpec, source: &Source, block: u32, epoch: u32) -> u32 {
     match source {
         Source::Images if spec.data.views > 0 => epoch,
@@ -266,8 +266,9 @@ impl<'a> Reader<'a> {
             fatal(format!("the task names no cached shard {shard} of view {view} of the {} split", self.split.name()))
         })?;
         let read = self.io.shard(object)?;
-        let lost =
-            |problem: &str| Err(Failure::InputLost { key: object.key.clone(), problem: problem.to_owned(), content: true });
+        let lost = |problem: &str| {
+            Err(Failure::InputLost { key: object.key.clone(), problem: problem.to_owned(), content: true })
+        };
         if read.ids != self.shards[shard] {
             return lost("it lists other samples than its place in the data set");
         }
@@ -281,7 +282,11 @@ impl<'a> Reader<'a> {
 }
 
 fn index_of(shards: &[CachedShard], split: Split) -> BTreeMap<(u32, u32), ObjectRef> {
-    shards.iter().filter(|shard| shard.split == split).map(|shard| ((shard.view, shard.shard), shard.object.clone())).collect()
+    shards
+        .iter()
+        .filter(|shard| shard.split == split)
+        .map(|shard| ((shard.view, shard.shard), shard.object.clone()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -316,17 +321,20 @@ mod tests {
 
     #[test]
     fn labels_are_mixed_as_the_images_are() {
-        let spec = RunSpec { data: DataSpec { augment: vec![Augment::CutMix], ..DataSpec::default() }, ..RunSpec::default() };
+        let spec =
+            RunSpec { data: DataSpec { augment: vec![Augment::CutMix], ..DataSpec::default() }, ..RunSpec::default() };
         let prepared = Prepared::new(dataset(), &spec);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let io = Io::new(Artefacts::open("memory://").expect("memory"), runtime.handle().clone());
         let (all, two) = (LabelMap::all(3), LabelMap::new(vec![0, 1]));
         let reader = |classes: &LabelMap| Reader::new(&prepared, &spec, &io, Split::Train, classes, &Source::Images);
-        let batch =
-            |reader: &Reader<'_>, view| reader.batch::<Flex>(&reader.positions_of(0), view, &Default::default()).expect("images");
+        let batch = |reader: &Reader<'_>, view| {
+            reader.batch::<Flex>(&reader.positions_of(0), view, &Default::default()).expect("images")
+        };
         let plain = batch(&reader(&all).unmixed(), 0);
         assert!(plain.mixed.is_empty());
-        let of_class = |class: usize| plain.labels.iter().position(|&label| label == class).expect("a sample of it") * AREA;
+        let of_class =
+            |class: usize| plain.labels.iter().position(|&label| label == class).expect("a sample of it") * AREA;
         let plain_values = values(plain.input);
         let brightness: Vec<f32> = (0..3).map(|class| plain_values[of_class(class)]).collect();
         let (mut pasted, mut unknown) = (0, 0);

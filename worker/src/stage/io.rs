@@ -76,7 +76,11 @@ impl Io {
     ///
     /// # Errors
     /// [`Failure::Fatal`] when the store cannot be written.
-    pub(super) fn put_json(&self, value: &impl Serialize, key: impl FnOnce(Digest) -> String) -> Result<ObjectRef, Failure> {
+    pub(super) fn put_json(
+        &self,
+        value: &impl Serialize,
+        key: impl FnOnce(Digest) -> String,
+    ) -> Result<ObjectRef, Failure> {
         let bytes = Bytes::from(serde_json::to_vec(value).map_err(fatal)?);
         self.put(&key(Digest::of(&bytes)), bytes)
     }

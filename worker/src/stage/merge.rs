@@ -55,7 +55,9 @@ pub(super) fn run<B: TrainingBackend>(
         }
         let name = format!("velocity.{}", tensor.name);
         let mut values = match &velocity {
-            Some((object, found)) => fitting(found, &name, tensor).map_err(|problem| lost(object, problem))?.values.clone(),
+            Some((object, found)) => {
+                fitting(found, &name, tensor).map_err(|problem| lost(object, problem))?.values.clone()
+            }
             None => vec![0.0; tensor.values.len()],
         };
         outer.step(&mut tensor.values, &mut values, &mean);

@@ -1,7 +1,7 @@
 //! What a worker does for each kind of task: pure functions of named inputs, whatever thread or machine they run on.
 //!
-//! An [`Executor`] runs tasks on its own thread. It may keep the block that it trains in memory between rounds; a task's
-//! output never depends on whether it did.
+//! An [`Executor`] runs tasks on its own thread. It may keep the block that it trains in memory between rounds; a
+//! task's output never depends on whether it did.
 
 mod detect;
 mod evaluate;
@@ -111,7 +111,12 @@ impl<B: TrainingBackend> Executor<B> {
     }
 
     /// A frozen block, without autodiff.
-    fn frozen(&self, context: &Context, classes: usize, weights: &ObjectRef) -> Result<BlockNet<B::InnerBackend>, Failure> {
+    fn frozen(
+        &self,
+        context: &Context,
+        classes: usize,
+        weights: &ObjectRef,
+    ) -> Result<BlockNet<B::InnerBackend>, Failure> {
         let tensors = self.tensors(weights)?;
         let spec = &context.submission.spec;
         load_block(spec, context.submission.dataset.shape, context.block, classes, &tensors, &self.device)

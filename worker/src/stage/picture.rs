@@ -8,8 +8,8 @@ use image::{DynamicImage, ImageBuffer, Luma, Rgb};
 /// Longest side in pixels.
 const SIDE: u32 = 64;
 
-/// An image of a shape, channels first, as PNG in Base64; empty where it is none. Three channels are red, green and blue,
-/// two are red and green, of others the first is grey.
+/// An image of a shape, channels first, as PNG in Base64; empty where it is none. Three channels are red, green and
+/// blue, two are red and green, of others the first is grey.
 pub(super) fn png(shape: ImageShape, pixels: &[u8]) -> String {
     let written = image(shape, pixels).and_then(|image| {
         let small = if image.width().max(image.height()) > SIDE { image.thumbnail(SIDE, SIDE) } else { image };
@@ -27,7 +27,8 @@ fn image(shape: ImageShape, pixels: &[u8]) -> Option<DynamicImage> {
         return None;
     }
     if !matches!(shape.channels, 2 | 3) {
-        return ImageBuffer::<Luma<u8>, _>::from_raw(width, height, pixels.get(..plane)?.to_vec()).map(DynamicImage::from);
+        return ImageBuffer::<Luma<u8>, _>::from_raw(width, height, pixels.get(..plane)?.to_vec())
+            .map(DynamicImage::from);
     }
     let colour = |at: usize| [pixels[at], pixels[plane + at], pixels.get(2 * plane + at).copied().unwrap_or(0)];
     let bytes = (0..plane).flat_map(colour).collect();

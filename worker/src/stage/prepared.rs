@@ -145,7 +145,8 @@ fn lacking(submission: &Submission, error: Option<DataError>) -> Failure {
     let place = submission.spec.data.dir.as_deref().unwrap_or(embedded::NAME);
     let found = error.map_or_else(|| "those there are others".to_owned(), |error| error.to_string());
     let message = format!(
-        "the data of the run ({}) are neither in {place} on this worker ({found}) nor in the store; submit the run again with the data at hand",
+        "the data of the run ({}) are neither in {place} on this worker ({found}) nor in the store; submit the run \
+        again with the data at hand",
         submission.dataset.name
     );
     Failure::Unable { message }

@@ -133,7 +133,8 @@ impl<'a> Round<'a> {
         let mut sums = Sums::default();
         for step in self.course.first..self.course.planned {
             control.check()?;
-            // A round that is handed back ends after this step; the next one goes on there, so the weights come out the same.
+            // A round that is handed back ends after this step; the next one goes on there, so the weights come out the
+            // same.
             let ends = step + 1 == self.course.planned || control.hands_back();
             let metrics = self.step(trainer, input, step, ends)?;
             sums.add(&metrics, input.waited());
@@ -177,7 +178,8 @@ impl<'a> Round<'a> {
             return Ok(());
         }
         Err(fatal(format!(
-            "training of block {} diverged in epoch {}: the loss is not a number; lower train.learning_rate or set train.gradient_clip",
+            "training of block {} diverged in epoch {}: the loss is not a number; lower train.learning_rate or set \
+            train.gradient_clip",
             self.context.block,
             self.course.place(step).0 + 1
         )))
@@ -201,7 +203,13 @@ impl<'a> Round<'a> {
     }
 
     /// Figures of the steps up to `last`.
-    pub(super) fn metrics<B: TrainingBackend>(&self, trainer: &Trainer<B>, sums: &Sums, last: u64, seconds: f64) -> RoundMetrics {
+    pub(super) fn metrics<B: TrainingBackend>(
+        &self,
+        trainer: &Trainer<B>,
+        sums: &Sums,
+        last: u64,
+        seconds: f64,
+    ) -> RoundMetrics {
         RoundMetrics {
             epochs: self.course.epochs(last),
             epoch_samples: self.sizes.iter().sum(),

@@ -22,7 +22,12 @@ pub(super) fn run<B: TrainingBackend>(
         shards = selection(&executor.io, among, &shards)?.shards;
     }
     if scores.len() != shards.len() {
-        return Err(fatal(format!("the task names scores of {} shards, the data set has {}", scores.len(), shards.len())).into());
+        return Err(fatal(format!(
+            "the task names scores of {} shards, the data set has {}",
+            scores.len(),
+            shards.len()
+        ))
+        .into());
     }
     let mut read = Vec::with_capacity(scores.len());
     for (number, (object, ids)) in scores.iter().zip(&shards).enumerate() {
@@ -34,7 +39,8 @@ pub(super) fn run<B: TrainingBackend>(
     let all = shards.iter().map(Vec::len).sum::<usize>();
     if selected.len() < 2 {
         return Err(fatal(format!(
-            "of {all} training samples of block {} hard_inputs.fraction leaves {}, which the next block cannot train on; set a larger one, or leave it out",
+            "of {all} training samples of block {} hard_inputs.fraction leaves {}, which the next block cannot train \
+            on; set a larger one, or leave it out",
             context.block,
             selected.len()
         ))
@@ -51,7 +57,8 @@ pub(super) fn run<B: TrainingBackend>(
 
 /// Stored scores of some samples.
 fn scores_of<B: TrainingBackend>(executor: &Executor<B>, object: &ObjectRef, ids: &[u32]) -> Result<Scores, Failure> {
-    let read: Scores = serde_json::from_slice(&executor.io.get(object)?).map_err(|error| lost(object, error.to_string()))?;
+    let read: Scores =
+        serde_json::from_slice(&executor.io.get(object)?).map_err(|error| lost(object, error.to_string()))?;
     read.check(ids).map_err(|error| lost(object, error.to_string()))?;
     Ok(read)
 }

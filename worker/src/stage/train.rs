@@ -83,7 +83,8 @@ pub(super) fn run<B: TrainingBackend>(
     }
     if !finished {
         let (weights, optimizer) = (checkpoint.weights.digest, checkpoint.optimizer.digest);
-        executor.resident = Some(Resident { run: context.run.clone(), block: context.block, weights, optimizer, trainer });
+        executor.resident =
+            Some(Resident { run: context.run.clone(), block: context.block, weights, optimizer, trainer });
     }
     Ok(match work.replica {
         0 => Output::Train(train::Output { checkpoint, finished, metrics }),
@@ -100,8 +101,10 @@ fn tensors<B: TrainingBackend>(trainer: &Trainer<B>, last: u64) -> (NamedTensors
     let mut weights = NamedTensors { tensors: trainer.net.store.export(), metadata: BTreeMap::new() };
     let mut moments = trainer.optimizer.export(&trainer.net.store.params);
     if let Some(average) = &trainer.average {
-        let trained =
-            weights.tensors.iter().map(|tensor| NamedTensor { name: format!("{TRAINED}{}", tensor.name), ..tensor.clone() });
+        let trained = weights
+            .tensors
+            .iter()
+            .map(|tensor| NamedTensor { name: format!("{TRAINED}{}", tensor.name), ..tensor.clone() });
         moments.extend(trained);
         average.replace(&mut weights.tensors);
     }
@@ -110,7 +113,11 @@ fn tensors<B: TrainingBackend>(trainer: &Trainer<B>, last: u64) -> (NamedTensors
 }
 
 /// The block in the state of a checkpoint: from memory when it is there, else from the store, else as it begins.
-fn take_trainer<B: TrainingBackend>(executor: &mut Executor<B>, context: &Context, work: &Work) -> Result<Trainer<B>, Failure> {
+fn take_trainer<B: TrainingBackend>(
+    executor: &mut Executor<B>,
+    context: &Context,
+    work: &Work,
+) -> Result<Trainer<B>, Failure> {
     let from = work.from.as_ref();
     let wanted = |resident: &Resident<B>| {
         resident.run == context.run
@@ -133,7 +140,10 @@ fn take_trainer<B: TrainingBackend>(executor: &mut Executor<B>, context: &Contex
         let state = executor.tensors(&from.optimizer)?;
         let step = state.metadata.get("step").and_then(|step| step.parse().ok());
         let step = step.ok_or_else(|| lost(&from.optimizer, "it does not say its step".into()))?;
-        trainer.optimizer.load(&trainer.net.store.params, &state, step).map_err(|problem| lost(&from.optimizer, problem))?;
+        trainer
+            .optimizer
+            .load(&trainer.net.store.params, &state, step)
+            .map_err(|problem| lost(&from.optimizer, problem))?;
         load_average(&mut trainer, from, &weights, &state)?;
     }
     Ok(trainer)
@@ -156,7 +166,11 @@ pub(super) fn first<B: TrainingBackend, A: SpikingBackend<Device = B::Device>>(
 }
 
 /// Parameters from an object that holds `tensors`.
-fn load_weights<B: TrainingBackend>(trainer: &mut Trainer<B>, object: &ObjectRef, tensors: &NamedTensors) -> Result<(), Failure> {
+fn load_weights<B: TrainingBackend>(
+    trainer: &mut Trainer<B>,
+    object: &ObjectRef,
+    tensors: &NamedTensors,
+) -> Result<(), Failure> {
     trainer.net.store.load(tensors).map_err(|error| lost(object, error.to_string()))?;
     crate::snn::optim::track(&mut trainer.net.store.params);
     Ok(())
@@ -175,7 +189,8 @@ fn load_average<B: TrainingBackend>(
         let name = tensor.name.strip_prefix(TRAINED)?.to_owned();
         Some(NamedTensor { name, ..tensor.clone() })
     };
-    let trained = NamedTensors { tensors: state.tensors.iter().filter_map(trained).collect(), metadata: BTreeMap::new() };
+    let trained =
+        NamedTensors { tensors: state.tensors.iter().filter_map(trained).collect(), metadata: BTreeMap::new() };
     load_weights(trainer, &from.optimizer, &trained)
 }
 
@@ -185,7 +200,8 @@ pub(super) fn finite(block: u32, of: &[&NamedTensors]) -> Result<(), Failure> {
     match tensors.find(|tensor| !tensor.values.iter().all(|value| value.is_finite())) {
         None => Ok(()),
         Some(tensor) => Err(fatal(format!(
-            "training of block {block} diverged: `{}` is not a number at the end of the round; lower train.learning_rate or set train.gradient_clip",
+            "training of block {block} diverged: `{}` is not a number at the end of the round; lower \
+            train.learning_rate or set train.gradient_clip",
             tensor.name
         ))),
     }
@@ -203,7 +219,10 @@ pub(super) fn save<B: TrainingBackend>(
         let bytes = Bytes::from(tensors.encode().map_err(fatal)?);
         executor.io.put(&key::checkpoint(&context.run, context.block, part, Digest::of(&bytes)), bytes)
     };
-    Ok(Checkpoint { weights: put(CheckpointPart::Weights, weights)?, optimizer: put(CheckpointPart::Optimizer, optimizer)? })
+    Ok(Checkpoint {
+        weights: put(CheckpointPart::Weights, weights)?,
+        optimizer: put(CheckpointPart::Optimizer, optimizer)?,
+    })
 }
 
 /// Accuracy on the validation data, where early stopping asks for it.

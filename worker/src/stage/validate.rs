@@ -36,7 +36,8 @@ pub(super) fn confusion<B: TrainingBackend>(
     source: &Source,
     control: &Control,
 ) -> Result<Confusion, Stop> {
-    let reader = Reader::new(&context.prepared, &context.submission.spec, &executor.io, Split::Validation, classes, source);
+    let reader =
+        Reader::new(&context.prepared, &context.submission.spec, &executor.io, Split::Validation, classes, source);
     let positions = reader.positions_of(shard);
     let body = net.frozen_body();
     let mut confusion = Confusion::new(classes.len());

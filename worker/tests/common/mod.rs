@@ -57,8 +57,12 @@ impl Bench {
         let store = Artefacts::open("memory://").expect("memory");
         let prepared = Prepared::new(dataset, spec);
         let classes = LabelMap::all(prepared.dataset.classes.len());
-        let submission =
-            Submission { spec: spec.clone(), dataset: prepared.info(), arithmetic: ARITHMETIC_VERSION, backend: "cpu".into() };
+        let submission = Submission {
+            spec: spec.clone(),
+            dataset: prepared.info(),
+            arithmetic: ARITHMETIC_VERSION,
+            backend: "cpu".into(),
+        };
         let datasets = Datasets::default();
         datasets.add(Arc::new(prepared), spec);
         let json = Bytes::from(serde_json::to_vec(&submission).expect("plain data"));

@@ -32,7 +32,8 @@ impl Kind for Export {
             if let Some(source) = tasks.wants(id).then(|| run.shard_source(index, part)).flatten() {
                 let ExportPart { split, view, shard } = part;
                 let (classes, hard, weights) = (block.classes.clone(), hard.clone(), weights.clone());
-                let (among, selection) = if trains { (run.among(index), block.selection.clone()) } else { Default::default() };
+                let (among, selection) =
+                    if trains { (run.among(index), block.selection.clone()) } else { Default::default() };
                 let work = export::Work { split, view, shard, classes, hard, weights, among, selection, source };
                 tasks.push(run.task(id, Work::Export(work)));
             }
@@ -78,7 +79,12 @@ impl Claim for export::Output {
         let shard = &self.shard;
         let part = ExportPart { split: shard.split, view: shard.view, shard: shard.shard };
         if task.part >= run.plan.export_count() || run.plan.export_part(task.part) != part {
-            return Err(format!("it made shard {} of view {} of the {} split", shard.shard, shard.view, shard.split.name()));
+            return Err(format!(
+                "it made shard {} of view {} of the {} split",
+                shard.shard,
+                shard.view,
+                shard.split.name()
+            ));
         }
         count("the size of the spikes", self.uncompressed_bytes)
     }

@@ -47,7 +47,8 @@ impl Kind for Finish {
 
     /// A package that is gone is made again, and so is what that takes.
     fn lose(&self, run: &mut Run, scope: Scope, key: &str) -> Option<String> {
-        let is_own = scope == Scope::Network && key.starts_with(&key::model(&run.plan.run, "")) && run.summary.is_some();
+        let is_own =
+            scope == Scope::Network && key.starts_with(&key::model(&run.plan.run, "")) && run.summary.is_some();
         is_own.then(|| {
             (run.package_lost, run.state) = (true, RunState::Running);
             "the model package is made again".into()
@@ -82,11 +83,18 @@ impl Claim for finish::Output {
         fraction("the validation accuracy", summary.accuracy.validation)?;
         for (figures, block) in summary.blocks.iter().zip(&run.blocks) {
             let classes = block.classes.len();
-            if figures.classes != classes || figures.class_accuracy.len() != classes || figures.hard_classes.len() > classes {
+            if figures.classes != classes
+                || figures.class_accuracy.len() != classes
+                || figures.hard_classes.len() > classes
+            {
                 return Err(format!("block {} has {classes} classes", figures.block));
             }
             fraction("a block's accuracy", figures.accuracy)?;
-            figures.class_accuracy.iter().flatten().try_for_each(|accuracy| fraction("the accuracy of a class", *accuracy))?;
+            figures
+                .class_accuracy
+                .iter()
+                .flatten()
+                .try_for_each(|accuracy| fraction("the accuracy of a class", *accuracy))?;
             fraction("the share of exits", figures.exit_fraction)?;
             fraction("the firing rate", figures.firing_rate)?;
         }

@@ -12,7 +12,8 @@ pub(super) struct Merge;
 impl Kind for Merge {
     fn open(&self, run: &Run, scope: Scope, tasks: &mut Open<'_>) {
         let is_replicated = run.is_replicated();
-        let Some((index, block)) = scope.block(run).filter(|(_, block)| is_replicated && block.weights().is_none()) else {
+        let Some((index, block)) = scope.block(run).filter(|(_, block)| is_replicated && block.weights().is_none())
+        else {
             return;
         };
         let round = u32::try_from(block.rounds.len()).unwrap_or(u32::MAX);
@@ -23,8 +24,9 @@ impl Kind for Merge {
         }
         // A replica without a batch has nothing to say about the mean.
         let trained = block.parts.values().filter(|part| part.metrics.samples > 0);
-        let replicas =
-            trained.map(|part| Trained { weights: part.checkpoint.weights.clone(), metrics: part.metrics.clone() }).collect();
+        let replicas = trained
+            .map(|part| Trained { weights: part.checkpoint.weights.clone(), metrics: part.metrics.clone() })
+            .collect();
         let from = block.rounds.last().map(|round| round.checkpoint.clone());
         // It reads what it validates on.
         if let Some(source) = run.view_source(index, &[], run.plan.patience > 0) {

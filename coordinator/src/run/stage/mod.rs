@@ -1,9 +1,10 @@
-//! What a run does with the tasks of each kind, one file each: [`Kind`] for the kind, [`Claim`] for what its tasks make.
+//! What a run does with the tasks of each kind, one file each: [`Kind`] for the kind, [`Claim`] for what its tasks
+//! make.
 //!
-//! Garbage collection, admission, losses, resets and views go through all kinds ([`Stage::ALL`]) and ask each; nobody else
-//! has a list of them. Neither trait has defaults, so a kind says all of it, and the matches here name every kind: a new
-//! one does not compile before they do. The other half of a kind, its work and output with the objects that they name, is
-//! the file of the same name in `bloctrain_shared::stage`.
+//! Garbage collection, admission, losses, resets and views go through all kinds ([`Stage::ALL`]) and ask each; nobody
+//! else has a list of them. Neither trait has defaults, so a kind says all of it, and the matches here name every kind:
+//! a new one does not compile before they do. The other half of a kind, its work and output with the objects that they
+//! name, is the file of the same name in `bloctrain_shared::stage`.
 
 mod detect;
 mod evaluate;
@@ -84,8 +85,8 @@ pub(crate) trait Kind: Sync {
     /// The stored objects that the run still needs of those that its tasks made. Whatever no kind names is garbage.
     fn names<'r>(&self, run: &'r Run, scope: Scope) -> Vec<&'r ObjectRef>;
 
-    /// A stored object is gone: takes back what rests on it, so that whatever made it is open again, and says so. `None`
-    /// when the object is no output of the kind.
+    /// A stored object is gone: takes back what rests on it, so that whatever made it is open again, and says so.
+    /// `None` when the object is no output of the kind.
     fn lose(&self, run: &mut Run, scope: Scope, key: &str) -> Option<String>;
 
     /// A block's weights came out differently: forgets what its tasks made of the earlier ones.
@@ -123,8 +124,8 @@ pub(crate) trait Claim {
         None
     }
 
-    /// Makes it part of the run, with the hard classes that were decided by it. Returns keys of objects that nothing needs any
-    /// more.
+    /// Makes it part of the run, with the hard classes that were decided by it. Returns keys of objects that nothing
+    /// needs any more.
     fn commit(&self, run: &mut Run, task: TaskId, hard: Option<&LabelMap>) -> Vec<String>;
 }
 

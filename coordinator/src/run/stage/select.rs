@@ -64,7 +64,9 @@ impl Claim for select::Output {
         let Self { samples, selected, .. } = *self;
         let (train, wrong) = (run.submission.dataset.train as u64, self.wrong.unwrap_or(0));
         if samples > train || selected > samples || wrong > selected {
-            return Err(format!("of {train} samples {samples} are the block's, {selected} selected, and {wrong} of those wrong"));
+            return Err(format!(
+                "of {train} samples {samples} are the block's, {selected} selected, and {wrong} of those wrong"
+            ));
         }
         Ok(())
     }
@@ -77,7 +79,10 @@ impl Claim for select::Output {
         block.selection = Some(self.selection.clone());
         match lost {
             Some(lost) if lost != self.selection.digest => {
-                run.note(format!("the hard inputs of block {} came out differently; what follows is done again", index + 1));
+                run.note(format!(
+                    "the hard inputs of block {} came out differently; what follows is done again",
+                    index + 1
+                ));
                 begin_anew(run, index);
             }
             Some(_) => {}
@@ -100,7 +105,8 @@ fn told(found: &select::Output, spec: &RunSpec) -> String {
     if !is_same || wrong as f64 >= FITTED * selected as f64 {
         return told;
     }
-    let fitted = "it has fitted them, so its confidence tells little: data.augment would give views that it has not seen";
+    let fitted =
+        "it has fitted them, so its confidence tells little: data.augment would give views that it has not seen";
     format!("{told}; {fitted}")
 }
 

@@ -126,8 +126,11 @@ pub(super) fn source(run: &Run, index: usize) -> Option<Source> {
 /// Rounds of training of a block in all, as far as they are known.
 pub(super) fn rounds_of(run: &Run, index: usize) -> usize {
     let (block, train) = (&run.blocks[index], &run.submission.spec.train);
-    let metrics =
-        block.rounds.last().map(|round| &round.metrics).or_else(|| block.parts.values().next().map(|part| &part.metrics));
+    let metrics = block
+        .rounds
+        .last()
+        .map(|round| &round.metrics)
+        .or_else(|| block.parts.values().next().map(|part| &part.metrics));
     let per_epoch = match metrics.map(|metrics| metrics.epoch_samples) {
         Some(samples) if run.is_replicated() => Rounds::of(train, batch_count(samples, train)).per_epoch(),
         _ => 1,

@@ -73,7 +73,11 @@ impl Claim for validate::Output {
         let shard = shard_samples(run.submission.dataset.validation, task.part) as u64;
         let total: u64 = samples.iter().sum();
         if task.block == 1 {
-            return if total == shard { Ok(()) } else { Err(format!("it counts {total} samples, the shard has {shard}")) };
+            return if total == shard {
+                Ok(())
+            } else {
+                Err(format!("it counts {total} samples, the shard has {shard}"))
+            };
         }
         let first = run.blocks.first().and_then(|first| first.confusions.get(&task.part)).and_then(Confusion::samples);
         let Some(first) = first else { return Err("the first block did not answer to this shard".into()) };

@@ -31,17 +31,20 @@ fn refuse(block: u32, stage: Stage, lies: &[(&str, Value)]) {
         let before = state.clone();
         let lie = changed(&honest, pointer, value.clone());
         let result = report(&mut state, 0, worker, &task, lease, Ok(lie));
-        let is_refusal = |rejected: &Rejected| matches!(rejected, Rejected::Impossible { .. } | Rejected::ForeignKey { .. });
+        let is_refusal =
+            |rejected: &Rejected| matches!(rejected, Rejected::Impossible { .. } | Rejected::ForeignKey { .. });
         assert!(result.as_ref().is_err_and(is_refusal), "{pointer} = {value}: {result:?}");
         assert_eq!(state, before, "R-5: {pointer} = {value}");
     }
-    report(&mut state, 0, worker, &task, lease, Ok(honest)).expect("the lease is still there, and the truth is accepted");
+    report(&mut state, 0, worker, &task, lease, Ok(honest))
+        .expect("the lease is still there, and the truth is accepted");
 }
 
 #[test]
 fn impossible_rounds_are_refused() {
     let metric = |name: &str| format!("/train/metrics/{name}");
-    let names = ["loss", "accuracy", "firing_rate", "seconds", "waiting_seconds", "samples", "peak_memory_bytes", "parameters"];
+    let names =
+        ["loss", "accuracy", "firing_rate", "seconds", "waiting_seconds", "samples", "peak_memory_bytes", "parameters"];
     let metrics: Vec<String> = names.map(metric).to_vec();
     let huge = |pointer: &str| {
         let whole = ["samples", "bytes", "parameters"].iter().any(|name| pointer.ends_with(name));
@@ -110,8 +113,16 @@ fn shards_detectors_and_figures_of_something_else_are_refused() {
         ("/export/shard/object/key", json!("cache/../state/manifest/0.arrow")),
     ];
     refuse(1, Stage::Export, &lies);
-    refuse(1, Stage::Detect, &[("/detect/detector", Value::Null), ("/detect/detector/key", json!("models/r/model.json"))]);
-    refuse(0, Stage::Evaluate, &[("/evaluate/records/key", json!("/etc/passwd")), ("/evaluate/records/bytes", json!(u64::MAX))]);
+    refuse(
+        1,
+        Stage::Detect,
+        &[("/detect/detector", Value::Null), ("/detect/detector/key", json!("models/r/model.json"))],
+    );
+    refuse(
+        0,
+        Stage::Evaluate,
+        &[("/evaluate/records/key", json!("/etc/passwd")), ("/evaluate/records/bytes", json!(u64::MAX))],
+    );
     let long = "x".repeat(5_000);
     let lies = [
         ("/finish/summary/run", json!("another")),
@@ -168,7 +179,10 @@ fn a_worker_reports_only_under_its_own_lease() {
     assert!(matches!(report(&mut state, 0, other, &task, lease, Ok(output(&task, 2))), Err(Rejected::Stale(_))));
     assert!(matches!(report(&mut state, 0, worker, &task, u64::MAX, Ok(output(&task, 2))), Err(Rejected::Stale(_))));
     let foreign = Task { run: "another".into(), ..task.clone() };
-    assert!(matches!(report(&mut state, 0, worker, &foreign, lease, Ok(output(&task, 2))), Err(Rejected::UnknownRun(_))));
+    assert!(matches!(
+        report(&mut state, 0, worker, &foreign, lease, Ok(output(&task, 2))),
+        Err(Rejected::UnknownRun(_))
+    ));
     assert_eq!(state, before, "R-5");
     state.apply(0, Event::Cancelled { run: task.run.clone() }).expect("cancelled");
     let before = state.clone();

@@ -48,7 +48,11 @@ fn an_idle_worker_does_a_late_task_too_and_the_first_to_report_wins() {
             Err(Rejected::Committed(task.id)),
             "R-1"
         );
-        assert_eq!(beat(&mut state, now, late.0, &task, late.1), Err(Rejected::Stale(task.id)), "R-3: it is told to drop it");
+        assert_eq!(
+            beat(&mut state, now, late.0, &task, late.1),
+            Err(Rejected::Stale(task.id)),
+            "R-3: it is told to drop it"
+        );
         assert_eq!(state, before, "R-5");
         let next = ask(&mut state, now, first.0).expect("the next round");
         assert_eq!(next.0.id.part, 4, "who was first has the block in memory");
@@ -71,7 +75,11 @@ fn a_backup_goes_on_alone_when_the_first_attempt_is_lost_and_the_other_way_round
 fn a_task_gets_no_backup_from_those_who_may_not_take_it_nor_while_others_are_open() {
     let (mut state, slow, (task, _), now) = straggling();
     let slow_idle = ask(&mut state, now, slow);
-    assert_eq!(slow_idle.map(|(again, _)| again.id), Some(task.id), "who asks again has dropped it: it is an open task");
+    assert_eq!(
+        slow_idle.map(|(again, _)| again.id),
+        Some(task.id),
+        "who asks again has dropped it: it is an open task"
+    );
     let (mut state, _, (task, _), now) = straggling();
     state.apply(now, Event::Registered(Box::new(newcomer("gpu", "cuda")))).expect("known");
     assert!(ask(&mut state, now, 2).is_none(), "another backend");
@@ -139,7 +147,8 @@ proptest! {
             });
             let reported = |(worker, task, lease_epoch): (u64, Task, u64), right: bool| {
                 let result = if right { Ok(output(&task, 5)) } else { Err(Failure::Transient { message: "x".into() }) };
-                Event::Reported { worker, run: task.run.clone(), report: Box::new(Report { task: task.id, lease_epoch, seconds: 0.0, inputs: None, result }) }
+                Event::Reported { worker, run: task.run.clone(),
+                    report: Box::new(Report { task: task.id, lease_epoch, seconds: 0.0, inputs: None, result }) }
             };
             let event = match &step {
                 Step::Ask(worker) => Event::Asked { worker: *worker },
@@ -154,14 +163,16 @@ proptest! {
                 Step::Beat => {
                     for (worker, task, lease) in granted.clone() {
                         let is_live = state.attempts.get(lease).is_some();
-                        prop_assert_eq!(beat(&mut state, now, worker, &task, lease).is_ok(), is_live, "R-3: only a live lease is kept alive");
+                        prop_assert_eq!(beat(&mut state, now, worker, &task, lease).is_ok(), is_live,
+                            "R-3: only a live lease is kept alive");
                     }
                     continue;
                 }
                 Step::Old(_) => Event::Tick,
             };
             let live = match &event {
-                Event::Reported { worker, report, .. } => before.attempts.get(report.lease_epoch).is_some_and(|attempt| attempt.worker == *worker),
+                Event::Reported { worker, report, .. } => before.attempts.get(report.lease_epoch)
+                    .is_some_and(|attempt| attempt.worker == *worker),
                 _ => true,
             };
             match state.apply(now, event) {
@@ -172,7 +183,8 @@ proptest! {
                         match effect {
                             Effect::Persist(Record::Committed { task, .. }) => {
                                 prop_assert!(committed.insert(task), "R-1: {} was committed twice", task);
-                                prop_assert_eq!(state.attempts.of_task(&run, task).count(), 0, "R-1: the others have lost");
+                                prop_assert_eq!(state.attempts.of_task(&run, task).count(), 0,
+                                    "R-1: the others have lost");
                             }
                             Effect::Grant { worker, lease_epoch, task } => {
                                 prop_assert!(!before.durable.runs[&run].is_committed(task.id), "R-1");
@@ -189,7 +201,8 @@ proptest! {
             prop_assert_eq!(workers.iter().collect::<BTreeSet<_>>().len(), workers.len(), "a worker has one task");
             for attempt in state.attempts.iter() {
                 let both = state.attempts.of_task(&run, attempt.task).count();
-                prop_assert!(both <= 2 && (both == 1 || state.attempts.of_task(&run, attempt.task).filter(|attempt| attempt.backup).count() >= 1));
+                prop_assert!(both <= 2 && (both == 1
+                    || state.attempts.of_task(&run, attempt.task).filter(|attempt| attempt.backup).count() >= 1));
             }
             for (index, block) in state.durable.runs[&run].blocks.iter().enumerate() {
                 if let Some(hard) = &block.hard {

@@ -60,8 +60,13 @@ fn persisted(effects: &[Effect]) -> Vec<Record> {
 /// Blocks that a run trained itself.
 fn trained(done: &[(String, String)], run: &str) -> Vec<String> {
     let training = |task: &&String| task.contains("/train/") || task.contains("/merge/");
-    let mut blocks: Vec<String> =
-        done.iter().filter(|(of, _)| of == run).map(|(_, task)| task).filter(training).map(|task| task[..6].to_owned()).collect();
+    let mut blocks: Vec<String> = done
+        .iter()
+        .filter(|(of, _)| of == run)
+        .map(|(_, task)| task)
+        .filter(training)
+        .map(|task| task[..6].to_owned())
+        .collect();
     blocks.dedup();
     blocks
 }
@@ -174,7 +179,8 @@ fn a_lost_shared_block_is_trained_again_and_its_owner_keeps_it_for_others() {
     let urgent = |base: &Submission| like(&twin(base), |other| other.spec.run.priority = 9);
     let second = submit(&mut state, urgent(&base));
     let key = made(&first, "block1/train/3.w");
-    let weights = |state: &State, run: &String| state.durable.runs[run].blocks[0].weights().map(|weights| weights.key.clone());
+    let weights =
+        |state: &State, run: &String| state.durable.runs[run].blocks[0].weights().map(|weights| weights.key.clone());
     assert_eq!(weights(&state, &second), Some(key.clone()), "shared as soon as it is submitted");
     let lost = || Err(Failure::InputLost { key: key.clone(), problem: "it is gone".into(), content: false });
     // The owner loses it and trains on from there: the key is another run's as well, so it stays.
@@ -186,7 +192,9 @@ fn a_lost_shared_block_is_trained_again_and_its_owner_keeps_it_for_others() {
     let mut deleted = Vec::new();
     for epochs in [3, 3, 3, 3, 4] {
         let (task, lease) = ask(&mut state, 10, worker).expect("a round");
-        let Output::Train(train::Output { checkpoint, metrics, .. }) = output(&task, 4) else { panic!("training goes on") };
+        let Output::Train(train::Output { checkpoint, metrics, .. }) = output(&task, 4) else {
+            panic!("training goes on")
+        };
         let metrics = RoundMetrics { epochs, ..metrics };
         let made = Output::Train(train::Output { checkpoint, finished: epochs == 4, metrics });
         for effect in report(&mut state, 10, worker, &task, lease, Ok(made)).expect("accepted") {

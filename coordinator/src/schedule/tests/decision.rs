@@ -14,7 +14,11 @@ fn records() -> (Vec<Record>, String) {
     };
     let submission = submission(1, 0);
     let run = submission.run_id();
-    keep(&state.apply(0, Event::Submitted { submission: Box::new(submission), object: object("spec") }).expect("submits"));
+    keep(
+        &state
+            .apply(0, Event::Submitted { submission: Box::new(submission), object: object("spec") })
+            .expect("submits"),
+    );
     let worker = register(&mut state);
     while state.durable.runs[&run].blocks[0].hard.is_none() {
         let (task, lease) = ask(&mut state, 0, worker).expect("a task");

@@ -36,7 +36,8 @@ fn runs_that_have_ended_take_no_place_of_those_that_go_on() {
         state.durable.runs.insert(format!("ended{number}"), ended.clone());
     }
     let mut other = submission(2, 0);
-    let event = |submission: &Submission| Event::Submitted { submission: Box::new(submission.clone()), object: object("spec") };
+    let event =
+        |submission: &Submission| Event::Submitted { submission: Box::new(submission.clone()), object: object("spec") };
     state.apply(0, event(&other)).expect("there is room");
     for number in MAX_RUNS..MAX_KEPT {
         state.durable.runs.insert(format!("ended{number}"), ended.clone());

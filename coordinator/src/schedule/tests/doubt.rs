@@ -14,7 +14,9 @@ fn sees(state: &mut State, store: &str) -> Result<u64, Rejected> {
 #[test]
 fn a_worker_shows_which_store_it_sees_and_is_told_what_is_wrong() {
     let mut state = State::new(Durable::default(), LEASE).on("fleet".into());
-    state.apply(0, Event::Submitted { submission: Box::new(submission(1, 0)), object: object("spec") }).expect("submits");
+    state
+        .apply(0, Event::Submitted { submission: Box::new(submission(1, 0)), object: object("spec") })
+        .expect("submits");
     let other = sees(&mut state, "other").expect_err("another store").to_string();
     assert!(other.contains("sees the store other") && other.contains("the fleet's store is fleet"), "{other}");
     let none = sees(&mut state, NO_STORE).expect_err("an empty folder").to_string();
@@ -52,7 +54,10 @@ fn a_loss_that_is_none_resets_nothing_and_counts_against_the_worker() {
         Effect::Refuse { why, .. } => Some(why.clone()),
         _ => None,
     });
-    assert!(why.as_ref().is_some_and(|why| why.contains("3 untrue reports") && why.contains("another store")), "{why:?}");
+    assert!(
+        why.as_ref().is_some_and(|why| why.contains("3 untrue reports") && why.contains("another store")),
+        "{why:?}"
+    );
     let (task, lease) = ask(&mut state, 0, honest).expect("the run goes on");
     report(&mut state, 0, honest, &task, lease, Ok(output(&task, 1))).expect("accepted");
     let later = 10 * LEASE;
@@ -78,8 +83,11 @@ fn what_only_a_worker_can_see_is_believed() {
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
     report(&mut state, 0, worker, &task, lease, Ok(output(&task, 2))).expect("accepted");
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
-    let failure =
-        Failure::InputLost { key: made(&run, "block1/train/0.w"), problem: "it has other tensors".into(), content: true };
+    let failure = Failure::InputLost {
+        key: made(&run, "block1/train/0.w"),
+        problem: "it has other tensors".into(),
+        content: true,
+    };
     let effects = report(&mut state, 0, worker, &task, lease, Err(failure)).expect("accepted");
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Persist(Record::Failed { .. }))), "{effects:?}");
     assert_eq!(state.durable.runs[&run].blocks[0].rounds.len(), 0);

@@ -137,8 +137,11 @@ fn a_specification_that_one_worker_cannot_read_is_read_again_before_the_run_fail
     let (mut state, run, worker) = started(1, 0);
     for time in 1..=4 {
         let (task, lease) = ask(&mut state, 0, worker).expect("a task");
-        let lost =
-            Failure::InputLost { key: task.submission.key.clone(), problem: "its checksum is wrong".into(), content: false };
+        let lost = Failure::InputLost {
+            key: task.submission.key.clone(),
+            problem: "its checksum is wrong".into(),
+            content: false,
+        };
         report(&mut state, 0, worker, &task, lease, Err(lost)).expect("accepted");
         assert_eq!(matches!(state.durable.runs[&run].state, RunState::Failed { .. }), time == 4);
     }
@@ -166,7 +169,8 @@ fn objects_outside_the_run_are_refused() {
     };
     checkpoint.weights = object("runs/another/block1/weights-0.safetensors");
     let before = state.clone();
-    let result = report(&mut state, 0, worker, &task, lease, Ok(Output::Train(train::Output { checkpoint, finished, metrics })));
+    let result =
+        report(&mut state, 0, worker, &task, lease, Ok(Output::Train(train::Output { checkpoint, finished, metrics })));
     assert!(matches!(result, Err(Rejected::ForeignKey { .. })));
     assert_eq!(state, before, "R-5");
 }
@@ -176,7 +180,8 @@ fn a_paused_run_takes_reports_but_gives_no_tasks() {
     let (mut state, run, worker) = started(2, 0);
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
     state.apply(0, Event::Paused { run: run.clone() }).expect("paused");
-    let beat = Event::Heartbeat { worker, run: run.clone(), task: task.id, lease_epoch: lease, progress: Progress::default() };
+    let beat =
+        Event::Heartbeat { worker, run: run.clone(), task: task.id, lease_epoch: lease, progress: Progress::default() };
     assert!(state.apply(0, beat).expect("a lease").contains(&Effect::HandBack { worker }));
     report(&mut state, 0, worker, &task, lease, Ok(output(&task, 2))).expect("accepted");
     assert!(ask(&mut state, 0, worker).is_none());
@@ -194,7 +199,10 @@ fn the_first_worker_decides_an_open_backend() {
     state.apply(0, Event::Submitted { submission: Box::new(submission), object: object("spec") }).expect("submits");
     let first = named(&mut state, "first");
     let effects = state.apply(0, Event::Asked { worker: first }).expect("known");
-    assert!(matches!(&effects[0], Effect::Persist(Record::Backend { backend, .. }) if backend == "cpu"), "durable first");
+    assert!(
+        matches!(&effects[0], Effect::Persist(Record::Backend { backend, .. }) if backend == "cpu"),
+        "durable first"
+    );
     assert_eq!(state.durable.runs[&run].backend(), Some("cpu"));
     state.apply(0, Event::Registered(Box::new(newcomer("gpu", "cuda")))).expect("known");
     assert!(state.view(&run).expect("a run").refused[0].why.contains("has cuda"));

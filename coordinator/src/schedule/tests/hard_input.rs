@@ -48,17 +48,30 @@ fn a_block_is_scored_before_its_hard_inputs_are_selected_and_all_that_trains_on_
         let rest = ["export/0", "export/1", "export/2", "export/3", "detect/0"];
         [&stages[..], &rest].concat().into_iter().map(move |stage| format!("block{block}/{stage}")).collect::<Vec<_>>()
     };
-    let last = ["block3/train/0", "block3/validate/0", "block3/validate/1", "evaluate/0", "evaluate/1", "evaluate/2", "finish/0"];
+    let last = [
+        "block3/train/0",
+        "block3/validate/0",
+        "block3/validate/1",
+        "evaluate/0",
+        "evaluate/1",
+        "evaluate/2",
+        "finish/0",
+    ];
     assert_eq!(done, [block(1), block(2), last.map(str::to_owned).to_vec()].concat());
     // Training shards of the first block and its detector, and all that reads training samples of the second.
     let mut expected: Vec<String> =
         ["block1/export/0", "block1/export/1", "block1/detect/0", "block2/train/0"].map(str::to_owned).to_vec();
-    expected
-        .extend(["score/0", "score/1", "select/0", "export/0", "export/1", "detect/0"].map(|stage| format!("block2/{stage}")));
+    expected.extend(
+        ["score/0", "score/1", "select/0", "export/0", "export/1", "detect/0"].map(|stage| format!("block2/{stage}")),
+    );
     assert_eq!(naming, expected, "validation shards have every sample");
     assert_eq!(deeper, [(1, true), (1, true), (2, false), (2, false)], "a deeper block's input is computed");
     let run = &state.durable.runs[&run];
-    assert_eq!(run.blocks.iter().map(|block| block.classes.len()).collect::<Vec<_>>(), [4, 4, 4], "every block tells all apart");
+    assert_eq!(
+        run.blocks.iter().map(|block| block.classes.len()).collect::<Vec<_>>(),
+        [4, 4, 4],
+        "every block tells all apart"
+    );
     assert!(run.blocks.iter().all(|block| block.scores.is_empty()), "nothing needs them any more");
     assert_eq!(run.notes[0], "after block 1: 5 of 9 training samples are hard, 1 of them answered wrongly");
 }
@@ -102,7 +115,11 @@ fn without_selection() -> (State, String, u64) {
 fn a_lost_selection_is_made_again_and_what_rests_on_it_stays_where_it_is_the_same() {
     let (mut state, _, worker) = without_selection();
     let done = work(&mut state, worker, 1);
-    assert_eq!(done[..4], ["block1/score/0", "block1/score/1", "block1/select/0", "block2/train/0"], "the cache is still good");
+    assert_eq!(
+        done[..4],
+        ["block1/score/0", "block1/score/1", "block1/select/0", "block2/train/0"],
+        "the cache is still good"
+    );
 }
 
 #[test]
@@ -113,7 +130,11 @@ fn what_rests_on_a_selection_that_came_out_differently_is_done_again() {
     let other = Output::Select(select::Output { selection, samples: 9, selected: 5, wrong: None });
     report(&mut state, 0, worker, &task, lease, Ok(other)).expect("accepted");
     let done = work(&mut state, worker, 1);
-    assert_eq!(done[..4], ["block1/export/0", "block1/export/1", "block1/detect/0", "block2/train/0"], "validation stays");
+    assert_eq!(
+        done[..4],
+        ["block1/export/0", "block1/export/1", "block1/detect/0", "block2/train/0"],
+        "validation stays"
+    );
     let notes = &state.durable.runs[&run].notes;
     assert!(notes.iter().any(|note| note.contains("hard inputs of block 1 came out differently")), "{notes:?}");
 }
@@ -153,7 +174,10 @@ fn only_the_first_block_is_shared(first: Submission, other: Submission) {
     let (mut state, first, worker) = begun(first);
     let second = other.run_id();
     state.apply(0, Event::Submitted { submission: Box::new(other), object: object("spec2") }).expect("submits");
-    while [&first, &second].iter().any(|run| state.durable.runs[*run].blocks.first().is_none_or(|one| one.selection.is_none())) {
+    while [&first, &second]
+        .iter()
+        .any(|run| state.durable.runs[*run].blocks.first().is_none_or(|one| one.selection.is_none()))
+    {
         let (task, lease) = ask(&mut state, 0, worker).expect("a task");
         let epochs = trains[usize::from(task.run == second)].epochs_of(task.id.block);
         report(&mut state, 0, worker, &task, lease, Ok(output(&task, epochs))).expect("accepted");

@@ -41,7 +41,11 @@ fn a_holder_whose_lease_just_ended_comes_back_and_goes_on() {
     let rejected = beat(&mut state, LEASE, worker, &held);
     assert_eq!(rejected, Err(Rejected::Expired(held.0.id)), "it is told to come back, not to drop the work");
     let made = output(&held.0, 1);
-    assert_eq!(report(&mut state, LEASE, worker, &held.0, held.1, Ok(made.clone())), Err(Rejected::Expired(held.0.id)), "R-3");
+    assert_eq!(
+        report(&mut state, LEASE, worker, &held.0, held.1, Ok(made.clone())),
+        Err(Rejected::Expired(held.0.id)),
+        "R-3"
+    );
     let adopted = comes_back(&mut state, LEASE, &held.0).expect("adopted");
     assert_ne!(adopted, held.1);
     let again = *state.workers.keys().last().expect("registered");
@@ -58,5 +62,8 @@ fn what_was_given_to_another_is_dropped() {
     assert_eq!(task.id, held.0.id);
     assert_eq!(comes_back(&mut state, LEASE, &held.0), None);
     report(&mut state, LEASE, other, &task, lease, Ok(output(&task, 1))).expect("accepted");
-    assert!(matches!(beat(&mut state, LEASE, worker, &held), Err(Rejected::Stale(_))), "it is done: nothing to come back for");
+    assert!(
+        matches!(beat(&mut state, LEASE, worker, &held), Err(Rejected::Stale(_))),
+        "it is done: nothing to come back for"
+    );
 }

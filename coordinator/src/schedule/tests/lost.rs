@@ -25,7 +25,9 @@ fn a_task_that_ends_its_workers_fails_the_run_with_what_is_known_of_them() {
     let RunState::Failed { message } = &state.durable.runs[&run].state else { panic!("failed") };
     let known = ["block1/train/0 was lost 5 times", "worker1 (cpu", "worker5", "a training step takes about", "submit"];
     assert!(known.iter().all(|part| message.contains(part)), "{message}");
-    state.apply(now, Event::Submitted { submission: Box::new(submission(1, 0)), object: object("spec") }).expect("again");
+    state
+        .apply(now, Event::Submitted { submission: Box::new(submission(1, 0)), object: object("spec") })
+        .expect("again");
     assert!(state.durable.runs[&run].lost_on.is_empty(), "it may be mended");
 }
 

@@ -1,4 +1,5 @@
-//! A process that works by itself: its workers are for one run, and what that run promises is made again where it is gone.
+//! A process that works by itself: its workers are for one run, and what that run promises is made again where it is
+//! gone.
 
 use super::*;
 use bloctrain_shared::key;
@@ -33,7 +34,11 @@ fn a_worker_for_one_run_gets_tasks_of_no_other() {
     assert_eq!(state.view(&second).expect("known").state, RunState::Completed);
     let left = state.view(&first).expect("known");
     assert!(left.state == RunState::Running && left.blocks[0].rounds == 0 && left.refused.is_empty(), "{left:?}");
-    assert_eq!(state.apply(1, Event::Asked { worker }), Ok(Vec::new()), "that it is not for others is no reason to be told");
+    assert_eq!(
+        state.apply(1, Event::Asked { worker }),
+        Ok(Vec::new()),
+        "that it is not for others is no reason to be told"
+    );
 }
 
 #[test]

@@ -50,8 +50,15 @@ fn submission(epochs: u32, patience: u32) -> Submission {
     spec.detector.policy = DetectorPolicy::Learned;
     let classes = (0..4).map(|class| class.to_string()).collect();
     let shape = ImageShape::new(1, 28, 28);
-    let dataset =
-        DatasetInfo { name: "d".into(), digest: Digest::of(b"d"), classes, shape, train: 2000, validation: 1500, test: 500 };
+    let dataset = DatasetInfo {
+        name: "d".into(),
+        digest: Digest::of(b"d"),
+        classes,
+        shape,
+        train: 2000,
+        validation: 1500,
+        test: 500,
+    };
     Submission { spec, dataset, arithmetic: ARITHMETIC_VERSION, backend: "cpu".into() }
 }
 
@@ -130,7 +137,9 @@ fn output(task: &Task, epochs: u32) -> Output {
             Output::Validate(validate::Output { confusion: counts(classes, *shard, |class| class >= 2) })
         }
         Work::Score(_) => Output::Score(score::Output { scores: object(name) }),
-        Work::Select(_) => Output::Select(select::Output { selection: object(name), samples: 9, selected: 5, wrong: Some(1) }),
+        Work::Select(_) => {
+            Output::Select(select::Output { selection: object(name), samples: 9, selected: 5, wrong: Some(1) })
+        }
         Work::Detect(_) => Output::Detect(detect::Output { detector: Some(object(name)) }),
         Work::Export(export::Work { split, view, shard, .. }) => {
             let object = object(cached(&task.id.to_string()));
@@ -159,7 +168,8 @@ fn counts(classes: &LabelMap, shard: u32, is_hard: impl Fn(u16) -> bool) -> Conf
 fn summary(run: &str) -> bloctrain_shared::summary::Summary {
     serde_json::from_value(serde_json::json!({
         "run": run, "dataset": "d", "accuracy": {"test": 0.5, "validation": 0.5}, "blocks": [],
-        "inference": {"compute_efficiency": 1.0, "synops_per_sample": 0.0, "macs_per_sample": 0.0, "parameter_overhead": 1.0},
+        "inference": {"compute_efficiency": 1.0, "synops_per_sample": 0.0, "macs_per_sample": 0.0,
+            "parameter_overhead": 1.0},
         "cache": {"bytes": 0, "uncompressed_bytes": 0}, "wall_seconds": 0.0, "model": "", "report": ""
     }))
     .expect("a summary")
@@ -239,7 +249,8 @@ fn fewer_than_two_hard_classes_complete_the_network() {
     for _ in 0..2 {
         let (task, lease) = ask(&mut state, 0, worker).expect("a task");
         let confusion = counts(&LabelMap::all(4), task.id.part, |_| false);
-        report(&mut state, 0, worker, &task, lease, Ok(Output::Validate(validate::Output { confusion }))).expect("accepted");
+        report(&mut state, 0, worker, &task, lease, Ok(Output::Validate(validate::Output { confusion })))
+            .expect("accepted");
     }
     assert_eq!(state.durable.runs[&run].blocks.len(), 1);
     assert_eq!(work(&mut state, worker, 1), ["evaluate/0", "evaluate/1", "evaluate/2", "finish/0"]);
@@ -253,7 +264,11 @@ fn early_stopping_freezes_the_best_round() {
         report(&mut state, 0, worker, &task, lease, Ok(output(&task, 20))).expect("accepted");
     }
     let block = &state.durable.runs[&run].blocks[0];
-    assert_eq!((block.frozen, block.rounds.len()), (Some(1), 5), "round 1 is best, three epochs passed without a better one");
+    assert_eq!(
+        (block.frozen, block.rounds.len()),
+        (Some(1), 5),
+        "round 1 is best, three epochs passed without a better one"
+    );
     assert!(block.rounds[1].kept);
 }
 
@@ -262,7 +277,9 @@ fn a_round_that_was_handed_back_is_never_the_best() {
     let (mut state, run, worker) = started(2, 2);
     for (validation_accuracy, epochs) in [(None, 0), (Some(0.0), 1), (Some(0.0), 2)] {
         let (task, lease) = ask(&mut state, 0, worker).expect("a task");
-        let Output::Train(train::Output { checkpoint, metrics, .. }) = output(&task, 2) else { panic!("training comes first") };
+        let Output::Train(train::Output { checkpoint, metrics, .. }) = output(&task, 2) else {
+            panic!("training comes first")
+        };
         let metrics = RoundMetrics { validation_accuracy, epochs, ..metrics };
         let made = Output::Train(train::Output { checkpoint, finished: epochs == 2, metrics });
         report(&mut state, 0, worker, &task, lease, Ok(made)).expect("accepted");
@@ -285,7 +302,8 @@ fn old_checkpoints_are_removed_and_a_damaged_one_falls_back() {
     let expected = ["0.w", "0.o", "1.w", "1.o"].map(|part| made(&run, &format!("block1/train/{part}")));
     assert_eq!(removed, expected);
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
-    let lost = Failure::InputLost { key: made(&run, "block1/train/4.w"), problem: "it is damaged".into(), content: false };
+    let lost =
+        Failure::InputLost { key: made(&run, "block1/train/4.w"), problem: "it is damaged".into(), content: false };
     report(&mut state, 0, worker, &task, lease, Err(lost)).expect("accepted");
     assert!(state.durable.runs[&run].notes[0].contains("round 4"), "{:?}", state.durable.runs[&run].notes);
     let (task, _) = ask(&mut state, 0, worker).expect("a task");
@@ -310,7 +328,11 @@ fn a_lost_shard_is_exported_again_and_frozen_weights_are_made_again() {
     let (task, lease) = ask(&mut state, 0, worker).expect("a task");
     assert_eq!(task.id.to_string(), "block1/train/0");
     report(&mut state, 0, worker, &task, lease, Ok(output(&task, 1))).expect("accepted");
-    assert_eq!(state.durable.runs[&run].blocks[0].exports.len(), 3, "the same weights: what was made of them still holds");
+    assert_eq!(
+        state.durable.runs[&run].blocks[0].exports.len(),
+        3,
+        "the same weights: what was made of them still holds"
+    );
     assert_eq!(work(&mut state, worker, 1).last().map(String::as_str), Some("finish/0"));
 }
 
@@ -336,7 +358,8 @@ fn a_run_of_before_is_replayed_under_its_own_id() {
     let former = "r0123456789ab".to_owned();
     assert_ne!(former, submission.run_id(), "its specification has another id now");
     let mut durable = Durable::default();
-    let record = Record::Submitted { run: former.clone(), submission: Box::new(submission), object: object("spec"), plan: None };
+    let record =
+        Record::Submitted { run: former.clone(), submission: Box::new(submission), object: object("spec"), plan: None };
     durable.replay(record, 0);
     assert_eq!(durable.runs[&former].plan.run, former);
     let mut state = State::new(durable, LEASE);
@@ -444,7 +467,8 @@ proptest! {
     #[test]
     fn invariants_hold_after_every_event_and_the_run_completes(steps in steps(), replicas in 1_u32..4) {
         let (mut state, run, _) = begun(replicated(2, replicas));
-        let mut log = vec![Record::Submitted { run: run.clone(), submission: Box::new(replicated(2, replicas)), object: object("spec"), plan: None }];
+        let mut log = vec![Record::Submitted { run: run.clone(), submission: Box::new(replicated(2, replicas)),
+            object: object("spec"), plan: None }];
         let mut held: BTreeMap<u64, (Task, u64)> = BTreeMap::new();
         let mut decided: BTreeMap<usize, LabelMap> = BTreeMap::new();
         let mut now = 0;
@@ -483,9 +507,11 @@ proptest! {
                     for effect in effects {
                     match effect {
                         Effect::Grant { worker, lease_epoch, task } => {
-                            prop_assert!(!before.durable.runs[&run].is_committed(task.id), "R-1: a committed task was handed out");
+                            prop_assert!(!before.durable.runs[&run].is_committed(task.id), "R-1: a committed task was \
+                            handed out");
                             if let Work::Merge(merge::Work { replicas: merged, .. }) = &task.work {
-                                prop_assert_eq!(merged.len(), replicas as usize, "R-2: a round is merged without all its replicas");
+                                prop_assert_eq!(merged.len(), replicas as usize, "R-2: a round is merged without all \
+                                its replicas");
                             }
                             held.insert(worker, (*task, lease_epoch));
                         }

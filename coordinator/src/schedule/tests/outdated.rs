@@ -10,8 +10,12 @@ fn while_block_one_is_made_again() -> (State, String, u64, (u64, Task, u64)) {
         report(&mut state, 0, first, &task, lease, Ok(output(&task, 1))).expect("accepted");
     }
     let failure = Failure::InputLost { key: made(&run, "block1/train/0.w"), problem: "gone".into(), content: true };
-    let record =
-        Record::Failed { run: run.clone(), task: ask(&mut state, 0, first).expect("a task").0.id, worker: "w".into(), failure };
+    let record = Record::Failed {
+        run: run.clone(),
+        task: ask(&mut state, 0, first).expect("a task").0.id,
+        worker: "w".into(),
+        failure,
+    };
     state.durable.replay(record, 0);
     let (task, _) = ask(&mut state, 0, first).expect("a task");
     assert_eq!(task.id.to_string(), "block1/train/0", "made again");
@@ -23,7 +27,9 @@ fn while_block_one_is_made_again() -> (State, String, u64, (u64, Task, u64)) {
 
 /// What block 1 comes to when it is made again on a GPU.
 fn otherwise(task: &Task) -> Output {
-    let Output::Train(train::Output { mut checkpoint, finished, metrics }) = output(task, 1) else { panic!("training") };
+    let Output::Train(train::Output { mut checkpoint, finished, metrics }) = output(task, 1) else {
+        panic!("training")
+    };
     checkpoint.weights = object(format!("{}.again", checkpoint.weights.key));
     Output::Train(train::Output { checkpoint, finished, metrics })
 }
@@ -66,8 +72,8 @@ fn weights_that_come_out_alike_end_nothing() {
     report(&mut state, 0, second, &deeper, lease, Ok(output(&deeper, 1))).expect("its inputs are what they were");
 }
 
-/// Early stopping: the best round is lost, comes out worse than one before it, and that one's weights were removed when the
-/// best one was better.
+/// Early stopping: the best round is lost, comes out worse than one before it, and that one's weights were removed when
+/// the best one was better.
 #[test]
 fn weights_that_were_removed_are_never_the_best_again() {
     let (mut state, run, worker) = started(5, 5);

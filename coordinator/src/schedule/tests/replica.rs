@@ -106,7 +106,11 @@ fn a_part_that_is_handed_back_goes_on_where_it_stopped() {
     assert_eq!((rest.id.part, rest.id.replica), (2, 1));
     let Work::Train(train::Work { round, from, .. }) = &rest.work else { panic!("a round") };
     assert_eq!((*round, from.clone()), (1, Some(checkpoint(&name))), "the same round, from its own parameters");
-    let end = Output::Replica(train::Part { checkpoint: checkpoint(&format!("{name}2")), complete: true, metrics: metrics(3) });
+    let end = Output::Replica(train::Part {
+        checkpoint: checkpoint(&format!("{name}2")),
+        complete: true,
+        metrics: metrics(3),
+    });
     report(&mut state, 0, first, &rest, lease, Ok(end)).expect("accepted");
     let part = &state.durable.runs[&run].blocks[0].parts[&1];
     assert_eq!((part.metrics.samples, part.metrics.loss, part.complete), (4, 2.5, true), "both together");
@@ -149,7 +153,8 @@ fn a_replica_without_samples_is_left_out_of_the_mean_and_shared_objects_stay() {
     }
     let (task, lease) = ask(&mut state, 0, third).expect("its part");
     let Work::Train(train::Work { from: Some(from), .. }) = task.work.clone() else { panic!("a round") };
-    let idle = Output::Replica(train::Part { checkpoint: from.clone(), complete: true, metrics: RoundMetrics::default() });
+    let idle =
+        Output::Replica(train::Part { checkpoint: from.clone(), complete: true, metrics: RoundMetrics::default() });
     report(&mut state, 0, third, &task, lease, Ok(idle)).expect("accepted");
     let (merge, lease) = ask(&mut state, 0, third).expect("the merge");
     let Work::Merge(merge::Work { replicas, .. }) = &merge.work else { panic!("a merge") };
@@ -159,7 +164,10 @@ fn a_replica_without_samples_is_left_out_of_the_mean_and_shared_objects_stay() {
         .filter_map(|effect| if let Effect::Delete(keys) = effect { Some(keys) } else { None })
         .flatten()
         .collect();
-    assert!(!deleted.contains(&from.weights.key), "the merged parameters of the round before are still there to fall back to");
+    assert!(
+        !deleted.contains(&from.weights.key),
+        "the merged parameters of the round before are still there to fall back to"
+    );
     assert_eq!(deleted.len(), 2);
     assert!(state.durable.runs[&run].blocks[0].resumable().any(|object| object.key == from.weights.key));
 }

@@ -62,10 +62,11 @@ fn priority_comes_before_share() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
-    /// Whatever order workers finish in: a run with an open task that others may take is never two attempts behind another of
-    /// its priority when a task is handed out, the choice depends on nothing else, and all runs complete.
+    /// Whatever order workers finish in: a run with an open task that others may take is never two attempts behind
+    /// another of its priority when a task is handed out, the choice depends on nothing else, and all runs complete.
     #[test]
-    fn shares_stay_even_and_all_runs_complete(count in 1_usize..5, order in prop::collection::vec(0_usize..5, 40..400)) {
+    fn shares_stay_even_and_all_runs_complete(count in 1_usize..5,
+        order in prop::collection::vec(0_usize..5, 40..400)) {
         let (mut state, runs) = runs(&[1, 1, 1]);
         let workers = workers(&mut state, count);
         let mut held: BTreeMap<u64, (Task, u64)> = BTreeMap::new();
@@ -85,7 +86,8 @@ proptest! {
                 task.id.stage != Stage::Train && before.attempts.of_task(run, task.id).next().is_none()
             });
             for other in runs.iter().filter(|other| open(other)) {
-                prop_assert!(before.attempts.running(&task.run) <= before.attempts.running(other), "{} was passed over", other);
+                prop_assert!(before.attempts.running(&task.run) <= before.attempts.running(other),
+                    "{} was passed over", other);
             }
             held.insert(worker, (task, lease));
         }

@@ -59,6 +59,9 @@ impl Gate {
     }
 
     pub(crate) fn active(&self) -> Result<&Active, Status> {
-        self.0.active.get().ok_or_else(|| status(Kind::Unavailable, "this coordinator stands by; another one is active"))
+        self.0
+            .active
+            .get()
+            .ok_or_else(|| status(Kind::Unavailable, "this coordinator stands by; another one is active"))
     }
 }

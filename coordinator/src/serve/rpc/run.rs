@@ -10,9 +10,10 @@ use bloctrain_proto::status::{Kind, status};
 use bloctrain_proto::v1::run_service_server::RunService;
 use bloctrain_proto::v1::{
     CancelRunRequest, CancelRunResponse, DeleteRunRequest, DeleteRunResponse, GetFleetRequest, GetFleetResponse,
-    GetHistoryRequest, GetHistoryResponse, GetRunRequest, GetRunResponse, GetStatusRequest, GetStatusResponse, ListRunsRequest,
-    ListRunsResponse, ListWorkersRequest, ListWorkersResponse, PauseRunRequest, PauseRunResponse, ResumeRunRequest,
-    ResumeRunResponse, StreamLogRequest, StreamLogResponse, SubmitRequest, SubmitResponse, WatchRunRequest, WatchRunResponse,
+    GetHistoryRequest, GetHistoryResponse, GetRunRequest, GetRunResponse, GetStatusRequest, GetStatusResponse,
+    ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse, PauseRunRequest, PauseRunResponse,
+    ResumeRunRequest, ResumeRunResponse, StreamLogRequest, StreamLogResponse, SubmitRequest, SubmitResponse,
+    WatchRunRequest, WatchRunResponse,
 };
 use bloctrain_shared::plan::{ARITHMETIC_VERSION, Submission};
 use bloctrain_shared::view::{RunState, RunView};
@@ -90,9 +91,18 @@ impl RunService for RunRpc {
         let bytes = Bytes::from(to_json(&submission));
         let object = artefacts.put(&key::spec(&run, Digest::of(&bytes)), bytes).await;
         let object = object.map_err(|error| status(Kind::Internal, error.to_string()))?;
-        handle.apply(Event::Submitted { submission: Box::new(submission), object }).await.map_err(|error| refused(&error))?;
-        if handle.view(&run).await.map_err(|error| refused(&error))?.is_some_and(|view| view.state == RunState::Completed) {
-            let lost = verify::package(artefacts, &run).await.map_err(|error| status(Kind::Internal, error.to_string()))?;
+        handle
+            .apply(Event::Submitted { submission: Box::new(submission), object })
+            .await
+            .map_err(|error| refused(&error))?;
+        if handle
+            .view(&run)
+            .await
+            .map_err(|error| refused(&error))?
+            .is_some_and(|view| view.state == RunState::Completed)
+        {
+            let lost =
+                verify::package(artefacts, &run).await.map_err(|error| status(Kind::Internal, error.to_string()))?;
             if let Some(Lost { key, problem }) = lost {
                 let event = Event::PackageLost { run: run.clone(), key, problem };
                 handle.apply(event).await.map_err(|error| refused(&error))?;
@@ -198,7 +208,10 @@ impl RunService for RunRpc {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
-    async fn list_workers(&self, _request: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
+    async fn list_workers(
+        &self,
+        _request: Request<ListWorkersRequest>,
+    ) -> Result<Response<ListWorkersResponse>, Status> {
         let workers = self.gate.active()?.handle.workers().await.map_err(|error| refused(&error))?;
         Ok(Response::new(ListWorkersResponse { worker_json: workers.iter().map(to_json).collect() }))
     }

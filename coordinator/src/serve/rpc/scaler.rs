@@ -9,7 +9,8 @@ use crate::schedule::{Demand, Overview};
 use bloctrain_operations::metric::float;
 use bloctrain_proto::externalscaler::external_scaler_server::ExternalScaler;
 use bloctrain_proto::externalscaler::{
-    GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue, ScaledObjectRef,
+    GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
+    ScaledObjectRef,
 };
 use bloctrain_proto::status::{Kind, status};
 use bloctrain_shared::plan::BACKENDS;
@@ -71,7 +72,10 @@ impl Pool {
                 key if OF_KEDA.contains(&key) => {}
                 key => {
                     let known = "known are backend, takesAny, tasksPerWorker and share";
-                    return Err(status(Kind::Invalid, format!("`{key}` of the trigger's metadata is not known; {known}")));
+                    return Err(status(
+                        Kind::Invalid,
+                        format!("`{key}` of the trigger's metadata is not known; {known}"),
+                    ));
                 }
             }
         }
@@ -148,7 +152,10 @@ impl ExternalScaler for ScalerRpc {
         Ok(Response::new(IsActiveResponse { result: self.tasks(&pool).await? > 0.0 }))
     }
 
-    async fn stream_is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<Self::StreamIsActiveStream>, Status> {
+    async fn stream_is_active(
+        &self,
+        request: Request<ScaledObjectRef>,
+    ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
         let pool = Pool::read(&request.into_inner().scaler_metadata)?;
         let full = |_| status(Kind::Exhausted, format!("{MAX_STREAMS} pools are watched already"));
         let permit = Arc::clone(&self.streams).try_acquire_owned().map_err(full)?;
@@ -161,7 +168,10 @@ impl ExternalScaler for ScalerRpc {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
-    async fn get_metric_spec(&self, request: Request<ScaledObjectRef>) -> Result<Response<GetMetricSpecResponse>, Status> {
+    async fn get_metric_spec(
+        &self,
+        request: Request<ScaledObjectRef>,
+    ) -> Result<Response<GetMetricSpecResponse>, Status> {
         let pool = Pool::read(&request.into_inner().scaler_metadata)?;
         // It is at most a million.
         let target_size = pool.tasks_per_worker as i64;

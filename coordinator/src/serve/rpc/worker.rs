@@ -45,8 +45,8 @@ impl WorkerRpc {
 }
 
 impl WorkerRpc {
-    /// A grant that fits into a message: work that grows with classes, shards or samples goes through the store, under a name
-    /// of its content.
+    /// A grant that fits into a message: work that grows with classes, shards or samples goes through the store, under
+    /// a name of its content.
     async fn grant(&self, mut grant: v1::Grant) -> Result<v1::Grant, Status> {
         let active = self.gate.active()?;
         if grant.work_json.len() <= active.config.inline_bytes {
@@ -83,7 +83,19 @@ fn newcomer(request: RegisterRequest) -> Result<Newcomer, Status> {
     }
     let holding = holding.map(hold).transpose().map_err(|error| malformed(&error))?;
     short("run", holding.as_ref().map_or("", |holding| &holding.run))?;
-    Ok(Newcomer { name, backend, arithmetic, precision, version, device, memory_bytes, instance, store, only_run, holding })
+    Ok(Newcomer {
+        name,
+        backend,
+        arithmetic,
+        precision,
+        version,
+        device,
+        memory_bytes,
+        instance,
+        store,
+        only_run,
+        holding,
+    })
 }
 
 fn hold(holding: v1::Holding) -> Result<Holding, ConvertError> {
@@ -98,7 +110,8 @@ impl WorkerService for WorkerRpc {
         let newcomer = newcomer(request.into_inner())?;
         let active = self.gate.active()?;
         let (name, backend) = (newcomer.name.clone(), newcomer.backend.clone());
-        let answer = active.handle.apply(Event::Registered(Box::new(newcomer))).await.map_err(|error| refused(&error))?;
+        let answer =
+            active.handle.apply(Event::Registered(Box::new(newcomer))).await.map_err(|error| refused(&error))?;
         tracing::info!(worker = name, backend, "a worker registered");
         Ok(Response::new(RegisterResponse {
             worker: answer.worker.unwrap_or_default(),

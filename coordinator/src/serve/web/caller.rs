@@ -18,8 +18,9 @@ use std::sync::Arc;
 pub(super) const OWN_HEADER: &str = "x-bloctrain";
 
 /// What the pages may do: scripts, styles, data of this address only; nobody may frame them; texts become no markup.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
-    base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// Headers of every answer.
 const HEADERS: [(&str, &str); 7] = [
@@ -120,7 +121,8 @@ fn is_private(host: &str) -> bool {
     };
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     let is_of = |domain: &str| name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    !name.is_empty() && (name.parse::<IpAddr>().is_ok() || !name.contains('.') || PRIVATE.iter().any(|domain| is_of(domain)))
+    !name.is_empty()
+        && (name.parse::<IpAddr>().is_ok() || !name.contains('.') || PRIVATE.iter().any(|domain| is_of(domain)))
 }
 
 /// Refuses a change that a page of another site may have asked for.
@@ -149,14 +151,26 @@ mod tests {
 
     #[test]
     fn names_that_strangers_can_have_are_known() {
-        for own in
-            ["127.0.0.1:9090", "[::1]:9090", "localhost", "node7:80", "c.fleet.svc", "c.fleet.svc.cluster.local:9090", "10.0.0.3"]
-        {
+        for own in [
+            "127.0.0.1:9090",
+            "[::1]:9090",
+            "localhost",
+            "node7:80",
+            "c.fleet.svc",
+            "c.fleet.svc.cluster.local:9090",
+            "10.0.0.3",
+        ] {
             assert!(is_private(own), "{own}");
         }
-        for foreign in
-            ["evil.example", "evil.example:9090", "localhost.evil.example", "", ":80", "127.0.0.1.evil.example", "mylocal.evil"]
-        {
+        for foreign in [
+            "evil.example",
+            "evil.example:9090",
+            "localhost.evil.example",
+            "",
+            ":80",
+            "127.0.0.1.evil.example",
+            "mylocal.evil",
+        ] {
             assert!(!is_private(foreign), "{foreign}");
         }
     }

@@ -78,7 +78,8 @@ impl<L: Listener<Addr = SocketAddr>> Listener for Door<L> {
                         match timeout(ARRIVAL, arrive(io, acceptor)).await {
                             Ok(Ok(stream)) => Some((stream, address)),
                             Ok(Err(error)) => {
-                                tracing::debug!(%error, from = %address, "a connection to the HTTP address came to nothing");
+                                tracing::debug!(%error, from = %address, "a connection to the HTTP address came to \
+                                nothing");
                                 None
                             }
                             Err(_) => None,
@@ -107,7 +108,11 @@ pub(super) struct Begun<Io> {
 }
 
 impl<Io: AsyncRead + Unpin> AsyncRead for Begun<Io> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if buffer.remaining() > 0
             && let Some(first) = self.first.take()
         {

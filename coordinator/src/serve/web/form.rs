@@ -68,7 +68,8 @@ impl RunRow {
             name: name.to_owned(),
             values: values.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         });
-        let worked_on = view.attempts.iter().map(|attempt| attempt.task).max_by_key(|task| (task.block == 0, task.block));
+        let worked_on =
+            view.attempts.iter().map(|attempt| attempt.task).max_by_key(|task| (task.block == 0, task.block));
         let validated = view.blocks.iter().rev().find_map(|block| block.accuracy);
         let summary = view.summary.as_ref();
         Self {

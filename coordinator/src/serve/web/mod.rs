@@ -60,7 +60,12 @@ impl Site {
 }
 
 /// Serves metrics, health, the API and the dashboard until this future is dropped.
-pub(super) async fn serve(listener: TcpListener, certificates: Option<Current>, process: Arc<dyn Operated>, site: Site) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    certificates: Option<Current>,
+    process: Arc<dyn Operated>,
+    site: Site,
+) {
     let router = router(process).merge(people(Arc::new(site)));
     let router = router.into_make_service_with_connect_info::<Way>();
     if let Err(error) = axum::serve(Door::new(Limited::new(listener, CONNECTIONS), certificates), router).await {

@@ -11,7 +11,11 @@ pub(super) const CURVE: &str = "curve.json";
 ///
 /// # Errors
 /// When the store does not answer.
-pub(super) async fn read<T: DeserializeOwned>(artefacts: &Artefacts, run: &str, file: &str) -> Result<Option<T>, StoreError> {
+pub(super) async fn read<T: DeserializeOwned>(
+    artefacts: &Artefacts,
+    run: &str,
+    file: &str,
+) -> Result<Option<T>, StoreError> {
     match artefacts.get_unverified(&key::model(run, file)).await {
         Ok(text) => Ok(serde_json::from_slice(&text).ok()),
         Err(error) if error.kind() == ErrorKind::InputLost => Ok(None),

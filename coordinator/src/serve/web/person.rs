@@ -40,7 +40,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// The values of the session's cookie: a browser may send several.
 fn cookies(headers: &HeaderMap, secure: bool) -> impl Iterator<Item = &str> {
     let name = NAMES[usize::from(secure)];
-    let pairs = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
+    let pairs =
+        headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
     pairs.filter_map(move |pair| pair.trim().split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
 }
 
@@ -78,7 +79,11 @@ mod tests {
         assert_eq!(role_of(&access, &cookie, now), Some(Role::Viewer));
         assert_eq!(role_of(&access, &cookie, now + HOLDS), None, "it is over");
         assert_eq!(role_of(&access, &format!("{}.{signature}", now + 1), now), None, "another time");
-        assert_eq!(role_of(&access, &format!("{}.{signature}", now + 2 * HOLDS), now), None, "a time that is never given");
+        assert_eq!(
+            role_of(&access, &format!("{}.{signature}", now + 2 * HOLDS), now),
+            None,
+            "a time that is never given"
+        );
         let other = Access::new(&[], &token("other"), &token("operator")).expect("long enough");
         assert_eq!(role_of(&other, &cookie, now), None, "the token is gone");
         assert!(access.sign("operator", &ends).is_none() && !cookie.contains("viewer"));

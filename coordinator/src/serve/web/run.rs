@@ -78,7 +78,8 @@ pub(super) async fn history(State(site): State<Arc<Site>>, Path(run): Path<Strin
 /// Accuracy against compute.
 pub(super) async fn curve(State(site): State<Arc<Site>>, Path(run): Path<String>) -> Answer {
     let found: Option<Curve> = packaged(&site, &run, CURVE).await?;
-    let none = || Problem::new(StatusCode::NOT_FOUND, format!("run {run} has no curve yet: it is made when a run completes"));
+    let none =
+        || Problem::new(StatusCode::NOT_FOUND, format!("run {run} has no curve yet: it is made when a run completes"));
     Ok(json(&found.ok_or_else(none)?))
 }
 
@@ -107,7 +108,11 @@ pub(super) struct Since {
 }
 
 /// What happened to it.
-pub(super) async fn log(State(site): State<Arc<Site>>, Path(run): Path<String>, Query(Since { from }): Query<Since>) -> Answer {
+pub(super) async fn log(
+    State(site): State<Arc<Site>>,
+    Path(run): Path<String>,
+    Query(Since { from }): Query<Since>,
+) -> Answer {
     detail(&site, &run).await?;
     let lines = site.gate.active()?.handle.journal().since(&run, from);
     let lines: Vec<LogLine> = lines.into_iter().map(LogLine::new).collect();

@@ -51,7 +51,11 @@ fn session(site: &Site, role: Option<Role>) -> Response {
 }
 
 /// Who asks. That nobody is known is an answer, too: the page then asks for a token.
-pub(super) async fn look(State(site): State<Arc<Site>>, ConnectInfo(way): ConnectInfo<Way>, headers: HeaderMap) -> Answer {
+pub(super) async fn look(
+    State(site): State<Arc<Site>>,
+    ConnectInfo(way): ConnectInfo<Way>,
+    headers: HeaderMap,
+) -> Answer {
     let now = site.seconds();
     let person = person(&site.secrets.borrow().access, &headers, way.secure, now);
     Ok(session(&site, person.map(|person| person.role)))

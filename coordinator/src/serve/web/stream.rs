@@ -214,7 +214,11 @@ async fn join(site: &Arc<Site>, topic: Topic) -> Result<(Bytes, broadcast::Recei
     }
 }
 
-async fn enter(site: &Arc<Site>, topic: &Topic, shown: &Arc<Shown>) -> Result<(Bytes, broadcast::Receiver<Bytes>), Problem> {
+async fn enter(
+    site: &Arc<Site>,
+    topic: &Topic,
+    shown: &Arc<Shown>,
+) -> Result<(Bytes, broadcast::Receiver<Bytes>), Problem> {
     let mut now = shown.now.lock().await;
     // What was computed while nobody looked may be old.
     if shown.sender.receiver_count() == 0 {
@@ -300,7 +304,8 @@ pub(super) async fn stream(
     headers: HeaderMap,
 ) -> Answer {
     let topic = asked.topic()?;
-    let full = |_| Problem::new(StatusCode::TOO_MANY_REQUESTS, format!("{STREAMS} pages look at this coordinator already"));
+    let full =
+        |_| Problem::new(StatusCode::TOO_MANY_REQUESTS, format!("{STREAMS} pages look at this coordinator already"));
     let place = Arc::clone(&site.streams.places).try_acquire_owned().map_err(full)?;
     let (everything, receiver) = join(&site, topic).await?;
     let first = [RETRY, &everything].concat();

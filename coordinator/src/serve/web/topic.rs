@@ -34,7 +34,13 @@ fn event(name: &str, pieces: &[&[u8]], into: &mut Vec<u8>) {
 }
 
 /// `{"reset":...,"set":{...},"gone":[...]}`
-fn rows<'a>(name: &str, reset: bool, set: impl Iterator<Item = (&'a String, &'a Bytes)>, gone: &[&String], into: &mut Vec<u8>) {
+fn rows<'a>(
+    name: &str,
+    reset: bool,
+    set: impl Iterator<Item = (&'a String, &'a Bytes)>,
+    gone: &[&String],
+    into: &mut Vec<u8>,
+) {
     let mut body = Vec::new();
     for (key, value) in set {
         if !body.is_empty() {
@@ -112,7 +118,8 @@ mod tests {
     fn read(events: &Bytes) -> Vec<(String, Value)> {
         let text = String::from_utf8(events.to_vec()).expect("text");
         let read = |event: &str| {
-            let (name, data) = event.strip_prefix("event: ").and_then(|event| event.split_once("\ndata: ")).expect("an event");
+            let (name, data) =
+                event.strip_prefix("event: ").and_then(|event| event.split_once("\ndata: ")).expect("an event");
             (name.to_owned(), serde_json::from_str(data).expect("JSON"))
         };
         text.split_terminator("\n\n").map(read).collect()

@@ -1,4 +1,5 @@
-//! How a convolution of spikes is computed: by lists of ones where they are few, as a dense product where they are many.
+//! How a convolution of spikes is computed: by lists of ones where they are few, as a dense product where they are
+//! many.
 //!
 //! The choice is made for every sample from its own spikes, so it does not depend on the batch that the sample is in.
 
@@ -27,8 +28,8 @@ pub(super) struct Density {
     sites: u64,
 }
 
-/// Measured on a processor of the Zen 5 generation with `bench layer`, in cycles for 64 outputs: a row of weights that is
-/// added, a list that is begun, an input value in a dense product; and how much less that is with Winograd's
+/// Measured on a processor of the Zen 5 generation with `bench layer`, in cycles for 64 outputs: a row of weights that
+/// is added, a list that is begun, an input value in a dense product; and how much less that is with Winograd's
 /// kernels, forward and for the weight gradient.
 const ROW: u64 = 3;
 const LIST: u64 = 17;
@@ -38,7 +39,8 @@ const WINOGRAD_GRAD: u64 = 2;
 
 impl Density {
     pub(super) fn new(geometry: &Geometry, counts: &Counts, sample: usize) -> Self {
-        let mut density = Self { ones: 0, lists: 0, sites: (geometry.frames * geometry.input_area() * geometry.rows) as u64 };
+        let mut density =
+            Self { ones: 0, lists: 0, sites: (geometry.frames * geometry.input_area() * geometry.rows) as u64 };
         for (plane, _) in counts.sample(sample) {
             for word in plane {
                 density.ones += u64::from(word.count_ones());

@@ -131,7 +131,8 @@ impl Backward<'_> {
             prepared.iter().enumerate().rev().filter(move |(branch, _)| is_kept[*branch] == kept)
         };
         let positions = batch * steps * spiking.output.area();
-        let together = of_kept(true).map(|(_, own)| tiles_together(own.branch.conv.inputs(), positions)).min().unwrap_or(1);
+        let together =
+            of_kept(true).map(|(_, own)| tiles_together(own.branch.conv.inputs(), positions)).min().unwrap_or(1);
         for tile in 0..spiking.output.channels.div_ceil(WORD) {
             let width = grad.width(tile);
             let mut own_grad = std::mem::take(&mut grad.tiles[tile]);
@@ -144,8 +145,9 @@ impl Backward<'_> {
             };
             let ys: Vec<Buffer> = prepared.iter().enumerate().map(outputs).collect();
             let sums = self.through_neurons(spiking, &prepared, norms, &ys, tile, &mut own_grad);
-            let norm_grad =
-                |(branch, own): (usize, &PreparedBranch)| self.norm_grad(own, &norms[branch], tile, width, &sums, branch);
+            let norm_grad = |(branch, own): (usize, &PreparedBranch)| {
+                self.norm_grad(own, &norms[branch], tile, width, &sums, branch)
+            };
             let coefficients = prepared.iter().enumerate().map(norm_grad).collect();
             let mut done = TileDone { tile, width, grad: own_grad, ys, coefficients };
             for (branch, own) in of_kept(false) {
@@ -217,10 +219,18 @@ impl Backward<'_> {
             .map(|(sample, grad)| {
                 let mut found = vec![0.0; columns * width];
                 let mut parts = found.chunks_mut(width);
-                let (Some(drive), Some(leak)) = (parts.next(), parts.next()) else { unreachable!("at least two columns") };
+                let (Some(drive), Some(leak)) = (parts.next(), parts.next()) else {
+                    unreachable!("at least two columns")
+                };
                 let mut sums = Sums { drive, leak, centred: parts.collect() };
                 let mut membranes = vec![0.0; steps * PAD];
-                norm_neuron::backward(&layer, &neurons.drives(neurons.of_sample(ys, sample)), grad, &mut sums, &mut membranes);
+                norm_neuron::backward(
+                    &layer,
+                    &neurons.drives(neurons.of_sample(ys, sample)),
+                    grad,
+                    &mut sums,
+                    &mut membranes,
+                );
                 found
             })
             .collect();

@@ -97,7 +97,9 @@ impl BranchBack<'_> {
         for sample in samples {
             for start in (0..geometry.frames).step_by(at_once) {
                 let frames = start..(start + at_once).min(geometry.frames);
-                for (((tile, sums), transposed), framed) in self.tiles.iter().zip(&mut sums).zip(transposed).zip(&mut framed) {
+                for (((tile, sums), transposed), framed) in
+                    self.tiles.iter().zip(&mut sums).zip(transposed).zip(&mut framed)
+                {
                     let framed_len = geometry.framed_area() * tile.width;
                     let framed = &mut framed[..frames.len() * framed_len];
                     for (frame, framed) in frames.clone().zip(framed.chunks_mut(framed_len)) {
@@ -200,7 +202,9 @@ impl BranchBack<'_> {
                     inputs: rows,
                     outputs: tile_width,
                 };
-                with_scratch(winograd::scratch(&shape), |scratch| winograd::add(&shape, framed, weights, target, scratch));
+                with_scratch(winograd::scratch(&shape), |scratch| {
+                    winograd::add(&shape, framed, weights, target, scratch)
+                });
             }
             InputGradAlgorithm::Polyphase => {
                 let shape = polyphase::Shape {
@@ -213,11 +217,15 @@ impl BranchBack<'_> {
                     outputs: rows,
                     inputs: tile_width,
                 };
-                with_scratch(polyphase::scratch(&shape), |scratch| polyphase::add(&shape, framed, weights, target, scratch));
+                with_scratch(polyphase::scratch(&shape), |scratch| {
+                    polyphase::add(&shape, framed, weights, target, scratch)
+                });
             }
             InputGradAlgorithm::Product => {
                 let of_frame = len / frames.len();
-                for (map, values) in framed.chunks(geometry.framed_area() * own.width).zip(target.values.chunks_mut(of_frame)) {
+                for (map, values) in
+                    framed.chunks(geometry.framed_area() * own.width).zip(target.values.chunks_mut(of_frame))
+                {
                     let operands = Operands { map, row_stride: own.width, weights, rows, width: tile_width };
                     dense::product(&geometry.classes, operands, Target { values, start, row_stride });
                 }

@@ -110,7 +110,8 @@ impl Forward<'_> {
             },
             Node::Dropout { source: from, p, index, shape } => match self.call.mode {
                 Mode::Train { seed } if *p > 0.0 => {
-                    tape.mask = mask_bits(&dropout_mask(seed, *index, *p, self.batch * shape.len()), self.batch, *shape);
+                    tape.mask =
+                        mask_bits(&dropout_mask(seed, *index, *p, self.batch * shape.len()), self.batch, *shape);
                     let scale = 1.0 / (1.0 - p);
                     match source(*from) {
                         Value::Image(image) => Value::Image(image.masked(&tape.mask, scale)),
@@ -153,8 +154,12 @@ impl Forward<'_> {
             let width = tile_width(channels, tile);
             let weights: Vec<Arc<Weights>> = prepared.iter().map(|own| self.weights(own, tile)).collect();
             let convolve = |(branch, own): (usize, &PreparedBranch)| match own.branch.norm {
-                BranchNorm::Batch { .. } => convolve_and_measure(own, inputs[branch], &weights[branch], width, self.batch),
-                BranchNorm::Bias(_) => (convolve_all(own, inputs[branch], &weights[branch], width, self.batch), Vec::new()),
+                BranchNorm::Batch { .. } => {
+                    convolve_and_measure(own, inputs[branch], &weights[branch], width, self.batch)
+                }
+                BranchNorm::Bias(_) => {
+                    (convolve_all(own, inputs[branch], &weights[branch], width, self.batch), Vec::new())
+                }
             };
             let convolved = prepared.iter().enumerate().map(convolve);
             let (ys, moments): (Vec<Buffer>, Vec<Vec<Moments>>) = convolved.unzip();
@@ -164,9 +169,15 @@ impl Forward<'_> {
                     let found = &mut self.record.statistics[statistic];
                     statistic += 1;
                     let moments = batch_moments(moments, own.sample_len(width) / width, width);
-                    for (lane, (mean, variance, unbiased)) in moments.into_iter().take(channels - tile * WORD).enumerate() {
+                    for (lane, (mean, variance, unbiased)) in
+                        moments.into_iter().take(channels - tile * WORD).enumerate()
+                    {
                         let channel = tile * WORD + lane;
-                        norm.set(channel, (mean, variance), (self.params[gamma + channel], self.params[beta + channel]));
+                        norm.set(
+                            channel,
+                            (mean, variance),
+                            (self.params[gamma + channel], self.params[beta + channel]),
+                        );
                         (found.mean[channel], found.variance[channel]) = (mean, unbiased);
                     }
                 }
@@ -182,7 +193,14 @@ impl Forward<'_> {
 
     /// Spikes of a layer that is not trained. Where there are fewer samples than threads, threads share a sample: each
     /// takes tiles of it, or frames where there is one tile.
-    fn infer(&self, spiking: &Spiking, prepared: &[PreparedBranch], inputs: &[&Value], norms: &[Normal], spikes: &mut Spikes) {
+    fn infer(
+        &self,
+        spiking: &Spiking,
+        prepared: &[PreparedBranch],
+        inputs: &[&Value],
+        norms: &[Normal],
+        spikes: &mut Spikes,
+    ) {
         let (steps, tiles) = (self.call.body.steps, spikes.words_per_position());
         let threads = rayon::current_num_threads().div_ceil(self.batch.max(1));
         let one = |tile: usize, word: usize, parts: usize, spikes: &mut Spikes| {
@@ -297,8 +315,8 @@ fn put_words(to: &mut [u64], words_per_position: usize, words: &[u64]) {
     to.iter_mut().step_by(words_per_position).zip(words).for_each(|(to, word)| *to = *word);
 }
 
-/// Convolution, norm and neurons of a tile, sample by sample: nothing but spikes outlives a sample. Each is worked on in
-/// so many parts at the same time.
+/// Convolution, norm and neurons of a tile, sample by sample: nothing but spikes outlives a sample. Each is worked on
+/// in so many parts at the same time.
 fn infer_all(
     neurons: &NormNeuron<'_>,
     inputs: &[&Value],
@@ -321,7 +339,12 @@ fn infer_all(
         let part = |at: usize| {
             let places = at * tile.positions / parts..(at + 1) * tile.positions / parts;
             let mut own = vec![0; tile.steps * places.len()];
-            norm_neuron::forward(&tile, &drives, places.clone(), Output { words: &mut own, words_per_position: 1, word: 0 });
+            norm_neuron::forward(
+                &tile,
+                &drives,
+                places.clone(),
+                Output { words: &mut own, words_per_position: 1, word: 0 },
+            );
             (places, own)
         };
         let found: Vec<_> = (0..parts).into_par_iter().map(part).collect();

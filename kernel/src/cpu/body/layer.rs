@@ -95,7 +95,9 @@ pub(super) fn prepare<'a>(
         };
         let densities = match value {
             Value::Image(_) => Vec::new(),
-            Value::Counts(counts) => (0..batch).into_par_iter().map(|sample| Density::new(&geometry, counts, sample)).collect(),
+            Value::Counts(counts) => {
+                (0..batch).into_par_iter().map(|sample| Density::new(&geometry, counts, sample)).collect()
+            }
         };
         PreparedBranch { branch: *branch, geometry, constant, densities }
     };
@@ -145,7 +147,8 @@ impl PreparedBranch {
         match (value, self.densities.get(sample).map(|density| density.forward_algorithm(geometry))) {
             (Value::Image(image), _) => with_scratch(geometry.map_area() * geometry.rows, |map| {
                 map::of_image(geometry, image.sample(sample), map);
-                let operands = Operands { map, row_stride: geometry.rows, weights: &weights.rows, rows: geometry.rows, width };
+                let operands =
+                    Operands { map, row_stride: geometry.rows, weights: &weights.rows, rows: geometry.rows, width };
                 let target = Target { values: y, start: 0, row_stride: width };
                 dense::product(std::slice::from_ref(&geometry.reach), operands, target);
             }),
@@ -165,7 +168,13 @@ impl PreparedBranch {
         let row_stride = map::row_stride(geometry);
         let (at_once, map_len) = (geometry.frames_at_once(), geometry.map_area() * row_stride);
         let frame_len = self.frame_len(width);
-        let shape = winograd::Shape { frames: at_once, size: geometry.output, row_stride, inputs: geometry.rows, outputs: width };
+        let shape = winograd::Shape {
+            frames: at_once,
+            size: geometry.output,
+            row_stride,
+            inputs: geometry.rows,
+            outputs: width,
+        };
         let scratch = if by_winograd { winograd::scratch(&shape) } else { 0 };
         with_scratch(at_once * map_len + scratch, |all| {
             for (index, y) in y.chunks_mut(at_once * frame_len).enumerate() {
@@ -241,7 +250,13 @@ pub(super) fn convolve_and_measure(
 }
 
 /// Outputs of a tile for every sample.
-pub(super) fn convolve_all(own: &PreparedBranch, input: &Value, weights: &Weights, width: usize, batch: usize) -> Buffer {
+pub(super) fn convolve_all(
+    own: &PreparedBranch,
+    input: &Value,
+    weights: &Weights,
+    width: usize,
+    batch: usize,
+) -> Buffer {
     let size = own.sample_len(width);
     Buffer::made(batch * size, size, |sample, y| own.convolve(input, (sample, 0), weights, width, y))
 }

@@ -1,7 +1,7 @@
 //! Outputs of convolutions that the backward pass takes instead of computing them again.
 //!
-//! An output that sums over many inputs costs much to compute and little to keep. It is kept until the backward pass has
-//! come to its layer; [`keep`](super::super::keep) says which layers do.
+//! An output that sums over many inputs costs much to compute and little to keep. It is kept until the backward pass
+//! has come to its layer; [`keep`](super::super::keep) says which layers do.
 
 use super::super::buffer::Buffer;
 use std::collections::BTreeMap;

@@ -14,7 +14,8 @@ const BITS: [u32; 4] = [1, 2, 4, 8];
 #[derive(Debug, Clone, Copy)]
 pub(in crate::cpu) struct Pair(float32x4_t, float32x4_t);
 
-// SAFETY of every block below: every 64-bit ARM processor has NEON, and the caller vouches for the memory behind pointers.
+// SAFETY of every block below: every 64-bit ARM processor has NEON, and the caller vouches for the memory behind
+// pointers.
 impl Simd for Neon {
     type V = Pair;
     const LANES: usize = 8;

@@ -21,7 +21,12 @@ const fn optional(path: &'static str, other: &'static str) -> Example {
     Example { path, context: &[], default: None, other }
 }
 
-const fn within(context: &'static [&'static str], path: &'static str, default: &'static str, other: &'static str) -> Example {
+const fn within(
+    context: &'static [&'static str],
+    path: &'static str,
+    default: &'static str,
+    other: &'static str,
+) -> Example {
     Example { path, context, default: Some(default), other }
 }
 
@@ -105,8 +110,8 @@ const SMALL: &str = "[\
 
 const TWO_BLOCKS: &str = "[\
     { layers = [{ type = \"conv\", channels = 4, kernel = 5, stride = 2 }, { type = \"max-pool\", size = 2 }] }, \
-    { layers = [{ type = \"dropout\", p = 0.1 }, { type = \"avg-pool\", size = 2 }, { type = \"residual\", channels = 8 }, \
-    { type = \"linear\", features = 8 }] }]";
+    { layers = [{ type = \"dropout\", p = 0.1 }, { type = \"avg-pool\", size = 2 }, \
+    { type = \"residual\", channels = 8 }, { type = \"linear\", features = 8 }] }]";
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,9 @@
 //! One rule for everything about a field: its range, when it counts, and how far it reaches.
 //!
-//! [`FIELDS`] has a row for every field of the specification. The parser knows keys by it, [`check`](super::check::check)
-//! refuses values by its ranges, [`written`](super::written) refuses what nothing reads, [`identity`](super::identity)
-//! makes ids and keys from it, and `docs/spec.md` shows it. A test walks the types and fails where a field has no row.
+//! [`FIELDS`] has a row for every field of the specification. The parser knows keys by it,
+//! [`check`](super::check::check) refuses values by its ranges, [`written`](super::written) refuses what nothing reads,
+//! [`identity`](super::identity) makes ids and keys from it, and `docs/spec.md` shows it. A test walks the types and
+//! fails where a field has no row.
 
 mod example;
 mod table;
@@ -45,9 +46,9 @@ pub struct When {
     pub holds: fn(&RunSpec) -> bool,
 }
 
-/// How far a field's value reaches; each step includes those before it. This is the rule of identity: which digests hold
-/// the value where it counts and is not the default. Ids of runs hold everything from [`Label`](Self::Label) on, the
-/// chains by which runs share blocks everything from [`Training`](Self::Training) on, keys of the spike cache
+/// How far a field's value reaches; each step includes those before it. This is the rule of identity: which digests
+/// hold the value where it counts and is not the default. Ids of runs hold everything from [`Label`](Self::Label) on,
+/// the chains by which runs share blocks everything from [`Training`](Self::Training) on, keys of the spike cache
 /// [`Spikes`](Self::Spikes) only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {

@@ -28,7 +28,8 @@ const AUXILIARY: When =
 const MORE_STEPS: When = when("with `encoding.steps` above 1", |s| s.encoding.steps > 1);
 const REPLICAS: When = when("with `train.replicas` above 1", |s| s.train.replicas > 1);
 const HARD_CLASSES: When = when("without `hard_inputs.fraction`", |s| !s.hard_inputs.is_on());
-const PRESET: When = when("without `[[network.block]]`, whose layers say it themselves", |s| s.network.block.is_empty());
+const PRESET: When =
+    when("without `[[network.block]]`, whose layers say it themselves", |s| s.network.block.is_empty());
 
 /// Rows of all fields.
 pub const FIELDS: &[Field] = &[
@@ -95,7 +96,13 @@ pub const FIELDS: &[Field] = &[
         &[when("with `neuron.model` `lif` or `plif`", |s| s.neuron.model != NeuronModel::If), MORE_STEPS_OR_LEARNED],
         Spikes,
     ),
-    field("neuron.threshold", "membrane", range("be a number above 0", |s| positive(s.neuron.threshold.into())), ALWAYS, Spikes),
+    field(
+        "neuron.threshold",
+        "membrane",
+        range("be a number above 0", |s| positive(s.neuron.threshold.into())),
+        ALWAYS,
+        Spikes,
+    ),
     field("neuron.reset", "", ANY, &[MORE_STEPS], Spikes),
     field("neuron.detach_reset", "", ANY, &[MORE_STEPS], Training),
     field("neuron.surrogate", "", ANY, ALWAYS, Training),
@@ -107,7 +114,13 @@ pub const FIELDS: &[Field] = &[
         Training,
     ),
     field("encoding.kind", "", ANY, ALWAYS, Spikes),
-    field("encoding.steps", "time steps", range("lie in 1..=4096", |s| (1..=4096).contains(&s.encoding.steps)), ALWAYS, Spikes),
+    field(
+        "encoding.steps",
+        "time steps",
+        range("lie in 1..=4096", |s| (1..=4096).contains(&s.encoding.steps)),
+        ALWAYS,
+        Spikes,
+    ),
     field("train.epochs", "epochs", range("be at least 1", |s| s.train.epochs >= 1), ALWAYS, Training),
     // In chains by itself from the second block on: runs have the first one in common.
     field(
@@ -135,7 +148,13 @@ pub const FIELDS: &[Field] = &[
     ),
     field("train.precision", "", ANY, ALWAYS, Spikes),
     field("train.optimizer", "", ANY, ALWAYS, Training),
-    field("train.learning_rate", "", range("be a number above 0", |s| positive(s.train.learning_rate)), ALWAYS, Training),
+    field(
+        "train.learning_rate",
+        "",
+        range("be a number above 0", |s| positive(s.train.learning_rate)),
+        ALWAYS,
+        Training,
+    ),
     field(
         "train.schedule",
         "",
@@ -157,7 +176,13 @@ pub const FIELDS: &[Field] = &[
         &[when("with `train.optimizer` `sgd`", |s| s.train.optimizer == OptimizerKind::Sgd)],
         Training,
     ),
-    field("train.weight_decay", "", range("be a number of at least 0", |s| not_negative(s.train.weight_decay)), ALWAYS, Training),
+    field(
+        "train.weight_decay",
+        "",
+        range("be a number of at least 0", |s| not_negative(s.train.weight_decay)),
+        ALWAYS,
+        Training,
+    ),
     field(
         "train.label_smoothing",
         "probability",
@@ -241,7 +266,9 @@ pub const FIELDS: &[Field] = &[
         "share of the block's classes",
         range("lie in (0, 1]", |s| s.hard_classes.fraction > 0.0 && s.hard_classes.fraction <= 1.0),
         &[
-            when("with `hard_classes.policy` `bottom-fraction`", |s| s.hard_classes.policy == HardClassPolicy::BottomFraction),
+            when("with `hard_classes.policy` `bottom-fraction`", |s| {
+                s.hard_classes.policy == HardClassPolicy::BottomFraction
+            }),
             HARD_CLASSES,
             SEVERAL_BLOCKS,
         ],
@@ -289,7 +316,9 @@ pub const FIELDS: &[Field] = &[
     field(
         "exit.compute_budget",
         "share of the full network's compute",
-        range("be a number above 0, as a fraction of the full network's compute", |s| s.exit.compute_budget.is_none_or(positive)),
+        range("be a number above 0, as a fraction of the full network's compute", |s| {
+            s.exit.compute_budget.is_none_or(positive)
+        }),
         &[SEVERAL_BLOCKS],
         Answers,
     ),
@@ -307,7 +336,8 @@ pub const FIELDS: &[Field] = &[
 ];
 
 const CLASSIFIER: When = when(
-    "in a network of several blocks that is not trained end to end, or as the head of blocks written out without `network.head`",
+    "in a network of several blocks that is not trained end to end, or as the head of blocks written out without \
+    `network.head`",
     |s| several_blocks(s) || (!s.network.block.is_empty() && s.network.head.is_none()),
 );
 
@@ -325,7 +355,8 @@ fn several_blocks(spec: &RunSpec) -> bool {
 }
 
 fn convolves(spec: &RunSpec) -> bool {
-    spec.network.block.is_empty() || spec.network.block.iter().flat_map(|block| &block.layers).any(LayerSpec::is_normalised)
+    spec.network.block.is_empty()
+        || spec.network.block.iter().flat_map(|block| &block.layers).any(LayerSpec::is_normalised)
 }
 
 fn judges_inputs(spec: &RunSpec) -> bool {
@@ -354,7 +385,11 @@ mod tests {
         for preset in PRESETS {
             let (blocks, _) = (preset.build)(preset.width);
             let layers = blocks.iter().flat_map(|block| &block.layers);
-            assert!(blocks.len() > 1 && layers.into_iter().any(|layer| matches!(layer, LayerSpec::Conv(_))), "{}", preset.name);
+            assert!(
+                blocks.len() > 1 && layers.into_iter().any(|layer| matches!(layer, LayerSpec::Conv(_))),
+                "{}",
+                preset.name
+            );
         }
     }
 

@@ -1,8 +1,9 @@
-//! Convolutions as products of matrices: the inputs of every output side by side (`kernels::columns`), times the weights.
+//! Convolutions as products of matrices: the inputs of every output side by side (`kernels::columns`), times the
+//! weights.
 //!
 //! Products are cubek's, by an algorithm that is written down here instead of chosen by measurement at the first call:
-//! measuring tries some hundred kernels for a network, and each takes NVRTC a second. bf16 and f16 go to matrix units where
-//! the device has them, with sums in f32; f32 stays f32, without the rounding of tf32.
+//! measuring tries some hundred kernels for a network, and each takes NVRTC a second. bf16 and f16 go to matrix units
+//! where the device has them, with sums in f32; f32 stays f32, without the rounding of tf32.
 
 use super::Cube;
 use super::kernels::columns::Window;
@@ -25,8 +26,8 @@ use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::matmul::launch::{Strategy, launch_ref};
 use cubek::std::InputBinding;
 
-/// Products of a weight gradient that run beside each other, at least, where there are enough sites to sum over: a gradient
-/// has few outputs, and one product would leave most of a large device idle.
+/// Products of a weight gradient that run beside each other, at least, where there are enough sites to sum over: a
+/// gradient has few outputs, and one product would leave most of a large device idle.
 const CUBES: usize = 264;
 /// Outputs of a product that one cube works out, about.
 const TILE: usize = 128;
@@ -86,8 +87,8 @@ impl Algorithm {
 
     /// Those that are tried for a product, in this order: the first that takes the shape.
     fn of<R: CubeRuntime>(x: &CubeTensor<R>) -> &'static [Self] {
-        // Where a kernel needs what the card has not, its launch succeeds all the same, and the next read fails: so what a
-        // card has is asked for here.
+        // Where a kernel needs what the card has not, its launch succeeds all the same, and the next read fails: so
+        // what a card has is asked for here.
         if x.dtype == DType::F32 || !has_units(&x.client, x.dtype) {
             &[Self::Unit]
         } else if x.client.features().tma.contains(Tma::Base) {
@@ -102,12 +103,16 @@ impl Algorithm {
 pub(super) fn has_units<R: CubeRuntime>(client: &ComputeClient<R>, element: DType) -> bool {
     let (element, sum) = (StorageType::from(element), StorageType::from(ElemType::Float(FloatKind::F32)));
     let features = client.features();
-    // CubeCL 0.10 has bf16 on the matrix units of every card, but Turing's do not take it. Asynchronous copies came with
-    // bf16, in compute capability 8.0.
+    // CubeCL 0.10 has bf16 on the matrix units of every card, but Turing's do not take it. Asynchronous copies came
+    // with bf16, in compute capability 8.0.
     if element == StorageType::from(DType::BF16) && !features.copy_async {
         return false;
     }
-    features.matmul.cmma.iter().any(|config| config.a_type == element && config.b_type == element && config.cd_type == sum)
+    features
+        .matmul
+        .cmma
+        .iter()
+        .any(|config| config.a_type == element && config.b_type == element && config.cd_type == sum)
 }
 
 /// What a convolution reads.
@@ -184,8 +189,8 @@ pub enum Direction {
     WeightGrad,
 }
 
-/// A direction by one algorithm, if it takes the shape: for benchmarks. `x` is `[F, C, H, W]`, `weight [O, C, kh, kw]` and
-/// `grad [F, O, H', W']`.
+/// A direction by one algorithm, if it takes the shape: for benchmarks. `x` is `[F, C, H, W]`, `weight [O, C, kh, kw]`
+/// and `grad [F, O, H', W']`.
 pub fn by<R: CubeRuntime>(
     (direction, algorithm): (Direction, Algorithm),
     [x, weight, grad]: [&CubeTensor<R>; 3],
@@ -250,7 +255,11 @@ fn input_grad_by<R: CubeRuntime>(
 ) -> Option<CubeTensor<R>> {
     let (frames, dtype) = (grad.meta.shape()[0], grad.dtype);
     let columns = product(algorithm, rows(grad), weights(weight, conv), dtype)?;
-    Some(if is_plain(conv) { map(columns, frames, conv.input) } else { launch::fold(columns, frames, conv.input, window(conv)) })
+    Some(if is_plain(conv) {
+        map(columns, frames, conv.input)
+    } else {
+        launch::fold(columns, frames, conv.input, window(conv))
+    })
 }
 
 /// The product `[.., M, N]` of `[.., M, K]` and `[.., K, N]`, each in order or a transposed view.

@@ -108,8 +108,8 @@ impl<R: CubeRuntime> Layer<'_, R> {
         let (sites, channels) = (self.sites(), self.shape.channels);
         let mut branches = SequenceArg::new();
         self.branches.iter().for_each(|branch| branches.push(branch.over_time(self.steps).into_tensor_arg()));
-        // SAFETY: units beyond the last site or channel read and write nothing but their own shared memory, and the views
-        // of the branches lie inside their buffers by their construction from (steps, sites, channels).
+        // SAFETY: units beyond the last site or channel read and write nothing but their own shared memory, and the
+        // views of the branches lie inside their buffers by their construction from (steps, sites, channels).
         unsafe {
             neuron::norm_neuron::launch_unchecked(
                 &near.client,
@@ -202,15 +202,24 @@ pub(super) fn norm<R: CubeRuntime>(
         let (y, out) = (rows.clone().into_tensor_arg(), sums.clone().into_tensor_arg());
         // SAFETY: units beyond the last row or channel read and write nothing but their own shared memory.
         unsafe {
-            norm::moments::launch_unchecked(&params.client, grid(parts, channels), dim(), y, out, count, channels, dtype);
+            norm::moments::launch_unchecked(
+                &params.client,
+                grid(parts, channels),
+                dim(),
+                y,
+                out,
+                count,
+                channels,
+                dtype,
+            );
         }
         sums
     } else {
         statistics.clone()
     };
     let count = count as f32;
-    // SAFETY: every unit works on its own channel below `channels`, and the offsets lie inside the flat parameters and the
-    // statistics by the plan.
+    // SAFETY: every unit works on its own channel below `channels`, and the offsets lie inside the flat parameters and
+    // the statistics by the plan.
     unsafe {
         norm::norm::launch_unchecked(
             &params.client,
@@ -254,7 +263,8 @@ pub(super) fn norm_param_grad<R: CubeRuntime>(
     let (branches, channels, sites) = (layer.branches.len(), layer.shape.channels, layer.sites());
     let back = empty(norms, &[branches, 3, channels], DType::F32);
     let grads = empty(norms, &[2 * branches + 1, channels], DType::F32);
-    let bits = |of: &dyn Fn(usize) -> bool| (0..branches).fold(0, |bits, branch| bits | u32::from(of(branch)) << branch);
+    let bits =
+        |of: &dyn Fn(usize) -> bool| (0..branches).fold(0, |bits, branch| bits | u32::from(of(branch)) << branch);
     // SAFETY: every unit works on its own channel below `channels`.
     unsafe {
         norm::norm_param_grad::launch_unchecked(
@@ -429,7 +439,12 @@ pub(super) fn columns_of_map<R: CubeRuntime>(x: CubeTensor<R>, window: Window) -
 }
 
 /// The gradient `[F, C, H, W]` of a map from that of its columns.
-pub(super) fn fold<R: CubeRuntime>(columns: CubeTensor<R>, frames: usize, shape: ImageShape, window: Window) -> CubeTensor<R> {
+pub(super) fn fold<R: CubeRuntime>(
+    columns: CubeTensor<R>,
+    frames: usize,
+    shape: ImageShape,
+    window: Window,
+) -> CubeTensor<R> {
     let out = empty_map(&columns, frames, shape, columns.dtype);
     let (sites, dtype) = (frames * shape.area(), columns.dtype);
     // SAFETY: units beyond the last site or channel do nothing, and what is read lies below the outputs of the window.
@@ -522,7 +537,8 @@ pub(super) fn sum_parts<R: CubeRuntime>(matrices: CubeTensor<R>) -> CubeTensor<R
 /// Units of a cube of a vector.
 const VECTOR: usize = 256;
 
-/// New values and moments of a parameter by a step of an optimiser, `[parameter, first, second]`; for SGD `second` is `None`.
+/// New values and moments of a parameter by a step of an optimiser, `[parameter, first, second]`; for SGD `second` is
+/// `None`.
 pub(super) fn step<R: CubeRuntime>(
     rule: &StepRule,
     [parameter, grad, first]: [CubeTensor<R>; 3],
@@ -535,7 +551,8 @@ pub(super) fn step<R: CubeRuntime>(
         StepRule::Sgd { momentum, decay, rate } => ([momentum, decay], 1.0, rate, 1.0, 0.0, false),
         StepRule::Adamw { betas, keep, rate, share, epsilon } => (betas, keep, rate, share, epsilon, true),
     };
-    // SAFETY: units at or beyond `length` do nothing; SGD neither reads nor writes a second moment, and the first stands in.
+    // SAFETY: units at or beyond `length` do nothing; SGD neither reads nor writes a second moment, and the first
+    // stands in.
     unsafe {
         vector::step::launch_unchecked(
             &grad.client,

@@ -83,7 +83,12 @@ fn pitch<R: CubeRuntime>(tensor: &CubeTensor<R>) -> Option<usize> {
 }
 
 /// An empty tensor `[F, C, H, W]`, channels last in memory.
-pub(super) fn empty_map<R: CubeRuntime>(near: &CubeTensor<R>, frames: usize, shape: ImageShape, dtype: DType) -> CubeTensor<R> {
+pub(super) fn empty_map<R: CubeRuntime>(
+    near: &CubeTensor<R>,
+    frames: usize,
+    shape: ImageShape,
+    dtype: DType,
+) -> CubeTensor<R> {
     let mut tensor = empty(near, &[frames, shape.height, shape.width, shape.channels], dtype);
     tensor.meta.permute(&[0, 3, 1, 2]).expect("a map has four axes");
     tensor

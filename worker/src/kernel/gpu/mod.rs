@@ -1,9 +1,10 @@
 //! Bodies on GPUs (burn's CubeCL backends: CUDA, and wgpu for tests without one).
 //!
-//! Convolutions are cubek's (`convolution`). What is between them is here, written in CubeCL: norm and neuron over all T steps in one kernel
-//! forward and one backward, statistics by channel, spikes packed one bit each. `kernels` holds them, `launch` starts
-//! them, `layout` says how tensors lie in memory, `packed` is what is kept between forward and backward, `body` puts a
-//! block together. Nothing in a training pass waits for the device, except where firing rates or operations are asked for.
+//! Convolutions are cubek's (`convolution`). What is between them is here, written in CubeCL: norm and neuron over all
+//! T steps in one kernel forward and one backward, statistics by channel, spikes packed one bit each. `kernels` holds
+//! them, `launch` starts them, `layout` says how tensors lie in memory, `packed` is what is kept between forward and
+//! backward, `body` puts a block together. Nothing in a training pass waits for the device, except where firing rates
+//! or operations are asked for.
 
 mod body;
 pub mod convolution;
@@ -13,8 +14,8 @@ mod layout;
 mod packed;
 
 use super::{
-    BodyCall, BodyInput, BodyOutput, ConvPrecision, Count, Emitted, Moments, SpikingBackend, Statistic, StepRule, Stepped,
-    Tracked, lift, lower, memory, reference,
+    BodyCall, BodyInput, BodyOutput, ConvPrecision, Count, Emitted, Moments, SpikingBackend, Statistic, StepRule,
+    Stepped, Tracked, lift, lower, memory, reference,
 };
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::ImageShape;
@@ -152,14 +153,20 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> SpikingBac
         lift(launch::sum(into_contiguous(lower(x)), true))
     }
 
-    fn optimize(rule: &StepRule, parameter: Tensor<Self, 1>, grad: Tensor<Self, 1>, moments: Moments<Self>) -> Stepped<Self> {
+    fn optimize(
+        rule: &StepRule,
+        parameter: Tensor<Self, 1>,
+        grad: Tensor<Self, 1>,
+        moments: Moments<Self>,
+    ) -> Stepped<Self> {
         let Moments { first, second } = moments;
         let second = match rule {
             StepRule::Sgd { .. } => None,
             StepRule::Adamw { .. } => Some(second.unwrap_or_else(|| grad.zeros_like())),
         };
         let in_order = |x| into_contiguous(lower(x));
-        let ([parameter, first], second) = launch::step(rule, [parameter, grad, first].map(in_order), second.map(in_order));
+        let ([parameter, first], second) =
+            launch::step(rule, [parameter, grad, first].map(in_order), second.map(in_order));
         Stepped { parameter: lift(parameter), moments: Moments { first: lift(first), second: second.map(lift) } }
     }
 

@@ -12,8 +12,8 @@ pub use neuron::{membranes, neuron, neuron_grad};
 pub use optimize::optimize;
 
 use super::{
-    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, Emitted, Mode, SpikingBackend, Statistic, mean_over_time, planes_to_host,
-    pool, pool2d, to_host,
+    BodyCall, BodyInput, BodyOutput, BodyRecord, Call, Emitted, Mode, SpikingBackend, Statistic, mean_over_time,
+    planes_to_host, pool, pool2d, to_host,
 };
 use bloctrain_kernel::call::dropout_mask;
 use bloctrain_kernel::count::{Count, Counted};
@@ -78,10 +78,12 @@ impl<B: SpikingBackend> Forward<'_, B> {
                 Mode::Train { seed } if *p > 0.0 => {
                     let sites = self.batch * shape.len();
                     let keep = 1.0 / (1.0 - p);
-                    let mask = dropout_mask(seed, *index, *p, sites).into_iter().map(|kept| if kept { keep } else { 0.0 });
+                    let mask =
+                        dropout_mask(seed, *index, *p, sites).into_iter().map(|kept| if kept { keep } else { 0.0 });
                     let x = values[*source].clone();
                     let dims = x.dims();
-                    let mask: Tensor<B, 2> = Tensor::from_data(TensorData::new(mask.collect(), [1, sites]), &x.device());
+                    let mask: Tensor<B, 2> =
+                        Tensor::from_data(TensorData::new(mask.collect(), [1, sites]), &x.device());
                     (x.reshape([dims[0] / self.batch.max(1), sites]) * mask).reshape(dims)
                 }
                 _ => values[*source].clone(),
@@ -92,7 +94,8 @@ impl<B: SpikingBackend> Forward<'_, B> {
     fn spiking(&mut self, spiking: &Spiking, values: &[Tensor<B, 4>]) -> Tensor<B, 4> {
         let drives: Vec<Tensor<B, 4>> =
             spiking.branches.iter().map(|branch| self.branch(branch, &values[branch.source])).collect();
-        let drive = drives.into_iter().reduce(|sum, drive| sum + drive).expect("a spiking layer has at least one branch");
+        let drive =
+            drives.into_iter().reduce(|sum, drive| sum + drive).expect("a spiking layer has at least one branch");
         let dims = drive.dims();
         let steps = self.body().steps;
         let sites = dims.iter().product::<usize>() / steps;

@@ -5,7 +5,12 @@ use burn_tensor::Tensor;
 use burn_tensor::backend::Backend;
 
 /// See [`SpikingBackend::optimize`](crate::kernel::SpikingBackend::optimize).
-pub fn optimize<B: Backend>(rule: &StepRule, parameter: Tensor<B, 1>, grad: Tensor<B, 1>, moments: Moments<B>) -> Stepped<B> {
+pub fn optimize<B: Backend>(
+    rule: &StepRule,
+    parameter: Tensor<B, 1>,
+    grad: Tensor<B, 1>,
+    moments: Moments<B>,
+) -> Stepped<B> {
     match *rule {
         StepRule::Sgd { momentum, decay, rate } => {
             let grad = if decay > 0.0 { grad + parameter.clone().mul_scalar(decay) } else { grad };

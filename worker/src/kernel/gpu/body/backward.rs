@@ -109,7 +109,8 @@ impl<R: CubeRuntime, B: Cube<R>> Backward<'_, R, B> {
     fn spiking(&mut self, index: usize, spiking: &Spiking, grad: Dense<B>) {
         let Some(norms) = &self.tape.norms[index] else { return };
         let params = self.computed.params.clone();
-        let branches: Vec<Driving<R>> = spiking.branches.iter().map(|branch| self.computed.convolve(branch).driving()).collect();
+        let branches: Vec<Driving<R>> =
+            spiking.branches.iter().map(|branch| self.computed.convolve(branch).driving()).collect();
         let leak = leak(spiking.leak, &params);
         let layer = Layer {
             branches: &branches,
@@ -121,14 +122,17 @@ impl<R: CubeRuntime, B: Cube<R>> Backward<'_, R, B> {
             shape: spiking.output,
         };
         let (drive_grad, sums) = layer.backward(&grad.driving());
-        let batch: Vec<bool> = spiking.branches.iter().map(|branch| matches!(branch.norm, BranchNorm::Batch { .. })).collect();
+        let batch: Vec<bool> =
+            spiking.branches.iter().map(|branch| matches!(branch.norm, BranchNorm::Batch { .. })).collect();
         let norm_grads = launch::norm_param_grad(&layer, norms, sums, &batch);
         let channels = spiking.output.channels;
         let grads: Tensor<B, 2> = lift(norm_grads.grads.clone());
         let row = |row: usize| grads.clone().slice([row..row + 1, 0..channels]).reshape([channels]);
         for (at, branch) in spiking.branches.iter().enumerate() {
             match branch.norm {
-                BranchNorm::Batch { gamma, beta, .. } => self.found.extend([(gamma, row(2 * at)), (beta, row(2 * at + 1))]),
+                BranchNorm::Batch { gamma, beta, .. } => {
+                    self.found.extend([(gamma, row(2 * at)), (beta, row(2 * at + 1))])
+                }
                 BranchNorm::Bias(bias) => self.found.push((bias, row(2 * at + 1))),
             }
             let grad = launch::norm_grad(&layer, norms, &norm_grads, &drive_grad, at);
@@ -184,7 +188,12 @@ impl<R: CubeRuntime, B: Cube<R>> Backward<'_, R, B> {
 fn windows(pool: &Pool, largest: bool) -> Windows {
     let (input, size) = (pool.input, pool.size);
     let sides = [input.height, input.width];
-    Windows { input: sides.map(|side| side as u32), output: sides.map(|side| (side / size) as u32), size: size as u32, largest }
+    Windows {
+        input: sides.map(|side| side as u32),
+        output: sides.map(|side| (side / size) as u32),
+        size: size as u32,
+        largest,
+    }
 }
 
 /// The sum of two maps, added in the order in which they lie in memory.

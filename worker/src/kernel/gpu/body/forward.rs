@@ -107,7 +107,8 @@ impl<R: CubeRuntime, B: Cube<R>> Forward<'_, R, B> {
                 Mode::Train { seed } if *p > 0.0 => {
                     let kept = dropout_mask(seed, *index, *p, self.batch * shape.len());
                     let kept: Vec<f32> = kept.into_iter().map(|kept| f32::from(u8::from(kept))).collect();
-                    let mask = Packed::upload(&Spikes::from_values(&kept, self.batch, 1, *shape), &self.params.device());
+                    let mask =
+                        Packed::upload(&Spikes::from_values(&kept, self.batch, 1, *shape), &self.params.device());
                     (Value::Derived(Some(mask)), None)
                 }
                 _ => (Value::Derived(None), None),

@@ -1,11 +1,11 @@
 //! A whole body on the device: forward over a batch, and backward from the gradient of what left it.
 //!
-//! Between the two only bits are kept: the spikes of every spiking node, dropout masks, and the coefficients of the norms.
-//! Poolings are worked out from their sources when they are read. The backward pass computes convolutions and membranes
-//! again, node by node from the last, so that dense values of one layer live at a time.
+//! Between the two only bits are kept: the spikes of every spiking node, dropout masks, and the coefficients of the
+//! norms. Poolings are worked out from their sources when they are read. The backward pass computes convolutions and
+//! membranes again, node by node from the last, so that dense values of one layer live at a time.
 //!
-//! Convolutions are those of [`convolution`](super::convolution): on matrix units their inputs, weights and outputs are bf16,
-//! with sums in f32. Norms, membranes and sums of gradients are f32 in any case.
+//! Convolutions are those of [`convolution`](super::convolution): on matrix units their inputs, weights and outputs are
+//! bf16, with sums in f32. Norms, membranes and sums of gradients are f32 in any case.
 
 mod backward;
 mod forward;

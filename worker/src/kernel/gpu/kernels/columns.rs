@@ -105,7 +105,8 @@ pub fn of_map<E: Float>(
 fn input_of(position: u32, tap: u32, #[comptime] window: Window) -> (bool, usize) {
     let (height, width) = (comptime!(window.input[0]), comptime!(window.input[1]));
     let (top, left) = (comptime!(window.padding[0]), comptime!(window.padding[1]));
-    let (stride, across, columns) = (comptime!(window.stride), comptime!(window.output[1]), comptime!(window.kernel[1]));
+    let (stride, across, columns) =
+        (comptime!(window.stride), comptime!(window.output[1]), comptime!(window.kernel[1]));
     let row = position / across * stride + tap / columns;
     let column = position % across * stride + tap % columns;
     let inside = row >= top && row < top + height && column >= left && column < left + width;
@@ -142,10 +143,14 @@ pub fn fold<E: Float>(
                 // Beyond zero they wrap around and lie beyond the last output, too.
                 let y = row - tap / kernel_width;
                 let x = column - tap % kernel_width;
-                let read = y % stride == 0 && x % stride == 0 && y / stride < comptime!(window.output[0]) && x / stride < across;
+                let read = y % stride == 0
+                    && x % stride == 0
+                    && y / stride < comptime!(window.output[0])
+                    && x / stride < across;
                 if read {
                     let from = base + (y / stride * across + x / stride) as usize;
-                    sum += f32::cast_from(columns[(from * comptime!(taps as usize) + tap as usize) * channels + channel]);
+                    sum +=
+                        f32::cast_from(columns[(from * comptime!(taps as usize) + tap as usize) * channels + channel]);
                 }
             }
             out[site * out.stride(1) + channel] = E::cast_from(sum);

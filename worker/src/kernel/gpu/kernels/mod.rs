@@ -1,10 +1,15 @@
 //! The kernels themselves, in CubeCL's language: compiled for the device when they are first launched.
 //!
-//! All share one geometry. A cube has 32 lanes, the channels of one word, and 8 rows, each of them a site (a position of a
-//! sample) at a time. Values are channels-last, so lanes read neighbouring memory. Nothing depends on the width of the
-//! device's planes, and sums are added in an order that follows from the shapes alone.
+//! All share one geometry. A cube has 32 lanes, the channels of one word, and 8 rows, each of them a site (a position
+//! of a sample) at a time. Values are channels-last, so lanes read neighbouring memory. Nothing depends on the width of
+//! the device's planes, and sums are added in an order that follows from the shapes alone.
 
-#![allow(missing_docs, unreachable_pub, clippy::too_many_arguments, reason = "the launch modules are made by CubeCL's macro")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::too_many_arguments,
+    reason = "the launch modules are made by CubeCL's macro"
+)]
 #![expect(clippy::collapsible_if, reason = "a condition of the compilation is not one of the device")]
 
 pub(super) mod columns;

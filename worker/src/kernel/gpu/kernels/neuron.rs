@@ -45,8 +45,8 @@ fn coefficients(norms: &Tensor<f32>, channel: usize, channels: usize, #[comptime
     found
 }
 
-/// The drive of a neuron: the sum of its normalised branches. Multiply-adds are stated, so that the forward and the backward
-/// kernel round alike.
+/// The drive of a neuron: the sum of its normalised branches. Multiply-adds are stated, so that the forward and the
+/// backward kernel round alike.
 #[cube]
 fn drive<E: Float>(
     branches: &Sequence<Tensor<E>>,
@@ -118,8 +118,11 @@ pub fn norm_neuron<E: Float>(
     let leak = leak[0];
     let safe = select(channel < channels, channel, 0);
     let steps = comptime!(form.steps);
-    let coefficients =
-        if comptime!(form.plain) { Array::<f32>::new(1usize) } else { coefficients(norms, safe, channels, branches.len()) };
+    let coefficients = if comptime!(form.plain) {
+        Array::<f32>::new(1usize)
+    } else {
+        coefficients(norms, safe, channels, branches.len())
+    };
     for round in 0..rounds(sites) {
         let site = own_site(round);
         let active = channel < channels && site < sites;
@@ -143,8 +146,9 @@ pub fn norm_neuron<E: Float>(
     }
 }
 
-/// The gradient `[T, B P, C]` of the drive from that of the spikes, and by part of the sites the sums over them and time,
-/// `[parts, 2 + branches, C]`: of that gradient, of the leak's, and of its products with every branch less its mean.
+/// The gradient `[T, B P, C]` of the drive from that of the spikes, and by part of the sites the sums over them and
+/// time, `[parts, 2 + branches, C]`: of that gradient, of the leak's, and of its products with every branch less its
+/// mean.
 #[cube(launch_unchecked)]
 pub fn norm_neuron_grad<E: Float, G: Float>(
     branches: &Sequence<Tensor<E>>,
@@ -165,8 +169,11 @@ pub fn norm_neuron_grad<E: Float, G: Float>(
     let leak = leak[0];
     let steps = comptime!(form.steps);
     let safe = select(channel < channels, channel, 0);
-    let coefficients =
-        if comptime!(form.plain) { Array::<f32>::new(1usize) } else { coefficients(norms, safe, channels, branches.len()) };
+    let coefficients = if comptime!(form.plain) {
+        Array::<f32>::new(1usize)
+    } else {
+        coefficients(norms, safe, channels, branches.len())
+    };
     let columns = comptime!(2 + branches.len());
     let mut own = Array::<f32>::new(columns);
     #[unroll]

@@ -14,9 +14,16 @@ pub(in super::super) enum Kind {
     Bias,
 }
 
-/// Sums over the rows of `y [1, N, C]` by part, `[parts, 2, C]`: of the differences from the first row, and of their squares.
+/// Sums over the rows of `y [1, N, C]` by part, `[parts, 2, C]`: of the differences from the first row, and of their
+/// squares.
 #[cube(launch_unchecked)]
-pub fn moments<E: Float>(y: &Tensor<E>, sums: &mut Tensor<f32>, count: usize, channels: usize, #[define(E)] _dtype: StorageType) {
+pub fn moments<E: Float>(
+    y: &Tensor<E>,
+    sums: &mut Tensor<f32>,
+    count: usize,
+    channels: usize,
+    #[define(E)] _dtype: StorageType,
+) {
     let mut scratch = SharedMemory::<f32>::new(UNITS);
     let channel = own_channel();
     let mut sum = 0.0f32.runtime();
@@ -41,7 +48,8 @@ pub fn moments<E: Float>(y: &Tensor<E>, sums: &mut Tensor<f32>, count: usize, ch
     }
 }
 
-/// Coefficients `[4, C]` of norm `branch` from its parameters, and its statistics (mean, unbiased variance) at `statistic`.
+/// Coefficients `[4, C]` of norm `branch` from its parameters, and its statistics (mean, unbiased variance) at
+/// `statistic`.
 #[cube(launch_unchecked)]
 pub fn norm<E: Float>(
     y: &Tensor<E>,
@@ -96,9 +104,10 @@ pub fn norm<E: Float>(
     }
 }
 
-/// From the sums of [`norm_neuron_grad`](super::neuron::norm_neuron_grad): for every branch the coefficients `[branches, 3, C]` of the gradient
-/// of its convolution, `a du + b (y - mean) + c`, and the gradients of its scale and shift; last the leak's by channel,
-/// `[2 branches + 1, C]`. Bit k of `batch` says that branch k has batch statistics, of `constant` that it is constant in time.
+/// From the sums of [`norm_neuron_grad`](super::neuron::norm_neuron_grad): for every branch the coefficients
+/// `[branches, 3, C]` of the gradient of its convolution, `a du + b (y - mean) + c`, and the gradients of its scale and
+/// shift; last the leak's by channel, `[2 branches + 1, C]`. Bit k of `batch` says that branch k has batch statistics,
+/// of `constant` that it is constant in time.
 #[cube(launch_unchecked)]
 pub fn norm_param_grad(
     sums: &Tensor<f32>,
@@ -123,7 +132,8 @@ pub fn norm_param_grad(
         if active && UNIT_POS_Y == 0 {
             let at = 3 * branch * channels + channel;
             if comptime!((batch >> branch as u32) & 1 == 1) {
-                let count = if comptime!((constant >> branch as u32) & 1 == 1) { constant_count } else { changing_count };
+                let count =
+                    if comptime!((constant >> branch as u32) & 1 == 1) { constant_count } else { changing_count };
                 let own = branch * NORM * channels + channel;
                 let inverse = norms[own + INVERSE * channels];
                 let scale = norms[own + SCALE * channels];
@@ -182,7 +192,8 @@ pub fn norm_grad<E: Float>(
                     for step in 0..steps {
                         let own = f32::cast_from(drive_grad[step * drive_grad.stride(0) + from]);
                         let value = f32::cast_from(y[step * y.stride(0) + site * y.stride(1) + channel]) - mean;
-                        out[step * out.stride(0) + site * out.stride(1) + channel] = E::cast_from(a * own + b * value + c);
+                        out[step * out.stride(0) + site * out.stride(1) + channel] =
+                            E::cast_from(a * own + b * value + c);
                     }
                 }
             }

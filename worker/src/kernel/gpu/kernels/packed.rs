@@ -3,8 +3,8 @@
 use super::{LANES, UNITS, own_channel, own_site, rounds};
 use cubecl::prelude::*;
 
-/// Writes the bits of up to 32 steps, of which every unit has those of its own neuron: bit s is step `first + s`. The lanes
-/// of a row exchange theirs, and each writes the words of one step.
+/// Writes the bits of up to 32 steps, of which every unit has those of its own neuron: bit s is step `first + s`. The
+/// lanes of a row exchange theirs, and each writes the words of one step.
 #[cube]
 pub(super) fn publish(
     history: &mut SharedMemory<u32>,

@@ -1,4 +1,5 @@
-//! Gradients of poolings, whose windows do not overlap: a position has one window, or none at the last rows and columns.
+//! Gradients of poolings, whose windows do not overlap: a position has one window, or none at the last rows and
+//! columns.
 
 use super::{own_channel, own_site, rounds};
 use cubecl::prelude::*;

@@ -2,8 +2,8 @@
 
 use cubecl::prelude::*;
 
-/// The rules of [`StepRule`](crate::kernel::StepRule) on vectors. Of SGD `a` is the momentum, `b` the decay and `rate` the
-/// learning rate; of AdamW `a` and `b` are the decay rates of the moments. `second` is not written for SGD.
+/// The rules of [`StepRule`](crate::kernel::StepRule) on vectors. Of SGD `a` is the momentum, `b` the decay and `rate`
+/// the learning rate; of AdamW `a` and `b` are the decay rates of the moments. `second` is not written for SGD.
 #[cube(launch_unchecked)]
 pub fn step(
     parameter: &Tensor<f32>,
