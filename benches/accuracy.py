@@ -5,8 +5,8 @@
   benches/accuracy.py EXPERIMENTS [--data cifar10/] --out results.jsonl [--only PART,..] [--seeds 1,2,3] [--jobs 1]
   benches/accuracy.py --table results.jsonl
 
-EXPERIMENTS is a TOML file: `common = [..]` has settings of all, `[name]` one experiment with `set = [..]` (as after
-`--set`), and `end_to_end = true` for a network trained as one block. What is in the results already is not run again,
+EXPERIMENTS is a TOML file: `common = [..]` has settings of all, `blocks = [..]` of those trained block by block,
+`[name]` one experiment with `set = [..]` (as after `--set`), and `end_to_end = true` for a network trained as one block. What is in the results already is not run again,
 and a run that was interrupted goes on where its store says. Experiments of one seed have one store, so that blocks that
 they have in common are trained once.
 
@@ -34,18 +34,17 @@ def read(path):
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()] if path.exists() else []
 
 
-def command(args, experiment, common, seed, store):
-    settings = [*common, *experiment.get("set", []), f"run.seed={seed}"]
-    flags = [part for setting in settings for part in ("--set", setting)]
-    flags += ["--end-to-end"] if experiment.get("end_to_end") else []
+def command(args, settings, end_to_end, seed, store):
+    flags = [part for setting in (*settings, f"run.seed={seed}") for part in ("--set", setting)]
+    flags += ["--end-to-end"] if end_to_end else []
     flags += ["--device", args.device] if args.device else []
     flags += ["--data", args.data] if args.data else []
     return [args.binary, "train", "--store", store, "--json", *flags]
 
 
-def one(args, name, experiment, common, seed, lock):
+def one(args, name, settings, end_to_end, seed, lock):
     store = args.stores / f"seed-{seed}"
-    words = [str(part) for part in command(args, experiment, common, seed, store)]
+    words = [str(part) for part in command(args, settings, end_to_end, seed, store)]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode != 0:
         line = {"experiment": name, "seed": seed, "error": done.stderr.strip()[-800:]}
@@ -123,7 +122,7 @@ def main():
     if not args.experiments:
         parser.error("give a file of experiments")
     experiments = tomllib.loads(args.experiments.read_text())
-    common = experiments.pop("common", [])
+    common, blocks = experiments.pop("common", []), experiments.pop("blocks", [])
     for name, experiment in experiments.items():
         # A name with a dot has to be quoted, or TOML reads it as two.
         if not isinstance(experiment, dict) or set(experiment) - {"set", "end_to_end"}:
@@ -135,7 +134,9 @@ def main():
     def all_of(seed):
         for name, experiment in experiments.items():
             if (name, seed) not in done and (not wanted or any(part in name for part in wanted)):
-                one(args, name, experiment, common, seed, lock)
+                end_to_end = experiment.get("end_to_end", False)
+                settings = [*common, *([] if end_to_end else blocks), *experiment.get("set", [])]
+                one(args, name, settings, end_to_end, seed, lock)
 
     args.stores.mkdir(parents=True, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
