@@ -39,25 +39,23 @@ const HEAD: &[&str] = &["network.head={ pool = 4, hidden = [] }"];
 const THRESHOLD: &[&str] = &["neuron.threshold=2.0"];
 const LEAK: &[&str] = &["neuron.leak=0.75"];
 // A deeper network does not bear the learning rates of blocks, and its gradients reach further with a wider surrogate.
-const RESNET_BLOCKS: Recipe = &[&["train.learning_rate=0.016"], HEAD, THRESHOLD, LEAK];
-const RESNET9_BLOCKS: Recipe = &[
-    &["train.learning_rate=0.016"],
-    HEAD,
-    THRESHOLD,
-    LEAK,
-    // Twice as deep as a block alone, so between the rates of a block and of the whole network.
-    &["network.auxiliary.kind=next", "neuron.surrogate_width=1.0", "train.learning_rate=0.008"],
-    &["data.views=0"],
-    &["exit.combine=stack"],
-    &["hard_inputs.fraction=0.6", "detector.policy=confidence"],
-];
+const RATE: &[&str] = &["train.learning_rate=0.016"];
+// Twice as deep as a block alone, so between the rates of a block and of the whole network.
+const NEXT: &[&str] = &["network.auxiliary.kind=next", "neuron.surrogate_width=1.0", "train.learning_rate=0.008"];
+const FRESH: &[&str] = &["data.views=0"];
+const STACK: &[&str] = &["exit.combine=stack"];
+const INPUTS: &[&str] = &["hard_inputs.fraction=0.6", "detector.policy=confidence"];
+// Of a hundred classes a block leaves most inputs unsolved, so all go on.
+const ALL: &[&str] = &["hard_classes.policy=all", "detector.policy=confidence"];
+const RESNET9_BLOCKS: Recipe = &[RATE, HEAD, THRESHOLD, LEAK, NEXT, FRESH, STACK, INPUTS];
+const RESNET11_BLOCKS: Recipe = &[RATE, HEAD, THRESHOLD, LEAK, NEXT, FRESH, STACK, ALL];
 const RESNET_WHOLE: Recipe = &[HEAD, THRESHOLD, LEAK, &["neuron.surrogate_width=1.0"]];
 
 /// Every preset.
 pub const PRESETS: [Preset; 5] = [
     preset("small", "3 blocks of plain convolutions for 28x28 gray images", 16, small, [SMALL_BLOCKS, &[]]),
     preset("resnet9", "stem and 3 residual pairs in 3 blocks", 64, resnet9, [RESNET9_BLOCKS, RESNET_WHOLE]),
-    preset("resnet11", "stem and 4 residual pairs in 4 blocks", 64, resnet11, [RESNET_BLOCKS, RESNET_WHOLE]),
+    preset("resnet11", "stem and 4 residual pairs in 4 blocks", 64, resnet11, [RESNET11_BLOCKS, RESNET_WHOLE]),
     preset("resnet18", "stem and 8 residual pairs in 4 blocks, at full resolution", 64, resnet18, [&[]; 2]),
     preset("vgg16", "13 convolutions with max pooling in 5 blocks", 64, vgg16, [&[]; 2]),
 ];

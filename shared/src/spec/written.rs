@@ -1,4 +1,5 @@
-//! What a user wrote, beside the specification that it became: a field that is written and that nothing reads is refused.
+//! What a user wrote, beside the specification that it became: a field that is written and that nothing reads is
+//! refused.
 
 use super::RunSpec;
 use super::check::{CheckError, check};
@@ -183,7 +184,10 @@ mod tests {
         assert!(table.check_read().expect_err("unread").to_string().contains("network.classifier.pool"));
         let both = given("[hard_inputs]\nfraction = 0.6\n[hard_classes]\npolicy = \"all\"", &[]);
         let refused = both.check_read().expect_err("one or the other").to_string();
-        assert!(refused.contains("`hard_classes.policy`") && refused.contains("without `hard_inputs.fraction`"), "{refused}");
+        assert!(
+            refused.contains("`hard_classes.policy`") && refused.contains("without `hard_inputs.fraction`"),
+            "{refused}"
+        );
         let whole = given("[run]\nend_to_end = true\n[hard_classes]\npolicy = \"all\"", &[]);
         assert!(whole.check_read().expect_err("unread").to_string().contains("hard_classes.policy"));
     }
@@ -220,7 +224,8 @@ mod tests {
         assert_eq!(width(&["network.preset=resnet9"]), 1.0, "with the next block behind each");
         assert_eq!(width(&["network.preset=resnet9", "network.auxiliary.kind=conv"]), 1.0);
         assert_eq!(width(&["network.preset=resnet9", "network.auxiliary.kind=none"]), 2.0, "what it rested on is off");
-        assert_eq!(width(&["network.preset=resnet11"]), 2.0);
+        assert_eq!(width(&["network.preset=resnet11"]), 1.0);
+        assert_eq!(width(&["network.preset=resnet11", "network.auxiliary.kind=none"]), 2.0);
         assert_eq!(width(&["network.preset=resnet9", "run.end_to_end=true"]), 1.0);
         assert_eq!(width(&["network.preset=resnet9", "run.end_to_end=true", "neuron.surrogate_width=2"]), 2.0);
         let rate = |sets: &[&str]| given("network.preset = \"resnet9\"", sets).spec.train.learning_rate;
