@@ -6,9 +6,9 @@
   benches/accuracy.py --table results.jsonl
 
 EXPERIMENTS is a TOML file: `common = [..]` has settings of all, `blocks = [..]` of those trained block by block,
-`[name]` one experiment with `set = [..]` (as after `--set`), and `end_to_end = true` for a network trained as one block. What is in the results already is not run again,
-and a run that was interrupted goes on where its store says. Experiments of one seed have one store, so that blocks that
-they have in common are trained once.
+`[name]` one experiment with `set = [..]` (as after `--set`), and `end_to_end = true` for a network trained as one
+block. What is in the results already is not run again, and a run that was interrupted goes on where its store says.
+Experiments of one seed have one store, so that blocks that they have in common are trained once.
 
 The table has, beside the answers at the chosen exits, those of always running to the end, and those of the last point
 of the curve that costs at most 60 % of the full network on validation data.

@@ -25,9 +25,10 @@ pub fn card(run: &Run) -> String {
     // Writing into a text does not fail.
     let _ = write!(
         text,
-        "metrics:\n- accuracy\nmodel-index:\n- name: {}\n  results:\n  - task:\n      type: image-classification\n    \
-        dataset:\n      name: {}\n      type: {}\n      split: test\n    metrics:\n    - type: accuracy\n      value: \
-        {}\n      name: test accuracy with early exits\n---\n\n",
+        "metrics:\n- accuracy\nmodel-index:\n- name: {}\n  results:\n  - task:\n\
+         \x20     type: image-classification\n    dataset:\n      name: {}\n      type: {}\n      split: test\n\
+         \x20   metrics:\n    - type: accuracy\n      value: {}\n      name: test accuracy with early exits\n\
+         ---\n\n",
         quoted(&name),
         quoted(&data.name),
         quoted(&data.name),
@@ -36,8 +37,9 @@ pub fn card(run: &Run) -> String {
     let mode = if spec.run.end_to_end { "end to end" } else { "block by block (BlocTrain)" };
     let _ = write!(
         text,
-        "# {}\n\nA deep spiking network with early exits that classifies images, trained {mode} \
-        by\n[bloctrain](https://github.com/bloctrain/bloctrain).\n\n",
+        "# {}\n\n\
+         A deep spiking network with early exits that classifies images, trained {mode} by\n\
+         [bloctrain](https://github.com/bloctrain/bloctrain).\n\n",
         escaped(run.title())
     );
     let shape = data.shape;
@@ -56,11 +58,13 @@ pub fn card(run: &Run) -> String {
     text.push_str(&to_table(&table));
     let _ = write!(
         text,
-        "\n## Use\n\n```\nbloctrain predict . photo.png     # class, probability, exit block\nbloctrain eval    .     \
-                  # the same accuracy, on the test data\nbloctrain curve   .               # accuracy against \
-        compute\n```\n\n`report.html` beside this file has the course of training, class accuracies, confusion, exits \
-        and costs.\n\n## Data\n\n{}: {} images to train on, {} held out to decide hard classes and to calibrate \
-        exits, {} to test on, seed {}.\nDigest {}.\n",
+        "\n## Use\n\n```\nbloctrain predict . photo.png     # class, probability, exit block\n\
+         bloctrain eval    .               # the same accuracy, on the test data\n\
+         bloctrain curve   .               # accuracy against compute\n```\n\n\
+         `report.html` beside this file has the course of training, class accuracies, confusion, exits and costs.\n\n\
+         ## Data\n\n\
+         {}: {} images to train on, {} held out to decide hard classes and to calibrate exits, {} to test on, \
+         seed {}.\nDigest {}.\n",
         escaped(&data.name),
         count(data.train as f64),
         count(data.validation as f64),
@@ -74,9 +78,9 @@ pub fn card(run: &Run) -> String {
     let _ = write!(text, "\nClasses: {}{more}.\n", classes.join(", "));
     let _ = write!(
         text,
-        "\n## Limits\n\nIt tells these classes apart and knows no others: an image of something else gets one of \
-        them. Accuracy was\nmeasured on data like those of its training. Compute is a count of operations, not of \
-        energy or time.\n",
+        "\n## Limits\n\n\
+         It tells these classes apart and knows no others: an image of something else gets one of them. Accuracy was\n\
+         measured on data like those of its training. Compute is a count of operations, not of energy or time.\n",
     );
     for note in &summary.notes {
         let _ = write!(text, "\nNote: {}\n", escaped(note));

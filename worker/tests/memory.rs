@@ -91,8 +91,8 @@ fn the_estimate_is_close_and_not_too_low() {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
                 pool.install(|| measured(&spec, image, estimate.block, block.input()))
             };
-            // A thread that finds nothing to do takes no scratch, which shows in networks of a few MiB, and the more the
-            // less of the processor this test has: the most of some tries counts.
+            // A thread that finds nothing to do takes no scratch, which shows in networks of a few MiB, and more so
+            // beside other work: the most of some tries counts.
             let is_close = |measured: u64| estimate.bytes <= measured + measured / 5 + (threads as u64) * SLACK;
             let mut measured = step();
             for _ in 1..TRIES {
