@@ -471,11 +471,13 @@ def everything_is_deleted_but_the_bucket(fleet, baseline):
 
 def show_scaling(fleet):
     """What the control plane says of who was started and stopped, and why."""
-    columns =
-    "custom-columns=TIME:.lastTimestamp,KIND:.involvedObject.kind,NAME:.involvedObject.name,REASON:.reason,MESSAGE:.message"
-    print(f"--- events of {fleet.namespace}") for line in fleet.kubectl(
-        "get", "events", "--sort-by=.lastTimestamp", "-o", columns, "--no-headers"
-    ).stdout.splitlines():
+    columns = (
+        "custom-columns=TIME:.lastTimestamp,KIND:.involvedObject.kind,NAME:.involvedObject.name,"
+        "REASON:.reason,MESSAGE:.message"
+    )
+    print(f"--- events of {fleet.namespace}")
+    events = fleet.kubectl("get", "events", "--sort-by=.lastTimestamp", "-o", columns, "--no-headers")
+    for line in events.stdout.splitlines():
         if any(kind in line for kind in (" Deployment ", " HorizontalPodAutoscaler ", " ScaledObject ")):
             print(re.sub(r" {2,}", "  ", line))
     print("---")
