@@ -1,157 +1,32 @@
 //! Bodies on the CPU against the plain reference: spikes, statistics, rates, counts and gradients, for every kind of
 //! layer, odd sizes, all surrogates and resets, and for any number of threads.
 
+mod case;
 mod leaving;
 
-use bloctrain_kernel::spikes::Spikes;
-use bloctrain_shared::graph::{AdaptivePool, Body, Lowering, Running};
+use bloctrain_shared::graph::AdaptivePool;
 use bloctrain_shared::spec::{LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, Surrogate};
-use bloctrain_shared::{ImageShape, seed};
-use bloctrain_worker::kernel::{
-    BodyCall, BodyInput, BodyRecord, Call, ConvPrecision, Mode, SpikingBackend, Statistic, Tap, reference,
-};
-use bloctrain_worker::snn::param::{Store, to_host};
+use bloctrain_worker::kernel::{BodyRecord, SpikingBackend, Tap, reference};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
-use burn_tensor::{Tensor, TensorData};
-use rand::RngExt;
+use case::{Case, Kind, kind};
 
 type Train = Autodiff<Flex>;
 
-/// A body with random parameters and input.
-struct Case {
-    name: String,
-    body: Body,
-    params: Vec<f32>,
-    input: Input,
-    batch: usize,
-    grad: Vec<f32>,
+/// Spikes that leave (or averages of them), record and gradients, by the CPU's own operation or by the reference.
+fn train(
+    case: &Case,
+    by_reference: bool,
+    average: Option<&AdaptivePool>,
+    tap: Option<Tap<'_>>,
+) -> (Vec<f32>, BodyRecord, Vec<f32>) {
+    case.train::<Train>(average, tap, if by_reference { reference::body } else { Train::body })
 }
 
-enum Input {
-    Image(Vec<f32>, ImageShape),
-    Spikes(Spikes),
-}
-
-impl Case {
-    fn new(name: &str, layers: &[LayerSpec], shape: ImageShape, kind: Kind) -> Self {
-        let mut rng = seed::rng(kind.seed, "case", &[]);
-        let mut lowering = Lowering::new(shape, kind.steps, kind.norm, &kind.neuron);
-        layers.iter().enumerate().for_each(|(index, layer)| layer.lower(index, &mut lowering));
-        let body = lowering.finish();
-        let mut store = Store::<Flex>::new(&Default::default(), kind.seed, 0);
-        store.add(&body.parameters);
-        let mut params = Vec::new();
-        for param in &store.params {
-            let noise = if param.name.ends_with("weight") { 0.0 } else { 0.2 };
-            params.extend(
-                to_host(param.value.clone()).into_iter().map(|value| value + noise * rng.random_range(-1.0_f32..1.0)),
-            );
-        }
-        let input = match kind.rate {
-            None => Input::Image((0..kind.batch * shape.len()).map(|_| rng.random_range(-1.5..1.5)).collect(), shape),
-            Some(rate) => {
-                let count = kind.steps * kind.batch * shape.len();
-                let values: Vec<f32> = (0..count).map(|_| f32::from(u8::from(rng.random::<f32>() < rate))).collect();
-                Input::Spikes(Spikes::from_values(&values, kind.batch, kind.steps, shape))
-            }
-        };
-        let sites = kind.steps * kind.batch * body.shape(body.output()).len();
-        let grad = (0..sites).map(|_| rng.random_range(-1.0..1.0)).collect();
-        Self { name: name.into(), body, params, input, batch: kind.batch, grad }
-    }
-
-    fn input(&self) -> BodyInput<Train> {
-        match &self.input {
-            Input::Image(values, shape) => {
-                let data = TensorData::new(values.clone(), [self.batch, shape.channels, shape.height, shape.width]);
-                BodyInput::Image(Tensor::from_data(data, &Default::default()))
-            }
-            Input::Spikes(spikes) => BodyInput::Spikes(spikes.clone()),
-        }
-    }
-
-    /// Spikes, record and gradients of `sum(grad * spikes)`, by the CPU's own operation or by the reference.
-    fn train(&self, by_reference: bool) -> (Vec<f32>, BodyRecord, Vec<f32>) {
-        self.train_with(by_reference, None, None)
-    }
-
-    /// A pooling of what leaves.
-    fn pool(&self, side: usize) -> AdaptivePool {
-        AdaptivePool::new(self.body.shape(self.body.output()), side)
-    }
-
-    /// The same, for the averages of a pooling where there is one, and with spikes that leave on the way.
-    fn train_with(
-        &self,
-        by_reference: bool,
-        average: Option<&AdaptivePool>,
-        tap: Option<Tap<'_>>,
-    ) -> (Vec<f32>, BodyRecord, Vec<f32>) {
-        let (body, mode) = (&self.body, Mode::Train { seed: 5 });
-        let call = Call { body, mode, running: &[], measure: true, count: true, average, tap };
-        let call = BodyCall { call, precision: ConvPrecision::Auto };
-        let data = TensorData::new(self.params.clone(), [self.params.len()]);
-        let params = Tensor::<Train, 1>::from_data(data, &Default::default()).require_grad();
-        let output = if by_reference {
-            reference::body::<Train>(&call, params.clone(), self.input())
-        } else {
-            Train::body(&call, params.clone(), self.input())
-        };
-        let spikes = leaving::flat(&output, average, tap, self.body.steps);
-        let weights: Vec<f32> = self.grad.iter().cycle().copied().take(spikes.dims()[0]).collect();
-        let weights = Tensor::<Train, 1>::from_data(TensorData::new(weights, spikes.dims()), &Default::default());
-        let grads = (spikes.clone() * weights).sum().backward();
-        (to_host(spikes.inner()), output.record, to_host(params.grad(&grads).expect("tracked")))
-    }
-
-    /// Spikes and record with running statistics.
-    fn infer(&self, by_reference: bool) -> (Vec<f32>, BodyRecord) {
-        let mut rng = seed::rng(9, "running", &[]);
-        let running = |&Running { channels, .. }: &Running| Statistic {
-            mean: (0..channels).map(|_| rng.random_range(-0.3..0.3)).collect(),
-            variance: (0..channels).map(|_| rng.random_range(0.2..1.5)).collect(),
-        };
-        let running: Vec<Statistic> = self.body.running.iter().map(running).collect();
-        let call = BodyCall {
-            call: Call {
-                body: &self.body,
-                mode: Mode::Eval,
-                running: &running,
-                measure: true,
-                count: true,
-                average: None,
-                tap: None,
-            },
-            precision: ConvPrecision::Auto,
-        };
-        let params = Tensor::<Flex, 1>::from_data(
-            TensorData::new(self.params.clone(), [self.params.len()]),
-            &Default::default(),
-        );
-        let input = match self.input() {
-            BodyInput::Image(image) => BodyInput::Image(image.inner()),
-            BodyInput::Spikes(spikes) => BodyInput::Spikes(spikes),
-        };
-        let output =
-            if by_reference { reference::body(&call, params, input) } else { Flex::body(&call, params, input) };
-        (to_host(output.emitted.tensor(&Default::default())), output.record)
-    }
-}
-
-#[derive(Clone)]
-struct Kind {
-    seed: u64,
-    batch: usize,
-    steps: usize,
-    norm: Norm,
-    neuron: NeuronSpec,
-    /// Share of ones in the input; `None` for images.
-    rate: Option<f32>,
-}
-
-fn kind(seed: u64) -> Kind {
-    Kind { seed, batch: 3, steps: 3, norm: Norm::Batch, neuron: NeuronSpec::default(), rate: Some(0.3) }
+/// Spikes and record with running statistics.
+fn infer(case: &Case, by_reference: bool) -> (Vec<f32>, BodyRecord) {
+    let (spikes, record) = case.infer::<Flex>(if by_reference { reference::body } else { Flex::body });
+    (spikes.to_values(), record)
 }
 
 fn conv(channels: usize, kernel: usize, stride: usize) -> LayerSpec {
@@ -165,7 +40,7 @@ fn residual(channels: usize, stride: usize) -> LayerSpec {
 fn cases() -> Vec<Case> {
     let [avg_pool, max_pool, linear] = [LayerSpec::avg_pool, LayerSpec::max_pool, LayerSpec::linear];
     let dropout = LayerSpec::dropout;
-    let s = ImageShape::new;
+    let s = |channels, height, width| [channels, height, width];
     let mut cases = vec![
         Case::new("one channel", &[conv(1, 1, 1)], s(1, 1, 2), kind(1)),
         Case::new("odd sizes", &[conv(7, 3, 1), conv(5, 5, 2)], s(3, 7, 6), kind(2)),
@@ -249,8 +124,8 @@ fn training_agrees_with_the_reference() {
     let mut near_the_threshold = 0;
     let cases = cases();
     for case in &cases {
-        let (spikes, record, grads) = case.train(false);
-        let (spikes2, record2, grads2) = case.train(true);
+        let (spikes, record, grads) = train(case, false, None, None);
+        let (spikes2, record2, grads2) = train(case, true, None, None);
         let flipped = spikes.iter().zip(&spikes2).filter(|(a, b)| a != b).count();
         if flipped > 0 {
             // A membrane within rounding of the threshold fires in one and not in the other; what follows differs.
@@ -267,8 +142,8 @@ fn training_agrees_with_the_reference() {
         assert!(off < 2e-5, "{}: gradients are off by {off}", case.name);
         for side in [0, 1, 2, 3] {
             let pool = case.pool(side);
-            let (averages, _, grads) = case.train_with(false, Some(&pool), None);
-            let (averages2, _, grads2) = case.train_with(true, Some(&pool), None);
+            let (averages, _, grads) = train(case, false, Some(&pool), None);
+            let (averages2, _, grads2) = train(case, true, Some(&pool), None);
             assert!(error(&averages, &averages2) < 1e-6, "{}: averages of side {side}", case.name);
             let off = error(&grads, &grads2);
             assert!(off < 2e-5, "{}: gradients by averages of side {side} are off by {off}", case.name);
@@ -278,8 +153,8 @@ fn training_agrees_with_the_reference() {
         let (inner, last) = (AdaptivePool::new(case.body.shape(value), 2), case.pool(2));
         for (average, inner) in [(Some(&last), Some(&inner)), (Some(&last), None), (None, Some(&inner)), (None, None)] {
             let tap = Some(Tap { value, average: inner });
-            let (left, _, grads) = case.train_with(false, average, tap);
-            let (left2, _, grads2) = case.train_with(true, average, tap);
+            let (left, _, grads) = train(case, false, average, tap);
+            let (left2, _, grads2) = train(case, true, average, tap);
             assert!(error(&left, &left2) < 1e-6, "{}: what leaves with a tap", case.name);
             let off = error(&grads, &grads2);
             assert!(off < 2e-5, "{}: gradients with a tap are off by {off}", case.name);
@@ -291,7 +166,7 @@ fn training_agrees_with_the_reference() {
 #[test]
 fn inference_agrees_with_the_reference() {
     for case in &cases() {
-        let ((spikes, record), (spikes2, record2)) = (case.infer(false), case.infer(true));
+        let ((spikes, record), (spikes2, record2)) = (infer(case, false), infer(case, true));
         let flipped = spikes.iter().zip(&spikes2).filter(|(a, b)| a != b).count();
         assert!(flipped * 500 <= spikes.len(), "{}: {flipped} of {} spikes differ", case.name, spikes.len());
         assert!(flipped > 0 || record.count == record2.count, "{}: operations", case.name);
@@ -303,7 +178,7 @@ fn every_number_of_threads_gives_the_same_bits() {
     for case in &cases() {
         let in_threads = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-            pool.install(|| (case.train(false), case.infer(false)))
+            pool.install(|| (train(case, false, None, None), infer(case, false)))
         };
         let one = in_threads(1);
         for threads in [2, 5, 8, 8] {
@@ -316,7 +191,7 @@ fn every_number_of_threads_gives_the_same_bits() {
 #[test]
 fn every_vector_width_gives_the_same_bits() {
     let digest = |case: &Case| {
-        let (spikes, _, grads) = case.train(false);
+        let (spikes, _, grads) = train(case, false, None, None);
         let bits = spikes
             .iter()
             .chain(&grads)

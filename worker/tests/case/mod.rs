@@ -1,8 +1,8 @@
-//! Bodies of every kind of layer, with odd sizes, all surrogates and resets: parameters, input, and how they are run.
+//! A body with random parameters and input, and how it is run: for tests of backends against the reference.
 
 use bloctrain_kernel::spikes::Spikes;
 use bloctrain_shared::graph::{AdaptivePool, Body, Lowering, Running};
-use bloctrain_shared::spec::{LayerSpec, NeuronModel, NeuronSpec, Norm, Reset, Surrogate};
+use bloctrain_shared::spec::{LayerSpec, NeuronSpec, Norm};
 use bloctrain_shared::{ImageShape, seed};
 use bloctrain_worker::kernel::{
     BodyCall, BodyInput, BodyOutput, BodyRecord, Call, ConvPrecision, Mode, SpikingBackend, Statistic, Tap,
@@ -20,28 +20,6 @@ pub(crate) fn tensor<B: Backend, const D: usize>(values: &[f32], shape: [usize; 
 
 pub(crate) fn uniform(rng: &mut impl Rng, count: usize, range: std::ops::Range<f32>) -> Vec<f32> {
     (0..count).map(|_| rng.random_range(range.clone())).collect()
-}
-
-/// Every surrogate with every reset.
-pub(crate) fn rules() -> Vec<NeuronSpec> {
-    let mut rules = Vec::new();
-    for surrogate in [Surrogate::Atan, Surrogate::FastSigmoid, Surrogate::Triangle, Surrogate::Rectangle] {
-        for (reset, detach_reset) in
-            [(Reset::Subtract, true), (Reset::Subtract, false), (Reset::Zero, true), (Reset::Zero, false)]
-        {
-            let model = NeuronModel::ALL[rules.len() % NeuronModel::ALL.len()];
-            rules.push(NeuronSpec {
-                model,
-                leak: 0.7,
-                threshold: 0.8,
-                reset,
-                detach_reset,
-                surrogate,
-                surrogate_width: 1.3,
-            });
-        }
-    }
-    rules
 }
 
 /// A body with random parameters and input.
@@ -158,50 +136,3 @@ impl Case {
 }
 
 pub(crate) type Run<B> = fn(&BodyCall<'_>, Tensor<B, 1>, BodyInput<B>) -> BodyOutput<B>;
-
-pub(crate) fn cases() -> Vec<Case> {
-    let [avg_pool, max_pool, linear] = [LayerSpec::avg_pool, LayerSpec::max_pool, LayerSpec::linear];
-    let dropout = LayerSpec::dropout;
-    let (conv, residual) = (LayerSpec::conv, LayerSpec::residual);
-    let image = |seed| Kind { rate: None, ..kind(seed) };
-    let mut cases = vec![
-        Case::new("one channel", &[conv(1, 1, 1)], [1, 1, 2], kind(1)),
-        Case::new("odd sizes", &[conv(7, 3, 1), conv(5, 5, 2)], [3, 7, 6], kind(2)),
-        Case::new("wide", &[conv(70, 3, 1), conv(130, 3, 2)], [65, 5, 9], kind(3)),
-        Case::new("stride 3", &[conv(4, 3, 3), conv(6, 1, 2)], [20, 11, 10], kind(4)),
-        Case::new("residual", &[residual(17, 2), residual(9, 1)], [6, 8, 7], kind(5)),
-        Case::new("image", &[conv(8, 3, 1), avg_pool(2), residual(12, 1)], [3, 9, 8], image(6)),
-        Case::new("residual on an image", &[residual(8, 2)], [2, 6, 6], image(7)),
-        Case::new("pools", &[conv(5, 3, 1), avg_pool(3), conv(6, 3, 1), max_pool(2)], [4, 13, 12], kind(8)),
-        Case::new("pool of a pool", &[avg_pool(2), max_pool(2), conv(5, 3, 1)], [4, 8, 9], kind(9)),
-        Case::new("pooled image", &[max_pool(2), avg_pool(2), conv(5, 3, 1)], [4, 8, 9], image(10)),
-        Case::new("average at the end", &[conv(40, 3, 1), avg_pool(2)], [4, 8, 9], kind(11)),
-        Case::new(
-            "dropout",
-            &[conv(6, 3, 1), dropout(0.4), conv(4, 3, 1), dropout(0.2), avg_pool(2), conv(66, 3, 1)],
-            [3, 6, 6],
-            kind(12),
-        ),
-        Case::new("dropout of an image", &[dropout(0.3), conv(4, 3, 1), dropout(0.3)], [3, 6, 6], image(13)),
-        Case::new("linear", &[conv(67, 3, 1), linear(21), linear(5)], [2, 4, 3], kind(14)),
-        Case::new("linear on an image", &[linear(70), linear(33)], [2, 4, 3], image(15)),
-        Case::new("bias", &[conv(9, 3, 1), residual(5, 2)], [3, 6, 5], Kind { norm: Norm::None, ..kind(16) }),
-        Case::new("tdBN", &[conv(9, 3, 1), residual(5, 2)], [3, 6, 5], Kind { norm: Norm::Td, ..kind(17) }),
-        Case::new("one step", &[conv(9, 3, 1), residual(5, 2)], [3, 6, 5], Kind { steps: 1, ..kind(18) }),
-        Case::new("many steps", &[conv(9, 3, 1)], [3, 6, 5], Kind { steps: 40, batch: 2, ..kind(19) }),
-        Case::new("no spike", &[conv(9, 3, 1)], [3, 6, 5], Kind { rate: Some(0.0), norm: Norm::None, ..kind(20) }),
-        Case::new("all spikes", &[conv(9, 3, 1)], [3, 6, 5], Kind { rate: Some(1.0), ..kind(21) }),
-        // Sizes that matrix units and wide loads like.
-        Case::new("aligned", &[conv(32, 3, 1), residual(64, 2), conv(64, 1, 1)], [16, 16, 16], kind(23)),
-        Case::new("large map", &[conv(3, 3, 1), conv(4, 3, 2)], [1, 40, 37], Kind { batch: 2, steps: 2, ..kind(22) }),
-        // Sums over many parts.
-        Case::new("large batch", &[conv(40, 3, 1)], [8, 28, 28], Kind { batch: 32, ..kind(24) }),
-        Case::new("large batch of images", &[conv(16, 3, 2)], [1, 28, 28], Kind { batch: 32, ..image(25) }),
-    ];
-    for (index, neuron) in rules().into_iter().enumerate() {
-        let name = format!("{:?} {:?} {:?} {}", neuron.model, neuron.surrogate, neuron.reset, neuron.detach_reset);
-        let kind = Kind { neuron, steps: 5, ..kind(31 + index as u64) };
-        cases.push(Case::new(&name, &[conv(6, 3, 1), residual(10, 2)], [4, 6, 6], kind));
-    }
-    cases
-}
