@@ -8,6 +8,9 @@ export const percent = (fraction, digits = 2) =>
 export const integer = (value) =>
   value === null || value === undefined ? NONE : Math.round(value).toLocaleString("en");
 
+/** A factor. */
+export const times = (value) => (value ? `${value.toFixed(2)}×` : NONE);
+
 export const count = (value, one, many = `${one}s`) => `${integer(value)} ${value === 1 ? one : many}`;
 
 /** A number to three significant digits. */

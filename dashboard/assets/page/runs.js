@@ -2,12 +2,40 @@
 
 import { follow } from "../api.js";
 import { h, once, say } from "../dom.js";
-import { ago, count, integer, left, percent } from "../format.js";
+import { ago, count, integer, left, percent, times } from "../format.js";
 import { choices, table } from "../list.js";
 
 const STATES = ["running", "paused", "completed", "failed", "cancelled"];
 
 export const badge = (state) => h("span", { class: `badge ${state}` }, state);
+
+/** Columns of what a run came to. */
+export const FIGURES = [
+  {
+    name: "validation",
+    title: "Validation",
+    value: (run) => run.validation_accuracy,
+    cell: (run) => percent(run.validation_accuracy),
+    class: "number",
+    down: true,
+  },
+  {
+    name: "test",
+    title: "Test",
+    value: (run) => run.test_accuracy,
+    cell: (run) => percent(run.test_accuracy),
+    class: "number",
+    down: true,
+  },
+  {
+    name: "efficiency",
+    title: "Efficiency",
+    value: (run) => run.compute_efficiency,
+    cell: (run) => times(run.compute_efficiency),
+    class: "number",
+    down: true,
+  },
+];
 
 /** A bar with how far a run is, and where. */
 function progress(run) {
@@ -67,30 +95,7 @@ const COLUMNS = [
           : "–",
     class: "number",
   },
-  {
-    name: "validation",
-    title: "Validation",
-    value: (run) => run.validation_accuracy,
-    cell: (run) => percent(run.validation_accuracy),
-    class: "number",
-    down: true,
-  },
-  {
-    name: "test",
-    title: "Test",
-    value: (run) => run.test_accuracy,
-    cell: (run) => percent(run.test_accuracy),
-    class: "number",
-    down: true,
-  },
-  {
-    name: "efficiency",
-    title: "Efficiency",
-    value: (run) => run.compute_efficiency,
-    cell: (run) => (run.compute_efficiency ? `${run.compute_efficiency.toFixed(2)}×` : "–"),
-    class: "number",
-    down: true,
-  },
+  ...FIGURES,
   {
     name: "changed",
     title: "Changed",

@@ -3,11 +3,9 @@
 import { follow } from "../api.js";
 import { parallel } from "../chart/parallel.js";
 import { h, once, put, say } from "../dom.js";
-import { count, percent } from "../format.js";
+import { count } from "../format.js";
 import { table } from "../list.js";
-import { badge } from "./runs.js";
-
-const efficiency = (value) => (value ? `${value.toFixed(2)}×` : "–");
+import { FIGURES, badge } from "./runs.js";
 
 export function sweeps(room, frame) {
   let rows = [],
@@ -81,30 +79,7 @@ export function sweeps(room, frame) {
             class: "number",
           })),
           { name: "state", title: "State", value: (run) => run.state, cell: (run) => badge(run.state) },
-          {
-            name: "validation",
-            title: "Validation",
-            value: (run) => run.validation_accuracy,
-            cell: (run) => percent(run.validation_accuracy),
-            class: "number",
-            down: true,
-          },
-          {
-            name: "test",
-            title: "Test",
-            value: (run) => run.test_accuracy,
-            cell: (run) => percent(run.test_accuracy),
-            class: "number",
-            down: true,
-          },
-          {
-            name: "efficiency",
-            title: "Efficiency",
-            value: (run) => run.compute_efficiency,
-            cell: (run) => efficiency(run.compute_efficiency),
-            class: "number",
-            down: true,
-          },
+          ...FIGURES,
           {
             name: "run",
             title: "Run",

@@ -26,19 +26,9 @@ pub struct Preset {
 /// and packages, keep their meaning.
 pub type Recipe = &'static [&'static [&'static str]];
 
-const SMALL_BLOCKS: Recipe = &[
-    &["train.learning_rate=0.032"],
-    &["neuron.threshold=2.0"],
-    &["exit.combine=stack"],
-    &["hard_inputs.fraction=0.5", "detector.policy=confidence"],
-    // With so few validation images settings of the exits differ by luck: of those, one that uses every block.
-    &["exit.min_share=0.06"],
-];
-
 const HEAD: &[&str] = &["network.head={ pool = 4, hidden = [] }"];
 const THRESHOLD: &[&str] = &["neuron.threshold=2.0"];
 const LEAK: &[&str] = &["neuron.leak=0.75"];
-// A deeper network does not bear the learning rates of blocks, and its gradients reach further with a wider surrogate.
 const RATE: &[&str] = &["train.learning_rate=0.016"];
 // Twice as deep as a block alone, so between the rates of a block and of the whole network.
 const NEXT: &[&str] = &["network.auxiliary.kind=next", "neuron.surrogate_width=1.0", "train.learning_rate=0.008"];
@@ -47,8 +37,17 @@ const STACK: &[&str] = &["exit.combine=stack"];
 const INPUTS: &[&str] = &["hard_inputs.fraction=0.6", "detector.policy=confidence"];
 // Of a hundred classes a block leaves most inputs unsolved, so all go on.
 const ALL: &[&str] = &["hard_classes.policy=all", "detector.policy=confidence"];
+const SMALL_BLOCKS: Recipe = &[
+    &["train.learning_rate=0.032"],
+    THRESHOLD,
+    STACK,
+    &["hard_inputs.fraction=0.5", "detector.policy=confidence"],
+    // With so few validation images settings of the exits differ by luck: of those, one that uses every block.
+    &["exit.min_share=0.06"],
+];
 const RESNET9_BLOCKS: Recipe = &[RATE, HEAD, THRESHOLD, LEAK, NEXT, FRESH, STACK, INPUTS];
 const RESNET11_BLOCKS: Recipe = &[RATE, HEAD, THRESHOLD, LEAK, NEXT, FRESH, STACK, ALL];
+// A deeper network does not bear the learning rates of blocks, and its gradients reach further with a wider surrogate.
 const RESNET_WHOLE: Recipe = &[HEAD, THRESHOLD, LEAK, &["neuron.surrogate_width=1.0"]];
 
 /// Every preset.
